@@ -1,0 +1,1 @@
+"""Jumar: policy optimization in JAX."""

@@ -1,0 +1,61 @@
+"""The errors that Jumar raises for its users' mistakes and for what goes wrong outside of it.
+
+Every message is one or two sentences: what is wrong, the value, and what would be right. The command line prints the
+message alone, without a traceback, and exits with the class's ``exit_code``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+
+class JumarError(Exception):
+    """Base of all errors that Jumar raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(JumarError, ValueError):
+    """The command, a setting, a name or a path is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(JumarError, RuntimeError):
+    """An environment raised, hung, died, or returned something that is no experience (exit code 1)."""
+
+
+class TrainingFailed(JumarError, RuntimeError):
+    """Training cannot go on: the parameters or their gradient are not finite (exit code 1)."""
+
+
+class DamagedFile(JumarError, RuntimeError):
+    """A file is not what Jumar wrote: changed, cut short, foreign, or from a newer version (exit code 1)."""
+
+
+def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> list[str]:
+    """Return up to three of the ``known`` names that ``name`` most likely stands for, best first.
+
+    ``aliases`` maps what other libraries call a thing to its name here; an exact alias comes first.
+    """
+    known = list(known)
+    found = [aliases[name]] if aliases and name in aliases else []
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6):
+        if by_lower[match] not in found:
+            found.append(by_lower[match])
+    return found[:3]
+
+
+def unknown(kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
+    """Build the error for an unknown ``name`` of some ``kind``, with the nearest right names or all of a short list."""
+    known = list(known)
+    guesses = nearest(name, known, aliases)
+    if guesses:
+        hint = f"did you mean {' or '.join(guesses)}?"
+    elif 0 < len(known) <= 12:
+        hint = f"known: {', '.join(known)}."
+    else:
+        hint = ""
+    return UsageError(f"unknown {kind} {name!r}" + (f"; {hint}" if hint else "."))

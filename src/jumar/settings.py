@@ -1,0 +1,222 @@
+"""Settings: one frozen dataclass per algorithm, from which the command line, the config file and the docs come.
+
+A field is declared by ``setting(default, help, ...)``, which keeps its help, unit and range as metadata. Settings are
+data: every value is a number, a text, a flag, a tuple of numbers, a schedule or ``None``, and goes to JSON and back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from jumar.errors import UsageError, unknown
+from jumar.schedules import Constant, Linear, Schedule, schedule
+
+SettingsType = TypeVar("SettingsType", bound="Settings")
+
+ALIASES = {
+    # CleanRL
+    "clip_coef": "clip_range",
+    "update_epochs": "n_epochs",
+    "num_envs": "n_envs",
+    "num_steps": "n_steps",
+    "anneal_lr": "learning_rate",
+    "minibatch_size": "batch_size",
+    "norm_adv": "normalize_advantage",
+    "clip_vloss": "clip_range_vf",
+    # Tianshou
+    "eps_clip": "clip_range",
+    "repeat_per_collect": "n_epochs",
+    "step_per_collect": "n_steps",
+    "discount_factor": "gamma",
+    # TorchRL, RLlib, Brax
+    "clip_epsilon": "clip_range",
+    "clipping_epsilon": "clip_range",
+    "clip_param": "clip_range",
+    "kl_target": "target_kl",
+    "entropy_coeff": "ent_coef",
+    "entropy_cost": "ent_coef",
+    "vf_loss_coeff": "vf_coef",
+    "vf_clip_param": "clip_range_vf",
+    "num_sgd_iter": "n_epochs",
+    "grad_clip": "max_grad_norm",
+    "discounting": "gamma",
+    "unroll_length": "n_steps",
+    # Spinning Up and the papers
+    "lam": "gae_lambda",
+    "lambda": "gae_lambda",
+    "clip_ratio": "clip_range",
+    "clip_eps": "clip_range",
+    "pi_lr": "learning_rate",
+    "lr": "learning_rate",
+    "epochs": "n_epochs",
+    "discount": "gamma",
+    "policy_kwargs": "net_arch",
+    "timesteps": "total_timesteps",
+}
+"""What other libraries call a setting, and its name here: for error messages only."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare a field of a settings class: its default, what it does, its unit, and the values that it may take."""
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "at_least": at_least,
+        "above": above,
+        "at_most": at_most,
+        "choices": choices,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of the settings of an algorithm: immutable, checked when made."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, coerce(type(self), field.name, getattr(self, field.name)))
+
+    @classmethod
+    def make(cls: type[SettingsType], values: Mapping[str, Any]) -> SettingsType:
+        """Make settings from names and values (texts as typed are fine).
+
+        Raises:
+            UsageError: a name is unknown or a value does not fit; the message names the nearest right ones.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise unknown("setting", name, names, ALIASES)
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON-ready data; ``make`` takes it back."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def kinds(cls: type[Settings], name: str) -> tuple[type, ...]:
+    """Return the plain types that a field takes, for example ``(float, NoneType)``; a schedule is ``Schedule``'s."""
+    hint = _hints(cls)[name]
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def coerce(cls: type[Settings], name: str, value: Any) -> Any:
+    """Return ``value`` in the field's own type, or raise a ``UsageError`` that says what would be right."""
+    field = next(f for f in dataclasses.fields(cls) if f.name == name)
+    allowed = kinds(cls, name)
+    try:
+        result = _convert(value, allowed)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name}={value!r} is not {describe(allowed, field.metadata)}.") from None
+    _check_range(name, value, result, field.metadata)
+    return result
+
+
+def describe(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
+    """Say in words which values a field takes."""
+    if metadata["choices"]:
+        words = "one of " + ", ".join(metadata["choices"])
+    elif Constant in allowed:
+        words = "a number or linear:NUMBER"
+    elif bool in allowed:
+        words = "true or false"
+    elif int in allowed:
+        words = "a whole number"
+    elif float in allowed:
+        words = "a number"
+    elif any(typing.get_origin(kind) is tuple for kind in allowed):
+        words = "a list of whole numbers such as 64,64"
+    else:
+        words = "a text"
+    return words + (" or none" if type(None) in allowed else "")
+
+
+def _hints(cls: type[Settings]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
+    if type(None) in allowed and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):
+        return None
+    if Constant in allowed or Linear in allowed:
+        if isinstance(value, bool):
+            raise TypeError
+        return schedule(value)
+    if bool in allowed:
+        if isinstance(value, str) and value.lower() in _FLAGS:
+            return _FLAGS[value.lower()]
+        return value if isinstance(value, bool) else _refuse()
+    if isinstance(value, bool):
+        raise TypeError
+    if int in allowed:
+        number = float(value)
+        return int(number) if number.is_integer() else _refuse()
+    if float in allowed:
+        return float(value)
+    if any(typing.get_origin(kind) is tuple for kind in allowed):
+        parts = value.replace("x", ",").split(",") if isinstance(value, str) else list(value)
+        return tuple(_convert(part, (int,)) for part in parts if part != "")
+    return value if isinstance(value, str) else _refuse()
+
+
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _refuse() -> Any:
+    raise ValueError
+
+
+def _check_range(name: str, given: Any, value: Any, metadata: Mapping[str, Any]) -> None:
+    if value is None:
+        return
+    if metadata["choices"] and value not in metadata["choices"]:
+        raise unknown(f"{name} value", str(value), metadata["choices"])
+    numbers = [value.value] if isinstance(value, (Constant, Linear)) else value if isinstance(value, tuple) else [value]
+    for number in numbers:
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            continue
+        low, above, high = metadata["at_least"], metadata["above"], metadata["at_most"]
+        good = (
+            math.isfinite(number)
+            and (low is None or number >= low)
+            and (above is None or number > above)
+            and (high is None or number <= high)
+        )
+        if not good:
+            raise UsageError(f"{name}={_as_typed(given)} is out of range: it must be {_range_words(low, above, high)}.")
+
+
+def _range_words(low: float | None, above: float | None, high: float | None) -> str:
+    lower = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
+    upper = f"at most {high:g}" if high is not None else ""
+    return " and ".join(part for part in (lower, upper) if part) or "finite"
+
+
+def _as_typed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Linear):
+        return str(value)
+    if isinstance(value, Constant):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+__all__ = ["ALIASES", "Schedule", "Settings", "coerce", "describe", "kinds", "setting"]
