@@ -1,0 +1,82 @@
+"""Actions: between what a policy draws and what an environment takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+def narrow_dtype(dtype: Any) -> np.dtype:
+    """Return a dtype with 64-bit floats and integers narrowed to 32 bits, others as they are."""
+    dtype = np.dtype(dtype)
+    return np.dtype(f"{dtype.kind}4") if dtype.kind in "iuf" and dtype.itemsize > 4 else dtype
+
+
+@dataclass(frozen=True)
+class ActionCodec:
+    """Turns a policy's own actions into valid ones of an action space.
+
+    A Gaussian policy's actions are clipped to the Box: only what the environment gets is clipped, never what the
+    log-probability belongs to. Integers get the space's ``start``. Works on NumPy and on JAX arrays alike.
+    """
+
+    kind: str
+    """``box``, ``discrete``, ``multi_discrete`` or ``multi_binary``."""
+    shape: tuple[int, ...]
+    dtype: str
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    choices: tuple[int, ...] = ()
+    start: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, space: gym.Space[Any]) -> ActionCodec:
+        """Build the codec of an action space."""
+        dtype = str(space.dtype)
+        if isinstance(space, spaces.Box):
+            low, high = (tuple(float(x) for x in bound.ravel()) for bound in (space.low, space.high))
+            return cls("box", space.shape, dtype, low, high)
+        if isinstance(space, spaces.Discrete):
+            return cls("discrete", (), dtype, choices=(int(space.n),), start=(int(space.start),))
+        if isinstance(space, spaces.MultiDiscrete):
+            choices, start = (tuple(int(x) for x in part.ravel()) for part in (space.nvec, space.start))
+            return cls("multi_discrete", space.nvec.shape, dtype, choices=choices, start=start)
+        if isinstance(space, spaces.MultiBinary):
+            return cls("multi_binary", tuple(space.shape), dtype)
+        raise TypeError(f"no policy for the action space {space!r}")
+
+    @property
+    def size(self) -> int:
+        """How many numbers a policy's action has."""
+        return math.prod(self.shape)
+
+    @property
+    def mask_size(self) -> int | None:
+        """The length of an action mask, ``None`` where the space has no masks."""
+        if self.kind == "multi_binary":
+            return 2 * self.size
+        return None if self.kind == "box" else sum(self.choices)
+
+    def to_environment(self, actions: Any, xp: ModuleType = np) -> Any:
+        """Return valid actions ``[..., *space.shape]`` in the space's dtype.
+
+        Args:
+            actions: ``[...]`` for Discrete, else ``[..., size]``, as the policy drew them.
+            xp: ``numpy`` or ``jax.numpy``.
+        """
+        # JAX has no 64-bit numbers unless told so; whoever takes its actions widens them.
+        dtype = np.dtype(self.dtype) if xp is np else narrow_dtype(self.dtype)
+        if self.kind == "discrete":
+            return (actions + self.start[0]).astype(dtype)
+        if self.kind == "box":
+            low, high = (xp.asarray(bound, actions.dtype) for bound in (self.low, self.high))
+            actions = xp.clip(actions, low, high)
+        elif self.kind == "multi_discrete":
+            actions = actions + xp.asarray(self.start, actions.dtype)
+        return actions.astype(dtype).reshape(*actions.shape[:-1], *self.shape)

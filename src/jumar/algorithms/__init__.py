@@ -1,0 +1,1 @@
+"""Algorithms: the shared update, and each named method as a choice of its parts."""

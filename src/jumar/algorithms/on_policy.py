@@ -1,0 +1,233 @@
+"""The on-policy update: one function for the whole family, which takes parts and no flags.
+
+Experience comes in, the critic values it, the estimator makes advantages, the solver climbs the objective, and the
+normalisers learn from the batch last of all, so that nothing moves between acting and the first ratio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.distributions import Distribution
+from jumar.normalise import RewardScale, RunningMoments
+from jumar.objectives import PolicyObjective, sampled_kl
+from jumar.policies import Critic, Policy
+from jumar.problem import Diagnostics, Parameters, Problem, Solver
+from jumar.trajectory import Batch, Trajectory, standardise, weighted_mean
+
+
+class Estimator(Protocol):
+    """A part that makes advantages and value targets, each ``[T, N]``; see ``jumar.estimators``."""
+
+    def __call__(
+        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
+    ) -> tuple[Array, Array]:
+        """Return (advantages, value targets)."""
+        ...
+
+
+class ValueLoss(Protocol):
+    """A part that says what the critic's loss is."""
+
+    def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
+        """Return the loss of each row."""
+        ...
+
+
+@dataclass(frozen=True)
+class RewardNormaliser:
+    """The part that divides rewards by the spread of the discounted return, and clips them."""
+
+    gamma: float
+    clip: float
+
+
+class Learner(NamedTuple):
+    """All that learning changes: one pytree."""
+
+    parameters: Parameters
+    """``{"policy": ..., "critic": ...}``."""
+    solver: Any
+    """The solver's own state."""
+    observation_moments: RunningMoments
+    """The observation normaliser, which belongs to the policy."""
+    reward_scale: RewardScale
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """A method of the family: a choice of parts."""
+
+    policy: Policy
+    critic: Critic
+    estimator: Estimator
+    objective: PolicyObjective
+    value_loss: ValueLoss
+    solver: Solver
+    ent_coef: float
+    vf_coef: float
+    normalize_advantage: bool
+    rewards: RewardNormaliser | None
+
+    def init(self, key: Array, n_envs: int) -> Learner:
+        """Draw a learner's first state."""
+        first, second = jax.random.split(key)
+        parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
+        moments = self.policy.encoder.initial_moments()
+        return Learner(parameters, self.solver.init(parameters), moments, RewardScale.zero(n_envs))
+
+    def update(
+        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Learner, Any, Diagnostics]:
+        """Improve the learner with one rollout.
+
+        Returns:
+            the new learner, the critic's carry at the end of the rollout, and the flight record: scalars by the names
+            of the metrics without their ``train/``.
+        """
+        trajectory, reward_scale = self._scale_rewards(learner.reward_scale, trajectory)
+        view = self._view(learner, trajectory)
+        old = learner.parameters
+
+        def estimate(parameters: Parameters) -> Batch:
+            return self._estimate(parameters, trajectory, view)[0]
+
+        def objective(parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
+            return self._objective(parameters, batch, remaining)
+
+        problem = Problem(objective, self._distribution, estimate)
+        parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
+
+        batch, critic_carry = self._estimate(old, trajectory, view)
+        record = {**record, **self._flight_record(problem, old, parameters, batch, remaining)}
+        new = Learner(parameters, solver, self._learn_moments(learner.observation_moments, trajectory), reward_scale)
+        return new, critic_carry, {**record, "finite": _all_finite(new)}
+
+    def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
+        """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
+        return self._estimate(learner.parameters, trajectory, self._view(learner, trajectory))
+
+    def _scale_rewards(self, scale: RewardScale, trajectory: Trajectory) -> tuple[Trajectory, RewardScale]:
+        if self.rewards is None:
+            return trajectory, scale
+        scale = scale.updated(trajectory.rewards, trajectory.ended, trajectory.valid, self.rewards.gamma)
+        return trajectory._replace(rewards=scale.scale(trajectory.rewards, self.rewards.clip)), scale
+
+    def _view(self, learner: Learner, trajectory: Trajectory) -> _View:
+        """Encode and normalise all observations once, and lay them out as sequences ``[N, T, ...]``."""
+        encoder = self.policy.encoder
+        features, successors = (
+            _by_environment(encoder.encode(x, learner.observation_moments))
+            for x in (trajectory.observations, trajectory.successors)
+        )
+        masks = encoder.mask(trajectory.observations, trajectory.action_masks)
+        return _View(features, successors, None if masks is None else _by_environment(masks))
+
+    def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: _View) -> tuple[Batch, Any]:
+        """Return the whole batch with fresh advantages, and the critic's carry after the last row."""
+        starts = _by_environment(trajectory.episode_start)
+        values, successor_values, carry = self.critic.values(
+            parameters["critic"], view.features, view.successors, trajectory.critic_carry, starts
+        )
+        advantages, returns = self.estimator(
+            trajectory.rewards, values.T, successor_values.T, trajectory.terminated, trajectory.truncated
+        )
+        batch = Batch(
+            features=view.features,
+            actions=_by_environment(trajectory.actions),
+            log_probs=trajectory.log_probs.T,
+            advantages=advantages.T,
+            returns=returns.T,
+            values=values,
+            weights=trajectory.weights.T,
+            action_masks=view.action_masks,
+            episode_start=starts,
+            carry=(),
+            critic_carry=(),
+        )
+        if self.policy.recurrent or self.critic.recurrent:
+            return batch._replace(carry=trajectory.carry, critic_carry=trajectory.critic_carry), carry
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry
+
+    def _objective(self, parameters: Parameters, batch: Batch, remaining: Array) -> tuple[Array, Diagnostics]:
+        distribution = self.policy.evaluate(parameters["policy"], batch)
+        log_probs = distribution.log_prob(batch.actions)
+        policy_objective = self._policy_objective(log_probs, batch, remaining)
+        entropy = weighted_mean(distribution.entropy(), batch.weights)
+        values = self.critic.evaluate(parameters["critic"], batch)
+        value_loss = weighted_mean(self.value_loss(values, batch.values, batch.returns, remaining), batch.weights)
+        total = policy_objective + self.ent_coef * entropy - self.vf_coef * value_loss
+        diagnostics = {
+            "actor_loss": -policy_objective,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": weighted_mean(sampled_kl(log_probs, batch.log_probs), batch.weights),
+            **self.objective.diagnose(log_probs, batch.log_probs, batch.weights, remaining),
+        }
+        return total, diagnostics
+
+    def _policy_objective(self, log_probs: Array, batch: Batch, remaining: Array) -> Array:
+        advantages = batch.advantages
+        if self.normalize_advantage:
+            advantages = standardise(advantages, batch.weights)
+        return weighted_mean(self.objective(log_probs, batch.log_probs, advantages, remaining), batch.weights)
+
+    def _distribution(self, parameters: Parameters, batch: Batch) -> Distribution:
+        return self.policy.evaluate(parameters["policy"], batch)
+
+    def _flight_record(
+        self, problem: Problem, old: Parameters, new: Parameters, batch: Batch, remaining: Array
+    ) -> Diagnostics:
+        """Measure the whole update on the whole batch, by the estimates that it began with."""
+        before, after = (
+            self._policy_objective(self._distribution(p, batch).log_prob(batch.actions), batch, remaining)
+            for p in (old, new)
+        )
+        mean_kl, max_kl = problem.divergence(old, new, batch)
+        return {
+            "policy_objective_before": before,
+            "policy_objective_after": after,
+            "mean_kl": mean_kl,
+            "max_kl": max_kl,
+            "explained_variance": explained_variance(batch.values, batch.returns, batch.weights),
+        }
+
+    def _learn_moments(self, moments: RunningMoments, trajectory: Trajectory) -> RunningMoments:
+        encoder = self.policy.encoder
+        if not (encoder.normalise and encoder.vector_size):
+            return moments
+        return moments.updated(encoder.vector(trajectory.observations), trajectory.weights)
+
+
+class _View(NamedTuple):
+    """A rollout as networks see it, ``[N, T, ...]``."""
+
+    features: Any
+    successors: Any
+    action_masks: Array | None
+
+
+def explained_variance(values: Array, returns: Array, weights: Array) -> Array:
+    r"""Return :math:`1 - Var(R - V) / Var(R)`: 1 for a perfect critic, 0 for a constant one; 0 where Var(R) is 0."""
+
+    def variance(x: Array) -> Array:
+        return weighted_mean(jnp.square(x - weighted_mean(x, weights)), weights)
+
+    spread = variance(returns)
+    return jnp.where(spread > 0.0, 1.0 - variance(returns - values) / jnp.where(spread > 0.0, spread, 1.0), 0.0)
+
+
+def _by_environment(tree: Any) -> Any:
+    """Turn ``[T, N, ...]`` arrays to ``[N, T, ...]``."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def _all_finite(tree: Any) -> Array:
+    """Whether no floating-point number in a pytree is NaN or infinite."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))

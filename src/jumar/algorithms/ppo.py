@@ -1,0 +1,101 @@
+"""PPO with the clipped surrogate: clipped . (divergence implied) . epochs of minibatch Adam."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jax import Array
+
+from jumar import estimators, objectives, solvers
+from jumar.algorithms.on_policy import OnPolicy, RewardNormaliser, ValueLoss
+from jumar.algorithms.settings import OnPolicyFields
+from jumar.errors import UsageError
+from jumar.policies import Critic, Policy
+from jumar.schedules import Constant, Linear, Schedule
+from jumar.settings import setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOSettings(OnPolicyFields):
+    """Settings of PPO; the defaults are Stable-Baselines3's."""
+
+    learning_rate: Constant | Linear = setting(Constant(3e-4), "learning rate of Adam", above=0, at_most=100)
+    batch_size: int = setting(64, "size of a minibatch; it must divide n_envs * n_steps", unit="steps", at_least=1)
+    n_epochs: int = setting(10, "passes over each rollout", at_least=1, at_most=100_000)
+    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
+    clip_range: Constant | Linear = setting(Constant(0.2), "clip the probability ratio to 1 ± this", above=0)
+    clip_range_vf: Constant | Linear | None = setting(
+        None, "clip the value's change to this (max of clipped and unclipped loss)", above=0
+    )
+    normalize_advantage: bool = setting(True, "standardise advantages in every minibatch")
+    recompute_advantages: bool = setting(False, "estimate advantages anew with the current critic before every epoch")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+    vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
+    max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
+    target_kl: float | None = setting(None, "stop an update when a minibatch's KL exceeds 1.5 times this", above=0)
+    adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
+
+
+def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
+    r"""Proximal policy optimization (Schulman et al. 2017) as a choice of parts.
+
+    Maximises, by ``n_epochs`` passes of minibatch Adam over each rollout,
+
+    .. math::
+        E[\min(w A, clip(w, 1 - \epsilon, 1 + \epsilon) A)] + c_1 H(\pi) - c_2 (V - R)^2, \quad
+        w = \pi_\theta(a|s) / \pi_{old}(a|s),
+
+    with ``A`` and ``R`` by GAE.
+
+    Raises:
+        UsageError: ``batch_size`` does not divide the rollout.
+    """
+    optimiser = solvers.Optimiser(settings.learning_rate, "adam", settings.max_grad_norm, settings.adam_epsilon)
+    return OnPolicy(
+        policy=policy,
+        critic=critic,
+        estimator=estimators.GAE(settings.gamma, settings.gae_lambda),
+        objective=objectives.Clipped(settings.clip_range),
+        value_loss=value_loss(settings.clip_range_vf),
+        solver=solvers.Epochs(
+            optimiser,
+            settings.n_epochs,
+            count_minibatches(settings, policy.recurrent),
+            settings.target_kl,
+            settings.recompute_advantages,
+        ),
+        ent_coef=settings.ent_coef,
+        vf_coef=settings.vf_coef,
+        normalize_advantage=settings.normalize_advantage,
+        rewards=RewardNormaliser(settings.gamma, settings.clip_rewards) if settings.normalize_rewards else None,
+    )
+
+
+def value_loss(clip_range: Schedule | None) -> ValueLoss:
+    """Return the squared error, or its clipped form where a range is given."""
+    if clip_range is None:
+        return lambda values, old_values, targets, remaining: objectives.squared_error(values, targets)
+
+    def clipped(values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
+        return objectives.clipped_value_loss(values, old_values, targets, clip_range(remaining))
+
+    return clipped
+
+
+def count_minibatches(settings: PPOSettings, recurrent: bool) -> int:
+    """Return how many minibatches a rollout has.
+
+    Raises:
+        UsageError: ``batch_size`` does not divide it; for a recurrent policy: is not made of whole sequences.
+    """
+    rollout, size = settings.n_envs * settings.n_steps, settings.batch_size
+    unit = settings.n_steps if recurrent else 1
+    if size % unit == 0 and rollout % size == 0:
+        return rollout // size
+    fitting = [n for n in range(unit, rollout + 1, unit) if rollout % n == 0]
+    nearest = min(fitting, key=lambda n: abs(n - size))
+    why = "whole sequences of n_steps, and it must divide" if recurrent else "a divisor of"
+    raise UsageError(
+        f"batch_size={size} does not fit: it must be {why} n_envs * n_steps = {settings.n_envs} * {settings.n_steps} "
+        f"= {rollout}; the nearest that fits is {nearest}."
+    )

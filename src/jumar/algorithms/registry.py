@@ -1,0 +1,43 @@
+"""The algorithms by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.ppo import PPOSettings, ppo
+from jumar.algorithms.settings import OnPolicyFields
+from jumar.errors import unknown
+from jumar.policies import Critic, Policy
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A named algorithm: its settings and the choice of parts that they stand for."""
+
+    name: str
+    title: str
+    settings: type[OnPolicyFields]
+    build: Callable[..., OnPolicy]
+    """(settings, policy, critic) -> update."""
+
+    def make(self, settings: OnPolicyFields, policy: Policy, critic: Critic) -> OnPolicy:
+        """Put the parts together."""
+        return self.build(settings, policy, critic)
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),
+}
+
+
+def algorithm(name: str) -> Algorithm:
+    """Return an algorithm by its lower-case name.
+
+    Raises:
+        UsageError: there is none of that name; the message names the nearest.
+    """
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, ALGORITHMS)
+    return ALGORITHMS[name]

@@ -1,0 +1,140 @@
+"""The ``jumar`` command: finds the command that was typed, runs it, and turns what goes wrong into a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
+
+from jumar.errors import JumarError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from jumar.cli.output import Outcome
+    from jumar.cli.parser import Algorithms
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` spells (default: the process's arguments) and return the exit code.
+
+    0 done; 1 the run failed or a file is damaged; 2 the command, a setting or a path is wrong; 130 and 143 stopped by
+    SIGINT and SIGTERM.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    json_wanted = "--json" in (words[: words.index("--")] if "--" in words else words)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    from jumar.cli.output import json_line, reserved_output
+
+    with reserved_output(json_wanted) as output:
+        try:
+            outcome = _dispatch(words)
+        except SystemExit as leaving:  # after --help and --version
+            return leaving.code if isinstance(leaving.code, int) else 0
+        except (Exception, KeyboardInterrupt) as error:
+            message, code = _report(error)
+            if json_wanted:
+                _print(json_line({"error": message}), output)
+            return code
+        _print(json_line(outcome.data) if json_wanted else outcome.words, output)
+        return 0
+
+
+def _report(error: BaseException) -> tuple[str, int]:
+    """Say on standard error what went wrong; return the message and the exit code."""
+    if os.environ.get("JUMAR_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+    message, code = explain(error)
+    with contextlib.suppress(OSError, ValueError):
+        print(f"jumar: {'stopped' if code > 128 else 'error'}: {message}", file=sys.stderr, flush=True)
+    return message, code
+
+
+def _print(text: str, output: IO[str]) -> None:
+    """Print the last words. Whoever closed the other end has seen enough (`jumar list envs | head`)."""
+    try:
+        print(text, file=output, flush=True)
+    except BrokenPipeError:
+        # What is left in the buffer would raise once more when Python closes the stream.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, output.fileno())
+        os.close(nowhere)
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Return the sentence that tells a person what went wrong, and the exit code that goes with it."""
+    from jumar.training.signals import Stopped
+
+    if isinstance(error, JumarError):
+        return str(error), error.exit_code
+    if isinstance(error, Stopped):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted before there was anything to save.", 128 + signal.SIGINT
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory; a smaller n_envs, n_steps or batch_size needs less.", 1
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}" + (f": {error.filename}" if error.filename else "") + ".", 1
+    what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    return f"{what}\nthis is a bug in Jumar; run with JUMAR_TRACEBACK=1 to see where.", 1
+
+
+def _dispatch(words: list[str]) -> Outcome:
+    """Find the command among the words and run it with the others."""
+    from jumar.cli.parser import COMMANDS, build
+
+    position = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
+    if position is None:
+        root, _ = build({})
+        options, _ = root.split([word for word in words if word != "--json"])
+        root.parse_args(options)  # --help and --version end here
+        raise UsageError("no command is given; `jumar --help` lists them. To start: jumar train ppo CartPole-v1")
+    command, rest = words[position], words[:position] + words[position + 1 :]
+    names = [name for name, _, _ in COMMANDS]
+    if command not in names:
+        raise unknown("command", command, names, {"eval": "evaluate", "continue": "resume", "learn": "train"})
+    return _run(command, rest)
+
+
+def _run(command: str, words: list[str]) -> Outcome:
+    """Parse the words of a known command and run it. The imports are here to keep ``jumar --help`` quick."""
+    from jumar.cli.parser import build, find_algorithm
+
+    algorithms = _algorithms() if command in ("train", "list", "completion") else {}
+    algorithm = find_algorithm(words, algorithms) if command == "train" else None
+    _, parsers = build(algorithms, algorithm)
+    arguments = parsers[command].read(words)
+    if command == "train":
+        from jumar.cli import train
+
+        return train.run(arguments, algorithms)
+    if command == "resume":
+        from jumar.cli import resume
+
+        return resume.run(arguments)
+    if command == "evaluate":
+        from jumar.cli import evaluate
+
+        return evaluate.run(arguments)
+    if command == "list":
+        from jumar.cli import listing
+
+        return listing.run(arguments, algorithms)
+    from jumar.cli import completion
+
+    return completion.run(arguments, algorithms)
+
+
+def _algorithms() -> Algorithms:
+    from jumar.algorithms.registry import ALGORITHMS
+
+    return ALGORITHMS
+
+
+__all__ = ["explain", "main"]

@@ -1,0 +1,36 @@
+"""``jumar evaluate``: run a trained policy in fresh environments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jumar.cli.output import Outcome
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """Evaluate the policy."""
+    from jumar.training.run import evaluate
+
+    result = evaluate(
+        Path(arguments.run),
+        episodes=arguments.episodes,
+        seed=arguments.seed,
+        stochastic=arguments.stochastic,
+        best=arguments.best,
+        env=arguments.env,
+    )
+    return Outcome(result, words(result))
+
+
+def words(result: Mapping[str, Any]) -> str:
+    """Say how the policy did."""
+    from jumar.training.progress import counted, short_number
+
+    number = {key: short_number(float(result[f"{key}_return"])) for key in ("mean", "std", "min", "max")}
+    return (
+        f"mean return {number['mean']} +- {number['std']} over {counted(int(result['episodes']), 'episode')} "
+        f"(from {number['min']} to {number['max']}), mean length {short_number(float(result['mean_length']))}"
+    )

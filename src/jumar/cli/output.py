@@ -1,0 +1,119 @@
+"""Where the words of a command go: to people, or to the program that asked for JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command has to say: the same for a program and for a person."""
+
+    data: Mapping[str, Any]
+    words: str
+
+
+@contextlib.contextmanager
+def reserved_output(json_wanted: bool) -> Iterator[IO[str]]:
+    """Yield standard output; with JSON, nothing else writes there within the block: it goes to standard error.
+
+    That includes libraries that write to the file descriptor itself, and child processes.
+    """
+    if not json_wanted:
+        yield sys.stdout
+        return
+    with contextlib.ExitStack() as stack:
+        output: IO[str] = sys.stdout
+        sys.stdout.flush()
+        if _descriptor(sys.stdout) == 1 and _descriptor(sys.stderr) == 2:
+            saved = os.dup(1)
+            output = stack.enter_context(open(saved, "w", encoding="utf-8"))
+            os.dup2(2, 1)
+            stack.callback(os.dup2, saved, 1)
+            stack.callback(_flush_c_streams)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield output
+
+
+def _flush_c_streams() -> None:
+    """Write out what C code has printed, while it still goes to standard error."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).fflush(None)
+
+
+def _descriptor(stream: IO[str]) -> int | None:
+    try:
+        return stream.fileno()
+    except (io.UnsupportedOperation, ValueError, AttributeError):
+        return None
+
+
+def json_line(data: Mapping[str, Any]) -> str:
+    """Return one JSON object on one line; numbers that JSON does not have (NaN, infinity) become null."""
+    return json.dumps(_plain(data), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and JAX arrays and scalars
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def run_words(summary: Mapping[str, Any]) -> str:
+    """Say what a run reached, where it is saved, and what to type next."""
+    runs = summary.get("runs")
+    if runs:
+        return "\n".join([*map(_reached, runs), "", _next_words(runs[0])])
+    return "\n".join([_reached(summary), "", _next_words(summary)])
+
+
+def _reached(summary: Mapping[str, Any]) -> str:
+    from jumar.training.progress import clock_time, short_number
+
+    evaluated, trained = summary.get("last_eval_mean"), summary.get("ep_rew_mean")
+    if evaluated is not None:
+        result = f"reached a mean return of {short_number(evaluated)} in its last evaluation"
+    elif trained is not None:
+        result = f"reached a mean return of {short_number(trained)} in training"
+    else:
+        result = "ended no episode, so there is no return to report"
+    words = (
+        f"{summary.get('algorithm', 'the run')} on {summary.get('env', '?')}, seed {summary.get('seed', 0)}: {result}"
+    )
+    if "total_timesteps" in summary:
+        words += f", after {summary['total_timesteps']:,} steps"
+    if "wall_time_s" in summary:
+        words += f" in {clock_time(summary['wall_time_s'])}"
+    if summary.get("steps_per_second"):
+        words += f" ({summary['steps_per_second']:,.0f} steps/s)"
+    return f"{words}.\nEverything is saved in {summary.get('run_dir', '?')}"
+
+
+def _next_words(summary: Mapping[str, Any]) -> str:
+    run = shlex.quote(str(summary.get("run_dir", "RUN")))
+    env = str(summary.get("env", ""))
+    again = f" --env {shlex.quote(env)}" if ":" in env else ""
+    total = 2 * int(summary.get("total_timesteps") or 1_000_000)
+    return "\n".join(
+        [
+            "What to type next:",
+            f"  jumar evaluate {run}{again}",
+            f"  jumar resume {run}{again} --total-timesteps {total}",
+        ]
+    )

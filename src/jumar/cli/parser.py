@@ -1,0 +1,506 @@
+"""The grammar of the command line, built on argparse.
+
+argparse keeps the options, prints the help and feeds the shell completion. Before it parses, the words are brought into
+one form, ``--name=value``, so that options may stand anywhere, flags may take ``true`` or ``false``, a value may start
+with a minus sign, and every mistake gets Jumar's own sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+from jumar.errors import UsageError, unknown
+from jumar.schedules import Constant
+from jumar.settings import ALIASES, Settings, describe, kinds
+
+DEFAULT_TOTAL_TIMESTEPS = 1_000_000
+SETTING = "setting:"
+"""Keeps the settings apart from the other options in what argparse returns."""
+
+
+class Algorithm(Protocol):
+    """What the command line needs to know of an algorithm."""
+
+    @property
+    def name(self) -> str:
+        """The name that is typed."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What it is, in one line."""
+        ...
+
+    @property
+    def settings(self) -> type[Settings]:
+        """The class of its hyperparameters."""
+        ...
+
+
+Algorithms = Mapping[str, Algorithm]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are ``UsageError``s, and which takes options before and after positionals."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", _HelpFormatter)
+        super().__init__(**options)
+        self.examples: dict[str, str] = {}
+        """By positional: a command to show when it is missing."""
+        self.owners: dict[str, list[str]] = {}
+        """By option: the algorithms that have it as a setting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake instead of printing the usage and exiting."""
+        message = re.sub(r"^argument (\S+?)(/\S+)?: ", r"\1: ", message)
+        raise UsageError(message if message.endswith((".", "?", "!")) else message + ".")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse the words of one command.
+
+        Raises:
+            UsageError: an option is unknown or lacks its value, a value does not fit, or there are too few or too many
+                positionals.
+            SystemExit: the help was asked for, and printed.
+        """
+        options, positionals = self.split(words)
+        if "--help" in options or "-h" in options:
+            self.print_help()
+            raise SystemExit(0)
+        self._check_count(positionals)
+        return self.parse_args([*options, "--", *positionals] if positionals else options)
+
+    def split(self, words: Sequence[str], *, strict: bool = True) -> tuple[list[str], list[str]]:
+        """Separate options, each with its value as ``--name=value``, from positionals.
+
+        Without ``strict``, an unknown option is taken to have a value, and nothing is refused.
+        """
+        options: list[str] = []
+        positionals: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                return options, positionals + rest
+            if not word.startswith("-") or word == "-" or _is_number(word):
+                positionals.append(word)
+                continue
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name)
+            if action is None and strict:
+                raise self._unknown_option(name)
+            if isinstance(action, argparse.BooleanOptionalAction):
+                options.append(_switch(name, value if equals else None, rest))
+            elif action is not None and action.nargs == 0:
+                if equals and strict:
+                    raise UsageError(f"{name} is a flag and takes no value; got {value!r}.")
+                options.append(name)
+            elif equals:
+                options.append(word)
+            elif isinstance(action, _Assignments):
+                options += self._assignments(name, rest, strict)
+            elif rest and not self._is_option(rest[0]):
+                options.append(f"{name}={rest.pop(0)}")
+            elif strict:
+                raise UsageError(f"{name} needs a value.")
+        return options, positionals
+
+    def _assignments(self, name: str, rest: list[str], strict: bool) -> list[str]:
+        """Take the ``key=value`` words that follow from ``rest``."""
+        taken = []
+        while rest and "=" in rest[0] and not self._is_option(rest[0]):
+            taken.append(f"{name}={rest.pop(0)}")
+        if not taken and strict:
+            raise UsageError(f"{name} needs one or more values such as key=value.")
+        return taken
+
+    def has_option(self, name: str) -> bool:
+        """Whether ``name`` (``--gamma``) is an option of this command."""
+        return name in self._option_string_actions
+
+    def _is_option(self, word: str) -> bool:
+        """Whether a word after an option starts the next one: ``-0.1`` and a lone ``-`` do not."""
+        return self.has_option(word.partition("=")[0]) or word.startswith("--")
+
+    def _unknown_option(self, name: str) -> UsageError:
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        aliases = {as_option(alias): as_option(ours) for alias, ours in ALIASES.items() if as_option(ours) in known}
+        as_typed = name if name in known else "--" + name.lstrip("-").replace("_", "-")
+        if as_typed in known:  # --n_steps, -seed
+            return UsageError(f"unknown option {name!r}; did you mean {as_typed}?")
+        if owners := self.owners.get(as_typed.replace("--no-", "--")):
+            return UsageError(f"{name} is not a setting of this algorithm, but of {', '.join(owners)}.")
+        found = unknown("option", as_typed, known, aliases)
+        hint = str(found).partition("; ")[2] or f"`{self.prog} --help` lists the options."
+        return UsageError(f"unknown option {name!r}; {hint}")
+
+    def _check_count(self, positionals: list[str]) -> None:
+        names = [str(action.metavar) for action in self._get_positional_actions()]
+        if len(positionals) > len(names):
+            extra = " ".join(positionals[len(names) :])
+            raise UsageError(f"{self.prog}: unexpected {extra!r}; usage: {self.usage}")
+        if len(positionals) < len(names):
+            missing = names[len(positionals)]
+            example = self.examples.get(missing)
+            raise UsageError(f"{self.prog}: {missing} is missing" + (f"; for example: {example}" if example else "."))
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Help with room for long option names."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        options["max_help_position"] = 34
+        super().__init__(prog, **options)
+
+
+class _Assignments(argparse.Action):
+    """Collects ``key=value`` texts in a list."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), values])
+
+
+def as_option(name: str) -> str:
+    """Return the option of a setting: ``clip_range`` is ``--clip-range``."""
+    return "--" + name.replace("_", "-")
+
+
+def _switch(name: str, value: str | None, rest: list[str]) -> str:
+    """Return ``--x`` or ``--no-x`` for ``--x``, ``--no-x``, ``--x=false`` or ``--x`` followed by ``false``."""
+    words = {"true": True, "false": False}
+    negative = name.startswith("--no-")
+    if value is None and not negative and rest and rest[0].lower() in words:
+        value = rest.pop(0)
+    if value is None:
+        return name
+    if negative or value.lower() not in words:
+        right = f"{name} alone" if negative else f"{name}, {name} true or {name} false"
+        raise UsageError(f"{name}={value} is neither yes nor no; write {right}.")
+    return name if words[value.lower()] else "--no-" + name.removeprefix("--")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+# Values --------------------------------------------------------------------------------------------------------------
+
+_MULTIPLES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+
+def count(at_least: int, example: str = "8") -> Callable[[str], int]:
+    """Return a reader of whole numbers from ``at_least`` on, written as ``1_000_000``, ``1e6``, ``100k`` or ``2M``."""
+
+    def read(text: str) -> int:
+        factor = _MULTIPLES.get(text[-1:].lower(), 1.0)
+        try:
+            number = float(text if factor == 1.0 else text[:-1]) * factor
+        except ValueError:
+            number = math.nan
+        if not number.is_integer():
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number such as {example}.")
+        if number < at_least:
+            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be at least {at_least}.")
+        if factor == 1.0 and re.fullmatch(r"[+-]?\d[\d_]*", text):
+            return int(text)  # a float keeps only 53 bits of a seed
+        return int(number)
+
+    return read
+
+
+steps = count(1, "500000, 1e6 or 100k")
+steps_or_none = count(0, "50000, 1e5 or 50k (0: never)")
+
+
+def seed(text: str) -> int:
+    """Read a seed: a whole number from 0 to 2^32 - 1, which is what JAX and the environments take."""
+    number = count(0, "0 or 42")(text)
+    if number >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: it must be at most {2**32 - 1}.")
+    return number
+
+
+def workers(text: str) -> int | None:
+    """Read a number of worker processes; ``auto`` is ``None``."""
+    return None if text == "auto" else count(0, "0, 4 or auto")(text)
+
+
+def one_of(kind: str, *known: str) -> Callable[[str], str]:
+    """Return a reader of one of the ``known`` words."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(str(unknown(kind, text, known)))
+        return text
+
+    return read
+
+
+def wrapper(text: str) -> tuple[str, tuple[str, ...]]:
+    """Read ``NAME`` or ``NAME:key=value,key=value`` into the name and its assignments (commas in a list stay)."""
+    name, colon, arguments = text.partition(":")
+    assignments = tuple(re.split(r",(?=\s*[A-Za-z_]\w*=)", arguments)) if colon and arguments else ()
+    if not name or any("=" not in assignment for assignment in assignments):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME:key=value,...")
+    return name, assignments
+
+
+# Commands ------------------------------------------------------------------------------------------------------------
+
+
+def build(
+    algorithms: Algorithms, algorithm: str | None = None, *, all_settings: bool = False
+) -> tuple[Parser, dict[str, Parser]]:
+    """Build the parser of the whole command line, and the parser of each command by name.
+
+    ``train`` has the settings of one ``algorithm``, or of all ``algorithms`` if none is named; these are then left out
+    of its help unless ``all_settings`` is true.
+    """
+    from jumar._version import __version__
+
+    root = Parser(
+        prog="jumar",
+        usage="jumar COMMAND [options]",
+        description="Policy optimization in JAX: train a policy, evaluate it, go on where a run stopped.",
+        epilog="`jumar COMMAND --help` explains a command; `jumar train ALGO --help` an algorithm and its settings.",
+    )
+    root.add_argument("--version", action="version", version=f"jumar {__version__}", help="print the version and exit")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND".ljust(12), prog="jumar", parser_class=Parser)
+    parsers = {
+        name: commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", usage=usage)
+        for name, summary, usage in COMMANDS
+    }
+    _add_train(parsers["train"], algorithms, algorithm, all_settings)
+    _add_resume(parsers["resume"])
+    _add_evaluate(parsers["evaluate"])
+    _add_list(parsers["list"])
+    _add_completion(parsers["completion"])
+    for command in parsers.values():
+        command.add_argument("--json", action="store_true", help="print one JSON object as the last line of the output")
+    return root, parsers
+
+
+COMMANDS = (
+    ("train", "train a policy and save it in a run directory", "jumar train ALGO ENV [options]"),
+    ("resume", "go on from the newest sound checkpoint of a run", "jumar resume RUN [options]"),
+    ("evaluate", "run a trained policy in fresh environments", "jumar evaluate RUN [options]"),
+    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs [options]"),
+    ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
+)
+"""Name, summary and usage of every command."""
+
+
+def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
+    """Return the algorithm that the words of ``train`` name; ``None`` if there is no positional at all.
+
+    Raises:
+        UsageError: the first positional is no algorithm.
+    """
+    _, parsers = build(algorithms)
+    _, positionals = parsers["train"].split(words, strict=False)
+    if not positionals:
+        return None
+    if positionals[0] in algorithms:
+        return positionals[0]
+    raise unknown("algorithm", positionals[0], algorithms)
+
+
+def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, all_settings: bool) -> None:
+    parser.examples = {"ALGO": "jumar train ppo CartPole-v1", "ENV": f"jumar train {algorithm or 'ppo'} CartPole-v1"}
+    shown = [algorithms[algorithm]] if algorithm else list(algorithms.values())
+    listing = "; ".join(f"{entry.name} ({entry.title})" for entry in shown) or "`jumar list algorithms`"
+    parser.add_argument(
+        "algorithm",
+        metavar="ALGO",
+        choices=tuple(algorithms) or None,
+        help=f"the algorithm: {listing}".replace("%", "%%"),
+    )
+    environment = parser.add_argument(
+        "env",
+        metavar="ENV",
+        help="a Gymnasium id (HalfCheetah-v5, module:EnvId), or an id with its backend in front: gymnasium/, envpool/, "
+        "jax/, gymnax/ or brax/; `jumar list envs` lists them",
+    )
+    environment.complete = {"bash": "_jumar_environments", "zsh": "_jumar_environments"}  # type: ignore[attr-defined]
+
+    general = parser.add_argument_group("general")
+    default = f"default: {DEFAULT_TOTAL_TIMESTEPS:,}"
+    general.add_argument(
+        "--total-timesteps", type=steps, default=DEFAULT_TOTAL_TIMESTEPS, metavar="STEPS",
+        help=f"environment steps to train for, over all environments; rounded up to whole iterations ({default})",
+    )  # fmt: skip
+    general.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of everything random (default: 0)")
+    general.add_argument(
+        "--n-seeds", type=count(1), metavar="K",
+        help="train K seeds in one program; compiled environments only (default: one seed)",
+    )  # fmt: skip
+    general.add_argument(
+        "--preset", metavar="NAME|none",
+        help="tuned settings to start from (default: those of this algorithm and environment, if there are any)",
+    )  # fmt: skip
+    defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
+    _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
+    _add_saving_options(parser)
+    for entry in shown:
+        _add_settings(parser, entry.settings, hidden=algorithm is None and not all_settings)
+    for entry in algorithms.values():
+        for field in dataclasses.fields(entry.settings):
+            parser.owners.setdefault(as_option(field.name), []).append(entry.name)
+    if algorithm is None:
+        parser.epilog = "`jumar train ALGO --help` lists the settings of an algorithm."
+    else:
+        parser.epilog = "The defaults of settings are those without a preset (--preset none)."
+
+
+def _add_environment_options(parser: Parser, n_envs: str) -> None:
+    group = parser.add_argument_group("environment")
+    group.add_argument(
+        "--n-envs", type=count(1), metavar="N",
+        help=f"environments stepped side by side (default: {n_envs})",
+    )  # fmt: skip
+    group.add_argument(
+        "--env-kwargs", action=_Assignments, metavar="KEY=VALUE",
+        help="arguments of the environment, one or more: --env-kwargs gravity=9.8 continuous=true",
+    )  # fmt: skip
+    group.add_argument(
+        "--wrapper", action="append", type=wrapper, metavar="NAME[:KEY=VALUE,...]",
+        help="a Gymnasium wrapper by name; may be repeated, the innermost first",
+    )  # fmt: skip
+    group.add_argument("--frame-stack", type=count(1), metavar="K", help="show the policy the last K observations")
+    group.add_argument(
+        "--workers", type=workers, metavar="N|auto",
+        help="worker processes that step the environments, 0 for none (default: auto, by measuring a step)",
+    )  # fmt: skip
+
+
+def _add_saving_options(parser: Parser) -> None:
+    group = parser.add_argument_group("evaluation and files")
+    run_dir = group.add_argument(
+        "--run-dir", metavar="DIR",
+        help="where to save; new or empty (default: runs/ALGO_ENV_SEED_DATE)",
+    )  # fmt: skip
+    run_dir.complete = "directory"  # type: ignore[attr-defined]
+    group.add_argument(
+        "--eval-every", type=steps_or_none, metavar="STEPS",
+        help="environment steps between evaluations, 0 for none (default: a twentieth of the run)",
+    )  # fmt: skip
+    group.add_argument(
+        "--eval-episodes", type=count(1), default=10, metavar="N", help="episodes of each evaluation (default: 10)"
+    )
+    group.add_argument(
+        "--checkpoint-every", type=steps_or_none, metavar="STEPS",
+        help="environment steps between checkpoints, 0 for one at the end only (default: chosen by the run's length); "
+        "on environments that are not compiled each one resets them",
+    )  # fmt: skip
+    group.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_settings(parser: Parser, settings: type[Settings], *, hidden: bool) -> None:
+    """Add an option for every setting that has none yet, grouped by the class that declares it, the derived first.
+
+    The group's title is the first line of that class's docstring.
+    """
+    for cls in settings.__mro__:
+        names = inspect.get_annotations(cls)
+        declared = [field for field in dataclasses.fields(settings) if field.name in names]
+        new = [field for field in declared if not parser.has_option(as_option(field.name))]
+        title = (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".").removeprefix("The ")
+        group = parser.add_argument_group(title[0].lower() + title[1:]) if new and not hidden else parser
+        for field in new:
+            _add_setting(group, settings, field, hidden=hidden)
+
+
+def _add_setting(group: Any, settings: type[Settings], field: dataclasses.Field[Any], *, hidden: bool) -> None:
+    allowed = kinds(settings, field.name)
+    words = argparse.SUPPRESS if hidden else setting_help(settings, field).replace("%", "%%")
+    form: dict[str, Any] = {"metavar": _metavar(allowed, field.metadata)}
+    if bool in allowed:
+        form = {"action": argparse.BooleanOptionalAction}
+    group.add_argument(as_option(field.name), dest=SETTING + field.name, default=argparse.SUPPRESS, help=words, **form)
+
+
+def _metavar(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
+    if metadata["choices"]:
+        return "|".join(metadata["choices"])
+    if Constant in allowed:
+        return "X|linear:X"
+    if int in allowed:
+        return "N"
+    if float in allowed:
+        return "X"
+    return "TEXT" if str in allowed else "N,N"
+
+
+def setting_help(settings: type[Settings], field: dataclasses.Field[Any]) -> str:
+    """Return what a setting does, its unit, what it takes and its default, in one line."""
+    default = field.default
+    if default is None or isinstance(default, bool):
+        shown = str(default).lower()
+    else:
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    allowed = kinds(settings, field.name)
+    takes = "" if bool in allowed else f"; {describe(allowed, field.metadata)}"
+    unit = f" {field.metadata['unit']}" if field.metadata["unit"] and default is not None else ""
+    return f"{field.metadata['help'].rstrip('.')}{takes} (default: {shown}{unit})"
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were typed, by name, as typed (flags as true or false)."""
+    given = {name: value for name, value in vars(arguments).items() if name.startswith(SETTING)}
+    return {name.removeprefix(SETTING): value for name, value in given.items()}
+
+
+def _add_run(parser: Parser, command: str) -> None:
+    run = parser.add_argument("run", metavar="RUN", help="a run directory")
+    run.complete = "directory"  # type: ignore[attr-defined]
+    parser.examples = {"RUN": f"jumar {command} runs/my_run"}
+    parser.add_argument(
+        "--env",
+        metavar="module:EnvId",
+        help="the environment once more, where it is code of your own: no module is imported because a file names it",
+    )
+
+
+def _add_resume(parser: Parser) -> None:
+    _add_run(parser, "resume")
+    parser.add_argument(
+        "--total-timesteps", type=steps, metavar="STEPS",
+        help="a new total of environment steps; schedules then count down to it (default: the same as before)",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_evaluate(parser: Parser) -> None:
+    _add_run(parser, "evaluate")
+    parser.add_argument("--episodes", type=count(1), default=10, metavar="N", help="episodes to run (default: 10)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="episode i is seeded with S + i (default: 0)")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions (default: the likeliest action)")
+    parser.add_argument(
+        "--best", action="store_true", help="take the best evaluation's policy (default: the final one)"
+    )
+
+
+def _add_list(parser: Parser) -> None:
+    parser.examples = {"WHAT": "jumar list envs"}
+    known = ("algorithms", "envs")
+    parser.add_argument("what", metavar="WHAT", type=one_of("list", *known), choices=known, help="algorithms or envs")
+
+
+def _add_completion(parser: Parser) -> None:
+    parser.examples = {"SHELL": "jumar completion bash"}
+    known = ("bash", "zsh", "tcsh")
+    parser.add_argument("shell", metavar="SHELL", type=one_of("shell", *known), choices=known, help="bash, zsh or tcsh")

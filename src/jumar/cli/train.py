@@ -1,0 +1,66 @@
+"""``jumar train``: train a policy and save it in a run directory."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from jumar.cli.output import Outcome, run_words
+from jumar.cli.parser import Algorithms, given_settings
+from jumar.settings import coerce
+from jumar.training.progress import make_reporter
+from jumar.training.request import TrainRequest, Wrapper
+
+
+def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
+    """Train as the arguments say."""
+    request = request_from(arguments, algorithms)
+    with contextlib.closing(make_reporter(sys.stderr, quiet=arguments.quiet)) as reporter:
+        from jumar.training.run import train
+
+        summary = train(request, reporter)
+    return Outcome(summary, run_words(summary))
+
+
+def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> TrainRequest:
+    """Turn the parsed arguments into a request; every setting is looked at, so that a mistake shows at once.
+
+    Raises:
+        UsageError: a setting, an environment argument or a wrapper's argument is wrong.
+    """
+    settings = given_settings(arguments)
+    for name, value in settings.items():
+        coerce(algorithms[arguments.algorithm].settings, name, value)
+    return TrainRequest(
+        algorithm=arguments.algorithm,
+        env=arguments.env,
+        total_timesteps=arguments.total_timesteps,
+        seed=arguments.seed,
+        n_envs=arguments.n_envs,
+        run_dir=None if arguments.run_dir is None else Path(arguments.run_dir),
+        env_kwargs=_assignments(arguments.env_kwargs or []),
+        frame_stack=arguments.frame_stack,
+        wrappers=tuple(_wrapper(name, list(texts)) for name, texts in arguments.wrapper or ()),
+        workers=arguments.workers,
+        eval_every=arguments.eval_every,
+        eval_episodes=arguments.eval_episodes,
+        checkpoint_every=arguments.checkpoint_every,
+        preset=arguments.preset,
+        n_seeds=arguments.n_seeds,
+        settings=settings,
+    )
+
+
+def _wrapper(name: str, texts: list[str]) -> Wrapper:
+    return name, tuple(_assignments(texts).items())
+
+
+def _assignments(texts: list[str]) -> dict[str, Any]:
+    if not texts:
+        return {}
+    from jumar.envs.registry import parse_assignments
+
+    return parse_assignments(texts)

@@ -1,0 +1,215 @@
+"""Action distributions: immutable pytrees of their own parameters.
+
+Each has ``sample``, ``mode``, ``log_prob``, ``entropy`` and ``kl`` (all summed over the parts of an action, natural
+logarithm) and ``fisher_product``, the product of a tangent with the Fisher information of the distribution's *own*
+parameters in closed form: the ``H`` in the Fisher-vector product ``J' H J`` of a policy. Leading axes are free.
+
+An action mask is applied to logits by :func:`mask_logits`; a masked action has probability exactly 0, and adds
+exactly 0 to entropy, KL and Fisher products.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Self = TypeVar("Self", bound="Distribution")
+
+FORBIDDEN = -1e9
+"""The logit of an action that is not allowed: finite, so that 0 * logit is 0 and no NaN can come of it."""
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Distribution(Protocol):
+    """What every action distribution can do; ``...`` stands for the batch axes."""
+
+    def sample(self, key: Array) -> Array:
+        """Draw one action for each batch entry."""
+        ...
+
+    def mode(self) -> Array:
+        """Return the most likely action of each batch entry."""
+        ...
+
+    def log_prob(self, action: Array) -> Array:
+        """Return log p(action), shape ``[...]``."""
+        ...
+
+    def entropy(self) -> Array:
+        r"""Return :math:`-E[\log p]` in nats, shape ``[...]``."""
+        ...
+
+    def kl(self: Self, other: Self) -> Array:
+        r"""Return :math:`KL(self \| other) = E_{self}[\log p_{self} - \log p_{other}] \ge 0`, shape ``[...]``."""
+        ...
+
+    def fisher_product(self: Self, tangent: Self) -> Self:
+        r"""Return :math:`F v`, :math:`F = E[\nabla \log p \nabla \log p^T]` in the distribution's own parameters."""
+        ...
+
+
+def mask_logits(logits: Array, mask: Array | None) -> Array:
+    """Return the logits with those of forbidden actions (``mask`` False) replaced by a number that means never."""
+    return logits if mask is None else jnp.where(mask, logits, jnp.asarray(FORBIDDEN, logits.dtype))
+
+
+class Categorical(NamedTuple):
+    """One of ``n`` actions with probabilities ``softmax(logits)``; logits ``[..., n]``, actions int32 ``[...]``."""
+
+    logits: Array
+
+    @property
+    def log_probs(self) -> Array:
+        """The normalised log-probabilities ``[..., n]``."""
+        return jax.nn.log_softmax(self.logits)
+
+    @property
+    def probs(self) -> Array:
+        """The probabilities ``[..., n]``."""
+        return jax.nn.softmax(self.logits)
+
+    def sample(self, key: Array) -> Array:
+        """Draw actions by the Gumbel trick."""
+        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+
+    def mode(self) -> Array:
+        """Return the most likely action."""
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, action: Array) -> Array:
+        """Return the log-probability of the action."""
+        # A one-hot product: its gradient is dense arithmetic, several times faster on a processor than a scatter.
+        chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=bool)
+        return jnp.sum(jnp.where(chosen, self.log_probs, 0.0), axis=-1)
+
+    def entropy(self) -> Array:
+        r"""Return :math:`-\sum_a p_a \log p_a`."""
+        return -jnp.sum(self.probs * self.log_probs, axis=-1)
+
+    def kl(self, other: Categorical) -> Array:
+        r"""Return :math:`\sum_a p_a (\log p_a - \log q_a)`."""
+        return jnp.sum(self.probs * (self.log_probs - other.log_probs), axis=-1)
+
+    def fisher_product(self, tangent: Categorical) -> Categorical:
+        r"""Return :math:`(diag(p) - p p^T) v`."""
+        p, v = self.probs, tangent.logits
+        return Categorical(p * (v - jnp.sum(p * v, axis=-1, keepdims=True)))
+
+
+class MultiCategorical(NamedTuple):
+    """Several independent categorical choices; actions int32 ``[..., k]``.
+
+    ``logits`` is ``[..., k, n_max]``: shorter choices are filled up with :data:`FORBIDDEN`.
+    """
+
+    logits: Array
+
+    @property
+    def parts(self) -> Categorical:
+        """The choices as one batch of categoricals."""
+        return Categorical(self.logits)
+
+    def sample(self, key: Array) -> Array:
+        """Draw each choice on its own."""
+        return self.parts.sample(key)
+
+    def mode(self) -> Array:
+        """Return the most likely action of each choice."""
+        return self.parts.mode()
+
+    def log_prob(self, action: Array) -> Array:
+        """Return the sum of the choices' log-probabilities."""
+        return jnp.sum(self.parts.log_prob(action), axis=-1)
+
+    def entropy(self) -> Array:
+        """Return the sum of the choices' entropies."""
+        return jnp.sum(self.parts.entropy(), axis=-1)
+
+    def kl(self, other: MultiCategorical) -> Array:
+        """Return the sum of the choices' divergences."""
+        return jnp.sum(self.parts.kl(other.parts), axis=-1)
+
+    def fisher_product(self, tangent: MultiCategorical) -> MultiCategorical:
+        """Return the block-diagonal product, a :meth:`Categorical.fisher_product` for each choice."""
+        return MultiCategorical(self.parts.fisher_product(tangent.parts).logits)
+
+
+class Bernoulli(NamedTuple):
+    """``n`` independent bits, each 1 with probability ``sigmoid(logit)``; logits ``[..., n]``, actions int32."""
+
+    logits: Array
+
+    def sample(self, key: Array) -> Array:
+        """Draw each bit on its own."""
+        uniform = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
+        return (uniform < jax.nn.sigmoid(self.logits)).astype(jnp.int32)
+
+    def mode(self) -> Array:
+        """Return 1 where it is the likelier bit."""
+        return (self.logits > 0.0).astype(jnp.int32)
+
+    def log_prob(self, action: Array) -> Array:
+        r"""Return :math:`\sum_i a_i \log \sigma(x_i) + (1 - a_i) \log \sigma(-x_i)`."""
+        on = action.astype(self.logits.dtype)
+        return jnp.sum(on * jax.nn.log_sigmoid(self.logits) + (1.0 - on) * jax.nn.log_sigmoid(-self.logits), axis=-1)
+
+    def entropy(self) -> Array:
+        """Return the sum of the bits' entropies."""
+        p = jax.nn.sigmoid(self.logits)
+        return -jnp.sum(p * jax.nn.log_sigmoid(self.logits) + (1.0 - p) * jax.nn.log_sigmoid(-self.logits), axis=-1)
+
+    def kl(self, other: Bernoulli) -> Array:
+        """Return the sum of the bits' divergences."""
+        p = jax.nn.sigmoid(self.logits)
+        on = jax.nn.log_sigmoid(self.logits) - jax.nn.log_sigmoid(other.logits)
+        off = jax.nn.log_sigmoid(-self.logits) - jax.nn.log_sigmoid(-other.logits)
+        return jnp.sum(p * on + (1.0 - p) * off, axis=-1)
+
+    def fisher_product(self, tangent: Bernoulli) -> Bernoulli:
+        r"""Return :math:`p (1 - p) v`."""
+        p = jax.nn.sigmoid(self.logits)
+        return Bernoulli(p * (1.0 - p) * tangent.logits)
+
+
+class DiagGaussian(NamedTuple):
+    """Independent normals with ``mean`` and ``log_std``, both ``[..., n]``; actions float ``[..., n]``, unbounded."""
+
+    mean: Array
+    log_std: Array
+
+    @property
+    def std(self) -> Array:
+        """The standard deviations ``[..., n]``."""
+        return jnp.exp(self.log_std)
+
+    def sample(self, key: Array) -> Array:
+        r"""Draw :math:`\mu + \sigma \epsilon`."""
+        return self.mean + self.std * jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def mode(self) -> Array:
+        """Return the mean."""
+        return self.mean
+
+    def log_prob(self, action: Array) -> Array:
+        r"""Return :math:`-\sum_i \frac{(a_i - \mu_i)^2}{2 \sigma_i^2} + \log \sigma_i + \frac12 \log 2 \pi`."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return -jnp.sum(0.5 * jnp.square(z) + self.log_std + HALF_LOG_TWO_PI, axis=-1)
+
+    def entropy(self) -> Array:
+        r"""Return :math:`\sum_i \log \sigma_i + \frac12 (1 + \log 2 \pi)`."""
+        return jnp.sum(self.log_std + 0.5 + HALF_LOG_TWO_PI, axis=-1) + 0.0 * jnp.sum(self.mean, axis=-1)
+
+    def kl(self, other: DiagGaussian) -> Array:
+        r"""Return :math:`\sum_i \log\frac{\sigma'_i}{\sigma_i} + \frac{\sigma_i^2 + (\mu_i - \mu'_i)^2}{2 \sigma'^2_i} - \frac12`."""  # noqa: E501
+        log_ratio = other.log_std - self.log_std
+        distance = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
+        return jnp.sum(log_ratio + 0.5 * (jnp.exp(-2.0 * log_ratio) + distance - 1.0), axis=-1)
+
+    def fisher_product(self, tangent: DiagGaussian) -> DiagGaussian:
+        r"""Return :math:`(v_\mu / \sigma^2, 2 v_{\log\sigma})`."""
+        return DiagGaussian(tangent.mean * jnp.exp(-2.0 * self.log_std), 2.0 * tangent.log_std)

@@ -1,0 +1,1 @@
+"""Environments: one convention for every backend."""

@@ -1,0 +1,235 @@
+"""Batches of observations and actions: arrays with a leading axis over environments, in the structure of a space.
+
+A batch of a plain space is one array ``[N, *shape]`` of the space's dtype, of a Dict space a dict of batches, of a
+Tuple space a tuple of batches. Everything that enters one is checked against the space, so that nothing is broadcast,
+cut or wrapped around in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+Batch = Any
+"""An array, or a dict or tuple of batches."""
+
+
+class Misfit(Exception):
+    """A value that does not fit its space; ``row`` is the environment it came from, where that is known."""
+
+    def __init__(self, sentence: str, row: int | None = None) -> None:
+        super().__init__(sentence)
+        self.row = row
+
+
+def empty(space: Space, n: int) -> Batch:
+    """Return an uninitialised batch of ``n`` rows."""
+    if isinstance(space, spaces.Dict):
+        return {key: empty(child, n) for key, child in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(empty(child, n) for child in space.spaces)
+    return np.empty((n, *_shape(space)), dtype=space.dtype)
+
+
+def copy(batch: Batch) -> Batch:
+    """Return a batch with arrays of its own."""
+    if isinstance(batch, dict):
+        return {key: copy(child) for key, child in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(copy(child) for child in batch)
+    return batch.copy()
+
+
+def concatenate(parts: Sequence[Batch]) -> Batch:
+    """Join batches of the same structure along the axis over environments."""
+    if isinstance(parts[0], dict):
+        return {key: concatenate([part[key] for part in parts]) for key in parts[0]}
+    if isinstance(parts[0], tuple):
+        return tuple(concatenate(children) for children in zip(*parts, strict=True))
+    return np.concatenate(parts)
+
+
+def write_row(space: Space, batch: Batch, row: int, value: Any, path: str = "") -> None:
+    """Copy one environment's ``value`` into ``batch[row]``.
+
+    Raises:
+        Misfit: where structure, shape or dtype do not fit the space.
+    """
+    for key, child in _children(space, value, path):
+        write_row(child, batch[key], row, value[key], f"{path}[{key!r}]")
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        batch[row] = _fitting(value, _shape(space), space, path)
+
+
+def from_vector(space: Space, n: int, value: Any, path: str = "") -> Batch:
+    """Return a new batch of ``n`` rows with what a vector environment returned.
+
+    Raises:
+        Misfit: where structure, shape or dtype do not fit the space.
+    """
+    children = _children(space, value, path)
+    if isinstance(space, spaces.Dict):
+        return {key: from_vector(child, n, value[key], f"{path}[{key!r}]") for key, child in children}
+    if isinstance(space, spaces.Tuple):
+        return tuple(from_vector(child, n, value[key], f"{path}[{key!r}]") for key, child in children)
+    return np.array(_fitting(value, (n, *_shape(space)), space, path), dtype=space.dtype)
+
+
+def check_values(space: Space, batch: Batch, path: str = "") -> None:
+    """Refuse NaN and infinity, and whole numbers outside of what the space counts.
+
+    The bounds of a Box are not checked: many environments overstep them, and no policy relies on them.
+
+    Raises:
+        Misfit: with the row of the first bad value.
+    """
+    if isinstance(space, spaces.Dict):
+        for key, child in space.spaces.items():
+            check_values(child, batch[key], f"{path}[{key!r}]")
+    elif isinstance(space, spaces.Tuple):
+        for index, child in enumerate(space.spaces):
+            check_values(child, batch[index], f"{path}[{index!r}]")
+    elif isinstance(space, spaces.Box):
+        if space.dtype.kind == "f" and not np.isfinite(batch).all():
+            _report(~np.isfinite(batch), batch, path, "finite")
+    else:
+        low, high = _range(space)
+        if not ((batch >= low) & (batch < high)).all():
+            _report((batch < low) | (batch >= high), batch, path, f"in {space}")
+
+
+def prepare_actions(space: Space, actions: Any, n: int) -> np.ndarray:
+    """Return a policy's actions as the environments take them: a new array ``[n, ...]`` of the space's dtype.
+
+    Whole numbers are counted from 0 by the policy and from ``start`` by the space.
+
+    Raises:
+        Misfit: where an action has the wrong shape, is not finite, or is no choice of the space.
+    """
+    actions = np.asarray(actions)
+    if actions.shape != (n, *_shape(space)):
+        raise Misfit(f"actions of shape {actions.shape} instead of {(n, *_shape(space))}")
+    if isinstance(space, spaces.Box):
+        return _prepare_box(space, actions)
+    low, high = _range(space)
+    if actions.dtype.kind not in "iub":
+        raise Misfit(f"actions of dtype {actions.dtype} instead of whole numbers")
+    if not ((actions >= 0) & (actions < high - low)).all():
+        _report((actions < 0) | (actions >= high - low), actions, "", f"one of {high - low}")
+    return actions.astype(space.dtype) + np.asarray(low, space.dtype)
+
+
+def _prepare_box(space: spaces.Box, actions: np.ndarray) -> np.ndarray:
+    if not np.isfinite(actions).all():
+        _report(~np.isfinite(actions), actions, "", "finite")
+    prepared = actions.astype(space.dtype)
+    if prepared.dtype != actions.dtype:
+        # What was clipped in single precision may lie a rounding error outside of bounds in double precision.
+        np.clip(prepared, space.low, space.high, out=prepared)
+    return prepared
+
+
+def _shape(space: Space) -> tuple[int, ...]:
+    return space.shape or ()
+
+
+def _range(space: Space) -> tuple[Any, Any]:
+    """Return the lowest value and one more than the highest, elementwise, as plain integers (no wrap-around)."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.start), int(space.start) + int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        start = space.start.astype(np.int64)
+        return start, start + space.nvec.astype(np.int64)
+    return 0, 2
+
+
+def _report(bad: np.ndarray, batch: np.ndarray, path: str, wanted: str) -> None:
+    row, *index = (int(i) for i in np.argwhere(bad)[0])
+    element = path + (f"[{', '.join(map(str, index))}]" if index else "")
+    value = batch[(row, *index)]
+    raise Misfit(f"{element or 'it'} is {value}, which is not {wanted}", row)
+
+
+def _children(space: Space, value: Any, path: str) -> list[tuple[Any, Space]]:
+    """Return the keys and parts of a nested space, once ``value`` is found to have the same ones."""
+    if isinstance(space, spaces.Dict):
+        if not isinstance(value, Mapping) or value.keys() != space.spaces.keys():
+            found = f"the keys {sorted(map(str, value))}" if isinstance(value, Mapping) else _type(value)
+            raise Misfit(f"{path or 'it'} is {found} instead of a dict with the keys {sorted(space.spaces)}")
+        return list(space.spaces.items())
+    if isinstance(space, spaces.Tuple):
+        if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):
+            found = f"{len(value)} parts" if isinstance(value, (tuple, list)) else _type(value)
+            raise Misfit(f"{path or 'it'} is {found} instead of a tuple of {len(space.spaces)} parts")
+        return list(enumerate(space.spaces))
+    return []
+
+
+def _type(value: Any) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def _fitting(value: Any, shape: tuple[int, ...], space: Space, path: str) -> np.ndarray:
+    """Return ``value`` as an array that can be copied into the space's dtype without a loss that matters."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of uneven lengths
+        raise Misfit(f"{path or 'it'} is {_type(value)}, which is no array ({error})") from error
+    if array.shape != shape:
+        raise Misfit(f"{path or 'it'} has shape {array.shape} where its space has {shape}")
+    dtype = space.dtype
+    assert dtype is not None
+    if array.dtype == dtype:
+        return array
+    if array.dtype.kind not in "fiub":
+        raise Misfit(f"{path or 'it'} is {_type(value)}, not numbers")
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what becomes infinite is reported by check_values
+            return array.astype(dtype)
+    with np.errstate(invalid="ignore"):
+        exact = array.astype(dtype)
+    if not np.array_equal(exact, array):
+        raise Misfit(f"{path or 'it'} is {value!r:.60} of dtype {array.dtype}, which does not fit its space's {dtype}")
+    return exact
+
+
+# --- action masks --------------------------------------------------------------------------------------------------
+
+
+def mask_segments(space: Space) -> tuple[int, ...]:
+    """Return how many choices each factor of an action space has: the segments of its masks.
+
+    Discrete: ``(n,)``; MultiDiscrete: its ``nvec``; MultiBinary: a pair (off, on) per switch, as in sb3-contrib;
+    Box: none.
+    """
+    if isinstance(space, spaces.Discrete):
+        return (int(space.n),)
+    if isinstance(space, spaces.MultiDiscrete):
+        return tuple(int(n) for n in space.nvec.flat)
+    if isinstance(space, spaces.MultiBinary):
+        return (2,) * int(np.prod(space.shape))
+    return ()
+
+
+def read_mask(segments: tuple[int, ...], mask: Any) -> np.ndarray:
+    """Return an action mask as one boolean row ``[M]``, true where the action is allowed.
+
+    ``mask`` is one array of all ``M`` flags, or Gymnasium's tuple of one array for each factor.
+
+    Raises:
+        Misfit: where the length is wrong, or a factor has no allowed choice left.
+    """
+    parts = mask if isinstance(mask, (tuple, list)) and any(np.ndim(part) for part in mask) else (mask,)
+    row = np.concatenate([np.ravel(np.asarray(part)) for part in parts])
+    if row.dtype.kind not in "biu" or row.size != sum(segments):
+        raise Misfit(f"has {row.size} entries of dtype {row.dtype} where the action space has {sum(segments)} choices")
+    row = row.astype(bool)
+    begin = 0
+    for length in segments:
+        if not row[begin : begin + length].any():
+            raise Misfit("allows no action at all")
+        begin += length
+    return row

@@ -1,0 +1,503 @@
+"""Compiled environments: the convention, its check, batched stepping with autoreset, and frame stacking.
+
+A compiled environment is a pair of pure functions of arrays with spaces and parameters beside them, so that rollout
+and update become one program. It steps one copy, knows nothing of batches and never resets itself: ``reset_batch`` and
+``step_batch`` do both, in the way that every collector of Jumar expects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import os
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+
+from jumar.actions import narrow_dtype
+from jumar.errors import UsageError, unknown
+
+PyTree = Any
+
+_LEAF_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+class CompiledEnvironment(Protocol):
+    """What a compiled environment has, a user's own included; nothing else is asked of it.
+
+    Both functions must be pure and traceable. The environment does not reset itself. Its time limit, where it has one,
+    is its own and reported as ``truncated``. Arguments are passed by position.
+    """
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these."""
+        ...
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """Box, Discrete, MultiDiscrete or MultiBinary."""
+        ...
+
+    @property
+    def params(self) -> PyTree:
+        """The default parameters: a pytree of numbers and arrays, which may be randomised."""
+        ...
+
+    def reset(self, key: jax.Array, params: PyTree, /) -> tuple[PyTree, PyTree]:
+        """Draw an initial state; return ``(state, observation)``."""
+        ...
+
+    def step(
+        self, key: jax.Array, state: PyTree, action: jax.Array, params: PyTree, /
+    ) -> tuple[PyTree, PyTree, jax.Array, jax.Array, jax.Array, Mapping[str, Any]]:
+        """Take one step; return ``(state, observation, reward, terminated, truncated, info)``.
+
+        ``reward`` is a real scalar, ``terminated`` and ``truncated`` are boolean scalars. ``info["cost"]``, if there,
+        is a scalar or a vector of costs for constrained methods; the rest of ``info`` is not read.
+        """
+        ...
+
+
+class CompiledStep(NamedTuple):
+    """What one step of N environments gave; every array has the leading axis N.
+
+    Attributes:
+        observations: what to act on next; where the episode ended, the first observation of the next one.
+        rewards: (N,) float32.
+        terminated: (N,) bool; the episode ended for good: do not bootstrap.
+        truncated: (N,) bool; the episode was cut: bootstrap with the value of ``successors``. Never true together with
+            ``terminated``, which wins.
+        successors: the observations that the actions led to, also where the episode ended.
+        costs: (N,) or (N, costs) float32 from ``info["cost"]``, or None where the environment gives none.
+    """
+
+    observations: PyTree
+    rewards: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    successors: PyTree
+    costs: jax.Array | None
+
+
+def reset_batch(env: CompiledEnvironment, params: PyTree, key: jax.Array, n: int) -> tuple[PyTree, PyTree]:
+    """Reset ``n`` copies of ``env``; return ``(states, observations)`` with leading axis n.
+
+    Environment i's state depends on ``key`` and ``i`` alone, not on ``n``.
+    """
+
+    def reset_one(key: jax.Array) -> tuple[PyTree, PyTree]:
+        return _reset(env, key, params)
+
+    return jax.vmap(reset_one)(_keys(key, n))
+
+
+def step_batch(
+    env: CompiledEnvironment, params: PyTree, key: jax.Array, states: PyTree, actions: jax.Array
+) -> tuple[PyTree, CompiledStep]:
+    """Step N copies of ``env`` and reset, at once, those whose episode ended.
+
+    Pure, so that it can be compiled, scanned, and mapped once more over seeds. The outcome for environment i depends on
+    ``key``, ``i``, its state and its action alone. Each reset draws a new initial state from that key.
+
+    Args:
+        env: the environment.
+        params: its parameters, shared by all copies.
+        key: a key for this step; a used one must not be given again.
+        states: from ``reset_batch`` or the step before.
+        actions: (N, ...) actions in the space's shape; they are passed on as they are, so clip before where needed.
+
+    Returns:
+        The states to go on from, and what the step gave.
+    """
+    n = jax.tree.leaves(states)[0].shape[0]
+
+    def step_one(key: jax.Array, state: PyTree, action: jax.Array) -> tuple[PyTree, CompiledStep]:
+        step_key, reset_key = jax.random.split(key)
+        state, successor, reward, terminated, truncated, info = env.step(step_key, state, action, params)
+        successor = canonical_observation(env.observation_space, successor)
+        terminated, truncated = jnp.asarray(terminated), jnp.asarray(truncated)
+        ended = terminated | truncated
+        fresh = _reset(env, reset_key, params)
+        state, observation = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, (state, successor))
+        costs = jnp.asarray(info["cost"], jnp.float32) if "cost" in info else None
+        rewards = jnp.asarray(reward, jnp.float32)
+        return state, CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs)
+
+    return jax.vmap(step_one)(_keys(key, n), states, actions)
+
+
+def canonical_observation(space: spaces.Space, observation: PyTree) -> PyTree:
+    """Return the observation as plain dicts and tuples of arrays in the space's dtypes, 64 bits narrowed to 32.
+
+    So a policy sees the same types whether or not JAX's 64-bit mode is on.
+    """
+    if isinstance(space, spaces.Dict):
+        return {name: canonical_observation(part, observation[name]) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(canonical_observation(part, observation[i]) for i, part in enumerate(space.spaces))
+    return jnp.asarray(observation, narrow_dtype(space.dtype))
+
+
+def strong(tree: PyTree) -> PyTree:
+    """Return ``tree`` with Python numbers and weakly typed arrays made arrays of a fixed type.
+
+    A loop's carry then has the same type from the start as after a step, and a compiled step is compiled once.
+    """
+
+    def fix(leaf: Any) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        return jax.lax.convert_element_type(leaf, leaf.dtype) if leaf.weak_type else leaf
+
+    return jax.tree.map(fix, tree)
+
+
+def like(reference: PyTree, tree: PyTree) -> PyTree:
+    """Return ``tree`` with the dtypes of ``reference``: for adapters of environments whose ``step`` is careless."""
+    return jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), reference, tree)
+
+
+def _reset(env: CompiledEnvironment, key: jax.Array, params: PyTree) -> tuple[PyTree, PyTree]:
+    state, observation = env.reset(key, params)
+    return strong(state), canonical_observation(env.observation_space, observation)
+
+
+def _keys(key: jax.Array, n: int) -> jax.Array:
+    # Folding the index in, unlike splitting into n, keeps environment i's key whatever n is.
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(n, dtype=jnp.uint32))
+
+
+class FrameStackState(NamedTuple):
+    """The wrapped environment's state and the last frames, oldest first."""
+
+    inner: PyTree
+    frames: jax.Array
+
+
+@dataclass(frozen=True)
+class FrameStack:
+    """The last ``n_frames`` observations of a compiled environment, stacked on a new leading axis, oldest first.
+
+    As Gymnasium's ``FrameStackObservation``: a reset fills the stack with the first observation.
+
+    Raises:
+        UsageError: ``n_frames`` is not a whole number of at least 1, or the observation space is not a Box.
+    """
+
+    env: CompiledEnvironment
+    n_frames: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n_frames, int) or isinstance(self.n_frames, bool) or self.n_frames < 1:
+            raise UsageError(f"frame_stack={self.n_frames!r} must be a whole number of at least 1.")
+        if not isinstance(self.env.observation_space, spaces.Box):
+            raise UsageError(f"frames can be stacked for Box observations only, not for {self.env.observation_space}.")
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """The wrapped space with a leading axis of length ``n_frames``."""
+        box = self._box
+        low, high = (np.repeat(bound[None], self.n_frames, axis=0) for bound in (box.low, box.high))
+        return spaces.Box(low, high, dtype=box.dtype.type)
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The wrapped environment's."""
+        return self.env.action_space
+
+    @property
+    def params(self) -> PyTree:
+        """The wrapped environment's."""
+        return self.env.params
+
+    def reset(self, key: jax.Array, params: PyTree) -> tuple[FrameStackState, jax.Array]:
+        """Reset, and fill the stack with the first observation."""
+        inner, observation = self.env.reset(key, params)
+        frame = canonical_observation(self._box, observation)
+        frames = jnp.repeat(frame[None], self.n_frames, axis=0)
+        return FrameStackState(inner, frames), frames
+
+    def step(
+        self, key: jax.Array, state: FrameStackState, action: jax.Array, params: PyTree
+    ) -> tuple[FrameStackState, jax.Array, jax.Array, jax.Array, jax.Array, Mapping[str, Any]]:
+        """Step, drop the oldest frame and add the newest."""
+        inner, observation, reward, terminated, truncated, info = self.env.step(key, state.inner, action, params)
+        frame = canonical_observation(self._box, observation)
+        frames = jnp.concatenate([state.frames[1:], frame[None]])
+        return FrameStackState(inner, frames), frames, reward, terminated, truncated, info
+
+    @property
+    def _box(self) -> spaces.Box:
+        assert isinstance(self.env.observation_space, spaces.Box)
+        return self.env.observation_space
+
+
+def check_compiled_environment(env: Any, name: str) -> None:
+    """Refuse an environment that does not keep the convention, before anything is compiled.
+
+    ``reset`` and ``step`` are traced with abstract arrays: nothing is computed.
+
+    Raises:
+        UsageError: something is missing, does not fit its space, has the wrong type, or ``reset`` or ``step`` raises
+            (then with the file and line in the user's code).
+    """
+    for attribute in ("reset", "step", "observation_space", "action_space", "params"):
+        if not hasattr(env, attribute):
+            raise UsageError(
+                f"environment {name} has no {attribute!r}; a compiled environment has reset, step, observation_space, "
+                "action_space and params."
+            )
+    _check_space(env.observation_space, f"environment {name}: observation_space", composite=True)
+    _check_space(env.action_space, f"environment {name}: action_space", composite=False)
+    _check_params(env.params, name)
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    state, observation = _trace(name, "reset", lambda key, params: _two(name, env.reset(key, params)), key, env.params)
+    _check_observation(env.observation_space, observation, f"environment {name}: reset returns an observation")
+    action = jax.ShapeDtypeStruct(env.action_space.shape, narrow_dtype(env.action_space.dtype))
+
+    def step(*arguments: Any) -> tuple[Any, ...]:
+        return _six(name, env.step(*arguments))
+
+    next_state, observation, reward, terminated, truncated, cost = _trace(
+        name, "step", step, key, state, action, env.params
+    )
+    _check_same_state(name, state, next_state)
+    _check_observation(env.observation_space, observation, f"environment {name}: step returns an observation")
+    _check_outcome(name, reward, terminated, truncated, cost)
+
+
+def _two(name: str, result: Any) -> tuple[PyTree, PyTree]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise UsageError(f"environment {name}: reset returns {_shown(result)}; it must return (state, observation).")
+    return strong(result[0]), result[1]
+
+
+def _six(name: str, result: Any) -> tuple[Any, ...]:
+    if not isinstance(result, tuple) or len(result) != 6:
+        raise UsageError(
+            f"environment {name}: step returns {_shown(result)}; "
+            "it must return (state, observation, reward, terminated, truncated, info)."
+        )
+    *outcome, info = result
+    if not isinstance(info, Mapping):
+        raise UsageError(f"environment {name}: step returns as info {_shown(info)}; it must be a dict.")
+    return (*outcome, info.get("cost"))
+
+
+def _shown(value: Any) -> str:
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
+
+
+def _check_space(space: Any, where: str, composite: bool) -> None:
+    if composite and isinstance(space, (spaces.Dict, spaces.Tuple)):
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for name, part in parts:
+            _check_space(part, f"{where}[{name!r}]", composite)
+    elif not isinstance(space, _LEAF_SPACES):
+        allowed = "Box, Discrete, MultiDiscrete or MultiBinary" + (", or a Dict or Tuple of these" if composite else "")
+        raise UsageError(f"{where} is {space!r}; it must be a Gymnasium {allowed}.")
+
+
+def _check_params(params: PyTree, name: str) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not isinstance(leaf, (bool, int, float, complex, np.generic, np.ndarray, jax.Array)):
+            at = jax.tree_util.keystr(path)
+            raise UsageError(f"environment {name}: params{at} is {leaf!r}; params hold numbers and arrays only.")
+
+
+def _trace(name: str, method: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return jax.eval_shape(function, *arguments)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise user_code_error(f"environment {name}: {method} raises", error) from error
+
+
+def _check_observation(space: spaces.Space, observation: PyTree, where: str) -> None:
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, Mapping) or set(observation) != set(space.spaces):
+            given = sorted(map(str, observation)) if isinstance(observation, Mapping) else _shown(observation)
+            raise UsageError(f"{where} with {given}; its space is a Dict with {sorted(space.spaces)}.")
+        for name, part in space.spaces.items():
+            _check_observation(part, observation[name], f"{where}[{name!r}]")
+    elif isinstance(space, spaces.Tuple):
+        if not isinstance(observation, (tuple, list)) or len(observation) != len(space.spaces):
+            raise UsageError(f"{where} that is {_shown(observation)}; its space is a Tuple of {len(space.spaces)}.")
+        for i, part in enumerate(space.spaces):
+            _check_observation(part, observation[i], f"{where}[{i}]")
+    else:
+        _check_array(space, observation, where)
+
+
+def _check_array(space: spaces.Space, observation: Any, where: str) -> None:
+    if not hasattr(observation, "shape"):
+        raise UsageError(f"{where} that is {_shown(observation)}; its space is {space}.")
+    if tuple(observation.shape) != space.shape:
+        raise UsageError(f"{where} of shape {tuple(observation.shape)}; its space has shape {space.shape}: {space}.")
+    # Flags and whole numbers are one kind: a MultiBinary observation may be boolean.
+    given_real = jnp.issubdtype(observation.dtype, jnp.floating)
+    space_real = np.issubdtype(np.dtype(space.dtype), np.floating)
+    if given_real != space_real:
+        raise UsageError(f"{where} of dtype {observation.dtype}; its space has dtype {space.dtype}: {space}.")
+
+
+def _check_same_state(name: str, before: PyTree, after: PyTree) -> None:
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        raise UsageError(
+            f"environment {name}: reset returns a state of structure {jax.tree.structure(before)}, step one of "
+            f"{jax.tree.structure(after)}; they must be the same."
+        )
+    for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise UsageError(
+                f"environment {name}: state{jax.tree_util.keystr(path)} is {old.dtype}{list(old.shape)} after reset "
+                f"and {new.dtype}{list(new.shape)} after step; it must stay the same."
+            )
+
+
+def _check_outcome(name: str, reward: Any, terminated: Any, truncated: Any, cost: Any) -> None:
+    if not _is_array(reward) or reward.shape != () or not _is_real(reward):
+        raise UsageError(f"environment {name}: step returns as reward {_described(reward)}; it must be a real scalar.")
+    for which, flag in (("terminated", terminated), ("truncated", truncated)):
+        if not _is_array(flag) or flag.shape != () or flag.dtype != jnp.bool_:
+            raise UsageError(
+                f"environment {name}: step returns as {which} {_described(flag)}; it must be a boolean scalar."
+            )
+    if cost is not None and (not _is_array(cost) or len(cost.shape) > 1 or not _is_real(cost)):
+        raise UsageError(
+            f"environment {name}: step returns as info['cost'] {_described(cost)}; "
+            "it must be a real scalar or a vector of them."
+        )
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _is_real(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+
+
+def _described(value: Any) -> str:
+    return f"an array {value.dtype}{list(value.shape)}" if _is_array(value) else _shown(value)
+
+
+def load_user_environment(name: str, kwargs: Mapping[str, Any]) -> CompiledEnvironment:
+    """Load a user's own compiled environment and check it.
+
+    Args:
+        name: ``module:Name``. The module must be importable; ``Name`` is an environment, or a class or function that
+            makes one.
+        kwargs: arguments for that class or function.
+
+    Raises:
+        UsageError: no such module or name, the user's code raises (with its file and line), or the check fails.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(f"environment {name!r} must be given as module:Name.")
+    module = _import_user_module(module_name, name)
+    if not hasattr(module, attribute):
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise unknown(f"environment in module {module_name}", attribute, public)
+    found = getattr(module, attribute)
+    is_maker = isinstance(found, type) or (callable(found) and not hasattr(found, "reset"))
+    if kwargs and not is_maker:
+        raise UsageError(f"environment {name} is an object already made; it takes no arguments ({', '.join(kwargs)}).")
+    env: Any = construct(found, name, kwargs) if is_maker else found
+    check_compiled_environment(env, name)
+    return env
+
+
+def _import_user_module(module_name: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise UsageError(
+                f"environment {name}: there is no module {error.name!r} here ({os.getcwd()}) or among the installed."
+            ) from None
+        raise user_code_error(f"environment {name}: importing {module_name} raises", error) from error
+    except (Exception, SystemExit) as error:
+        raise user_code_error(f"environment {name}: importing {module_name} raises", error) from error
+
+
+def construct(constructor: Callable[..., Any], name: str, kwargs: Mapping[str, Any]) -> Any:
+    """Make an environment with the user's arguments.
+
+    Raises:
+        UsageError: an argument is unknown or missing, or the constructor raises.
+    """
+    try:
+        signature = inspect.signature(constructor)
+    except (TypeError, ValueError):  # some extension types have none
+        signature = None
+    if signature is not None:
+        kinds = [parameter.kind for parameter in signature.parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            for argument in kwargs:
+                if argument not in signature.parameters:
+                    raise unknown(f"argument of environment {name}", argument, signature.parameters)
+        try:
+            signature.bind(**kwargs)
+        except TypeError as error:
+            raise UsageError(f"environment {name}: {error}.") from None
+    try:
+        return constructor(**kwargs)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise user_code_error(f"environment {name}: making it raises", error) from error
+
+
+def user_code_error(what: str, error: BaseException) -> UsageError:
+    """Turn an exception of the user's code into one sentence with its type, message, file and line."""
+    message = str(error).strip().splitlines()
+    text = f"{what} {type(error).__name__}" + (f": {message[0]}" if message else "")
+    return UsageError(f"{text} ({_place(error)})")
+
+
+def _place(error: BaseException) -> str:
+    """Return ``file:line`` of the deepest frame that is neither an installed package nor Jumar."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    paths = sysconfig.get_paths()
+    foreign = (*(paths[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")), _PACKAGE, "<")
+    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def import_optional(module_name: str, extra: str) -> ModuleType:
+    """Import an optional package, keeping what it prints while being imported off the terminal.
+
+    Raises:
+        UsageError: it is not installed or cannot be imported; the message names the extra to install.
+    """
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    package = module_name.partition(".")[0]
+    hint = f"pip install 'jumar[{extra}]'"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return importlib.import_module(module_name)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            raise UsageError(f"{package} is not installed; {hint}") from None
+        raise UsageError(f"{package} is installed but cannot be imported ({error}); {hint}") from error

@@ -1,0 +1,287 @@
+"""Host environments: the convention that every Gymnasium-like backend is brought to, and the loop in this process.
+
+A step of N environments yields a :class:`HostStep`. It always says both what to act on next and what truly followed,
+so that a time limit can bootstrap, and it marks rows that are no experience. Bad values are refused before they reach a
+policy, with an :class:`~jumar.errors.EnvironmentFault` that names the environment, its index, the step and the value.
+
+Steps are counted from 1, and from the last ``reset`` of all environments together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, MutableSequence, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import Space, spaces
+
+from jumar.envs import batches
+from jumar.envs.batches import Batch
+from jumar.envs.boundary import Boundary, Extras, explain
+from jumar.envs.watchdog import Watchdog
+from jumar.errors import EnvironmentFault, UsageError
+from jumar.spaces import check_spaces, describe_space, same_space
+
+Warn = Callable[[str], None]
+
+
+class HostStep(NamedTuple):
+    """What one step of N environments gave. All arrays have a leading axis N and are new: they may be kept.
+
+    ``observations``: what to act on next, already after the reset where an episode ended in SAME_STEP backends.
+    ``rewards``: float ``[N]``. ``terminated``, ``truncated``: bool ``[N]``, never both true: termination wins.
+    ``successors``: the true successor observations, also where the episode ended. The same object as ``observations``
+    where the two do not differ.
+    ``valid``: bool ``[N]``; false where the row is no experience, because a NEXT_STEP backend only reset itself.
+    ``action_masks``: bool ``[N, M]`` for ``observations``, true where an action is allowed; ``None`` where the
+    environments give none.
+    ``costs``: float ``[N]`` from ``info["cost"]``; ``None`` as long as no environment has given one.
+    """
+
+    observations: Batch
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    successors: Batch
+    valid: np.ndarray
+    action_masks: np.ndarray | None
+    costs: np.ndarray | None
+
+
+class HostEnvironments(Protocol):
+    """N environments that are stepped together from Python.
+
+    ``observation_space`` and ``action_space`` are those of one environment. ``episode_limit`` is the time limit in
+    steps where the backend knows one.
+    """
+
+    n_envs: int
+    observation_space: Space
+    action_space: Space
+    name: str
+    episode_limit: int | None
+
+    def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
+        """Start all environments anew, environment i from ``seeds[i]`` alone; return observations and action masks."""
+        ...
+
+    def step(self, actions: Any) -> HostStep:
+        """Act once in every environment; ``actions`` ``[N, ...]`` fit the space, whole numbers counted from 0.
+
+        Raises:
+            EnvironmentFault: where an environment raises, hangs, dies, or returns what is no experience.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the environments hold."""
+        ...
+
+
+class SerialEnvironments:
+    """Environments stepped one after the other in this process; an ended episode is reset at once (SAME_STEP).
+
+    ``make`` holds callables that each make a new environment, or environments that already live (these are not closed).
+    With ``warn``, a watchdog warns when a call into an environment has not returned for ``patience`` seconds.
+    ``first_index`` is the index of the first one, for messages. ``progress`` is where the index and the step being
+    taken are kept up to date (worker processes share it with their parent).
+
+    Raises:
+        UsageError: where the spaces are not supported, or differ between the environments.
+        EnvironmentFault: where a callable raises.
+    """
+
+    def __init__(
+        self,
+        make: Sequence[Callable[[], gym.Env] | gym.Env],
+        name: str = "",
+        *,
+        warn: Warn | None = None,
+        patience: float = 60.0,
+        first_index: int = 0,
+        progress: MutableSequence[int] | memoryview | None = None,
+    ) -> None:
+        self._first = first_index
+        self._progress = [first_index, 0] if progress is None else progress
+        self._envs = [self._make(item, index, name) for index, item in enumerate(make)]
+        self._owned = [not isinstance(item, gym.Env) for item in make]
+        first = self._envs[0]
+        self.n_envs = len(self._envs)
+        self.name = name or environment_name(first)
+        self.observation_space = first.observation_space
+        self.action_space = first.action_space
+        self.episode_limit = first.spec.max_episode_steps if first.spec else None
+        self._check_alike()
+        self._step_functions = [env.step for env in self._envs]
+        self._plain_box = isinstance(self.observation_space, spaces.Box)
+        self._extras = Extras(self.n_envs, self.action_space)
+        self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
+        self._all_valid = np.ones(self.n_envs, dtype=bool)
+        self._all_valid.setflags(write=False)
+        self._boundary = Boundary(
+            self.name, self.n_envs, self.observation_space, self.action_space, self._progress, first_index
+        )
+        self._watchdog = start_watchdog(self, self._progress, warn, patience)
+
+    def _make(self, item: Callable[[], gym.Env] | gym.Env, index: int, name: str) -> gym.Env:
+        if isinstance(item, gym.Env):
+            return item
+        self._progress[0] = self._first + index
+        try:
+            env = item()
+        except (UsageError, EnvironmentFault):
+            raise
+        except Exception as error:
+            where = f"environment {self._first + index}" + (f" of {name}" if name else "")
+            raise EnvironmentFault(f"{where} raised while it was made: {explain(error)}.") from error
+        if not isinstance(env, gym.Env):
+            raise UsageError(f"an environment must be a gymnasium.Env, not {type(env).__name__}.")
+        return env
+
+    def _check_alike(self) -> None:
+        check_spaces(self.observation_space, self.action_space, self.name)
+        if len({id(env) for env in self._envs}) < self.n_envs:
+            raise UsageError(f"the same environment object of {self.name} was given twice; each must be a new one.")
+        for index, env in enumerate(self._envs):
+            pairs = ((env.observation_space, self.observation_space), (env.action_space, self.action_space))
+            for own, common in pairs:
+                if not same_space(own, common):
+                    raise UsageError(
+                        f"environment {self._first + index} of {self.name} has the space {describe_space(own)}, "
+                        f"the first one {describe_space(common)}; all must have the same."
+                    )
+
+    def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
+        """Start all environments anew, environment i from ``seeds[i]`` alone; return observations and action masks."""
+        if len(seeds) != self.n_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.n_envs} environments")
+        self._progress[1] = 0
+        observations = batches.empty(self.observation_space, self.n_envs)
+        for row, seed in enumerate(seeds):
+            self._reset_row(row, int(seed), observations)
+        self._boundary.check_observations(observations)
+        return observations, self._extras.masks()
+
+    def step(self, actions: Any) -> HostStep:
+        """Act once in every environment; see :class:`HostEnvironments`."""
+        self._progress[1] += 1
+        observations = batches.empty(self.observation_space, self.n_envs)
+        rewards, terminated, truncated, ended = self._step_rows(self._boundary.prepare_actions(actions), observations)
+        rewards = self._boundary.read_rewards(rewards)
+        self._boundary.check_observations(observations)
+        costs = self._extras.costs()
+        successors = observations
+        if ended:
+            successors = batches.copy(observations)
+            for row in ended:
+                self._reset_row(row, None, observations)
+            self._boundary.check_observations(observations)
+        terminations = np.array(terminated, dtype=bool)
+        truncations = np.array(truncated, dtype=bool) & ~terminations
+        return HostStep(
+            observations,
+            rewards,
+            terminations,
+            truncations,
+            successors,
+            self._all_valid,
+            self._extras.masks(),
+            costs,
+        )
+
+    def close(self) -> None:
+        """Close the environments that were made here."""
+        if self._watchdog is not None:
+            self._watchdog.close()
+        for env, owned in zip(self._envs, self._owned, strict=True):
+            if owned:
+                with contextlib.suppress(Exception):
+                    env.close()
+
+    # The loop below is the hot code: for a fast simulator its own cost per environment must stay near one microsecond.
+
+    def _step_rows(
+        self, actions: np.ndarray, observations: Batch
+    ) -> tuple[list[Any], list[bool], list[bool], list[int]]:
+        space, shape, dtype = self.observation_space, self.observation_space.shape, self.observation_space.dtype
+        plain_box, progress, first = self._plain_box, self._progress, self._first
+        masked = self._extras.has_masks or self._mask_functions[0] is not None
+        rewards: list[Any] = []
+        terminated: list[bool] = []
+        truncated: list[bool] = []
+        ended: list[int] = []
+        row, result = 0, None
+        self._extras.begin()
+        if self._watchdog is not None:
+            self._watchdog.begin()
+        try:
+            for row, (step, action) in enumerate(zip(self._step_functions, actions, strict=True)):
+                progress[0] = first + row
+                result = step(action)
+                observation, reward, terminates, truncates, info = result
+                if (
+                    plain_box
+                    and type(observation) is np.ndarray
+                    and observation.dtype == dtype
+                    and observation.shape == shape
+                ):
+                    observations[row] = observation
+                else:
+                    batches.write_row(space, observations, row, observation)
+                rewards.append(reward)
+                terminated.append(bool(terminates))
+                truncated.append(bool(truncates))
+                if terminates or truncates:
+                    ended.append(row)
+                if info or masked:
+                    self._extras.read(row, info, self._mask_functions[row])
+        except Exception as error:
+            self._boundary.fail(row, error, result)
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.end()
+        return rewards, terminated, truncated, ended
+
+    def _reset_row(self, row: int, seed: int | None, observations: Batch) -> None:
+        self._progress[0] = self._first + row
+        result = None
+        if self._watchdog is not None:
+            self._watchdog.begin()
+        try:
+            result = self._envs[row].reset(seed=seed) if seed is not None else self._envs[row].reset()
+            observation, info = result
+            batches.write_row(self.observation_space, observations, row, observation)
+            self._extras.read(row, info, self._mask_functions[row], with_cost=False)
+        except Exception as error:
+            self._boundary.fail(row, error, result, "reset")
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.end()
+
+
+def _mask_function(env: gym.Env) -> Callable[[], Any] | None:
+    # Through all wrappers; Gymnasium's own do not forward attributes.
+    if not env.has_wrapper_attr("action_masks"):
+        return None
+    function = env.get_wrapper_attr("action_masks")
+    return function if callable(function) else None
+
+
+def environment_name(env: Any) -> str:
+    """Return the id an environment was registered under, or the name of its class."""
+    spec = getattr(env, "spec", None)
+    return getattr(spec, "id", None) or type(getattr(env, "unwrapped", env)).__name__
+
+
+def start_watchdog(
+    owner: HostEnvironments, progress: MutableSequence[int] | memoryview, warn: Warn | None, patience: float
+) -> Watchdog | None:
+    """Start a watchdog that ends with its owner; none without ``warn``."""
+    if warn is None:
+        return None
+    watchdog = Watchdog(owner.name, progress, warn, patience)
+    weakref.finalize(owner, watchdog.close)
+    return watchdog

@@ -1,0 +1,468 @@
+"""From what a user types to an environment: ids, backends, settings and wrappers.
+
+``HalfCheetah-v5`` is EnvPool's where that is installed and has it, else Gymnasium's; ``module:EnvId`` is Gymnasium's
+once the user's module has been imported; ``gymnasium/``, ``envpool/``, ``jax/``, ``gymnax/`` and ``brax/`` in front
+choose a backend; ``jax/module:Name`` is a user's own compiled environment.
+
+A user's module is imported only for an :class:`EnvironmentId` that came from :func:`resolve`, never for one read from a
+file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from jumar.envs import pool
+from jumar.envs.boundary import explain
+from jumar.envs.gymnasium_factory import (
+    GymnasiumFactory,
+    Wrappers,
+    check_wrapper,
+    nearest_ids,
+    registered_ids,
+)
+from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
+from jumar.errors import DamagedFile, UsageError
+
+if TYPE_CHECKING:
+    from jumar.envs.compiled import CompiledEnvironment
+
+BACKENDS = ("gymnasium", "envpool", "jax", "gymnax", "brax")
+COMPILED_BACKENDS = ("jax", "gymnax", "brax")
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class Settings(Mapping[str, Any]):
+    """Settings of an environment: a mapping that cannot be changed and holds only what JSON can hold.
+
+    Raises:
+        UsageError: for a value that is no number, text, true, false, none or list of these.
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        for key, value in (values or {}).items():
+            _check_setting(key, value)
+        self._text = json.dumps(dict(values or {}), sort_keys=True)
+        self._values = json.loads(self._text)
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the setting of that name."""
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names in alphabetical order."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        """Hash by content."""
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        """Show the content."""
+        return f"Settings({self._values!r})"
+
+
+def _check_setting(key: Any, value: Any) -> None:
+    if not isinstance(key, str):
+        raise UsageError(f"the setting {key!r} of the environment must have a name.")
+    for element in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(element, (list, tuple)):
+            _check_setting(key, element)
+        elif element is not None and type(element) not in (bool, int, float, str):
+            raise UsageError(
+                f"the setting {key} of the environment is a {type(element).__name__}; it must be a number, text, "
+                "true, false, none or a list of these."
+            )
+        elif isinstance(element, float) and not math.isfinite(element):
+            raise UsageError(f"the setting {key} of the environment is {element}; it must be finite.")
+
+
+@dataclass(frozen=True)
+class EnvironmentId:
+    """Which environment a run is about: all that is needed to make it again.
+
+    ``text`` is what was typed, ``backend`` one of :data:`BACKENDS`, ``name`` the id without backend and module,
+    ``module`` the user's own module that has to be imported first. ``wrappers`` are applied in order, the stack of the
+    last ``frame_stack`` observations after them. ``typed`` is true where the user typed it in this process: only then
+    may ``module`` be imported.
+    """
+
+    text: str
+    backend: str
+    name: str
+    module: str | None = None
+    kwargs: Settings = field(default_factory=Settings)
+    frame_stack: int | None = None
+    wrappers: Wrappers = ()
+    typed: bool = field(default=False, compare=False, repr=False)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it is a JAX environment, stepped inside the compiled program."""
+        return self.backend in COMPILED_BACKENDS
+
+    @property
+    def full_name(self) -> str:
+        """The id with its backend and module, which resolves to the same environment wherever it is typed."""
+        return f"{self.backend}/" + (f"{self.module}:" if self.module else "") + self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "text": self.text,
+            "backend": self.backend,
+            "name": self.name,
+            "module": self.module,
+            "kwargs": dict(self.kwargs),
+            "frame_stack": self.frame_stack,
+            "wrappers": [[name, dict(settings)] for name, settings in self.wrappers],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> EnvironmentId:
+        """Read plain data back; nothing is imported, neither now nor when the environment is made.
+
+        Raises:
+            DamagedFile: where the data is malformed.
+        """
+        try:
+            return cls._from_json(data)
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            raise DamagedFile(f"the description of the environment is malformed: {error}") from error
+
+    @classmethod
+    def _from_json(cls, data: Any) -> EnvironmentId:
+        keys = ("text", "backend", "name", "module", "kwargs", "frame_stack", "wrappers")
+        if set(data) != set(keys):
+            raise ValueError(f"its entries are {sorted(data)}, not {sorted(keys)}")
+        text, backend, name, module, kwargs, frame_stack, wrappers = (data[key] for key in keys)
+        if backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}")
+        # A colon in the name would make Gymnasium import a module.
+        if not isinstance(text, str) or not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"bad name {name!r}")
+        if module is not None and not _MODULE.fullmatch(module):
+            raise ValueError(f"bad module {module!r}")
+        _check_frame_stack(frame_stack)
+        return cls(
+            text,
+            backend,
+            name,
+            module,
+            Settings(kwargs),
+            frame_stack,
+            _check_wrappers((name, settings) for name, settings in wrappers),
+        )
+
+
+def _check_frame_stack(frame_stack: Any) -> None:
+    if frame_stack is not None and (type(frame_stack) is not int or frame_stack < 1):
+        raise UsageError(f"the frame stack is {frame_stack!r}; it must be a whole number of at least 1.")
+
+
+def _check_wrappers(wrappers: Iterable[str | tuple[str, Mapping[str, Any]]]) -> Wrappers:
+    checked = []
+    for wrapper in wrappers:
+        name, settings = parse_wrapper(wrapper) if isinstance(wrapper, str) else wrapper
+        check_wrapper(name)
+        checked.append((name, tuple(Settings(dict(settings)).items())))
+    return tuple(checked)
+
+
+# --- reading what the user typed -----------------------------------------------------------------------------------
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read ``key=value`` words: true, false, none, whole and decimal numbers, JSON lists, else text.
+
+    A value in double quotes is always text: ``name="true"``.
+
+    Raises:
+        UsageError: for a word without ``=``, a key given twice, or a list that is no JSON.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"{assignment!r} is no setting; write it as key=value.")
+        if key in values:
+            raise UsageError(f"the setting {key} is given twice.")
+        values[key] = _parse_value(assignment, value)
+    return values
+
+
+def _parse_value(assignment: str, value: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    if re.fullmatch(r"[+-]?\d+", value):
+        return int(value)
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
+        return float(value)
+    if value.startswith(("[", '"')):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise UsageError(f"the value in {assignment!r} is not valid JSON: {error}.") from error
+    return value
+
+
+def parse_wrapper(text: str) -> tuple[str, dict[str, Any]]:
+    """Read ``Name`` or ``Name:key=value,key=value``.
+
+    Raises:
+        UsageError: where the settings are malformed.
+    """
+    name, _, settings = text.partition(":")
+    # A comma inside of a list belongs to the list.
+    return name, parse_assignments(re.split(r",(?![^\[]*\])", settings) if settings else ())
+
+
+def resolve(
+    text: str,
+    kwargs: Mapping[str, Any] | None = None,
+    frame_stack: int | None = None,
+    wrappers: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
+    workers: int = 0,
+) -> EnvironmentId:
+    """Find the environment that a user's ``text`` names, importing the module where it names one.
+
+    Without a backend EnvPool is chosen where it is installed, has the id and takes the settings; frame stacks, wrappers
+    and worker processes are Gymnasium's.
+
+    Raises:
+        UsageError: unknown id (with the nearest ones), setting or wrapper; a missing package; a module that cannot be
+            imported.
+    """
+    settings = Settings(kwargs)
+    _check_frame_stack(frame_stack)
+    checked = _check_wrappers(wrappers)
+    backend, module, name = _split(text)
+    if module is not None and backend != "jax":
+        _import_module(module, text)
+    if backend is None:
+        plain = module is None and frame_stack is None and not checked and not workers
+        backend = _choose(text, name, settings) if plain else "gymnasium"
+    if checked and backend != "gymnasium":
+        raise UsageError(f"wrappers are Gymnasium's; use gymnasium/{name} instead of {text}.")
+    if frame_stack is not None and backend == "envpool":
+        raise UsageError(f"a frame stack is not EnvPool's; use gymnasium/{name}, or EnvPool's own frame_stack setting.")
+    _CHECKS[backend](text, name, module, settings)
+    return EnvironmentId(text, backend, name, module, settings, frame_stack, checked, typed=True)
+
+
+def _split(text: str) -> tuple[str | None, str | None, str]:
+    """Split ``[backend/][module:]name``."""
+    head, slash, rest = text.partition("/")
+    backend = head if slash and head in BACKENDS else None
+    rest = rest if backend else text
+    module, colon, name = rest.rpartition(":")
+    if backend in (None, "gymnasium", "jax") and colon and not _MODULE.fullmatch(module):
+        raise UsageError(f"unknown environment {text!r}: {module!r} is no name of a Python module.")
+    if not _NAME.fullmatch(name) or (colon and backend not in (None, "gymnasium", "jax")):
+        raise UsageError(f"unknown environment {text!r}; write an id such as CartPole-v1, or module:Id.")
+    return backend, module if colon else None, name
+
+
+def _choose(text: str, name: str, settings: Settings) -> str:
+    if pool.available(name):
+        try:
+            pool.check_settings(name, settings)
+        except UsageError:
+            if name not in gym.registry:
+                raise
+        else:
+            return "envpool"
+    if name not in gym.registry:
+        raise _unknown(text, name, None)
+    return "gymnasium"
+
+
+def _check_gymnasium(text: str, name: str, module: str | None, settings: Settings) -> None:
+    if name not in gym.registry:
+        raise _unknown(text, name, "gymnasium")
+
+
+def _check_envpool(text: str, name: str, module: str | None, settings: Settings) -> None:
+    if not pool.installed():
+        raise UsageError(f"{text} needs EnvPool, which is not installed: pip install 'jumar[envpool]'.")
+    if not pool.available(name):
+        raise _unknown(text, name, "envpool")
+    pool.check_settings(name, settings)
+
+
+def _check_jax(text: str, name: str, module: str | None, settings: Settings) -> None:
+    if module is None and name not in _own_compiled():
+        raise _unknown(text, name, "jax")
+
+
+def _check_package(package: str) -> Callable[[str, str, str | None, Settings], None]:
+    def check(text: str, name: str, module: str | None, settings: Settings) -> None:
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"{text} needs {package}, which is not installed: pip install 'jumar[{package}]'.")
+
+    return check
+
+
+_CHECKS: dict[str, Callable[[str, str, str | None, Settings], None]] = {
+    "gymnasium": _check_gymnasium,
+    "envpool": _check_envpool,
+    "jax": _check_jax,
+    "gymnax": _check_package("gymnax"),
+    "brax": _check_package("brax"),
+}
+
+
+def _own_compiled() -> Mapping[str, Callable[..., CompiledEnvironment]]:
+    from jumar.envs.classic_control import ENVIRONMENTS
+
+    return ENVIRONMENTS
+
+
+def _unknown(text: str, name: str, backend: str | None) -> UsageError:
+    """Return the error for an unknown id, with the nearest ids of the backend, else of all backends."""
+    by_backend = {"gymnasium": registered_ids, "envpool": pool.ids, "jax": lambda: list(_own_compiled())}
+    guesses: list[str] = []
+    if backend is not None:
+        guesses = [f"{backend}/{guess}" for guess in nearest_ids(name, by_backend[backend]())]
+    if not guesses:
+        known = list(dict.fromkeys([*registered_ids(), *pool.ids()]))
+        guesses = nearest_ids(name, known)
+    hint = f"did you mean {' or '.join(guesses)}?" if guesses else "jumar list envs shows all."
+    return UsageError(f"unknown environment {text!r}; {hint}")
+
+
+def _import_module(module: str, text: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(error.name + ".")):
+            raise UsageError(f"{text}: there is no module {error.name!r} here or among the installed ones.") from error
+        raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
+
+
+# --- making environments -------------------------------------------------------------------------------------------
+
+
+def make_host(
+    env_id: EnvironmentId,
+    n_envs: int,
+    workers: int = 0,
+    *,
+    warn: Warn | None = None,
+    patience: float = 60.0,
+) -> HostEnvironments:
+    """Make ``n_envs`` host environments: EnvPool's, or Gymnasium's in this process or in ``workers`` processes.
+
+    A call that does not return within ``patience`` seconds ends in an error where it is made in a worker process, and
+    in a call of ``warn`` where it is made in this one.
+
+    Raises:
+        UsageError: where the environment cannot be made.
+        EnvironmentFault: where making it raises.
+    """
+    _check_may_import(env_id)
+    if env_id.backend == "envpool":
+        if workers:
+            raise UsageError(f"EnvPool steps in threads of its own; use gymnasium/{env_id.name} for worker processes.")
+        return pool.EnvPoolEnvironments(env_id.name, n_envs, env_id.kwargs, warn=warn, patience=patience)
+    if env_id.compiled:
+        raise UsageError(f"{env_id.text} is a compiled environment; it is not stepped from Python.")
+    if env_id.module is not None:
+        _import_module(env_id.module, env_id.text)
+    if env_id.name not in gym.registry:
+        raise _unknown(env_id.text, env_id.name, "gymnasium")
+    settings = (dict(env_id.kwargs), env_id.wrappers, env_id.frame_stack)
+    # The spec travels to a worker process where the id may not be registered.
+    factories = [GymnasiumFactory(gym.registry[env_id.name], *settings)] * n_envs
+    if workers:
+        from jumar.envs.workers import WorkerEnvironments
+
+        return WorkerEnvironments(factories, workers, env_id.text, timeout=patience)
+    # By its id, so that Gymnasium warns, once, where there is a newer version.
+    factories[0] = GymnasiumFactory(env_id.name, *settings)
+    return SerialEnvironments(factories, env_id.text, warn=warn, patience=patience)
+
+
+def _check_may_import(env_id: EnvironmentId) -> None:
+    if env_id.module is not None and not env_id.typed:
+        own = f"jax/{env_id.module}:{env_id.name}" if env_id.compiled else f"{env_id.module}:{env_id.name}"
+        raise UsageError(
+            f"the environment is code of the module {env_id.module!r}, and nothing named by a file is imported; "
+            f"repeat --env {own} to allow it."
+        )
+
+
+def make_compiled(env_id: EnvironmentId) -> CompiledEnvironment:
+    """Make a compiled environment: Jumar's own, the user's, gymnax's or Brax's.
+
+    Raises:
+        UsageError: where it cannot be made.
+    """
+    _check_may_import(env_id)
+    if not env_id.compiled:
+        raise UsageError(f"{env_id.text} is stepped from Python; it is not a compiled environment.")
+    env = _make_compiled(env_id)
+    if env_id.frame_stack is None:
+        return env
+    from jumar.envs.compiled import FrameStack
+
+    return FrameStack(env, env_id.frame_stack)
+
+
+def _make_compiled(env_id: EnvironmentId) -> CompiledEnvironment:
+    kwargs = dict(env_id.kwargs)
+    if env_id.backend == "gymnax":
+        from jumar.envs.gymnax import make_gymnax
+
+        return make_gymnax(env_id.name, kwargs)
+    if env_id.backend == "brax":
+        from jumar.envs.brax import make_brax
+
+        return make_brax(env_id.name, kwargs)
+    from jumar.envs.compiled import construct, load_user_environment
+
+    if env_id.module is not None:
+        return load_user_environment(f"{env_id.module}:{env_id.name}", kwargs)
+    own = _own_compiled()
+    if env_id.name not in own:
+        raise _unknown(env_id.text, env_id.name, "jax")
+    return construct(own[env_id.name], env_id.text, kwargs)
+
+
+def list_environments() -> list[tuple[str, str]]:
+    """Return all environments that are here: the id to type, with its backend, and a line about it."""
+    found = [(f"jax/{name}", "Jumar's own, compiled") for name in _own_compiled()]
+    for name in registered_ids():
+        limit = gym.registry[name].max_episode_steps
+        found.append((f"gymnasium/{name}", "Gymnasium" + (f", at most {limit} steps" if limit else "")))
+    found += [(f"envpool/{name}", "EnvPool") for name in pool.ids()]
+    for package, names in (("gymnax", "registered_envs"), ("brax", "_envs")):
+        found += [(f"{package}/{name}", f"{package}, compiled") for name in _names_of(package, names)]
+    return found
+
+
+def _names_of(package: str, names: str) -> list[str]:
+    if importlib.util.find_spec(package) is None:
+        return []
+    from jumar.envs.compiled import import_optional
+
+    module = import_optional("brax.envs" if package == "brax" else package, package)
+    return [name for name in getattr(module, names, ()) if name != "fast"]  # "fast" only serves Brax's own tests

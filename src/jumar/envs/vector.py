@@ -1,0 +1,176 @@
+"""A user's own live Gymnasium vector environment, brought to the convention whatever its autoreset mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from jumar.envs import batches
+from jumar.envs.batches import Batch, Misfit
+from jumar.envs.boundary import Boundary, Extras
+from jumar.envs.host import HostStep, Warn, environment_name, start_watchdog
+from jumar.errors import EnvironmentFault, UsageError
+from jumar.spaces import check_spaces
+
+
+class VectorAdapter:
+    """A live vector environment as :class:`~jumar.envs.host.HostEnvironments`; it is not closed with the adapter.
+
+    NEXT_STEP: the row after an episode's end is not ``valid``. SAME_STEP: the true successor is ``info["final_obs"]``, and
+    the ended step's info is ``info["final_info"]``. DISABLED: ended environments are reset with the option ``reset_mask``.
+
+    ``reset`` passes a seed for each environment to Gymnasium's own ``SyncVectorEnv`` and ``AsyncVectorEnv``, and the first
+    seed alone to any other, as Gymnasium's interface has only one.
+
+    Raises:
+        UsageError: where the autoreset mode is not declared, or a space is not supported.
+    """
+
+    def __init__(
+        self, vector_env: VectorEnv, name: str = "", *, warn: Warn | None = None, patience: float = 60.0
+    ) -> None:
+        self._env = vector_env
+        self.n_envs = int(vector_env.num_envs)
+        self.name = name or environment_name(vector_env)
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+        check_spaces(self.observation_space, self.action_space, self.name)
+        self.episode_limit = vector_env.spec.max_episode_steps if vector_env.spec else None
+        self._mode = _autoreset_mode(vector_env, self.name)
+        self._many_seeds = isinstance(vector_env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        self._ended = np.zeros(self.n_envs, dtype=bool)
+        self._progress = [-1, 0]
+        self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
+        self._extras = Extras(self.n_envs, self.action_space)
+        self._watchdog = start_watchdog(self, self._progress, warn, patience)
+
+    def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
+        """Start all environments anew; return observations and action masks."""
+        if len(seeds) != self.n_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.n_envs} environments")
+        self._progress[1] = 0
+        self._ended = np.zeros(self.n_envs, dtype=bool)
+        seed: Any = [int(seed) for seed in seeds] if self._many_seeds else int(seeds[0])
+        observations, infos = self._call("reset", 2, lambda: self._env.reset(seed=seed))
+        batch = self._boundary.observations_from_vector(observations)
+        self._read_masks(infos, range(self.n_envs))
+        return batch, self._extras.masks()
+
+    def step(self, actions: Any) -> HostStep:
+        """Act once in every environment; see :class:`~jumar.envs.host.HostEnvironments`."""
+        self._progress[1] += 1
+        prepared = self._boundary.prepare_actions(actions)
+        observations, rewards, terminated, truncated, infos = self._call("step", 5, lambda: self._env.step(prepared))
+        batch = self._boundary.observations_from_vector(observations)
+        terminated, truncated = self._flags(terminated), self._flags(truncated)
+        ended = terminated | truncated
+        valid = np.ones(self.n_envs, dtype=bool)
+        successors = batch
+        self._read_masks(infos, range(self.n_envs))
+        costs = self._costs(infos, ended)
+        if self._mode is AutoresetMode.NEXT_STEP:
+            valid, self._ended = ~self._ended, ended
+        elif ended.any():
+            after = self._same_step if self._mode is AutoresetMode.SAME_STEP else self._reset_ended
+            batch, successors = after(batch, infos, ended)
+        return HostStep(
+            batch,
+            self._boundary.read_rewards(rewards),
+            terminated,
+            truncated & ~terminated,
+            successors,
+            valid,
+            self._extras.masks(),
+            costs,
+        )
+
+    def close(self) -> None:
+        """Stop watching; the vector environment is its owner's to close."""
+        if self._watchdog is not None:
+            self._watchdog.close()
+
+    def _same_step(self, batch: Batch, infos: dict[str, Any], ended: np.ndarray) -> tuple[Batch, Batch]:
+        """Return the batch, which is already reset, and the true successors."""
+        final = infos.get("final_obs")
+        successors = batches.copy(batch)
+        for row in map(int, np.flatnonzero(ended)):
+            value = None if final is None else final[row]
+            if value is None:
+                raise EnvironmentFault(
+                    f"environment {row} of {self.name} ended an episode at step {self._progress[1]} without "
+                    "info['final_obs'], which its SAME_STEP autoreset must give."
+                )
+            try:
+                batches.write_row(self.observation_space, successors, row, value)
+            except Misfit as misfit:
+                self._boundary.fail(row, misfit)
+        self._boundary.check_observations(successors)
+        return batch, successors
+
+    def _reset_ended(self, successors: Batch, _infos: dict[str, Any], ended: np.ndarray) -> tuple[Batch, Batch]:
+        """Reset what has ended; return the observations to act on, and the true successors."""
+        options = {"reset_mask": ended.copy()}
+        observations, infos = self._call("reset", 2, lambda: self._env.reset(options=options))
+        fresh = self._boundary.observations_from_vector(observations)
+        self._read_masks(infos, map(int, np.flatnonzero(ended)))
+        return fresh, successors
+
+    def _read_masks(self, infos: dict[str, Any], rows: Any) -> None:
+        try:
+            self._extras.read_vector_masks(infos, rows)
+        except Misfit as misfit:
+            self._boundary.fail(None, misfit)
+
+    def _costs(self, infos: dict[str, Any], ended: np.ndarray) -> np.ndarray | None:
+        """Return the costs of this step; after a SAME_STEP reset they lie in the final infos."""
+        self._extras.begin()
+        final = infos.get("final_info") if self._mode is AutoresetMode.SAME_STEP else None
+        try:
+            if isinstance(final, dict):
+                self._extras.read_vector_costs(final, map(int, np.flatnonzero(ended)))
+                self._extras.read_vector_costs(infos, map(int, np.flatnonzero(~ended)))
+            else:
+                self._extras.read_vector_costs(infos, range(self.n_envs))
+        except Misfit as misfit:
+            self._boundary.fail(None, misfit)
+        return self._extras.costs()
+
+    def _flags(self, flags: Any) -> np.ndarray:
+        array = np.array(flags, dtype=bool)
+        if array.shape != (self.n_envs,):
+            raise EnvironmentFault(
+                f"{self.name} returned terminated or truncated of shape {array.shape} at step {self._progress[1]} "
+                f"instead of {(self.n_envs,)}."
+            )
+        return array
+
+    def _call(self, call: str, length: int, function: Callable[[], Any]) -> Any:
+        if self._watchdog is not None:
+            self._watchdog.begin()
+        try:
+            result = function()
+        except Exception as error:
+            self._boundary.fail(None, error, call=call)
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.end()
+        if not isinstance(result, tuple) or len(result) != length:
+            raise EnvironmentFault(f"{self.name} returned {type(result).__name__} from {call}, not {length} values.")
+        return result
+
+
+def _autoreset_mode(vector_env: VectorEnv, name: str) -> AutoresetMode:
+    # Gymnasium's own classes write their mode into metadata that all instances of an environment share; the attribute
+    # is the one that holds.
+    declared = getattr(vector_env.unwrapped, "autoreset_mode", None) or vector_env.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(declared)
+    except ValueError:
+        modes = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
+        raise UsageError(
+            f"the vector environment {name} must say in metadata['autoreset_mode'] what it does when an episode ends "
+            f"({modes}); it says {declared!r}."
+        ) from None

@@ -1,0 +1,111 @@
+"""The program of a worker process: it holds a slice of the environments and answers the parent's requests.
+
+Started by :mod:`jumar.envs.workers` as ``python -m jumar.envs.worker_main CONNECTION MEMORY PARENT``: two inherited
+file descriptors and the parent's process id (0 where the process should not be tied to the thread that started it). It
+never imports JAX or the user's main module.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+
+from jumar.envs.boundary import explain
+from jumar.envs.host import SerialEnvironments
+from jumar.envs.workers import Answer, Description, Making
+from jumar.errors import EnvironmentFault, JumarError, UsageError
+
+_PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+
+
+def main() -> None:
+    """Serve until the parent closes the connection or says so."""
+    descriptor, memory, parent = map(int, sys.argv[1:])
+    # Whoever stops a whole job means the parent, which finishes its iteration and then ends its workers.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.set_inheritable(descriptor, False)
+    _end_with_parent(descriptor, parent)
+    progress = memoryview(mmap.mmap(memory, 16)).cast("q")
+    os.close(memory)
+    _serve(Connection(descriptor), progress)
+
+
+def _end_with_parent(descriptor: int, parent: int) -> None:
+    """See to it that this process does not outlive its parent, however busy it is and however the parent ends."""
+    threading.Thread(target=_watch, args=(descriptor,), daemon=True).start()
+    if parent and sys.platform == "linux":
+        # The thread above cannot act while compiled code holds Python's lock; the kernel can.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            _end()
+
+
+def _watch(descriptor: int) -> None:
+    hangup = select.poll()
+    hangup.register(descriptor, 0)  # a closed other end is reported without being asked for
+    hangup.poll()
+    _end()
+
+
+def _end() -> None:
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)  # with whatever the environments have started
+    os._exit(1)
+
+
+def _serve(connection: Connection, progress: memoryview) -> None:
+    environments: SerialEnvironments | None = None
+    while True:
+        try:
+            request, command, payload = connection.recv()
+        except (EOFError, OSError):
+            return
+        if command == "close":
+            if environments is not None:
+                environments.close()
+            return
+        try:
+            if command == "make":
+                environments = _make(payload, progress)
+                answer = Answer(request, _describe(environments))
+            else:
+                assert environments is not None
+                answer = Answer(request, getattr(environments, command)(payload))
+        except JumarError as error:
+            answer = Answer(request, str(error), type(error).__name__, traceback.format_exc())
+        except Exception as error:
+            message = f"a worker process failed: {explain(error)}."
+            answer = Answer(request, message, EnvironmentFault.__name__, traceback.format_exc())
+        connection.send(answer)
+
+
+def _make(making: Making, progress: memoryview) -> SerialEnvironments:
+    sys.path[:] = making.search_path
+    try:
+        factories: list[Any] = cloudpickle.loads(making.factories)
+    except Exception as error:
+        raise UsageError(
+            f"what makes {making.name or 'the environment'} cannot be read in a worker process: {explain(error)}."
+        ) from error
+    return SerialEnvironments(factories, making.name, first_index=making.first_index, progress=progress)
+
+
+def _describe(environments: SerialEnvironments) -> Description:
+    return Description(
+        environments.name, environments.observation_space, environments.action_space, environments.episode_limit
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Running mean and variance, and the scaling of rewards by the spread of the discounted return."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+class RunningMoments(NamedTuple):
+    """Number (``rows``), mean and variance of all rows seen so far; the latter two have the shape of one row."""
+
+    rows: Array
+    mean: Array
+    variance: Array
+
+    @classmethod
+    def zero(cls, shape: tuple[int, ...]) -> RunningMoments:
+        """Return the moments before any row: mean 0 and variance 1, so that normalising changes nothing yet."""
+        return cls(jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
+
+    def updated(self, rows: Array, weights: Array) -> RunningMoments:
+        r"""Return the moments with more rows in them.
+
+        Chan, Golub and LeVeque's pairwise form of Welford's method, stable in float32:
+        :math:`\bar x = \bar x_a + \delta n_b / n`, :math:`M = M_a + M_b + \delta^2 n_a n_b / n`.
+
+        Args:
+            rows: ``[..., *shape]``.
+            weights: ``[...]``, 0 for rows to leave out.
+        """
+        axes = tuple(range(weights.ndim))
+        weight = weights.reshape(weights.shape + (1,) * (rows.ndim - weights.ndim))
+        new = jnp.sum(weights)
+        safe = jnp.maximum(new, 1.0)
+        mean = jnp.sum(rows * weight, axes) / safe
+        spread = jnp.sum(jnp.square(rows - mean) * weight, axes)
+        total = self.rows + new
+        share = new / jnp.maximum(total, 1.0)
+        delta = mean - self.mean
+        merged = self.variance * (1.0 - share) + spread / jnp.maximum(total, 1.0)
+        merged = merged + jnp.square(delta) * share * (1.0 - share)
+        seen = new > 0.0
+        return RunningMoments(
+            total,
+            jnp.where(seen, self.mean + delta * share, self.mean),
+            jnp.where(seen, merged, self.variance),
+        )
+
+    def normalise(self, rows: Array, clip: float, epsilon: float = 1e-8) -> Array:
+        r"""Return :math:`clip((x - \bar x) / \sqrt{s^2 + \epsilon}, \pm clip)`."""
+        return jnp.clip((rows - self.mean) * jax.lax.rsqrt(self.variance + epsilon), -clip, clip)
+
+
+class RewardScale(NamedTuple):
+    """The spread of the discounted return that the reward normaliser divides by."""
+
+    running_return: Array
+    """The discounted sum of rewards of the episode under way, ``[N]``."""
+    moments: RunningMoments
+
+    @classmethod
+    def zero(cls, n_envs: int) -> RewardScale:
+        """Return the scale before any reward."""
+        return cls(jnp.zeros((n_envs,), jnp.float32), RunningMoments.zero(()))
+
+    def restarted(self) -> RewardScale:
+        """Return the scale with all episodes begun anew (the environments were rebuilt)."""
+        return self._replace(running_return=jnp.zeros_like(self.running_return))
+
+    def updated(self, rewards: Array, ended: Array, valid: Array, gamma: float) -> RewardScale:
+        r"""Return the scale after a rollout.
+
+        :math:`R_t = \gamma R_{t-1} + r_t`, cleared after *any* end of an episode, time limits included; its variance
+        over all valid rows joins the moments.
+
+        Args:
+            rewards: ``[T, N]``.
+            ended: ``[T, N]``, whether the episode ended with the row.
+            valid: ``[T, N]``; other rows leave the running return as it is.
+            gamma: the discount.
+        """
+
+        def step(running: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            reward, end, use = row
+            running = jnp.where(use, gamma * running + reward, running)
+            return jnp.where(end, 0.0, running), running
+
+        running, returns = jax.lax.scan(step, self.running_return, (rewards, ended, valid))
+        return RewardScale(running, self.moments.updated(returns, valid.astype(jnp.float32)))
+
+    def scale(self, rewards: Array, clip: float, epsilon: float = 1e-8) -> Array:
+        r"""Return :math:`clip(r / \sqrt{s^2 + \epsilon}, \pm clip)`; the mean is not taken away."""
+        return jnp.clip(rewards * jax.lax.rsqrt(self.moments.variance + epsilon), -clip, clip)

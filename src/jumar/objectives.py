@@ -1,0 +1,126 @@
+"""Objectives and losses of one row: pure functions of arrays of any one shape.
+
+What is maximised is an objective, what is minimised is named a loss. Averaging over rows is the problem's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.schedules import Schedule
+from jumar.trajectory import weighted_mean
+
+MAX_LOG_RATIO = 20.0
+"""|log ratio| is clamped here, so that a ratio is at most e^20 and no infinity appears in float32."""
+
+
+def log_ratio(log_probs: Array, old_log_probs: Array) -> Array:
+    r"""Return :math:`\log \pi_\theta(a|s) - \log \pi_{old}(a|s)`, clamped to ±20."""
+    return jnp.clip(log_probs - old_log_probs, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+def score(log_probs: Array, advantages: Array) -> Array:
+    r"""The score-function objective :math:`\log \pi_\theta(a|s) A`, whose gradient is REINFORCE's."""
+    return log_probs * advantages
+
+
+def surrogate(log_probs: Array, old_log_probs: Array, advantages: Array) -> Array:
+    r"""The surrogate objective :math:`\frac{\pi_\theta(a|s)}{\pi_{old}(a|s)} A` (Schulman et al. 2015, eq. 14)."""
+    return jnp.exp(log_ratio(log_probs, old_log_probs)) * advantages
+
+
+def clipped_surrogate(log_probs: Array, old_log_probs: Array, advantages: Array, clip_range: Array | float) -> Array:
+    r"""PPO's clipped surrogate :math:`\min(w A, clip(w, 1 - \epsilon, 1 + \epsilon) A)`, ``w`` the ratio.
+
+    Its gradient is zero exactly where ``A > 0 and w > 1 + eps`` or ``A < 0 and w < 1 - eps``.
+    Source: Schulman et al. 2017, eq. 7.
+    """
+    ratio = jnp.exp(log_ratio(log_probs, old_log_probs))
+    return jnp.minimum(ratio * advantages, jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range) * advantages)
+
+
+def squared_error(values: Array, targets: Array) -> Array:
+    r"""The value loss :math:`(V - R)^2` (without a factor 1/2, as in Stable-Baselines3)."""
+    return jnp.square(values - targets)
+
+
+def clipped_value_loss(values: Array, old_values: Array, targets: Array, clip_range: Array | float) -> Array:
+    r"""The pessimistic value loss :math:`\max((V - R)^2, (V_{old} + clip(V - V_{old}, \pm\epsilon) - R)^2)`.
+
+    The maximum keeps the gradient of a value that moved away from its target; the clipped term alone would drop it.
+    Source: Schulman et al. 2016 and the ``ppo2`` implementation.
+    """
+    near = old_values + jnp.clip(values - old_values, -clip_range, clip_range)
+    return jnp.maximum(squared_error(values, targets), squared_error(near, targets))
+
+
+def sampled_kl(log_probs: Array, old_log_probs: Array) -> Array:
+    r"""The estimate :math:`(w - 1) - \log w \ge 0` of KL(old || new) from one action drawn by the old policy.
+
+    Source: Schulman 2020, *Approximating KL divergence*.
+    """
+    difference = log_ratio(log_probs, old_log_probs)
+    return jnp.expm1(difference) - difference
+
+
+def clip_fraction(log_probs: Array, old_log_probs: Array, clip_range: Array | float) -> Array:
+    """1 where the ratio lies outside ``1 ± clip_range``, else 0."""
+    return (jnp.abs(jnp.expm1(log_ratio(log_probs, old_log_probs))) > clip_range).astype(log_probs.dtype)
+
+
+class PolicyObjective(Protocol):
+    """A part that says what the policy climbs, given the share of training that is left."""
+
+    def __call__(self, log_probs: Array, old_log_probs: Array, advantages: Array, remaining: Array) -> Array:
+        """Return the objective of each row."""
+        ...
+
+    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
+        """Return scalars worth knowing about this objective on a batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """The part that climbs :func:`score`."""
+
+    def __call__(self, log_probs: Array, old_log_probs: Array, advantages: Array, remaining: Array) -> Array:
+        """Return the objective of each row."""
+        return score(log_probs, advantages)
+
+    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
+        """Return nothing: there is no clipping."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The part that climbs :func:`surrogate`."""
+
+    def __call__(self, log_probs: Array, old_log_probs: Array, advantages: Array, remaining: Array) -> Array:
+        """Return the objective of each row."""
+        return surrogate(log_probs, old_log_probs, advantages)
+
+    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
+        """Return nothing: there is no clipping."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """The part that climbs :func:`clipped_surrogate`, with a range that may shrink over training."""
+
+    clip_range: Schedule
+
+    def __call__(self, log_probs: Array, old_log_probs: Array, advantages: Array, remaining: Array) -> Array:
+        """Return the objective of each row."""
+        return clipped_surrogate(log_probs, old_log_probs, advantages, self.clip_range(remaining))
+
+    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
+        """Return the share of rows outside of the range."""
+        outside = clip_fraction(log_probs, old_log_probs, self.clip_range(remaining))
+        return {"clip_fraction": weighted_mean(outside, weights)}

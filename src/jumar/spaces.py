@@ -1,0 +1,349 @@
+"""Observation and action spaces: which ones Jumar knows, and how they are written down as plain data.
+
+A space is described in JSON by its kind and numbers alone, so that reading one back executes nothing:
+
+``{"type": "Box", "dtype": "float32", "shape": [3], "low": "-inf", "high": [1.0, 2.0, 2.0]}``
+``{"type": "Discrete", "dtype": "int64", "n": 4, "start": 0}``
+``{"type": "MultiDiscrete", "dtype": "int64", "nvec": [3, 2], "start": [0, 0]}``
+``{"type": "MultiBinary", "shape": [8]}``
+``{"type": "Dict", "spaces": [["goal", {...}], ["view", {...}]]}`` and ``{"type": "Tuple", "spaces": [{...}, {...}]}``
+
+Bounds that are the same everywhere are written once; infinite ones are the words ``"inf"`` and ``"-inf"``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from jumar.errors import DamagedFile, UsageError
+
+SUPPORTED_ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+SUPPORTED_OBSERVATIONS = (*SUPPORTED_ACTIONS, spaces.Tuple, spaces.Dict)
+
+_LARGEST_SPACE = 2**26  # elements; a larger one in a file would only exhaust the memory
+_DEEPEST_NESTING = 32
+
+
+def check_spaces(observation_space: Space, action_space: Space, name: str = "the environment") -> None:
+    """Refuse spaces that no policy of Jumar can see or act in.
+
+    Observations: Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these, nested too.
+    Actions: Box, Discrete, MultiDiscrete, MultiBinary.
+
+    Raises:
+        UsageError: naming the environment, the space and what is supported.
+    """
+    _check_space(observation_space, f"the observation space of {name}", SUPPORTED_OBSERVATIONS)
+    _check_space(action_space, f"the action space of {name}", SUPPORTED_ACTIONS)
+
+
+def _check_space(space: Any, what: str, supported: tuple[type, ...]) -> None:
+    if not isinstance(space, supported):
+        known = ", ".join(kind.__name__ for kind in supported)
+        raise UsageError(f"{what} is {_short(space)}; supported are {known}.")
+    children = _children(space)
+    if children is not None:
+        if not children:
+            raise UsageError(f"{what} is an empty {type(space).__name__}; it must have at least one part.")
+        for key, child in children:
+            _check_space(child, f"{what} at {key!r}", supported)
+    elif math.prod(space.shape or ()) == 0:
+        raise UsageError(f"{what} is {_short(space)}, which has no elements.")
+
+
+def _short(space: Any) -> str:
+    text = repr(space)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _children(space: Space) -> list[tuple[Any, Space]] | None:
+    """Return the parts of a Dict or Tuple space with their keys, in order; ``None`` for a plain space."""
+    if isinstance(space, spaces.Dict):
+        return list(space.spaces.items())
+    if isinstance(space, spaces.Tuple):
+        return list(enumerate(space.spaces))
+    return None
+
+
+def same_space(first: Space, second: Space) -> bool:
+    """Return whether two spaces are the same in kind, shape, dtype, bounds and structure.
+
+    Unlike Gymnasium's ``==``, bounds and dtypes must agree exactly; the order of a Dict's keys does not matter.
+    """
+    if isinstance(first, spaces.Dict) and isinstance(second, spaces.Dict):
+        return first.spaces.keys() == second.spaces.keys() and all(
+            same_space(child, second.spaces[key]) for key, child in first.spaces.items()
+        )
+    if isinstance(first, spaces.Tuple) and isinstance(second, spaces.Tuple):
+        return len(first.spaces) == len(second.spaces) and all(map(same_space, first.spaces, second.spaces))
+    return space_to_json(first) == space_to_json(second)
+
+
+def describe_space(space: Space) -> str:
+    """Say in a few words what a space holds, e.g. ``"6 numbers in [-1, 1]"`` or ``"one of 4"``."""
+    if isinstance(space, spaces.Discrete):
+        return f"one of {space.n}" + (f" from {space.start}" if space.start else "")
+    if isinstance(space, spaces.MultiDiscrete):
+        return f"{space.nvec.size} choices of {' x '.join(str(n) for n in space.nvec.flat)}"
+    if isinstance(space, spaces.MultiBinary):
+        return f"{math.prod(space.shape)} switches"
+    if isinstance(space, spaces.Dict):
+        return "{" + ", ".join(f"{key}: {describe_space(child)}" for key, child in space.spaces.items()) + "}"
+    if isinstance(space, spaces.Tuple):
+        return "(" + ", ".join(describe_space(child) for child in space.spaces) + ")"
+    if isinstance(space, spaces.Box):
+        return _describe_box(space)
+    return _short(space)
+
+
+def _describe_box(space: spaces.Box) -> str:
+    size = " x ".join(str(length) for length in space.shape) or "1"
+    if space.dtype == np.uint8 and len(space.shape) in (2, 3):
+        return f"image {size}"
+    noun = "number" if math.prod(space.shape) == 1 else "numbers"
+    low, high = _uniform(space.low), _uniform(space.high)
+    if low is None or high is None:
+        return f"{size} {noun}, bounded unevenly"
+    return f"{size} {noun}" + (f" in [{low:g}, {high:g}]" if np.isfinite(low) or np.isfinite(high) else "")
+
+
+def _uniform(values: np.ndarray) -> Any | None:
+    """Return the one value that fills an array bit for bit, or ``None``."""
+    if values.size == 0:
+        return None
+    first = values.flat[0]
+    same = np.full(values.shape, first, values.dtype).tobytes() == values.tobytes()
+    return first.item() if same else None
+
+
+# --- to plain data -------------------------------------------------------------------------------------------------
+
+
+def space_to_json(space: Space) -> dict[str, Any]:
+    """Describe a space as plain data that :func:`space_from_json` turns back into an equal one.
+
+    Raises:
+        UsageError: for a kind of space that Jumar does not know.
+    """
+    if isinstance(space, spaces.Box):
+        return {
+            "type": "Box",
+            "dtype": str(space.dtype),
+            "shape": list(space.shape),
+            "low": _bounds_to_json(space.low, space.bounded_below, "-inf"),
+            "high": _bounds_to_json(space.high, space.bounded_above, "inf"),
+        }
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "dtype": str(space.dtype), "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {
+            "type": "MultiDiscrete",
+            "dtype": str(space.dtype),
+            "nvec": space.nvec.tolist(),
+            "start": space.start.tolist(),
+        }
+    if isinstance(space, spaces.MultiBinary):
+        return {"type": "MultiBinary", "shape": list(space.shape)}
+    if isinstance(space, spaces.Tuple):
+        return {"type": "Tuple", "spaces": [space_to_json(child) for child in space.spaces]}
+    if isinstance(space, spaces.Dict):
+        _check_keys(space)
+        return {"type": "Dict", "spaces": [[key, space_to_json(child)] for key, child in space.spaces.items()]}
+    known = ", ".join(kind.__name__ for kind in SUPPORTED_OBSERVATIONS)
+    raise UsageError(f"cannot write down the space {_short(space)}; supported are {known}.")
+
+
+def _check_keys(space: spaces.Dict) -> None:
+    for key in space.spaces:
+        if not isinstance(key, str):
+            raise UsageError(f"the Dict space has the key {key!r}; keys must be text.")
+
+
+def _bounds_to_json(values: np.ndarray, bounded: np.ndarray, infinite: str) -> Any:
+    """Write bounds as nested lists, or as one number where all are the same."""
+    # Gymnasium replaces an infinite bound of an integer Box by the dtype's limit and remembers it in `bounded`.
+    if not bounded.any():
+        words: Any = np.full(values.shape, infinite, dtype=object)
+    else:
+        words = values.astype(object)
+        words[~bounded] = infinite
+        if values.dtype.kind == "f":  # a lower bound of +inf or an upper one of -inf is odd, but allowed
+            words[np.isinf(values)] = np.where(values[np.isinf(values)] > 0, "inf", "-inf")
+    uniform = words.size > 0 and bounded.all() == bounded.any() and _uniform(values) is not None
+    return words.flat[0] if uniform else words.tolist()
+
+
+# --- from plain data -----------------------------------------------------------------------------------------------
+
+
+def space_from_json(data: Any) -> Space:
+    """Build the space that :func:`space_to_json` described.
+
+    Raises:
+        DamagedFile: where the description is malformed, unknown, or too large to be true.
+    """
+    return _from_json(data, _DEEPEST_NESTING)
+
+
+def _from_json(data: Any, depth: int) -> Space:
+    if not isinstance(data, Mapping) or not isinstance(data.get("type"), str):
+        raise DamagedFile(f"the description of a space is malformed: {_cut(data)}.")
+    if depth == 0:
+        raise DamagedFile(f"the description of a space is nested more than {_DEEPEST_NESTING} deep.")
+    reader = _READERS.get(data["type"])
+    if reader is None:
+        raise DamagedFile(f"the description of a space has the unknown type {_cut(data['type'])}.")
+    try:
+        return reader(data, depth)
+    except (AssertionError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise DamagedFile(f"the description of a {data['type']} space is malformed: {_cut(error)}") from error
+
+
+def _cut(value: Any) -> str:
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _only(data: Mapping[str, Any], *keys: str) -> list[Any]:
+    if set(data) != {"type", *keys}:
+        raise ValueError(f"its entries are {sorted(data)}, not {sorted(('type', *keys))}")
+    return [data[key] for key in keys]
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(length) is int and length >= 0 for length in value):
+        raise ValueError(f"the shape {value!r} is not a list of lengths")
+    if math.prod(value) > _LARGEST_SPACE:
+        raise ValueError(f"the shape {value} has more than {_LARGEST_SPACE} elements")
+    return tuple(value)
+
+
+def _dtype(name: Any, kinds: str) -> np.dtype:
+    # The name is looked up among the few that exist; np.dtype would also parse structured and object dtypes.
+    names = {"f": ("float16", "float32", "float64"), "b": ("bool",)}
+    names["i"] = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+    if not isinstance(name, str) or not any(name in names[kind] for kind in kinds):
+        raise ValueError(f"the dtype {name!r} is unknown")
+    return np.dtype(name)
+
+
+def _integers(value: Any) -> list[Any]:
+    def check(element: Any) -> None:
+        if isinstance(element, list):
+            for child in element:
+                check(child)
+        elif type(element) is not int:
+            raise ValueError(f"{element!r} is not a whole number")
+
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list")
+    check(value)
+    return value
+
+
+def _read_bounds(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Return bounds as Gymnasium's Box takes them: one number, or an array of floats or of the exact integers."""
+    if not isinstance(value, list):
+        return _read_bound(value)
+    words = np.empty(shape, dtype=object)
+    flat = _flatten(value, len(shape))
+    if len(flat) != words.size:
+        raise ValueError(f"{len(flat)} bounds do not fill the shape {list(shape)}")
+    numbers = [_read_bound(element) for element in flat]
+    finite = dtype.kind == "f" or all(math.isfinite(number) for number in numbers)
+    bounds = np.array(numbers, dtype=dtype if finite else np.float64).reshape(shape)
+    if finite and dtype.kind != "f" and bounds.ravel().astype(object).tolist() != numbers:
+        raise ValueError(f"a bound is not of dtype {dtype}")
+    return bounds
+
+
+def _flatten(value: Any, levels: int) -> list[Any]:
+    if levels == 0:
+        return [value]
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list")
+    return [leaf for child in value for leaf in _flatten(child, levels - 1)]
+
+
+def _read_bound(value: Any) -> int | float:
+    if value == "inf":
+        return math.inf
+    if value == "-inf":
+        return -math.inf
+    if type(value) is bool:
+        return int(value)
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"the bound {value!r} is not a number")
+    return value
+
+
+def _read_box(data: Mapping[str, Any], _depth: int) -> Space:
+    name, shape, low, high = _only(data, "dtype", "shape", "low", "high")
+    dtype, shape = _dtype(name, "fib"), _shape(shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return spaces.Box(
+                _read_bounds(low, shape, dtype), _read_bounds(high, shape, dtype), shape=shape, dtype=dtype.type
+            )
+        except Warning as warning:
+            raise ValueError(str(warning)) from warning
+
+
+def _read_discrete(data: Mapping[str, Any], _depth: int) -> Space:
+    name, n, start = _only(data, "dtype", "n", "start")
+    n, start = _integers([n, start])
+    dtype = _dtype(name, "i")
+    # Gymnasium before 1.2 has no dtype here: ask for it only where it is not the default.
+    options: dict[str, Any] = {} if dtype == np.int64 else {"dtype": dtype.type}
+    return spaces.Discrete(n, start=start, **options)
+
+
+def _read_multi_discrete(data: Mapping[str, Any], _depth: int) -> Space:
+    name, nvec, start = _only(data, "dtype", "nvec", "start")
+    dtype = _dtype(name, "i")
+    counts = np.array(_integers(nvec), dtype=dtype)
+    starts = np.array(_integers(start), dtype=dtype)
+    if counts.size > _LARGEST_SPACE or counts.shape != starts.shape:
+        raise ValueError(f"nvec {_cut(nvec)} and start {_cut(start)} do not fit")
+    return spaces.MultiDiscrete(counts, dtype=dtype.type, start=starts)
+
+
+def _read_multi_binary(data: Mapping[str, Any], _depth: int) -> Space:
+    (shape,) = _only(data, "shape")
+    shape = _shape(shape)
+    return spaces.MultiBinary(shape[0] if len(shape) == 1 else list(shape))
+
+
+def _read_tuple(data: Mapping[str, Any], depth: int) -> Space:
+    (children,) = _only(data, "spaces")
+    if not isinstance(children, list):
+        raise ValueError(f"{_cut(children)} is not a list of spaces")
+    return spaces.Tuple([_from_json(child, depth - 1) for child in children])
+
+
+def _read_dict(data: Mapping[str, Any], depth: int) -> Space:
+    (children,) = _only(data, "spaces")
+    if not isinstance(children, list) or not all(
+        isinstance(child, list) and len(child) == 2 and isinstance(child[0], str) for child in children
+    ):
+        raise ValueError(f"{_cut(children)} is not a list of keys and spaces")
+    if len({key for key, _ in children}) != len(children):
+        raise ValueError("a key occurs twice")
+    return spaces.Dict([(key, _from_json(child, depth - 1)) for key, child in children])
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any], int], Space]] = {
+    "Box": _read_box,
+    "Discrete": _read_discrete,
+    "MultiDiscrete": _read_multi_discrete,
+    "MultiBinary": _read_multi_binary,
+    "Tuple": _read_tuple,
+    "Dict": _read_dict,
+}

@@ -1,0 +1,340 @@
+"""Files that are the old one or the new one and never half, JSON that knows when it was changed, arrays by name.
+
+Three layers, each usable alone: ``write_atomically`` for bytes; ``write_json`` and ``read_json`` for data that carries
+a SHA-256 of itself; ``tree_to_arrays`` and ``pack_arrays`` (with their inverses) for pytrees of arrays, kept as
+safetensors. Reading any of them runs no code and imports nothing that a file names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jumar.errors import DamagedFile
+
+FORMAT = 1
+"""The version of every JSON file written; files of a newer version are refused."""
+
+LARGEST_JSON = 64 * 2**20
+"""Bytes. No file of ours comes near; a longer one is foreign, and reading it would only cost memory."""
+
+RESERVED = ("format", "what", "arrays", "digest")
+TEMPORARY_SUFFIX = ".tmp"
+FLOAT_TAG = "$float"
+NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+PathLike = str | os.PathLike[str]
+
+
+# Bytes
+
+
+def write_atomically(path: PathLike, data: bytes) -> None:
+    """Write ``data`` to ``path`` so that a reader finds the old content or the new one, whenever the machine stops.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and are renamed into place; the
+    folder is flushed too.
+
+    Raises:
+        OSError: no space, no permission, and the like. The old file is unharmed (or the new one is complete, if only
+            flushing the folder failed), and the temporary one is removed.
+    """
+    path = Path(path)
+    # The random part keeps two writers of one path apart; a fixed name would let one rename the other's half file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        write_flushed(temporary, data)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    flush_folder(path.parent)
+
+
+def write_flushed(path: PathLike, data: bytes) -> None:
+    """Write ``data`` to a file that does not exist yet, and flush it to the disk. Raises ``OSError``."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``: one ``os.write`` may take only a part of it. Raises ``OSError``."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def flush_folder(folder: PathLike) -> None:
+    """Flush the names in ``folder`` to the disk, so that a rename survives a power loss. Raises ``OSError``."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush a folder; the rename is still all or nothing there.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: PathLike) -> None:
+    """Remove what ``write_atomically`` left in ``folder`` when its process was killed. Nobody may be writing there."""
+    for leftover in Path(folder).glob(f".*{TEMPORARY_SUFFIX}"):
+        if not leftover.is_dir() or leftover.is_symlink():
+            with contextlib.suppress(OSError):
+                os.unlink(leftover)
+
+
+def read_bytes(path: PathLike, what: str, largest: int | None = None) -> bytes:
+    """Return the content of the regular file ``path``, which is to be ``what`` (a noun for the message).
+
+    Raises:
+        DamagedFile: it is missing, is no regular file (a folder, a pipe, a device), cannot be read, or is longer than
+            ``largest`` bytes.
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DamagedFile(f"{path} is not a file; a {what} is expected there.")
+            if largest is not None and status.st_size > largest:
+                raise DamagedFile(f"{path} is not a {what} that Jumar wrote: it has {status.st_size} bytes.")
+            return file.read()
+    except IsADirectoryError:
+        raise DamagedFile(f"{path} is a folder; a {what} is expected there.") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamagedFile(f"{path} is missing; a {what} is expected there.") from None
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror}).") from None
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+# JSON
+
+
+def write_json(path: PathLike, what: str, data: Mapping[str, Any], arrays: Mapping[str, str] | None = None) -> None:
+    """Write ``data`` atomically as indented JSON, with the entries ``format``, ``what`` and ``digest`` around it.
+
+    ``what`` is the kind of file, a noun such as ``policy``. ``digest`` is the SHA-256 of the text without it.
+    ``arrays`` gives the SHA-256 of each array file that the data describe, by name, and is kept under that key.
+    Entries keep their order. NumPy and JAX values become plain numbers and lists; NaN and the infinities, which JSON
+    lacks, become ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"``.
+
+    Raises:
+        ValueError: an entry has a reserved name, or the text is longer than ``LARGEST_JSON``.
+        TypeError: a value is not data.
+        OSError: the file cannot be written; the old one is unharmed.
+    """
+    write_atomically(path, encode_json(what, data, arrays))
+
+
+def encode_json(what: str, data: Mapping[str, Any], arrays: Mapping[str, str] | None = None) -> bytes:
+    """Return the bytes that ``write_json`` writes, and raise what it raises except ``OSError``."""
+    taken = [name for name in RESERVED if name in data]
+    if taken:
+        raise ValueError(f"the entry name {taken[0]!r} is reserved")
+    content = {"format": FORMAT, "what": what, **plain(data, _tagged)}
+    if arrays is not None:
+        content["arrays"] = dict(arrays)
+    text = _canonical({**content, "digest": sha256(_canonical(content))})
+    if len(text) > LARGEST_JSON:
+        raise ValueError(f"{len(text)} bytes of JSON; at most {LARGEST_JSON} can be read back")
+    return text
+
+
+def read_json(path: PathLike, what: str) -> dict[str, Any]:
+    """Return the data (and ``arrays``, if there are any) that ``write_json`` wrote to ``path`` as ``what``.
+
+    Any change of the file, of a single byte of white space too, is noticed: the bytes must be exactly those that
+    ``write_json`` makes of the content.
+
+    Raises:
+        DamagedFile: the file is missing, foreign (a pickle, an archive, a web page...), changed, of another kind, or
+            from a newer version.
+    """
+    return decode_json(read_bytes(path, what, LARGEST_JSON), path, what)
+
+
+def decode_json(text: bytes, path: PathLike, what: str) -> dict[str, Any]:
+    """Return the data in ``text``, which was read from ``path``. Raises ``DamagedFile`` as ``read_json`` does."""
+    content = _parsed(text)
+    version = content.get("format")
+    if type(version) is not int or version < 1:
+        raise DamagedFile(f"{path} is not a {what} that Jumar wrote; restore it from a copy.")
+    if version > FORMAT:
+        raise DamagedFile(
+            f"{path} was written by a newer Jumar (format {version}, this one reads up to {FORMAT}); "
+            "update Jumar to read it."
+        )
+    digest = content.pop("digest", None)
+    if digest != sha256(_canonical(content)) or text != _canonical({**content, "digest": digest}):
+        raise DamagedFile(f"{path} was changed after Jumar wrote it: it does not match its digest. Restore a copy.")
+    if content.get("what") != what:
+        raise DamagedFile(f"{path} is not a {what}: Jumar wrote it as a {content.get('what')}. Restore a copy.")
+    return {name: _untagged(value) for name, value in content.items() if name not in ("format", "what")}
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``text``; an empty one if there is none, or one that could not be written again."""
+    try:
+        content = json.loads(text.decode("ascii"))
+        _canonical(content)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def plain(value: Any, non_finite: Callable[[float], Any]) -> Any:
+    """Return ``value`` as dicts, lists, texts and numbers only; ``non_finite`` replaces NaN and the infinities.
+
+    Raises:
+        TypeError: something in it is not data, or a dict has a key that is no text.
+    """
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else non_finite(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Mapping):
+        if foreign := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"a key in JSON is a text, not {foreign[0]!r}")
+        return {key: plain(entry, non_finite) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry, non_finite) for entry in value]
+    if hasattr(value, "tolist"):  # NumPy and JAX scalars and arrays
+        return plain(value.tolist(), non_finite)
+    raise TypeError(f"a {type(value).__name__} is not data that JSON can hold: {value!r}")
+
+
+def _canonical(content: Any) -> bytes:
+    # Pure ASCII: any text then survives, even a file name that is not valid Unicode.
+    return (json.dumps(content, indent=2, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def _tagged(value: float) -> dict[str, str]:
+    return {FLOAT_TAG: repr(float(value))}
+
+
+def _untagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {FLOAT_TAG} and value[FLOAT_TAG] in NON_FINITE:
+            return NON_FINITE[value[FLOAT_TAG]]
+        return {key: _untagged(entry) for key, entry in value.items()}
+    return [_untagged(entry) for entry in value] if isinstance(value, list) else value
+
+
+# Arrays
+
+
+def tree_to_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """Return the leaves of a pytree as NumPy arrays, by a name such as ``optimiser/0/mu/weights``.
+
+    A name joins the dict keys, field names and sequence indexes that lead to the leaf by ``/``; a tree that is one
+    leaf has the name ``array``. ``None`` is no leaf and vanishes. Shapes (``()`` too) and types stay.
+
+    Raises:
+        ValueError: two leaves get the same name (a dict key with a ``/`` in it).
+        TypeError: a leaf is not an array of numbers.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in _named_leaves(tree):
+        if name in arrays:
+            raise ValueError(f"two arrays of the tree have the name {name!r}")
+        array = np.asarray(leaf)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} is not an array of numbers: {leaf!r}")
+        arrays[name] = array
+    return arrays
+
+
+def arrays_to_tree(template: Any, arrays: Mapping[str, np.ndarray], path: PathLike = "the file") -> Any:
+    """Return a tree of the structure of ``template`` with the leaves of ``arrays``: the inverse of ``tree_to_arrays``.
+
+    The template's leaves need only ``shape`` and ``dtype`` (``jax.ShapeDtypeStruct`` will do). A leaf comes back as a
+    JAX array where the template has one, else as a NumPy array. ``path`` is where the arrays come from, for messages.
+
+    Raises:
+        DamagedFile: an array is missing, is one too many, or differs in shape or type; the message shows both.
+    """
+    import jax
+
+    named = _named_leaves(template)
+    missing = [name for name, _ in named if name not in arrays]
+    extra = sorted(set(arrays) - {name for name, _ in named})
+    if missing or extra:
+        faults = [f"{name!r} is missing" for name in missing[:3]] + [f"{name!r} is not expected" for name in extra[:3]]
+        raise DamagedFile(f"the arrays in {path} are not those of this setting: {'; '.join(faults)}.")
+    leaves = [_checked_leaf(name, leaf, arrays[name], path) for name, leaf in named]
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the arrays in the safetensors format. The bytes depend on names, shapes, types and values alone."""
+    import safetensors.numpy
+
+    return safetensors.numpy.save({name: _row_major(arrays[name]) for name in sorted(arrays)})
+
+
+def unpack_arrays(data: bytes, path: PathLike) -> dict[str, np.ndarray]:
+    """Return the arrays in safetensors ``data``, which was read from ``path``. Raises ``DamagedFile``."""
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        return safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RecursionError):
+        raise DamagedFile(f"{path} is not an array file (safetensors) that Jumar wrote; restore a copy.") from None
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    import jax
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [("/".join(_part(key) for key in keys) or "array", leaf) for keys, leaf in leaves]
+
+
+def _part(key: Any) -> str:
+    """Return the name of one step in a pytree: a field's name, a dict's key or an index."""
+    for attribute in ("name", "key", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    raise TypeError(f"a pytree with the unknown key {key!r}")
+
+
+def _checked_leaf(name: str, template: Any, array: np.ndarray, path: PathLike) -> Any:
+    import jax
+
+    expected = template if hasattr(template, "dtype") else np.asarray(template)
+    if array.shape != expected.shape or array.dtype != expected.dtype:
+        raise DamagedFile(
+            f"the array {name!r} in {path} is {array.dtype}{list(array.shape)}; "
+            f"{np.dtype(expected.dtype)}{list(expected.shape)} is expected here."
+        )
+    # A copy of its own: JAX may otherwise use the memory of the bytes that were read.
+    return jax.numpy.array(array, copy=True) if isinstance(template, jax.Array) else array
+
+
+def _row_major(array: np.ndarray) -> np.ndarray:
+    # np.ascontiguousarray would make a 0-d array 1-d.
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")

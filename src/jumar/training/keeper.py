@@ -1,0 +1,164 @@
+"""Keeping what a run makes in its run directory. A full disk is reported and survived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jumar.policies import PolicySettings
+from jumar.spaces import space_to_json
+from jumar.training import figure, logs
+from jumar.training.checkpoints import CheckpointStore
+from jumar.training.files import tree_to_arrays
+from jumar.training.loop import Metrics, Training
+from jumar.training.plan import Plan
+from jumar.training.policy_files import save_policy
+from jumar.training.progress import Reporter
+from jumar.training.run_directory import RunDirectory
+from jumar.training.tensorboard import ScalarWriter
+
+FIGURE_INTERVAL = 50
+"""The learning curve is drawn anew at the end and at every so many-th evaluation."""
+
+
+def describe_policy(plan: Plan, training: Training, lane: int) -> dict[str, Any]:
+    """Return what ``policy.json`` says: enough to act, without the rest of the run."""
+    return {
+        "algorithm": plan.algorithm,
+        "environment": plan.environment_name,
+        "seed": plan.seeds[lane],
+        "step": training.steps,
+        "policy": policy_settings_to_json(plan.settings.policy_settings()),
+        "observation_space": space_to_json(training.spaces[0]),
+        "action_space": space_to_json(training.spaces[1]),
+    }
+
+
+def policy_settings_to_json(settings: PolicySettings) -> dict[str, Any]:
+    """Return policy settings as JSON-ready data."""
+    return {**vars(settings), "net_arch": list(settings.net_arch)}
+
+
+def policy_settings_from_json(data: dict[str, Any]) -> PolicySettings:
+    """Take back what ``policy_settings_to_json`` gave. Raises ``TypeError`` for anything else."""
+    return PolicySettings(**{**data, "net_arch": tuple(data["net_arch"])})
+
+
+def policy_arrays(snapshot: tuple[Any, Any]) -> dict[str, Any]:
+    """Return (policy parameters, observation moments) as named arrays."""
+    parameters, moments = jax.device_get(snapshot)
+    return tree_to_arrays({"parameters": parameters, "observation_moments": moments})
+
+
+class LaneFiles:
+    """The files of one seed."""
+
+    def __init__(self, run: RunDirectory, resumed_at: int | None, warn: Callable[[str], None]) -> None:
+        self.run = run
+        self.metrics = logs.JsonLines(run.metrics, warn)
+        self.evaluations = logs.JsonLines(run.evaluations, warn)
+        self.scalars = ScalarWriter(run.tensorboard, warn, resumed_at)
+
+    def sync(self) -> None:
+        """Flush everything to the disk."""
+        for file in (self.metrics, self.evaluations, self.scalars):
+            file.sync()
+
+    def close(self) -> None:
+        """Close everything."""
+        for file in (self.metrics, self.evaluations, self.scalars):
+            file.close()
+
+
+class Files:
+    """The keeper of a run directory.
+
+    Args:
+        run: the run directory; with several seeds each has its own inside of it.
+        plan: what the run is to do.
+        reporter: whom to tell that something could not be saved.
+        resumed_at: the step that a resumed run goes on from.
+    """
+
+    def __init__(self, run: RunDirectory, plan: Plan, reporter: Reporter, resumed_at: int | None = None) -> None:
+        self._plan, self._reporter = plan, reporter
+        self._store = CheckpointStore(run.checkpoints)
+        self.runs = [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
+        self._lanes = [LaneFiles(one, resumed_at, reporter.warn) for one in self.runs]
+        self._unsaved: list[str] = []
+
+    @property
+    def unsaved(self) -> list[str]:
+        """What could not be saved the last time it was tried."""
+        return self._unsaved
+
+    def iteration(self, lane: int, metrics: Metrics) -> None:
+        """Log an iteration of one seed."""
+        self._lanes[lane].metrics.append(metrics)
+        self._lanes[lane].scalars.write(int(metrics["time/total_timesteps"] or 0), metrics)
+
+    def evaluation(self, lane: int, record: dict[str, Any], arrays: Any, is_best: bool) -> None:
+        """Log an evaluation, and keep its policy if it is the best yet."""
+        self._lanes[lane].evaluations.append(record)
+        if is_best:
+            self._try("the best policy", lambda: self._save_policy(lane, self.runs[lane].best, arrays, record["step"]))
+
+    def checkpoint(self, training: Training) -> None:
+        """Save the state."""
+        for lane in self._lanes:
+            lane.sync()
+        state = jax.device_get(training.state)
+        if self._try("the checkpoint", lambda: self._store.save(training.steps, state, training.record)):
+            self._reporter.checkpoint(training.steps)
+
+    def policies(self, training: Training) -> None:
+        """Save the policy of each seed, and draw its learning curve."""
+        for i, run in enumerate(self.runs):
+            self._try("the policy", lambda i=i, run=run: self._save_policy(i, run.policy, training.snapshot(i)))
+            self._try("the learning curve", lambda run=run: self._draw(run))
+
+    def attach(self, training: Training) -> None:
+        """Take note of the training that is kept: policies are described by it."""
+        self._describe = lambda lane: describe_policy(self._plan, training, lane)
+
+    def close(self) -> None:
+        """Close all files."""
+        for lane in self._lanes:
+            lane.close()
+
+    def _save_policy(self, lane: int, folder: Any, snapshot: tuple[Any, Any], step: int | None = None) -> None:
+        description = self._describe(lane)
+        save_policy(folder, policy_arrays(snapshot), description if step is None else {**description, "step": step})
+
+    def _draw(self, run: RunDirectory) -> None:
+        title = f"{self._plan.algorithm} on {self._plan.environment_name}"
+        figure.learning_curve(run.learning_curve, logs.read(run.metrics), logs.read(run.evaluations), title)
+
+    def _try(self, what: str, save: Callable[[], None]) -> bool:
+        """Save something; where the disk refuses, say so and go on."""
+        try:
+            save()
+        except OSError as error:
+            self._unsaved.append(what)
+            self._reporter.warn(f"{what} could not be saved ({error.strerror or error}); training goes on.")
+            return False
+        self._unsaved = [name for name in self._unsaved if name != what]
+        return True
+
+
+class Nothing:
+    """The keeper of a run that keeps nothing: ``learn`` without a run directory."""
+
+    def iteration(self, lane: int, metrics: Metrics) -> None:
+        """Keep nothing."""
+
+    def evaluation(self, lane: int, record: dict[str, Any], arrays: Any, is_best: bool) -> None:
+        """Keep nothing."""
+
+    def checkpoint(self, training: Training) -> None:
+        """Keep nothing."""
+
+    def policies(self, training: Training) -> None:
+        """Keep nothing."""

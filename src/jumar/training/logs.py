@@ -1,0 +1,178 @@
+"""Logs that a full disk cannot break: records are appended whole or not at all, and wait in memory if need be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jumar.training.files import PathLike, plain, write_all, write_atomically
+
+Warn = Callable[[str], None]
+"""Takes one sentence for the user."""
+
+
+class AppendOnly:
+    """A file that grows by whole records, and never raises for what the disk does.
+
+    When a record cannot be written, its written part is cut off again, the user is warned (once per file), and it
+    waits in memory until a later ``append`` or ``close`` can write it.
+    """
+
+    def __init__(self, path: PathLike, warn: Warn, record_end: bytes | None = None) -> None:
+        """Open nothing yet. ``record_end`` ends each record; after the last one, a file found at ``path`` is cut."""
+        self.path = Path(path)
+        self._warn = warn
+        self._record_end = record_end
+        self._waiting: deque[bytes] = deque()
+        self._descriptor: int | None = None
+        self._size = 0
+        self._has_partial = False
+        self._warned = False
+
+    @property
+    def waiting(self) -> int:
+        """How many records are not in the file yet."""
+        return len(self._waiting)
+
+    def append(self, record: bytes) -> None:
+        """Write ``record`` after those that still wait."""
+        self._waiting.append(record)
+        self._write_waiting()
+
+    def sync(self) -> None:
+        """Flush what is written to the disk, so that a power loss does not take it."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._descriptor)
+
+    def close(self) -> int:
+        """Try once more to write what waits, close the file, and return how many records could not be written."""
+        if self._waiting:
+            self._write_waiting()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        lost = len(self._waiting)
+        self._waiting.clear()
+        return lost
+
+    def _write_waiting(self) -> None:
+        try:
+            descriptor = self._open()
+            while self._waiting:
+                self._cut_partial(descriptor)
+                self._has_partial = True
+                write_all(descriptor, self._waiting[0])
+                self._has_partial = False
+                self._size += len(self._waiting.popleft())
+        except OSError as error:
+            if self._descriptor is not None:
+                with contextlib.suppress(OSError):
+                    self._cut_partial(self._descriptor)
+            if not self._warned:
+                self._warned = True
+                self._warn(
+                    f"{self.path} cannot be written ({error.strerror}); training goes on, and what is missing there "
+                    "is written as soon as that works again."
+                )
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._size = os.fstat(self._descriptor).st_size
+            if self._record_end is not None:
+                whole = _whole_length(os.pread(self._descriptor, self._size, 0), self._record_end)
+                self._has_partial = whole != self._size
+                self._size = whole
+        return self._descriptor
+
+    def _cut_partial(self, descriptor: int) -> None:
+        if self._has_partial:
+            os.ftruncate(descriptor, self._size)
+            self._has_partial = False
+
+
+class JsonLines:
+    """A log with one JSON object per line; NaN and the infinities become ``null``."""
+
+    def __init__(self, path: PathLike, warn: Warn) -> None:
+        self._file = AppendOnly(path, warn, record_end=b"\n")
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write ``entry`` as one line. Raises nothing for the disk, and ``TypeError`` for what is not data."""
+        self._file.append(_line(entry))
+
+    def sync(self) -> None:
+        """Flush the lines to the disk, so that a power loss does not take them."""
+        self._file.sync()
+
+    def close(self) -> int:
+        """Close the file and return how many lines could not be written."""
+        return self._file.close()
+
+
+def read(path: PathLike) -> list[dict[str, Any]]:
+    """Return the entries of a log, oldest first; none if there is no file.
+
+    What is no JSON object is passed over: a half last line, which a killed process leaves, or a foreign line.
+    """
+    return [entry for line in _lines(path) if (entry := _entry(line)) is not None]
+
+
+def cut(path: PathLike, step: int, key: str = "time/total_timesteps") -> None:
+    """Keep only the lines whose ``key`` is at most ``step``, in place, all or nothing; a half last line goes too.
+
+    Raises:
+        OSError: the file cannot be read or written; it is unharmed.
+    """
+    lines = _lines(path)
+    kept = [line for line in lines if _is_up_to(_entry(line), step, key)]
+    if kept == lines:
+        return
+    data = b"".join(kept)
+    if lines[: len(kept)] == kept:
+        # The usual case needs no space, so that a run can go on even from a full disk.
+        os.truncate(path, len(data))
+    else:
+        write_atomically(path, data)
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    text = json.dumps(plain(entry, lambda value: None), separators=(", ", ": "), allow_nan=False)
+    return text.encode("ascii") + b"\n"
+
+
+def _lines(path: PathLike) -> list[bytes]:
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        return []
+    return data.splitlines(keepends=True)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that is the whole of ``line``; ``None`` if it is none or has no end."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _is_up_to(entry: dict[str, Any] | None, step: int, key: str) -> bool:
+    value = None if entry is None else entry.get(key)
+    return isinstance(value, (int, float)) and value <= step
+
+
+def _whole_length(data: bytes, record_end: bytes) -> int:
+    """Return the length of ``data`` up to the end of its last whole record."""
+    last = data.rfind(record_end)
+    return 0 if last < 0 else last + len(record_end)

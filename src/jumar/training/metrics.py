@@ -1,0 +1,117 @@
+"""What an iteration tells: episode statistics, the metrics by their public names, and health in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+WINDOW = 100
+"""Over how many of the last episodes ``rollout/*`` are means, as in Stable-Baselines3."""
+
+
+class EpisodeState(NamedTuple):
+    """Open and recent episodes of one run, as arrays that go into a checkpoint."""
+
+    open_returns: np.ndarray
+    """Undiscounted return so far of each environment's open episode, ``[N]`` float64."""
+    open_lengths: np.ndarray
+    """Steps so far, ``[N]`` int64."""
+    returns: np.ndarray
+    """Returns of the last episodes, oldest first, NaN where there were none yet, ``[WINDOW]`` float64."""
+    lengths: np.ndarray
+    """Their lengths, ``[WINDOW]`` float64."""
+
+
+class EpisodeStatistics:
+    """Follows whole episodes through rollouts: raw rewards, time limits included, cut episodes left out."""
+
+    def __init__(self, n_envs: int) -> None:
+        nothing = np.full(WINDOW, np.nan)
+        self.state = EpisodeState(np.zeros(n_envs), np.zeros(n_envs, np.int64), nothing, nothing.copy())
+
+    def restart(self) -> None:
+        """Forget the open episodes: they were cut, and do not count."""
+        state = self.state
+        zeros = np.zeros_like(state.open_returns), np.zeros_like(state.open_lengths)
+        self.state = state._replace(open_returns=zeros[0], open_lengths=zeros[1])
+
+    def add(self, rewards: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
+        """Take in a rollout of ``[T, N]`` arrays."""
+        sums = np.cumsum(np.where(valid, rewards, 0.0), axis=0, dtype=np.float64)
+        counts = np.cumsum(valid, axis=0, dtype=np.int64)
+        before_sum, before_count = -self.state.open_returns, -self.state.open_lengths
+        returns, lengths = [], []
+        for t, n in np.argwhere(ended):
+            returns.append(sums[t, n] - before_sum[n])
+            lengths.append(float(counts[t, n] - before_count[n]))
+            before_sum[n], before_count[n] = sums[t, n], counts[t, n]
+        self.state = EpisodeState(
+            sums[-1] - before_sum,
+            counts[-1] - before_count,
+            np.concatenate([self.state.returns, returns])[-WINDOW:],
+            np.concatenate([self.state.lengths, lengths])[-WINDOW:],
+        )
+
+    @property
+    def mean_return(self) -> float | None:
+        """The mean return of the last episodes; ``None`` before the first has ended."""
+        return _mean(self.state.returns)
+
+    @property
+    def mean_length(self) -> float | None:
+        """The mean length of the last episodes in steps; ``None`` before the first has ended."""
+        return _mean(self.state.lengths)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+class Health:
+    """Watches the flight record and says in words when something is off; each complaint at most once in a while."""
+
+    PATIENCE = 10
+    """How many iterations in a row something must be off before it is said."""
+    SILENCE = 200
+    """How many iterations a complaint is not repeated."""
+
+    def __init__(self) -> None:
+        self._streaks: dict[str, int] = {}
+        self._silent: dict[str, int] = {}
+
+    def check(self, metrics: Mapping[str, float | None]) -> list[str]:
+        """Return what is off after this iteration, in words."""
+        complaints = []
+        for name, words in _symptoms(metrics).items():
+            self._streaks[name] = self._streaks.get(name, 0) + 1 if words else 0
+            self._silent[name] = max(self._silent.get(name, 0) - 1, 0)
+            if words and self._streaks[name] >= self.PATIENCE and not self._silent[name]:
+                complaints.append(f"{words} ({self._streaks[name]} iterations in a row)")
+                self._silent[name] = self.SILENCE
+        return complaints
+
+
+def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
+    """Return for every known trouble a sentence if this iteration shows it, else an empty text."""
+
+    def value(name: str) -> float:
+        number = metrics.get(f"train/{name}")
+        return float("nan") if number is None else number
+
+    kl, clipped, explained = value("mean_kl"), value("clip_fraction"), value("explained_variance")
+    gain = value("policy_objective_after") - value("policy_objective_before")
+    steps = value("gradient_steps")
+    return {
+        "critic": f"the critic explains {100 * explained:.0f} % of the variance of the returns" * (explained < -0.5),
+        "far": f"each update moves the policy far: mean KL {kl:.3g}; try a lower learning_rate or n_epochs"
+        * (kl > 0.2),
+        "clip": f"{100 * clipped:.0f} % of the ratios are clipped; try a lower learning_rate or n_epochs"
+        * (clipped > 0.6),
+        "still": "the updates do not change the policy: the advantages or the gradient are zero" * (kl == 0.0),
+        "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01),
+        "stopped": "target_kl stops every update at its first minibatches; raise it or lower learning_rate"
+        * (steps <= 1.0),
+    }

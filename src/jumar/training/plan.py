@@ -1,0 +1,116 @@
+"""A run's plan: every setting resolved, as data. It is what ``config.json`` holds."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+from jumar._version import __version__
+from jumar.algorithms.registry import algorithm
+from jumar.algorithms.settings import OnPolicyFields
+from jumar.envs.registry import EnvironmentId
+from jumar.errors import DamagedFile, UsageError
+
+LARGEST_SEED = 2**31 - 1
+VERSIONED = ("jax", "jaxlib", "numpy", "gymnasium", "envpool", "mujoco", "gymnax", "brax")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do. Steps count all environments together."""
+
+    algorithm: str
+    settings: OnPolicyFields
+    environment: EnvironmentId | None
+    """``None`` for a live object or a callable passed from Python."""
+    environment_name: str
+    seed: int
+    total_timesteps: int
+    eval_every: int
+    """0: no evaluation."""
+    eval_episodes: int
+    checkpoint_every: int
+    """0: only at the end."""
+    n_seeds: int | None
+    workers: int
+    preset: str | None = None
+
+    @property
+    def backend(self) -> str:
+        """The backend that steps the environments."""
+        return self.environment.backend if self.environment else "object"
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each lane of the run."""
+        return [self.seed + i for i in range(self.n_seeds or 1)]
+
+    def with_total(self, total_timesteps: int) -> Plan:
+        """Return the plan with a new total; schedules are anchored to it."""
+        return replace(self, total_timesteps=total_timesteps)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan, with the versions that it was made with, as JSON-ready data."""
+        return {
+            "jumar": __version__,
+            "python": platform.python_version(),
+            "versions": {name: version for name in VERSIONED if (version := _version(name))},
+            "algorithm": self.algorithm,
+            "settings": self.settings.to_json(),
+            "environment": self.environment.to_json() if self.environment else None,
+            "environment_name": self.environment_name,
+            "backend": self.backend,
+            "seed": self.seed,
+            "total_timesteps": self.total_timesteps,
+            "eval_every": self.eval_every,
+            "eval_episodes": self.eval_episodes,
+            "checkpoint_every": self.checkpoint_every,
+            "n_seeds": self.n_seeds,
+            "workers": self.workers,
+            "preset": self.preset,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Take back what ``to_json`` gave.
+
+        Raises:
+            DamagedFile: it is not a plan that this version understands.
+        """
+        try:
+            environment = data["environment"]
+            return cls(
+                algorithm=data["algorithm"],
+                settings=algorithm(data["algorithm"]).settings.make(data["settings"]),
+                environment=None if environment is None else EnvironmentId.from_json(environment),
+                environment_name=str(data["environment_name"]),
+                **{name: int(data[name]) for name in _NUMBERS},
+                n_seeds=None if data["n_seeds"] is None else int(data["n_seeds"]),
+                preset=data["preset"],
+            )
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise DamagedFile(f"config.json does not describe a run of this version of Jumar: {error}") from None
+
+    def differences_in_versions(self, data: dict[str, Any]) -> list[str]:
+        """Return a sentence for every package whose version is not the one that a saved plan was made with."""
+        saved = {"jumar": data.get("jumar"), **(data.get("versions") or {})}
+        now = {"jumar": __version__, **{name: _version(name) for name in saved if name != "jumar"}}
+        return [f"{name} was {saved[name]} and is {now[name]}" for name in saved if saved[name] != now[name]]
+
+
+_NUMBERS = ("seed", "total_timesteps", "eval_every", "eval_episodes", "checkpoint_every", "workers")
+
+
+def check_seed(seed: int, n_seeds: int | None = None) -> None:
+    """Raise a ``UsageError`` for a seed that the random number generators cannot all take."""
+    if not 0 <= seed <= LARGEST_SEED - (n_seeds or 1):
+        raise UsageError(f"seed={seed} is out of range: it must be at least 0 and below 2^31.")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

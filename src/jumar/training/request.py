@@ -1,0 +1,51 @@
+"""What the user asked a training run to be, before anything is resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Wrapper = tuple[str, tuple[tuple[str, Any], ...]]
+"""A Gymnasium wrapper's name and its keyword arguments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """The wishes for one training run; ``None`` means that Jumar chooses.
+
+    Attributes:
+        algorithm: Command-line name of the algorithm, for example ``"ppo"``.
+        env: Environment id as typed, with or without a backend in front.
+        total_timesteps: Environment steps to train for, over all parallel environments.
+        seed: Seed of everything random.
+        n_envs: Parallel environments; ``None``: the preset's or the algorithm's own.
+        run_dir: Where to save; ``None``: a new folder under ``runs``.
+        env_kwargs: Keyword arguments of the environment.
+        frame_stack: Last observations shown to the policy at once.
+        wrappers: Gymnasium wrappers, the innermost first.
+        workers: Worker processes that step the environments, 0 for none; ``None``: chosen by measuring a step.
+        eval_every: Steps between evaluations, 0 for none; ``None``: a twentieth of the run.
+        eval_episodes: Episodes of each evaluation.
+        checkpoint_every: Steps between checkpoints, 0 for one at the end only.
+        preset: Name of the preset, ``"none"``, or ``None`` for the one of this algorithm and environment.
+        n_seeds: Train this many seeds in one program (compiled environments only).
+        settings: Hyperparameters that were given, by name, as values or as typed.
+    """
+
+    algorithm: str
+    env: str
+    total_timesteps: int
+    seed: int = 0
+    n_envs: int | None = None
+    run_dir: Path | None = None
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    frame_stack: int | None = None
+    wrappers: tuple[Wrapper, ...] = ()
+    workers: int | None = None
+    eval_every: int | None = None
+    eval_episodes: int = 10
+    checkpoint_every: int | None = None
+    preset: str | None = None
+    n_seeds: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,369 @@
+"""Collecting experience and learning from it: one iteration, on each kind of environment.
+
+This is the seam between the loop and the backends. A runner takes a learner, lets its policy act for ``n_steps`` steps
+of ``n_envs`` environments, updates it, and hands back what happened. The loop knows nothing else of environments.
+
+- :class:`CompiledRunner`: rollout and update are one compiled program, mapped over seeds if there are several.
+- :class:`HostRunner`: a loop on the host around a compiled policy, then one compiled update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jumar.actions import narrow_dtype
+from jumar.algorithms.on_policy import Learner, OnPolicy
+from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
+from jumar.envs.host import HostEnvironments
+from jumar.errors import EnvironmentFault
+from jumar.problem import Diagnostics
+from jumar.trajectory import Trajectory
+
+SEED_LIMIT = 2**31 - 1
+
+
+class Outcome(NamedTuple):
+    """What one iteration saw, ``[T, N]`` arrays on the host (``[K, T, N]`` for K seeds)."""
+
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+
+
+class Runner(Protocol):
+    """One kind of environment, ready to be iterated."""
+
+    restartable: bool
+    """Whether a scheduled checkpoint must rebuild the environments, because their state cannot be saved."""
+
+    def init(self, key: Array) -> Any:
+        """Return the collector's first state: what of the environments can be saved, as a pytree."""
+        ...
+
+    def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
+        """Begin anew in all environments, from seeds derived from (seed, step) alone."""
+        ...
+
+    def iterate(
+        self, learner: Learner, collector: Any, key: Array, remaining: float
+    ) -> tuple[Learner, Any, dict[str, np.ndarray], Outcome]:
+        """Collect one rollout and learn from it; return the learner, collector state, flight record and outcome.
+
+        Raises:
+            EnvironmentFault: an environment raised or gave what is no experience; the learner given is still good.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the environments."""
+        ...
+
+
+class Collector(NamedTuple):
+    """Where a rollout begins."""
+
+    environments: Any
+    """The environments' own state; ``()`` where it cannot be had."""
+    observations: Any
+    episode_start: Any
+    carry: Any
+    critic_carry: Any
+
+
+def with_log_probs(update: OnPolicy, learner: Learner, trajectory: Trajectory) -> Trajectory:
+    """Fill in log pi of all actions under the policy that drew them, at once rather than step by step."""
+    batch, _ = update.batch(learner, trajectory)
+    log_probs = update.policy.evaluate(learner.parameters["policy"], batch).log_prob(batch.actions)
+    n = trajectory.rewards.shape[1]
+    return trajectory._replace(log_probs=log_probs.reshape(n, -1).T)
+
+
+def outcome_of(trajectory: Trajectory) -> tuple[Array, Array, Array, Array]:
+    """Return what the loop's statistics need of a rollout: rewards, terminated, truncated, valid."""
+    return trajectory.rewards, trajectory.terminated, trajectory.truncated, trajectory.valid
+
+
+class Faults(NamedTuple):
+    """The first thing in each row that is no number, ``[T, N]`` each: 0 where all is well, else NaN or infinite."""
+
+    observations: Array
+    rewards: Array
+    masks: Array
+
+
+class CompiledRunner:
+    """Runs environments written in JAX: rollout and update in one compiled program.
+
+    Args:
+        update: the algorithm.
+        env: the environment.
+        name: what to call it in errors.
+        n_envs: how many copies.
+        n_steps: steps of each per iteration.
+        n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K.
+    """
+
+    restartable = False
+
+    def __init__(
+        self, update: OnPolicy, env: CompiledEnvironment, name: str, n_envs: int, n_steps: int, n_seeds: int | None
+    ) -> None:
+        self._update, self._env, self._name = update, env, name
+        self._n_envs, self._n_steps = n_envs, n_steps
+        self._rows = 0
+        init, iterate = self._init, self._iterate
+        if n_seeds is not None:
+            init, iterate = jax.vmap(init), jax.vmap(iterate, in_axes=(0, 0, 0, None))
+        self._compiled_init, self._compiled_iterate = jax.jit(init), jax.jit(iterate)
+
+    def init(self, key: Array) -> Collector:
+        """Reset all environments."""
+        return self._compiled_init(key)
+
+    def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
+        """Change nothing: the environments' state is in the checkpoint."""
+        return learner, collector
+
+    def iterate(
+        self, learner: Learner, collector: Any, key: Array, remaining: float
+    ) -> tuple[Learner, Any, dict[str, np.ndarray], Outcome]:
+        """Run the compiled program once."""
+        learner, collector, record, outcome, faults = self._compiled_iterate(
+            learner, collector, key, np.float32(remaining)
+        )
+        outcome, faults, record = jax.device_get((outcome, faults, record))
+        self._check(faults)
+        self._rows += self._n_steps
+        return learner, collector, record, Outcome(*outcome)
+
+    def close(self) -> None:
+        """Release nothing: there is nothing to release."""
+
+    def _init(self, key: Array) -> Collector:
+        states, observations = reset_batch(self._env, self._env.params, key, self._n_envs)
+        update, n = self._update, self._n_envs
+        return Collector(
+            states,
+            observations,
+            jnp.ones((n,), bool),
+            update.policy.initial_carry(n),
+            update.critic.initial_carry(n),
+        )
+
+    def _iterate(
+        self, learner: Learner, collector: Collector, key: Array, remaining: Array
+    ) -> tuple[Learner, Collector, Diagnostics, tuple[Array, ...], Faults]:
+        collect_key, update_key = jax.random.split(key)
+        collector, trajectory = self._collect(learner, collector, collect_key)
+        trajectory = with_log_probs(self._update, learner, trajectory)
+        learner, critic_carry, record = self._update.update(learner, trajectory, remaining, update_key)
+        outcome = outcome_of(trajectory)
+        faults = _faults(self._update, trajectory)
+        return learner, collector._replace(critic_carry=critic_carry), record, outcome, faults
+
+    def _collect(self, learner: Learner, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
+        policy, env = self._update.policy, self._env
+        parameters, moments = learner.parameters["policy"], learner.observation_moments
+        carry = policy.begin_rollout(collector.carry)
+
+        def step(state: tuple[Any, Any, Array, Any], key: Array) -> tuple[tuple[Any, Any, Array, Any], tuple[Any, ...]]:
+            states, observations, start, carry = state
+            act_key, env_key = jax.random.split(key)
+            actions, carry = policy.act(parameters, moments, observations, carry, start, None, act_key)
+            states, taken = step_batch(env, env.params, env_key, states, policy.actions.to_environment(actions, jnp))
+            ended = taken.terminated | taken.truncated
+            row = (observations, actions, start, taken._replace(observations=None))
+            return (states, taken.observations, ended, carry), row
+
+        first = (collector.environments, collector.observations, collector.episode_start, carry)
+        last, (observations, actions, starts, taken) = jax.lax.scan(step, first, jax.random.split(key, self._n_steps))
+        trajectory = Trajectory(
+            observations=observations,
+            actions=actions,
+            rewards=taken.rewards,
+            terminated=taken.terminated,
+            truncated=taken.truncated,
+            successors=taken.successors,
+            valid=jnp.ones_like(taken.terminated),
+            episode_start=starts,
+            log_probs=jnp.zeros_like(taken.rewards),
+            action_masks=None,
+            costs=taken.costs,
+            carry=carry,
+            critic_carry=collector.critic_carry,
+        )
+        return Collector(*last, collector.critic_carry), trajectory
+
+    def _check(self, faults: Faults) -> None:
+        for what, marks in zip(("observation", "reward", "action mask"), faults, strict=True):
+            bad = np.argwhere(marks != 0.0)
+            if len(bad):
+                *_, step, index = (int(i) for i in bad[0])
+                value = marks[tuple(bad[0])]
+                words = "allows no action" if what == "action mask" else f"returned a {what} that is {value}"
+                raise EnvironmentFault(
+                    f"environment {index} of {self._name} {words} at step {self._rows + step}; nothing was learnt from it."
+                )
+
+
+def _faults(update: OnPolicy, trajectory: Trajectory) -> Faults:
+    """Mark the rows in which something is not finite."""
+
+    def offence(x: Array) -> Array:
+        flat = x.reshape(*trajectory.rewards.shape, -1)
+        return jnp.sum(jnp.where(jnp.isfinite(flat), 0.0, flat).astype(jnp.float32), axis=-1)
+
+    leaves = jax.tree.leaves((trajectory.observations, trajectory.successors))
+    floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+    zeros = jnp.zeros(trajectory.rewards.shape, jnp.float32)
+    mask = update.policy.encoder.mask(trajectory.observations, trajectory.action_masks)
+    none_allowed = zeros if mask is None else 1.0 - jnp.any(mask, axis=-1).astype(jnp.float32)
+    return Faults(sum((offence(x) for x in floats), zeros), offence(trajectory.rewards), none_allowed)
+
+
+def environment_seeds(seed: int, step: int, n: int) -> list[int]:
+    """Return ``n`` seeds that depend on (seed, step) alone, each in [0, 2^31 - 1)."""
+    return [int(s) for s in np.random.SeedSequence([seed, step]).generate_state(n) % SEED_LIMIT]
+
+
+class HostRunner:
+    """Runs environments that are stepped from Python.
+
+    The state of such environments cannot be saved, so a restart rebuilds them (``make``) and resets them from derived
+    seeds; a live object that cannot be rebuilt is only reset.
+    """
+
+    restartable = True
+
+    def __init__(self, update: OnPolicy, make: Callable[[], HostEnvironments], n_steps: int) -> None:
+        self._update, self._make, self._n_steps = update, make, n_steps
+        self._environments: HostEnvironments | None = None
+        self._observations: Any = None
+        self._masks: np.ndarray | None = None
+        self._act = jax.jit(self._act_once)
+        self._learn = jax.jit(self._learn_once)
+
+    def init(self, key: Array) -> Collector:
+        """Return the state of no environments; ``restart`` begins with some."""
+        return Collector((), (), jnp.ones((0,), bool), (), ())
+
+    def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
+        """Rebuild the environments and reset them; open episodes are cut, which the last row has bootstrapped for."""
+        self.close()
+        self._environments = self._make()
+        n = self._environments.n_envs
+        observations, self._masks = self._environments.reset(environment_seeds(seed, step, n))
+        self._observations = narrow(observations)
+        policy, critic = self._update.policy, self._update.critic
+        collector = Collector((), (), np.ones((n,), bool), policy.initial_carry(n), critic.initial_carry(n))
+        return learner._replace(reward_scale=learner.reward_scale.restarted()), collector
+
+    def iterate(
+        self, learner: Learner, collector: Any, key: Array, remaining: float
+    ) -> tuple[Learner, Any, dict[str, np.ndarray], Outcome]:
+        """Collect a rollout on the host, then learn from it in one compiled call."""
+        collect_key, update_key = jax.random.split(key)
+        collector, trajectory = self._collect(learner, collector, collect_key)
+        learner, critic_carry, record = self._learn(learner, trajectory, np.float32(remaining), update_key)
+        outcome = Outcome(*(np.asarray(x) for x in outcome_of(trajectory)))
+        return learner, collector._replace(critic_carry=critic_carry), jax.device_get(record), outcome
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._environments is not None:
+            self._environments.close()
+            self._environments = None
+
+    def _collect(self, learner: Learner, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
+        environments = self._environments
+        assert environments is not None, "restart comes before iterate"
+        act = partial(self._act, learner.parameters["policy"], learner.observation_moments)
+        carry = first_carry = self._update.policy.begin_rollout(collector.carry)
+        start = collector.episode_start
+        rows = Rows(self._n_steps)
+        for t in range(self._n_steps):
+            actions, valid_actions, carry = act(self._observations, carry, start, self._masks, key, np.uint32(t))
+            step = environments.step(np.asarray(valid_actions))
+            successors = narrow(step.successors)
+            rows.put(
+                t,
+                observations=self._observations,
+                actions=np.asarray(actions),
+                rewards=step.rewards.astype(np.float32),
+                terminated=step.terminated,
+                truncated=step.truncated,
+                successors=successors,
+                valid=step.valid,
+                episode_start=start,
+                action_masks=self._masks,
+                costs=None if step.costs is None else step.costs.astype(np.float32),
+            )
+            same = step.successors is step.observations
+            self._observations = successors if same else narrow(step.observations)
+            self._masks = step.action_masks
+            start = _begins(step.terminated | step.truncated, step.valid)
+        trajectory = Trajectory(
+            **rows.arrays,
+            log_probs=np.zeros_like(rows.arrays["rewards"]),
+            carry=first_carry,
+            critic_carry=collector.critic_carry,
+        )
+        return Collector((), (), start, carry, collector.critic_carry), trajectory
+
+    def _act_once(
+        self,
+        parameters: Any,
+        moments: Any,
+        observations: Any,
+        carry: Any,
+        start: Array,
+        mask: Any,
+        key: Array,
+        t: Array,
+    ) -> tuple[Array, Array, Any]:
+        policy = self._update.policy
+        key = jax.random.fold_in(key, t)
+        actions, carry = policy.act(parameters, moments, observations, carry, start, mask, key)
+        return actions, policy.actions.to_environment(actions, jnp), carry
+
+    def _learn_once(
+        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Learner, Any, Diagnostics]:
+        return self._update.update(learner, with_log_probs(self._update, learner, trajectory), remaining, key)
+
+
+class Rows:
+    """The arrays of a rollout, filled row by row; shapes and dtypes are those of the first row."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.arrays: dict[str, Any] = {}
+
+    def put(self, t: int, **row: Any) -> None:
+        """Copy row ``t`` into the arrays."""
+        if t == 0:
+            self.arrays = jax.tree.map(lambda x: np.empty((self._length, *x.shape), x.dtype), row)
+        for target, source in zip(jax.tree.leaves(self.arrays), jax.tree.leaves(row), strict=True):
+            target[t] = source
+
+
+def narrow(observations: Any) -> Any:
+    """Return observations with 64-bit numbers narrowed to 32 bits: what the policy sees and what is stored."""
+    return jax.tree.map(lambda x: x.astype(narrow_dtype(x.dtype), copy=False), observations)
+
+
+def _begins(ended: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Whether the next row is the first of its episode.
+
+    After the end of an episode the next observation is the first of a new one. A NEXT_STEP backend first shows the old
+    last observation once more, in a row that is no experience; the new episode begins after it.
+    """
+    return ended | ~valid

@@ -1,0 +1,102 @@
+"""Stopping a run from outside: the first signal asks, the second one insists."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_CURSOR = b"\x1b[?25h\x1b[0m\n"
+
+
+class Stopped(Exception):
+    """A run was stopped by a signal, after it finished its iteration and saved.
+
+    Attributes:
+        signal_number: The signal (2 for SIGINT, 15 for SIGTERM).
+        exit_code: What the process exits with, 128 + the signal's number.
+    """
+
+    def __init__(self, signal_number: int, message: str = "") -> None:
+        super().__init__(message or f"stopped by {signal.Signals(signal_number).name}.")
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+
+
+class StopFlag:
+    """Whether somebody asked the run to stop: ``signal`` is the number of the signal, or ``None``; true when set."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextmanager
+def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[StopFlag]:
+    """Within the block, SIGINT and SIGTERM set the yielded flag; a second one ends the process at once.
+
+    The loop looks at the flag between iterations. ``announce`` is called with one line, from another thread, when the
+    first signal comes (default: the line goes to standard error). The handlers from before are restored at the end.
+    Outside of the main thread, where Python allows no handlers, the flag is simply never set.
+    """
+    flag = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def ask(signal_number: int, frame: FrameType | None) -> None:
+        flag.signal = flag.signal or signal_number
+
+    # Python runs handlers only between two bytecodes of the main thread, which may sit for minutes in a compiled
+    # program or in a hung environment. The wake-up socket is written at once, and a thread can act on it meanwhile.
+    receiving, sending = socket.socketpair()
+    sending.setblocking(False)
+    watcher = threading.Thread(
+        target=_watch, args=(receiving, flag, announce or _to_standard_error), name="jumar-signals", daemon=True
+    )
+    previous_socket = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+    previous_handlers = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+    watcher.start()
+    try:
+        yield flag
+    finally:
+        for number, handler in previous_handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(previous_socket)
+        sending.close()
+        watcher.join()
+        receiving.close()
+
+
+def _watch(receiving: socket.socket, flag: StopFlag, announce: Callable[[str], None]) -> None:
+    """Announce the first signal and end the process at the second; return when the other end is closed."""
+    asked = False
+    while received := receiving.recv(64):
+        for number in received:
+            if number not in STOP_SIGNALS:
+                continue
+            if asked:
+                _exit_at_once(number)
+            asked = True
+            flag.signal = flag.signal or number
+            with suppress(Exception):  # a broken terminal must not cost the second signal its meaning
+                announce(f"{signal.Signals(number).name}: stopping after this iteration; once more stops at once")
+
+
+def _exit_at_once(signal_number: int) -> None:
+    """End the process without cleaning up: what is saved is safe, and the main thread may be beyond reach."""
+    if sys.__stderr__ is not None and sys.__stderr__.isatty():
+        os.write(sys.__stderr__.fileno(), SHOW_CURSOR)
+    os._exit(128 + signal_number)
+
+
+def _to_standard_error(line: str) -> None:
+    print(f"jumar: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,190 @@
+"""Where a run's environments come from: an id that was typed, or objects passed from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import gymnasium as gym
+
+from jumar.envs.compiled import CompiledEnvironment, FrameStack, check_compiled_environment
+from jumar.envs.host import HostEnvironments, SerialEnvironments, environment_name
+from jumar.envs.registry import EnvironmentId, make_compiled, make_host
+from jumar.errors import UsageError
+
+
+class Source(Protocol):
+    """Makes the environments of a run, and the separate ones of its evaluations."""
+
+    @property
+    def name(self) -> str:
+        """What to call the environment."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """The backend."""
+        ...
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the environment is written in JAX."""
+        ...
+
+    @property
+    def rebuildable(self) -> bool:
+        """Whether fresh environments can be made; a live object is all there is."""
+        ...
+
+    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+        """Make environments that are stepped from Python."""
+        ...
+
+    def make_compiled(self) -> CompiledEnvironment:
+        """Make the compiled environment."""
+        ...
+
+
+@dataclass(frozen=True)
+class FromId:
+    """Environments by their id."""
+
+    id: EnvironmentId
+
+    rebuildable = True
+
+    @property
+    def name(self) -> str:
+        """The id with its backend."""
+        return self.id.full_name
+
+    @property
+    def backend(self) -> str:
+        """The backend."""
+        return self.id.backend
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the environment is written in JAX."""
+        return self.id.compiled
+
+    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+        """Make environments that are stepped from Python."""
+        return make_host(self.id, n_envs, workers)
+
+    def make_compiled(self) -> CompiledEnvironment:
+        """Make the compiled environment."""
+        return make_compiled(self.id)
+
+
+@dataclass(frozen=True)
+class FromCallable:
+    """Environments made by a function of the user's."""
+
+    make: Callable[[], gym.Env[Any, Any]]
+    name: str
+
+    backend = "gymnasium"
+    compiled = False
+    rebuildable = True
+
+    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+        """Call the function ``n_envs`` times."""
+        if workers:
+            from jumar.envs.workers import WorkerEnvironments
+
+            return WorkerEnvironments([self.make] * n_envs, workers, self.name)
+        return SerialEnvironments([self.make] * n_envs, self.name)
+
+    def make_compiled(self) -> CompiledEnvironment:
+        """Refuse: a function makes Gymnasium environments."""
+        raise UsageError(f"{self.name} is not a compiled environment.")
+
+
+@dataclass(frozen=True)
+class FromObject:
+    """A live Gymnasium environment or vector environment: it can be reset, not made anew."""
+
+    object: Any
+    name: str
+
+    backend = "gymnasium"
+    compiled = False
+    rebuildable = False
+
+    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+        """Wrap the object; it must hold ``n_envs`` environments."""
+        if isinstance(self.object, gym.vector.VectorEnv):
+            from jumar.envs.vector import VectorAdapter
+
+            return borrowed(VectorAdapter(self.object))
+        if n_envs != 1:
+            raise UsageError(
+                f"n_envs={n_envs}, but {self.name} is one live environment; pass a function that makes one."
+            )
+        return borrowed(SerialEnvironments([self.object], self.name))
+
+    def make_compiled(self) -> CompiledEnvironment:
+        """Refuse: it is a Gymnasium environment."""
+        raise UsageError(f"{self.name} is not a compiled environment.")
+
+
+@dataclass(frozen=True)
+class FromCompiled:
+    """A compiled environment of the user's."""
+
+    object: CompiledEnvironment
+    name: str
+
+    backend = "jax"
+    compiled = True
+    rebuildable = True
+
+    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+        """Refuse: it is compiled."""
+        raise UsageError(f"{self.name} is a compiled environment.")
+
+    def make_compiled(self) -> CompiledEnvironment:
+        """Return the object."""
+        return self.object
+
+
+def borrowed(environments: HostEnvironments) -> HostEnvironments:
+    """Return environments that belong to the user: closing them is the user's business."""
+    environments.close = lambda: None
+    return environments
+
+
+def source_of(env: Any, *, frame_stack: int | None = None, **id_options: Any) -> Source:
+    """Return the source for what a user passed as an environment.
+
+    Args:
+        env: an id; a ``gymnasium.Env``; a function that makes one; a ``gymnasium.vector.VectorEnv``; or a compiled
+            environment.
+        frame_stack: stack the last so many observations (ids and compiled environments).
+        id_options: ``kwargs`` and ``wrappers``, for an id.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    from jumar.envs.registry import resolve
+
+    if isinstance(env, EnvironmentId):
+        return FromId(env)
+    if isinstance(env, str):
+        return FromId(resolve(env, frame_stack=frame_stack, **id_options))
+    if isinstance(env, (gym.Env, gym.vector.VectorEnv)):
+        return FromObject(env, environment_name(env))
+    if all(hasattr(env, name) for name in ("reset", "step", "params", "observation_space", "action_space")):
+        name = type(env).__name__
+        check_compiled_environment(env, name)
+        return FromCompiled(FrameStack(env, frame_stack) if frame_stack else env, name)
+    if callable(env):
+        return FromCallable(
+            cast(Callable[[], gym.Env[Any, Any]], env), getattr(env, "__qualname__", type(env).__name__)
+        )
+    raise UsageError(
+        f"{env!r} is not an environment: pass an id such as 'CartPole-v1', a gymnasium.Env, a function that makes one, "
+        "a gymnasium.vector.VectorEnv or a compiled environment."
+    )

@@ -1,0 +1,99 @@
+"""Experience: what environments and a policy made together, and the rows that an objective is a mean over."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+PyTree = Any
+
+
+class Trajectory(NamedTuple):
+    """``T`` steps of ``N`` environments, all arrays with leading axes ``[T, N]``.
+
+    A row is one decision: at ``observations`` the policy took ``actions``, the environment answered with ``rewards``
+    and ``successors``. Where the episode ended, ``successors`` is still the true last observation, never the first one
+    of the next episode, so that a time limit can bootstrap from it.
+    """
+
+    observations: PyTree
+    """What the policy acted on, in the structure of the observation space."""
+    actions: Array
+    """The policy's own actions: for a Gaussian the unclipped ones, which its log-probability belongs to."""
+    rewards: Array
+    """Raw rewards, float32."""
+    terminated: Array
+    """The episode ended because of what happened in it: the future is worth 0. Boolean."""
+    truncated: Array
+    """The episode was cut from outside (a time limit): the future is worth V(successor). Boolean."""
+    successors: PyTree
+    """The true next observation, in the structure of the observation space."""
+    valid: Array
+    """Whether the row is experience; ``False`` for the reset step of a NEXT_STEP environment. Boolean."""
+    episode_start: Array
+    """Whether the observation is the first of its episode (a recurrent carry is cleared there). Boolean."""
+    log_probs: Array
+    """log pi(action | observation) of the policy that acted, float32."""
+    action_masks: Array | None
+    """Which actions were allowed, ``[T, N, M]`` boolean, where the environment says so beside the observation."""
+    costs: Array | None
+    """Costs beside the reward, where the environment gives any, float32."""
+    carry: PyTree
+    """The policy's carry before the first row, leading axis ``[N]``; empty for a policy without memory."""
+    critic_carry: PyTree
+    """The critic's carry before the first row, leading axis ``[N]``; empty for a critic without memory."""
+
+    @property
+    def weights(self) -> Array:
+        """The weight of each row in a mean: 1 for experience and 0 for what is none, float32."""
+        return self.valid.astype(jnp.float32)
+
+    @property
+    def ended(self) -> Array:
+        """Whether the episode ended with this row, for whichever reason."""
+        return self.terminated | self.truncated
+
+
+class Batch(NamedTuple):
+    """Rows that an objective is a weighted mean over.
+
+    The leading axis counts rows: single decisions ``[R]`` for a policy without memory, whole sequences ``[R, T]`` for a
+    recurrent one. Any sub-set of rows is a batch again: that is what a minibatch is.
+    """
+
+    features: PyTree
+    """Encoded, normalised observations: what networks take."""
+    actions: Array
+    log_probs: Array
+    """log pi of the behaviour policy."""
+    advantages: Array
+    returns: Array
+    """The value function's targets."""
+    values: Array
+    """The value function before the update."""
+    weights: Array
+    """1 for experience, 0 for padding, or any weight of the exact lab."""
+    action_masks: Array | None
+    episode_start: Array
+    carry: PyTree
+    """Carries at the start of each sequence; empty without memory."""
+    critic_carry: PyTree
+
+
+def weighted_mean(values: Array, weights: Array) -> Array:
+    r"""Return :math:`\sum_i w_i x_i / \sum_i w_i`, a scalar; 0 when all weights are 0."""
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-8)
+
+
+def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
+    r"""Return :math:`(x - \bar x) / (s + \epsilon)` with the weighted mean and the weighted (n - 1) deviation.
+
+    This is the field's advantage normalisation. A single row (or one constant) is only centred, so nothing is
+    divided by zero.
+    """
+    count = jnp.sum(weights)
+    centred = values - weighted_mean(values, weights)
+    variance = jnp.sum(weights * jnp.square(centred)) / jnp.maximum(count - 1.0, 1.0)
+    return centred / (jnp.sqrt(variance) + epsilon)

@@ -1,0 +1,171 @@
+"""Logs on a disk that fails: whole lines, nothing raised, nothing lost that memory can keep."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import faults
+
+from jumar.training import logs
+from jumar.training.logs import JsonLines
+
+STEP = "time/total_timesteps"
+
+
+def written(path: Path, *entries: dict[str, Any]) -> None:
+    log = JsonLines(path, pytest.fail)
+    for entry in entries:
+        log.append(entry)
+    assert log.close() == 0
+
+
+def test_one_line_per_entry_readable_at_once(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "new/metrics.jsonl", pytest.fail)
+    log.append({STEP: 1, "a": 0.5, "text": "line\nbreak é"})
+    log.append({STEP: 2, "a": float("nan"), "b": [float("inf"), 1]})
+    text = (tmp_path / "new/metrics.jsonl").read_text()
+    assert text == (
+        '{"time/total_timesteps": 1, "a": 0.5, "text": "line\\nbreak \\u00e9"}\n'
+        '{"time/total_timesteps": 2, "a": null, "b": [null, 1]}\n'
+    )
+    assert log.close() == 0
+    assert logs.read(tmp_path / "new/metrics.jsonl")[1] == {STEP: 2, "a": None, "b": [None, 1]}
+
+
+def test_appending_goes_on_after_a_half_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text('{"a": 1}\n{"a": 2')
+    assert logs.read(path) == [{"a": 1}]
+    written(path, {"a": 3})
+    assert path.read_text() == '{"a": 1}\n{"a": 3}\n'
+
+
+def test_a_full_disk_delays_lines_and_raises_nothing(tmp_path: Path) -> None:
+    path, warnings = tmp_path / "log", []
+    log = JsonLines(path, warnings.append)
+    log.append({"a": 1})
+    with faults("full", 1):
+        log.append({"a": 2})
+        assert path.read_text() == '{"a": 1}\n'  # the half of the second line was cut off
+        log.append({"a": 3})
+    assert [(str(path) in text, "No space left" in text) for text in warnings] == [(True, True)]
+    log.append({"a": 4})
+    assert log.close() == 0
+    assert [entry["a"] for entry in logs.read(path)] == [1, 2, 3, 4]
+    assert len(warnings) == 1
+
+
+def test_lines_are_whole_after_any_single_fault(tmp_path: Path) -> None:
+    for mode in ("error", "full"):
+        for at in range(1, 8):
+            path = tmp_path / f"{mode}-{at}"
+            log = JsonLines(path, lambda text: None)
+            with faults(mode, at):
+                for number in range(6):
+                    log.append({"a": number})
+                    data = path.read_bytes() if path.exists() else b""
+                    assert logs.read(path) == [json.loads(line) for line in data.splitlines()]
+            assert log.close() == 0
+            assert [entry["a"] for entry in logs.read(path)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_could_not_be_cut_off_is_cut_off_later(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = JsonLines(path, lambda text: None)
+    log.append({"a": 1})
+    with pytest.MonkeyPatch.context() as patch, faults("full", 1):
+        patch.setattr(os, "ftruncate", lambda *args: os.write(-1, b""))
+        log.append({"a": 2})
+    assert not path.read_bytes().endswith(b"\n")
+    log.append({"a": 3})
+    assert log.close() == 0
+    assert path.read_text() == '{"a": 1}\n{"a": 2}\n{"a": 3}\n'
+
+
+def test_lines_lost_for_good_are_counted(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "log", lambda text: None)
+    log.append({"a": 1})
+    with faults("full", 1):
+        log.append({"a": 2})
+        log.append({"a": 3})
+        assert log.close() == 2
+    assert logs.read(tmp_path / "log") == [{"a": 1}]
+
+
+def test_devices_and_limits_of_the_kernel(tmp_path: Path) -> None:
+    """Real faults: a device that is always full, and a file that may not grow, whose last line is written by half."""
+    program = f"""
+import os, resource
+from jumar.training.logs import JsonLines
+full = JsonLines("/dev/full", print)
+full.append({{"a": 1}})
+print(full.close())
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+log = JsonLines({str(tmp_path / "log")!r}, print)
+for number in range(10):
+    log.append({{"number": number, "padding": "xxxxxxxxxx"}})
+print(os.path.getsize({str(tmp_path / "log")!r}))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(log.close())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, lost, second, size, kept = done.stdout.splitlines()
+    assert first.startswith("/dev/full cannot be written (No space left on device)")
+    assert second.startswith(f"{tmp_path / 'log'} cannot be written (File too large)")
+    line = '{"number": 0, "padding": "xxxxxxxxxx"}\n'
+    assert (lost, size, kept) == ("1", str(2 * len(line)), "0")  # a third one would have reached byte 117
+    assert [entry["number"] for entry in logs.read(tmp_path / "log")] == list(range(10))
+
+
+def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "log", pytest.fail)
+    with pytest.raises(TypeError, match="not data"):
+        log.append({"a": object()})
+    log.append({"a": 1})
+    assert log.close() == 0
+    assert logs.read(tmp_path / "log") == [{"a": 1}]
+
+
+def test_reading_passes_over_what_is_no_entry(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    assert logs.read(path) == []
+    path.write_bytes(b'{"a": 1}\n[1]\n\xff\n' + b"[" * 100_000 + b'\n\n{"a": 2}\n{"a": 3}')
+    assert logs.read(path) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"), [(0, []), (10, [10]), (25, [10, 20]), (30, [10, 20, 30]), (99, [10, 20, 30])]
+)
+def test_cutting_keeps_the_lines_up_to_a_step(tmp_path: Path, step: int, kept: list[int]) -> None:
+    path = tmp_path / "log"
+    written(path, {STEP: 10}, {STEP: 20}, {STEP: 30})
+    with path.open("ab") as file:
+        file.write(b'{"time/total_timesteps": 5')
+    with faults("full", 1):  # needs no space
+        logs.cut(path, step)
+    assert [entry[STEP] for entry in logs.read(path)] == kept
+    assert path.read_bytes() == b"".join(b'{"time/total_timesteps": %d}\n' % number for number in kept)
+
+
+def test_cutting_by_another_key_and_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    written(path, {"step": 10}, {"step": 50}, {"step": 20}, {"other": 1}, {"step": None})
+    logs.cut(path, 20, key="step")
+    assert logs.read(path) == [{"step": 10}, {"step": 20}]
+    logs.cut(tmp_path / "none", 5)
+    assert not (tmp_path / "none").exists()
+
+
+def test_cutting_is_all_or_nothing_when_it_rewrites(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    written(path, {STEP: 10}, {STEP: 50}, {STEP: 20})
+    whole = path.read_bytes()
+    with faults("full", 1), pytest.raises(OSError, match="No space left"):
+        logs.cut(path, 20)
+    assert path.read_bytes() == whole
