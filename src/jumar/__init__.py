@@ -1,1 +1,55 @@
-"""Jumar: policy optimization in JAX."""
+"""Jumar: policy optimization in JAX, the policy-gradient family composed from the same few parts.
+
+The names below are imported when they are first used, so that ``import jumar`` takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jumar._version import __version__
+
+if TYPE_CHECKING:
+    from jumar import distributions, estimators, networks, objectives, policies, schedules, solvers
+    from jumar.agents import PPO, Actor, Agent, evaluate_policy, load
+    from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
+
+_HOMES = {
+    **dict.fromkeys(("PPO", "Actor", "Agent", "evaluate_policy", "load"), "jumar.agents"),
+    **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
+}
+_PARTS = ("distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")
+
+__all__ = [
+    "PPO",
+    "Actor",
+    "Agent",
+    "DamagedFile",
+    "EnvironmentFault",
+    "JumarError",
+    "TrainingFailed",
+    "UsageError",
+    "__version__",
+    "distributions",
+    "estimators",
+    "evaluate_policy",
+    "load",
+    "networks",
+    "objectives",
+    "policies",
+    "schedules",
+    "solvers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _PARTS:
+        return importlib.import_module(f"jumar.{name}")
+    raise AttributeError(f"module 'jumar' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -149,9 +149,9 @@ def test_a_mistake_is_one_json_object_where_json_is_wanted(line: str, message: s
         (UsageError("runs/x is not empty."), 2, "error: runs/x is not empty."),
         (EnvironmentFault("environment 3 returned nan."), 1, "error: environment 3 returned nan."),
         (DamagedFile("policy.safetensors was changed."), 1, "error: policy.safetensors was changed."),
-        (Stopped(signal.SIGINT, "saved in runs/x."), 130, "stopped: saved in runs/x."),
-        (Stopped(signal.SIGTERM), 143, "stopped: stopped by SIGTERM."),
-        (KeyboardInterrupt(), 130, "stopped: interrupted"),
+        (Stopped(signal.SIGINT, "saved in runs/x."), 130, "jumar: saved in runs/x."),
+        (Stopped(signal.SIGTERM), 143, "jumar: stopped by SIGTERM."),
+        (KeyboardInterrupt(), 130, "jumar: interrupted"),
         (RuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 9 bytes"), 1, "smaller n_envs, n_steps or batch"),
         (MemoryError(), 1, "smaller n_envs, n_steps or batch"),
         (OSError(28, "No space left on device", "runs/x"), 1, "error: No space left on device: runs/x."),
@@ -291,6 +291,12 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert process.stderr is not None
     assert process.stderr.read() == b""
     assert process.wait() == 0
+
+
+def test_a_full_disk_under_the_output_is_an_error():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "jumar", "completion", "bash"], stdout=full, stderr=-1, text=True)
+    assert (done.returncode, done.stderr) == (1, "jumar: error: No space left on device.\n")
 
 
 def test_python_m_jumar_is_the_command():

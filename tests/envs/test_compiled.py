@@ -182,9 +182,18 @@ def test_observations_of_wide_spaces_are_narrowed() -> None:
     assert narrow_dtype(np.int64) == np.int32
     assert narrow_dtype(np.uint8) == np.uint8
     assert narrow_dtype(np.int8) == np.int8
+
+    @dataclasses.dataclass(frozen=True)
+    class Wide(Clock):
+        def observe(self, state: ClockState) -> Any:
+            return {"start": state.start.astype(float), "time": state.time.astype(int)}
+
     with jax.enable_x64(True):
-        first, steps = run(Clock(), np.zeros((2, 3), np.int32))
-    assert first["time"].dtype == steps.successors["time"].dtype == jnp.int32
+        first, steps = run(Wide(), np.zeros((2, 3), np.int32))
+    for observation in (first, steps.observations, steps.successors):
+        assert observation["start"].dtype == jnp.float32
+        assert observation["time"].dtype == jnp.int32
+    assert steps.rewards.dtype == jnp.float32
 
 
 def test_frames_are_stacked_oldest_first_and_refilled_at_a_reset() -> None:
@@ -246,6 +255,27 @@ class Pixels:
     def step(self, key: Any, state: Any, action: Any, params: Any) -> Any:
         false = jnp.zeros((), bool)
         return state + action[1], jnp.zeros(self.step_shape, self.dtype), action[0], false, false, {}
+
+
+class Bandit:
+    """A one-step task with no state at all."""
+
+    observation_space = spaces.Discrete(1)
+    action_space = spaces.Discrete(2)
+    params = 0.5
+
+    def reset(self, key: Any, params: Any) -> Any:
+        return (), jnp.zeros((), jnp.int32)
+
+    def step(self, key: Any, state: Any, action: Any, params: Any) -> Any:
+        return (), jnp.zeros((), jnp.int32), params * action, True, False, {}
+
+
+def test_an_environment_may_have_no_state_and_give_python_values() -> None:
+    check_compiled_environment(Bandit(), "bandit")
+    _, steps = run(Bandit(), np.array([[0, 1], [1, 1]]))
+    np.testing.assert_array_equal(steps.rewards, [[0.0, 0.5], [0.5, 0.5]])
+    assert steps.terminated.all()
 
 
 def test_good_environments_pass_the_check() -> None:

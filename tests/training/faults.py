@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -68,7 +68,9 @@ class Faults:
 @contextmanager
 def faults(mode: str = "none", at: int = 0) -> Iterator[Faults]:
     injected = Faults(mode, at)
-    with mock.patch.multiple(os, **{name: _caller(injected, name) for name in CHANGES}):
+    with ExitStack() as stack:
+        for name in CHANGES:
+            stack.enter_context(mock.patch.object(os, name, _caller(injected, name)))
         yield injected
 
 

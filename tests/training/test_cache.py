@@ -28,7 +28,11 @@ print(folder, len(hits), float(step(jnp.full((8, 8), 0.1, jnp.float32))[1].sum()
 
 
 def run(home: Path, program: str = PROGRAM, **environment: str) -> str:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "JUMAR_", "XDG_"))}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("JAX_", "JUMAR_", "XDG_", "TF_CPP_", "XLA_"))
+    }
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**kept, "XDG_CACHE_HOME": str(home), "JAX_PLATFORMS": "cpu", **environment},
@@ -62,6 +66,18 @@ def test_the_next_process_loads_what_was_compiled(tmp_path: Path) -> None:
     assert (third.split()[3], fourth.split()[3]) == ("False", "True")
 
 
+def test_loading_is_silent_where_xla_takes_its_tuning_flags_for_features(tmp_path: Path) -> None:
+    run(tmp_path)
+    entries = list((tmp_path / "jumar" / "xla").glob("*-cache"))
+    assert entries
+    for entry in entries:
+        program = zlib.decompress(entry.read_bytes())
+        if b"+sse2" not in program:
+            pytest.skip("these programs do not list the processor's features as expected")
+        entry.write_bytes(zlib.compress(program.replace(b"+sse2", b"+none")))
+    assert run(tmp_path).split()[3] == "True"  # loaded, and run() saw nothing on standard error
+
+
 def test_the_user_can_switch_it_off_or_have_their_own(tmp_path: Path) -> None:
     program = """
 import jax
@@ -79,6 +95,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.delenv(cache.SWITCH_OFF, raising=False)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")  # given back after the test
     monkeypatch.setattr(jax.config, "update", lambda *args: pytest.fail("JAX's settings were changed"))
     warnings: list[str] = []
     assert cache.enable_compile_cache(warnings.append) is None

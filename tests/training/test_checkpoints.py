@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def store_with(folder: Path, *steps: int, keep: int = 3) -> CheckpointStore:
     for step in steps:
         store.save(step, state(step), {"step_was": step})
     return store
+
+
+def saving(*steps: int) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        store_with(folder, *steps)
+
+    return save
 
 
 def newest_value(folder: Path) -> tuple[int, float] | None:
@@ -56,8 +64,8 @@ def test_newest_comes_back_with_its_record_and_the_last_three_stay(tmp_path: Pat
 def test_checkpoint_is_old_or_new_at_every_fault(tmp_path: Path) -> None:
     seen = after_every_fault(
         tmp_path,
-        prepare=lambda folder: None if store_with(folder, 1, 2, 3) else None,
-        act=lambda folder: None if store_with(folder, 4) else None,
+        prepare=saving(1, 2, 3),
+        act=saving(4),
         observe=newest_value,
     )
     for mode in MODES:
@@ -68,15 +76,13 @@ def test_replacing_a_checkpoint_is_old_or_new_at_every_fault(tmp_path: Path) -> 
     def replace(folder: Path) -> None:
         CheckpointStore(folder / "checkpoints").save(2, state(20), {})
 
-    seen = after_every_fault(tmp_path, lambda folder: None if store_with(folder, 1, 2) else None, replace, newest_value)
+    seen = after_every_fault(tmp_path, saving(1, 2), replace, newest_value)
     for mode in MODES:
         assert set(seen[mode]) == {(2, 2.0), (2, 20.0)}
 
 
 def test_first_checkpoint_is_none_or_whole_at_every_fault(tmp_path: Path) -> None:
-    seen = after_every_fault(
-        tmp_path, lambda folder: None, lambda folder: None if store_with(folder, 0) else None, newest_value
-    )
+    seen = after_every_fault(tmp_path, lambda folder: None, saving(0), newest_value)
     for mode in MODES:
         assert set(seen[mode]) == {None, (0, 0.0)}
 
@@ -93,6 +99,14 @@ def test_next_save_removes_what_a_killed_one_left(tmp_path: Path) -> None:
             store_with(folder, 1)
         store_with(folder, 2)
         assert sorted(os.listdir(folder / "checkpoints")) == ["000000000001", "000000000002"]
+
+
+def test_what_could_not_be_removed_does_not_block_the_next_replacement(tmp_path: Path) -> None:
+    store = store_with(tmp_path, 1)
+    shutil.copytree(store.folder / "000000000001", store.folder / "000000000001.set-aside")
+    store.save(1, state(10), {})
+    assert newest_value(tmp_path) == (1, 10.0)
+    assert os.listdir(store.folder) == ["000000000001"]
 
 
 def test_a_full_disk_takes_no_checkpoint_and_leaves_nothing(tmp_path: Path) -> None:
@@ -194,7 +208,7 @@ def test_discarding_is_all_or_nothing_at_every_fault(tmp_path: Path) -> None:
     def discard(folder: Path) -> None:
         CheckpointStore(folder / "checkpoints").discard_after(1)
 
-    seen = after_every_fault(tmp_path, lambda folder: None if store_with(folder, 1, 2) else None, discard, newest_value)
+    seen = after_every_fault(tmp_path, saving(1, 2), discard, newest_value)
     assert set(seen["kill"]) == {(2, 2.0), (1, 1.0)}
 
 

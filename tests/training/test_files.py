@@ -199,7 +199,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, monkeypatch:
         read_json("/dev/zero", "policy")
     write_json(tmp_path / "f", "policy", {"a": "x" * 100})
     monkeypatch.setattr(files, "LARGEST_JSON", 99)
-    with pytest.raises(DamagedFile, match="it has 2.. bytes"):
+    with pytest.raises(DamagedFile, match=r"it has 2\d\d bytes"):
         read_json(tmp_path / "f", "policy")
     with pytest.raises(ValueError, match="at most 99"):
         write_json(tmp_path / "f", "policy", {"a": "x" * 100})
@@ -252,7 +252,7 @@ def test_shapes_alone_will_do_as_a_template() -> None:
 
 
 def test_packed_bytes_depend_on_the_arrays_alone() -> None:
-    a, b = np.arange(6.0).reshape(2, 3), np.float32(1).reshape(())
+    a, b = np.arange(6.0).reshape(2, 3), np.array(1, np.float32)
     packed = pack_arrays({"a": a, "b": b})
     assert packed == pack_arrays({"b": b, "a": a})
     assert packed == pack_arrays({"a": np.asfortranarray(a), "b": b})

@@ -80,15 +80,14 @@ def test_scalars_come_back(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_replaces_what_came_after_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([1000.0, 1000.5, 7.0])  # twice in one second, then a clock that went back
-    for resume_step, value in ((None, 1.0), (20, 2.0), (30, 3.0)):
-        with monkeypatch.context() as patch:
-            patch.setattr(tensorboard.time, "time", lambda now=next(clock): now)
-            writer = ScalarWriter(tmp_path, pytest.fail, resume_step)
-            for step in (10, 20, 30, 40):
-                if step > (resume_step or 0):
-                    writer.write(step, {"a": value})
-            assert writer.close() == 0
+    # The second file comes within the same second, the third after the clock went back.
+    for now, resume_step, value in ((1000.0, None, 1.0), (1000.5, 20, 2.0), (7.0, 30, 3.0)):
+        monkeypatch.setattr(tensorboard.time, "time", lambda now=now: now)
+        writer = ScalarWriter(tmp_path, pytest.fail, resume_step)
+        for step in (10, 20, 30, 40):
+            if step > (resume_step or 0):
+                writer.write(step, {"a": value})
+        assert writer.close() == 0
     assert len(list(tmp_path.iterdir())) == 3
     assert shown(tmp_path) == {"a": [(10, 1.0), (20, 1.0), (30, 2.0), (40, 3.0)]}
 

@@ -39,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if json_wanted:
                 _print(json_line({"error": message}), output)
             return code
-        _print(json_line(outcome.data) if json_wanted else outcome.words, output)
-        return 0
+        return _print(json_line(outcome.data) if json_wanted else outcome.words, output)
 
 
 def _report(error: BaseException) -> tuple[str, int]:
@@ -51,19 +50,21 @@ def _report(error: BaseException) -> tuple[str, int]:
         traceback.print_exception(error)
     message, code = explain(error)
     with contextlib.suppress(OSError, ValueError):
-        print(f"jumar: {'stopped' if code > 128 else 'error'}: {message}", file=sys.stderr, flush=True)
+        print(f"jumar: {'' if code > 128 else 'error: '}{message}", file=sys.stderr, flush=True)
     return message, code
 
 
-def _print(text: str, output: IO[str]) -> None:
-    """Print the last words. Whoever closed the other end has seen enough (`jumar list envs | head`)."""
+def _print(text: str, output: IO[str]) -> int:
+    """Print the last words; return the exit code. Who closed the other end has seen enough (`jumar list envs | head`)."""
     try:
         print(text, file=output, flush=True)
-    except BrokenPipeError:
+        return 0
+    except OSError as error:
         # What is left in the buffer would raise once more when Python closes the stream.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, output.fileno())
         os.close(nowhere)
+        return 0 if isinstance(error, BrokenPipeError) else _report(error)[1]
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -106,7 +107,7 @@ def _run(command: str, words: list[str]) -> Outcome:
     """Parse the words of a known command and run it. The imports are here to keep ``jumar --help`` quick."""
     from jumar.cli.parser import build, find_algorithm
 
-    algorithms = _algorithms() if command in ("train", "list", "completion") else {}
+    algorithms = _algorithms() if command in ("train", "completion") else {}
     algorithm = find_algorithm(words, algorithms) if command == "train" else None
     _, parsers = build(algorithms, algorithm)
     arguments = parsers[command].read(words)
@@ -125,7 +126,7 @@ def _run(command: str, words: list[str]) -> Outcome:
     if command == "list":
         from jumar.cli import listing
 
-        return listing.run(arguments, algorithms)
+        return listing.run(arguments, _algorithms)
     from jumar.cli import completion
 
     return completion.run(arguments, algorithms)

@@ -7,7 +7,8 @@ import argparse
 from jumar.cli.output import Outcome
 from jumar.cli.parser import Algorithms, build
 
-LIST_ENVIRONMENTS = "jumar list envs 2>/dev/null | cut -d ' ' -f 1"
+LIST_ENVIRONMENTS = "jumar list envs 2>/dev/null | sed 's/ .*//; p; s#^[a-z]*/##' | sort -u"
+"""The first word of each line, with the backend in front and without it."""
 
 HELPERS = {
     "bash": f'_jumar_environments() {{\n  compgen -W "$({LIST_ENVIRONMENTS})" -- "$1"\n}}\n',

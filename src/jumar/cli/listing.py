@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from jumar.cli.output import Outcome
 from jumar.cli.parser import Algorithms
 
 
-def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
-    """Print the list."""
+def run(arguments: argparse.Namespace, load_algorithms: Callable[[], Algorithms]) -> Outcome:
+    """Make the list; the algorithms are loaded, and JAX with them, only if it is about them."""
     if arguments.what == "algorithms":
-        entries, keys = [(entry.name, entry.title) for entry in algorithms.values()], ("name", "title")
+        entries, keys = [(entry.name, entry.title) for entry in load_algorithms().values()], ("name", "title")
     else:
         from jumar.envs.registry import list_environments
 

@@ -356,7 +356,7 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
     _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
     _add_saving_options(parser)
     for entry in shown:
-        _add_settings(parser, entry.settings, hidden=algorithm is None and not all_settings)
+        _add_settings(parser, entry.settings, hidden=algorithm is None and not all_settings, choices=all_settings)
     for entry in algorithms.values():
         for field in dataclasses.fields(entry.settings):
             parser.owners.setdefault(as_option(field.name), []).append(entry.name)
@@ -409,10 +409,11 @@ def _add_saving_options(parser: Parser) -> None:
     group.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
 
 
-def _add_settings(parser: Parser, settings: type[Settings], *, hidden: bool) -> None:
+def _add_settings(parser: Parser, settings: type[Settings], *, hidden: bool, choices: bool) -> None:
     """Add an option for every setting that has none yet, grouped by the class that declares it, the derived first.
 
-    The group's title is the first line of that class's docstring.
+    The group's title is the first line of that class's docstring. ``choices`` are for completion: when a command is
+    parsed, the settings class itself refuses what is none of them, in better words.
     """
     for cls in settings.__mro__:
         names = inspect.get_annotations(cls)
@@ -421,13 +422,17 @@ def _add_settings(parser: Parser, settings: type[Settings], *, hidden: bool) -> 
         title = (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".").removeprefix("The ")
         group = parser.add_argument_group(title[0].lower() + title[1:]) if new and not hidden else parser
         for field in new:
-            _add_setting(group, settings, field, hidden=hidden)
+            _add_setting(group, settings, field, hidden=hidden, choices=choices)
 
 
-def _add_setting(group: Any, settings: type[Settings], field: dataclasses.Field[Any], *, hidden: bool) -> None:
+def _add_setting(
+    group: Any, settings: type[Settings], field: dataclasses.Field[Any], *, hidden: bool, choices: bool
+) -> None:
     allowed = kinds(settings, field.name)
     words = argparse.SUPPRESS if hidden else setting_help(settings, field).replace("%", "%%")
     form: dict[str, Any] = {"metavar": _metavar(allowed, field.metadata)}
+    if choices:
+        form["choices"] = field.metadata["choices"]
     if bool in allowed:
         form = {"action": argparse.BooleanOptionalAction}
     group.add_argument(as_option(field.name), dest=SETTING + field.name, default=argparse.SUPPRESS, help=words, **form)

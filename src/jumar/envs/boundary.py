@@ -213,20 +213,21 @@ def read_rewards(rewards: Any, n: int) -> np.ndarray:
 def explain(error: BaseException) -> str:
     """Say in one line what was raised and where, e.g. ``"ValueError: boom (env.py:12)"``."""
     text = " ".join(str(error).split())
-    said = type(error).__name__ + (f": {text}" if text else "")
-    where = _raised_at(error)
-    return f"{said} ({where})" if where else said
-
-
-def _raised_at(error: BaseException) -> str | None:
-    """Return file and line of the last frame in the user's own code, or of the last frame of all."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}:{error.lineno}"
+        return f"SyntaxError: {error.msg} ({Path(error.filename).name}:{error.lineno})"
+    frame = _raised_in(error)
+    if not text and isinstance(error, AssertionError) and frame is not None:
+        text = frame.line or ""
+    said = type(error).__name__ + (f": {text}" if text else "")
+    return said if frame is None else f"{said} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def _raised_in(error: BaseException) -> traceback.FrameSummary | None:
+    """Return the last frame in the user's own code, or the last frame of all."""
     frames = traceback.extract_tb(error.__traceback__)
     libraries = (*(sysconfig.get_path(key) for key in ("purelib", "platlib", "stdlib")), str(Path(__file__).parent))
     own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<frozen"))]
-    frame = (own or frames or [None])[-1]
-    return None if frame is None else f"{Path(frame.filename).name}:{frame.lineno}"
+    return (own or frames or [None])[-1]
 
 
 def _count(result: Any) -> str:

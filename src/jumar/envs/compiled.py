@@ -121,7 +121,6 @@ def step_batch(
     Returns:
         The states to go on from, and what the step gave.
     """
-    n = jax.tree.leaves(states)[0].shape[0]
 
     def step_one(key: jax.Array, state: PyTree, action: jax.Array) -> tuple[PyTree, CompiledStep]:
         step_key, reset_key = jax.random.split(key)
@@ -135,7 +134,8 @@ def step_batch(
         rewards = jnp.asarray(reward, jnp.float32)
         return state, CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs)
 
-    return jax.vmap(step_one)(_keys(key, n), states, actions)
+    # The number of actions counts the copies: a state may be empty.
+    return jax.vmap(step_one)(_keys(key, actions.shape[0]), states, actions)
 
 
 def canonical_observation(space: spaces.Space, observation: PyTree) -> PyTree:

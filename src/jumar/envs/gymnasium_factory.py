@@ -149,8 +149,13 @@ _VERSION = re.compile(r"-v(\d+)$")
 
 
 def registered_ids() -> list[str]:
-    """Return all ids of Gymnasium's registry, without its adapters of old Gym."""
-    return [name for name in gym.registry if not name.startswith("GymV2")]
+    """Return the ids of Gymnasium's registry, without its adapters of old Gym and what was moved elsewhere."""
+    moved = "gymnasium.envs.mujoco:"  # the v2 and v3 environments, which only raise
+    return [
+        name
+        for name, spec in gym.registry.items()
+        if not name.startswith("GymV2") and not str(spec.entry_point).startswith(moved)
+    ]
 
 
 def nearest_ids(name: str, known: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,18 +14,15 @@ from jumar.training import figure, logs
 from jumar.training.checkpoints import CheckpointStore
 from jumar.training.files import tree_to_arrays
 from jumar.training.loop import Metrics, Training
-from jumar.training.plan import Plan
 from jumar.training.policy_files import save_policy
 from jumar.training.progress import Reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.tensorboard import ScalarWriter
 
-FIGURE_INTERVAL = 50
-"""The learning curve is drawn anew at the end and at every so many-th evaluation."""
 
-
-def describe_policy(plan: Plan, training: Training, lane: int) -> dict[str, Any]:
+def describe_policy(training: Training, lane: int) -> dict[str, Any]:
     """Return what ``policy.json`` says: enough to act, without the rest of the run."""
+    plan = training.plan
     return {
         "algorithm": plan.algorithm,
         "environment": plan.environment_name,
@@ -52,6 +50,11 @@ def policy_arrays(snapshot: tuple[Any, Any]) -> dict[str, Any]:
     return tree_to_arrays({"parameters": parameters, "observation_moments": moments})
 
 
+def save_lane(folder: Path, training: Training, lane: int) -> None:
+    """Write one seed's policy, as it is now, to ``policy.safetensors`` and ``policy.json`` in ``folder``."""
+    save_policy(folder, policy_arrays(training.snapshot(lane)), describe_policy(training, lane))
+
+
 class LaneFiles:
     """The files of one seed."""
 
@@ -77,13 +80,16 @@ class Files:
 
     Args:
         run: the run directory; with several seeds each has its own inside of it.
-        plan: what the run is to do.
+        training: the run that is kept.
         reporter: whom to tell that something could not be saved.
         resumed_at: the step that a resumed run goes on from.
     """
 
-    def __init__(self, run: RunDirectory, plan: Plan, reporter: Reporter, resumed_at: int | None = None) -> None:
-        self._plan, self._reporter = plan, reporter
+    def __init__(
+        self, run: RunDirectory, training: Training, reporter: Reporter, resumed_at: int | None = None
+    ) -> None:
+        plan = training.plan
+        self._training, self._plan, self._reporter = training, plan, reporter
         self._store = CheckpointStore(run.checkpoints)
         self.runs = [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
         self._lanes = [LaneFiles(one, resumed_at, reporter.warn) for one in self.runs]
@@ -99,11 +105,11 @@ class Files:
         self._lanes[lane].metrics.append(metrics)
         self._lanes[lane].scalars.write(int(metrics["time/total_timesteps"] or 0), metrics)
 
-    def evaluation(self, lane: int, record: dict[str, Any], arrays: Any, is_best: bool) -> None:
+    def evaluation(self, lane: int, record: dict[str, Any], is_best: bool) -> None:
         """Log an evaluation, and keep its policy if it is the best yet."""
         self._lanes[lane].evaluations.append(record)
         if is_best:
-            self._try("the best policy", lambda: self._save_policy(lane, self.runs[lane].best, arrays, record["step"]))
+            self._try("the best policy", lambda: save_lane(self.runs[lane].best, self._training, lane))
 
     def checkpoint(self, training: Training) -> None:
         """Save the state."""
@@ -116,21 +122,13 @@ class Files:
     def policies(self, training: Training) -> None:
         """Save the policy of each seed, and draw its learning curve."""
         for i, run in enumerate(self.runs):
-            self._try("the policy", lambda i=i, run=run: self._save_policy(i, run.policy, training.snapshot(i)))
+            self._try("the policy", lambda i=i, run=run: save_lane(run.policy, training, i))
             self._try("the learning curve", lambda run=run: self._draw(run))
-
-    def attach(self, training: Training) -> None:
-        """Take note of the training that is kept: policies are described by it."""
-        self._describe = lambda lane: describe_policy(self._plan, training, lane)
 
     def close(self) -> None:
         """Close all files."""
         for lane in self._lanes:
             lane.close()
-
-    def _save_policy(self, lane: int, folder: Any, snapshot: tuple[Any, Any], step: int | None = None) -> None:
-        description = self._describe(lane)
-        save_policy(folder, policy_arrays(snapshot), description if step is None else {**description, "step": step})
 
     def _draw(self, run: RunDirectory) -> None:
         title = f"{self._plan.algorithm} on {self._plan.environment_name}"
@@ -154,7 +152,7 @@ class Nothing:
     def iteration(self, lane: int, metrics: Metrics) -> None:
         """Keep nothing."""
 
-    def evaluation(self, lane: int, record: dict[str, Any], arrays: Any, is_best: bool) -> None:
+    def evaluation(self, lane: int, record: dict[str, Any], is_best: bool) -> None:
         """Keep nothing."""
 
     def checkpoint(self, training: Training) -> None:

@@ -51,7 +51,7 @@ class Keeper(Protocol):
         """Log an iteration of one seed."""
         ...
 
-    def evaluation(self, lane: int, record: dict[str, Any], arrays: Any, is_best: bool) -> None:
+    def evaluation(self, lane: int, record: dict[str, Any], is_best: bool) -> None:
         """Log an evaluation of one seed, and keep its policy if it is the best yet."""
         ...
 
@@ -297,7 +297,7 @@ def _evaluate(training: Training, keeper: Keeper, reporter: Reporter, all_metric
             training.best[lane] = mean
         training.last_evaluation[lane] = mean
         metrics["eval/mean_reward"] = mean
-        keeper.evaluation(lane, record, training.snapshot(lane), is_best)
+        keeper.evaluation(lane, record, is_best)
         records.append(record)
     everything = {**records[0], "returns": [x for record in records for x in record["returns"]]}
     everything["mean_return"] = float(np.mean(everything["returns"]))

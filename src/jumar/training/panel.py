@@ -46,7 +46,7 @@ class Panel:
     MESSAGES = 4
 
     def __init__(self, stream: IO[str], console: Console | None = None, clock: Clock = time.monotonic) -> None:
-        self._console = console or Console(file=stream, highlight=False, soft_wrap=False)
+        self._console = console or _Terminal(file=stream, highlight=False)
         self._course = Course(clock)
         self._glyphs = Glyphs.for_encoding(self._console.encoding)
         self._messages: deque[tuple[str, str]] = deque(maxlen=self.MESSAGES)
@@ -167,8 +167,9 @@ class Panel:
         elif course.compiling:
             timing = f"compiling {clock_time(course.elapsed)}"
         else:
-            timing = f"{clock_time(course.elapsed)}, left {clock_time(course.seconds_left())}"
-        words = Text(f"{percent_done(course.share)}", style="bold")
+            timing = f"left {clock_time(course.seconds_left())}"
+            timing = f"{clock_time(course.elapsed)}, {timing}" if width >= 36 else timing
+        words = Text(f"{percent_done(course.share)}", style="bold", no_wrap=True)
         if width >= 70:
             words.append(f"   {course.steps:,} / {course.total:,} steps", style="default")
         words.append(f"   {timing}", style="cyan")
@@ -206,7 +207,7 @@ class Panel:
         extras = [f" {glyphs.plus_minus} {short_number(deviation)}"] if math.isfinite(deviation) else []
         extras += [f" at step {int(record['step']):,}"] if "step" in record else []
         if best is not None:
-            here = best[1] == record.get("step")
+            here = mean >= best[0]
             extras.append(f"  {glyphs.best}" if here else f"  best {short_number(best[0])} at step {best[1]:,}")
         for extra in extras:
             if len(line) + len(extra) <= width:
@@ -264,6 +265,14 @@ def columns(cells: Sequence[tuple[str, str]], width: int) -> list[RenderableType
                 line.append(f"{label:<{label_width}}  ", style="dim").append(f"{value:>{value_width}}")
         lines.append(line)
     return lines
+
+
+class _Terminal(Console):
+    """A console that falls silent when nobody reads it any more; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing from now on."""
+        self.quiet = True
 
 
 class _Drawing:

@@ -59,7 +59,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         training.plan = plan = _with_checkpoints(plan, request.checkpoint_every, training, reporter)
         run = RunDirectory.create(request.run_dir, plan.algorithm, request.env, plan.seed)
         stack.enter_context(run.lock())
-        _write_configs(run, plan)
+        write_configs(run, plan)
         files = _open_files(stack, run, training, reporter, None)
         _announce(reporter, plan, run, None)
         training.restart()
@@ -94,9 +94,9 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
         assert plan.environment is not None
         training = Training(plan, FromId(plan.environment), reporter)
         stack.callback(training.close)
-        training.restore(_state_from(checkpoint.arrays, training, run.checkpoints), checkpoint.record)
+        training.restore(state_from(checkpoint.arrays, training, run.checkpoints), checkpoint.record)
         if total_timesteps is not None:
-            _write_configs(run, plan)
+            write_configs(run, plan)
         _cut_back(run, plan, checkpoint.step)
         files = _open_files(stack, run, training, reporter, checkpoint.step)
         if training.steps >= plan.total_timesteps:
@@ -274,11 +274,13 @@ def _refuse_part_of_many(run: RunDirectory) -> None:
         raise UsageError(f"{run} is one seed of a run of several; resume the whole run: jumar resume {parent}.")
 
 
-def _state_from(arrays: dict[str, np.ndarray], training: Training, path: Path) -> State:
+def state_from(arrays: dict[str, np.ndarray], training: Training, path: Path) -> State:
+    """Return a checkpoint's state, checked against the one that the plan begins with. Raises ``DamagedFile``."""
     return arrays_to_tree(jax.device_get(training.state), arrays, path)
 
 
-def _write_configs(run: RunDirectory, plan: Plan) -> None:
+def write_configs(run: RunDirectory, plan: Plan) -> None:
+    """Write ``config.json``, and one for each seed of a run of several."""
     run.write_config(plan.to_json())
     if plan.n_seeds is not None:
         for seed in plan.seeds:
@@ -287,14 +289,15 @@ def _write_configs(run: RunDirectory, plan: Plan) -> None:
             one.write_config(replace(plan, seed=seed, n_seeds=None).to_json())
 
 
-def _lanes(run: RunDirectory, plan: Plan) -> list[RunDirectory]:
+def lanes(run: RunDirectory, plan: Plan) -> list[RunDirectory]:
+    """Return the run directory of each seed: the run itself where there is only one."""
     return [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
 
 
 def _cut_back(run: RunDirectory, plan: Plan, step: int) -> None:
     """Drop what came after the step that a run goes on from: it will be repeated."""
     CheckpointStore(run.checkpoints).discard_after(step)
-    for one in _lanes(run, plan):
+    for one in lanes(run, plan):
         logs.cut(one.metrics, step)
         logs.cut(one.evaluations, step)
 
@@ -302,8 +305,7 @@ def _cut_back(run: RunDirectory, plan: Plan, step: int) -> None:
 def _open_files(
     stack: ExitStack, run: RunDirectory, training: Training, reporter: Reporter, resumed_at: int | None
 ) -> Files:
-    files = Files(run, training.plan, reporter, resumed_at)
-    files.attach(training)
+    files = Files(run, training, reporter, resumed_at)
     stack.callback(files.close)
     return files
 
@@ -343,14 +345,14 @@ def _stopped_words(training: Training, run: RunDirectory) -> str:
 def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
     """Return what ``--json`` prints."""
     plan = training.plan
-    lanes = [
+    each = [
         {
             "run_dir": str(one),
             "seed": seed,
             "ep_rew_mean": training.episodes[i].mean_return,
             "last_eval_mean": training.last_evaluation[i],
         }
-        for i, (one, seed) in enumerate(zip(_lanes(run, plan), plan.seeds, strict=True))
+        for i, (one, seed) in enumerate(zip(lanes(run, plan), plan.seeds, strict=True))
     ]
     summary = {
         "run_dir": str(run),
@@ -362,10 +364,10 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "wall_time_s": training.elapsed,
         "steps_per_second": training.steps_per_second,
         "compile_time_s": training.stopwatch.compiling,
-        "ep_rew_mean": _mean([lane["ep_rew_mean"] for lane in lanes]),
-        "last_eval_mean": _mean([lane["last_eval_mean"] for lane in lanes]),
+        "ep_rew_mean": _mean([lane["ep_rew_mean"] for lane in each]),
+        "last_eval_mean": _mean([lane["last_eval_mean"] for lane in each]),
     }
-    return summary if plan.n_seeds is None else {**summary, "runs": lanes}
+    return summary if plan.n_seeds is None else {**summary, "runs": each}
 
 
 def _mean(values: list[Any]) -> float | None:

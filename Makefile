@@ -1,0 +1,53 @@
+# make train   trains PPO on a real MuJoCo task, from nothing but Python and make
+# make test    runs the whole test suite
+# make check   lint, types and docs, as CI runs them beside the tests
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: train test check docs lock clean
+
+train: $(VENV)/.train
+	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000 --n-envs 32 --n-steps 64 --batch-size 256 \
+		--normalize-observations --normalize-rewards --learning-rate linear:1e-3 --gae-lambda 0.9 --checkpoint-every 0
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n 2
+
+check: $(VENV)/.check
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(MAKE) docs
+
+docs: $(VENV)/.check
+	$(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+# The stamp of the larger set counts for the smaller one, so that the two commands never undo each other's set-up.
+$(VENV)/.venv:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Jumar needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.train: $(VENV)/.venv requirements/train.txt pyproject.toml
+	@echo "installing what training needs (once) ..."
+	$(PIP) install --require-hashes --requirement requirements/train.txt
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.train requirements/test.txt
+	@echo "installing what the tests need (once) ..."
+	$(PIP) install --require-hashes --requirement requirements/test.txt
+	touch $@
+
+$(VENV)/.check: $(VENV)/.test requirements/check.txt
+	$(PIP) install --require-hashes --requirement requirements/check.txt
+	touch $@
+
+# Needs uv. No package index is named in the lock files.
+lock:
+	requirements/lock.sh
+
+clean:
+	rm -rf $(VENV) docs/_build

@@ -1,0 +1,440 @@
+"""The agents that users hold: ``learn``, ``predict``, ``save`` and ``load``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumar.algorithms.registry import algorithm
+from jumar.envs.registry import EnvironmentId
+from jumar.errors import UsageError
+from jumar.policies import Policy
+from jumar.spaces import describe_space
+from jumar.training import run as jobs
+from jumar.training.cache import enable_compile_cache
+from jumar.training.checkpoints import CheckpointStore
+from jumar.training.keeper import Files, Nothing, save_lane
+from jumar.training.loop import Callback, Keeper, Training, make_evaluator
+from jumar.training.loop import run as run_loop
+from jumar.training.plan import Plan, check_seed
+from jumar.training.progress import Reporter, Silent, make_reporter
+from jumar.training.rollouts import narrow
+from jumar.training.run_directory import RunDirectory
+from jumar.training.sources import FromId, FromObject, Source, source_of
+
+AgentType = TypeVar("AgentType", bound="Agent")
+
+
+class Actor:
+    """A policy with its parameters, ready to act: NumPy in and NumPy out.
+
+    Args:
+        policy: what the policy is made of.
+        parameters: its parameters.
+        moments: its observation normaliser; acting does not change it.
+        spaces: the (observation, action) spaces that it was trained in.
+        seed: seeds the draws of ``deterministic=False``.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        parameters: Any,
+        moments: Any,
+        spaces: tuple[gym.Space[Any], gym.Space[Any]],
+        seed: int = 0,
+    ) -> None:
+        self.policy, self.parameters, self.moments = policy, parameters, moments
+        self.observation_space, self.action_space = spaces
+        self._key = jax.random.PRNGKey(seed)
+        self._draws = 0
+        self._greedy, self._sampled = _acting(policy)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: np.ndarray | bool | None = None,
+        deterministic: bool = True,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Return the action for an observation, or the actions for a batch of them.
+
+        Args:
+            observation: one observation in the observation space, or a batch with one more leading axis.
+            state: what the last call returned, for a recurrent policy; ``None`` at first.
+            episode_start: whether the episode(s) begin with this observation, which clears the memory.
+            deterministic: take the most likely action, else draw one.
+            action_masks: which actions are allowed, flat as in sb3-contrib; ``None``: all.
+
+        Returns:
+            The action(s), valid for the action space and in its dtype, and the next ``state``.
+
+        Raises:
+            UsageError: the observation does not fit the space or is not finite, or a mask does not fit.
+        """
+        batch, single = self._as_batch(observation)
+        n = len(jax.tree.leaves(batch)[0])
+        masks = None if action_masks is None else self._masks(action_masks, n)
+        carry = self.policy.initial_carry(n) if state is None else state
+        start = np.broadcast_to(np.asarray(state is None if episode_start is None else episode_start, bool), (n,))
+        if deterministic:
+            actions, carry = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
+        else:
+            key = jax.random.fold_in(self._key, self._draws)
+            self._draws += 1
+            actions, carry = self._sampled(self.parameters, self.moments, batch, carry, start, masks, key)
+        actions = np.asarray(actions).astype(self.action_space.dtype)
+        return (actions[0] if single else actions), carry
+
+    def _as_batch(self, observation: Any) -> tuple[Any, bool]:
+        """Return the observation as a batch, and whether it was a single one."""
+        leaves = self.policy.encoder.leaves
+        try:
+            shapes = [np.shape(leaf.pick(observation)) for leaf in leaves]
+        except (KeyError, IndexError, TypeError):
+            raise self._misfit(type(observation).__name__) from None
+        single = all(shape == leaf.shape for shape, leaf in zip(shapes, leaves, strict=True))
+        batched = all(shape[1:] == leaf.shape and shape for shape, leaf in zip(shapes, leaves, strict=True))
+        if not single and not batched:
+            raise self._misfit(f"of shape {shapes[0] if len(shapes) == 1 else shapes}")
+        arrays = jax.tree.map(np.asarray, observation)
+        for x in jax.tree.leaves(arrays):
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                raise UsageError(f"the observation holds a value that is {x[~np.isfinite(x)][0]}.")
+        arrays = narrow(arrays)
+        return (jax.tree.map(lambda x: x[None], arrays) if single else arrays), single
+
+    def _masks(self, masks: np.ndarray, n: int) -> np.ndarray:
+        size = self.policy.actions.mask_size
+        if size is None:
+            raise UsageError(f"an action space {describe_space(self.action_space)} has no action masks.")
+        masks = np.asarray(masks, bool)
+        if masks.size != n * size:
+            raise UsageError(f"action_masks has shape {masks.shape}; it must be ({n}, {size}).")
+        return masks.reshape(n, size)
+
+    def _misfit(self, what: str) -> UsageError:
+        return UsageError(
+            f"the observation is {what}; the policy takes one (or a batch) in {describe_space(self.observation_space)}."
+        )
+
+
+def _acting(policy: Policy) -> tuple[Any, Any]:
+    def greedy(parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any) -> tuple[Any, Any]:
+        actions, carry = policy.act_greedily(parameters, moments, batch, carry, start, masks)
+        return policy.actions.to_environment(actions, jnp), carry
+
+    def sampled(
+        parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any, key: Any
+    ) -> tuple[Any, Any]:
+        actions, carry = policy.act(parameters, moments, batch, carry, start, masks, key)
+        return policy.actions.to_environment(actions, jnp), carry
+
+    return jax.jit(greedy), jax.jit(sampled)
+
+
+class Agent:
+    """Base of the agents: an algorithm, its environments and what it has learnt.
+
+    Args:
+        env: an environment's id, a ``gymnasium.Env``, a function that makes one, a ``gymnasium.vector.VectorEnv`` or a
+            compiled environment.
+        seed: seeds everything random.
+        n_seeds: train this many seeds, ``seed`` and those after it, in one program (compiled environments only).
+        workers: worker processes that step the environments, 0 for none.
+        env_kwargs: keyword arguments of an environment given by its id.
+        frame_stack: show the policy the last so many observations at once.
+        settings: the algorithm's settings by name; those of its settings class.
+
+    Raises:
+        UsageError: a name, a value or a space is not right; the message says what would be.
+    """
+
+    algorithm: ClassVar[str]
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        seed: int = 0,
+        n_seeds: int | None = None,
+        workers: int = 0,
+        env_kwargs: Mapping[str, Any] | None = None,
+        frame_stack: int | None = None,
+        **settings: Any,
+    ) -> None:
+        check_seed(seed, n_seeds)
+        if n_seeds is not None and n_seeds < 1:
+            raise UsageError(f"n_seeds={n_seeds} is out of range: it must be at least 1.")
+        chosen = algorithm(self.algorithm)
+        source = (
+            source_of(env, frame_stack=frame_stack, kwargs=dict(env_kwargs or {}))
+            if isinstance(env, str)
+            else (source_of(env, frame_stack=frame_stack))
+        )
+        if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
+            settings.setdefault("n_envs", source.object.num_envs)
+        environment = source.id if isinstance(source, FromId) else None
+        plan = Plan(
+            algorithm=self.algorithm,
+            settings=chosen.settings.make(settings),
+            environment=environment,
+            environment_name=environment.name if environment else source.name,
+            seed=seed,
+            total_timesteps=1,
+            eval_every=0,
+            eval_episodes=10,
+            checkpoint_every=0,
+            n_seeds=n_seeds,
+            workers=workers,
+        )
+        self._begin(plan, source)
+
+    @classmethod
+    def _from_plan(cls: type[AgentType], plan: Plan, source: Source) -> AgentType:
+        agent = cls.__new__(cls)
+        agent._begin(plan, source)
+        return agent
+
+    def _begin(self, plan: Plan, source: Source) -> None:
+        enable_compile_cache(lambda words: None)
+        self._training = Training(plan, source, Silent())
+
+    @property
+    def settings(self) -> Any:
+        """The settings, an instance of the algorithm's settings class."""
+        return self._training.plan.settings
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps trained for so far."""
+        return self._training.steps
+
+    @property
+    def observation_space(self) -> gym.Space[Any]:
+        """The observation space."""
+        return self._training.spaces[0]
+
+    @property
+    def action_space(self) -> gym.Space[Any]:
+        """The action space."""
+        return self._training.spaces[1]
+
+    def learn(
+        self: AgentType,
+        total_timesteps: int,
+        callback: Callback | None = None,
+        progress_bar: bool = False,
+        *,
+        run_dir: str | Path | None = None,
+        eval_every: int = 0,
+        eval_episodes: int = 10,
+        checkpoint_every: int = 0,
+    ) -> AgentType:
+        """Train for ``total_timesteps`` more steps, rounded up to whole iterations; return the agent itself.
+
+        Schedules are anchored to this call. Host environments begin anew with it, from seeds derived from (seed, steps
+        so far), so that training after ``load`` equals training without.
+
+        Args:
+            total_timesteps: environment steps, all environments together.
+            callback: called once per iteration with the metrics; returning ``False`` stops training.
+            progress_bar: show the live panel on standard error.
+            run_dir: keep the run there, as ``jumar train`` does; it must be new or empty.
+            eval_every: evaluate every so many steps; 0: never.
+            eval_episodes: episodes of each evaluation.
+            checkpoint_every: save the state every so many steps; 0: only at the end.
+
+        Raises:
+            UsageError: a value is out of range, or the run directory cannot be used.
+            EnvironmentFault: an environment failed.
+            TrainingFailed: the update diverged. In both cases the agent keeps its last good state.
+        """
+        for name, value, least in (
+            ("total_timesteps", total_timesteps, 1),
+            ("eval_every", eval_every, 0),
+            ("eval_episodes", eval_episodes, 1),
+            ("checkpoint_every", checkpoint_every, 0),
+        ):
+            if value < least:
+                raise UsageError(f"{name}={value} is out of range: it must be at least {least}.")
+        training = self._training
+        if eval_every and not training.source.rebuildable:
+            raise UsageError(
+                f"eval_every={eval_every} needs separate environments, and {training.source.name} is one live object; pass a "
+                "function that makes one, or evaluate with jumar.evaluate_policy."
+            )
+        training.plan = replace(
+            training.plan,
+            total_timesteps=training.steps + int(total_timesteps),
+            eval_every=eval_every,
+            eval_episodes=eval_episodes,
+            checkpoint_every=checkpoint_every,
+        )
+        with ExitStack() as stack:
+            reporter = stack.enter_context(closing(make_reporter(sys.stderr) if progress_bar else Silent()))
+            training.reporter = reporter
+            keeper = self._keeper(stack, run_dir, reporter)
+            training.restart()
+            keeper.checkpoint(training)
+            run_loop(training, keeper, reporter, callback=callback)
+        return self
+
+    def actor(self, lane: int = 0) -> Actor:
+        """Return the policy as it is now, ready to act; ``lane`` counts the seeds of a run of several."""
+        training = self._training
+        return Actor(training.policy, *training.snapshot(lane), training.spaces, training.plan.seeds[lane])
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: np.ndarray | bool | None = None,
+        deterministic: bool = True,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Return the action for an observation, or the actions for a batch; see :meth:`Actor.predict`."""
+        return self._current_actor().predict(observation, state, episode_start, deterministic, action_masks)
+
+    def save(self, path: str | Path) -> None:
+        """Save everything to the directory ``path``: the policy, and the state to go on training from.
+
+        A directory that ``save`` made before is overwritten; any other that is not empty is refused.
+
+        Raises:
+            UsageError: the directory cannot be used.
+            OSError: the disk refuses.
+        """
+        folder = Path(path)
+        run = RunDirectory(folder) if (folder / "config.json").is_file() else RunDirectory.create(folder, "", "", 0)
+        with ExitStack() as stack:
+            stack.enter_context(run.lock())
+            jobs.write_configs(run, self._training.plan)
+            store = CheckpointStore(run.checkpoints, keep=1)
+            store.save(self._training.steps, jax.device_get(self._training.state), self._training.record)
+            for lane, one in enumerate(jobs.lanes(run, self._training.plan)):
+                save_lane(one.policy, self._training, lane)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._training.close()
+
+    def _keeper(self, stack: ExitStack, run_dir: str | Path | None, reporter: Reporter) -> Keeper:
+        training = self._training
+        if run_dir is None:
+            return Nothing()
+        plan = training.plan
+        run = RunDirectory.create(run_dir, plan.algorithm, plan.environment_name, plan.seed)
+        stack.enter_context(run.lock())
+        jobs.write_configs(run, plan)
+        files = Files(run, training, reporter)
+        stack.callback(files.close)
+        return files
+
+    def _current_actor(self) -> Actor:
+        """Return one actor for as long as the parameters stay the same, so that its draws go on."""
+        parameters = self._training.learner.parameters
+        known: tuple[Any, Actor] | None = getattr(self, "_known_actor", None)
+        if known is None or known[0] is not parameters:
+            fresh = self.actor()
+            if known is not None:
+                fresh._greedy, fresh._sampled, fresh._draws = known[1]._greedy, known[1]._sampled, known[1]._draws
+            self._known_actor = known = (parameters, fresh)
+        return known[1]
+
+
+class PPO(Agent):
+    """Proximal policy optimization with the clipped surrogate; settings: ``jumar.algorithms.ppo.PPOSettings``.
+
+    Example:
+        >>> agent = PPO("jax/CartPole-v1", seed=0, n_envs=8, n_steps=128)
+        >>> agent.learn(total_timesteps=1024).num_timesteps
+        1024
+    """
+
+    algorithm = "ppo"
+
+
+AGENTS: dict[str, type[Agent]] = {"ppo": PPO}
+
+
+def load(path: str | Path, env: Any = None) -> Any:
+    """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept.
+
+    Args:
+        path: the directory. One with only a policy in it (``best/``, or two files that were deployed) gives an
+            :class:`Actor`, which predicts; any other gives the agent, which also goes on learning.
+        env: the environment to go on in; needed where the run was on a live object, a callable or ``module:EnvId``.
+
+    Raises:
+        UsageError: nothing is there, or ``env`` is needed or does not fit.
+        DamagedFile: a file is damaged, foreign or from a newer version.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").exists() and (folder / "policy.json").exists():
+        return Actor(*jobs.read_policy(folder))
+    run = RunDirectory.open(folder)
+    plan = Plan.from_json(run.read_config())
+    source = _source_for(plan, env)
+    if source is None or not run.checkpoints.exists():
+        return Actor(*jobs.read_policy(folder), seed=plan.seed)
+    if env is not None and plan.n_seeds is None:
+        jobs.check_same_spaces(source, jobs.read_policy(folder)[-1])
+    checkpoint = CheckpointStore(run.checkpoints).newest()
+    agent = AGENTS[plan.algorithm]._from_plan(replace(plan, environment=_id_of(source)), source)
+    agent._training.restore(jobs.state_from(checkpoint.arrays, agent._training, run.checkpoints), checkpoint.record)
+    return agent
+
+
+def _source_for(plan: Plan, env: Any) -> Source | None:
+    if env is not None:
+        return source_of(env)
+    return None if plan.environment is None else FromId(plan.environment)
+
+
+def _id_of(source: Source) -> EnvironmentId | None:
+    return source.id if isinstance(source, FromId) else None
+
+
+def evaluate_policy(
+    agent: Agent | Actor,
+    env: Any,
+    n_eval_episodes: int = 10,
+    deterministic: bool = True,
+    seed: int = 0,
+    return_episode_rewards: bool = False,
+) -> tuple[float, float] | tuple[Sequence[float], Sequence[int]]:
+    """Run whole episodes of a policy and return the mean and standard deviation of their returns.
+
+    Args:
+        agent: whose policy.
+        env: an id, a live environment, a function that makes one, or a compiled environment.
+        n_eval_episodes: how many episodes; episode ``i`` is seeded ``seed + i``.
+        deterministic: take the most likely actions, else draw them.
+        seed: the first episode's seed.
+        return_episode_rewards: return the list of returns and the list of lengths instead.
+
+    Raises:
+        UsageError: the environment's spaces are not the policy's, or a number is out of range.
+    """
+    if n_eval_episodes < 1:
+        raise UsageError(f"n_eval_episodes={n_eval_episodes} is out of range: it must be at least 1.")
+    check_seed(seed, n_eval_episodes)
+    actor = agent.actor() if isinstance(agent, Agent) else agent
+    source = source_of(env)
+    jobs.check_same_spaces(source, (actor.observation_space, actor.action_space))
+    evaluator = make_evaluator(source, actor.policy, 0, deterministic)
+    episodes = evaluator.run(actor.parameters, actor.moments, n_eval_episodes, seed)
+    if return_episode_rewards:
+        return episodes.returns.tolist(), episodes.lengths.tolist()
+    return float(episodes.returns.mean()), float(episodes.returns.std())

@@ -1,0 +1,168 @@
+"""Gymnasium environments for tests: sound ones with known behaviour, and ones that go wrong in a chosen way.
+
+``faulty:Raises-v0`` and its like take ``at``, the step (counted over all episodes) at which they go wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Walk(gym.Env):
+    """A counter with noise from its own generator: observation [step of the episode, noise, last action].
+
+    It terminates at step ``ends``, truncates at step ``limit`` (both may be the same), and pays its noise.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space: spaces.Space = spaces.Discrete(3, start=-1)
+
+    def __init__(self, ends: int = 5, limit: int = 1000) -> None:
+        self.ends, self.limit = ends, limit
+        self.total = 0
+        self.buffer = np.zeros(3, np.float32)  # returned and overwritten, as careless environments do
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = 0
+        return self.observe(0), {}
+
+    def observe(self, action: Any) -> Any:
+        self.buffer[:] = self.time, self.np_random.normal(), action
+        return self.buffer
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        self.time += 1
+        self.total += 1
+        observation = self.observe(action)
+        return observation, float(self.buffer[1]), self.time == self.ends, self.time == self.limit, {}
+
+
+class Faulty(Walk):
+    """A :class:`Walk` that goes wrong at step ``at``."""
+
+    def __init__(self, fault: str, at: int = 3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fault, self.at = fault, at
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.total != self.at:
+            return observation, reward, terminated, truncated, info
+        if self.fault == "raise":
+            raise ValueError("boom")
+        if self.fault == "hang":
+            time.sleep(600)
+        if self.fault == "exit":
+            os._exit(7)
+        if self.fault == "four values":
+            return observation, reward, terminated, info
+        observation = {
+            "nan": np.array([1, np.nan, 0], np.float32),
+            "shape": np.zeros(5, np.float32),
+            "scalar": np.float32(1),
+            "text": "left",
+        }.get(self.fault, observation)
+        reward = {"inf reward": np.inf, "no reward": None, "text reward": "1", "list reward": [1.0]}.get(
+            self.fault, reward
+        )
+        info = {"bad cost": {"cost": np.nan}, "no mask": {"action_mask": np.zeros(3, bool)}, "info": [1]}.get(
+            self.fault, info
+        )
+        return observation, reward, terminated, truncated, info
+
+
+class FaultyReset(Walk):
+    """A :class:`Walk` that raises in the reset after its first episode."""
+
+    started = False
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if self.started:
+            raise RuntimeError("no second life")
+        self.started = True
+        return super().reset(seed=seed)
+
+
+class Rich(gym.Env):
+    """Nested observations of every kind, a MultiDiscrete action with masks, and a cost now and then."""
+
+    observation_space = spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (2, 3, 1), np.uint8),
+            "flags": spaces.MultiBinary(3),
+            "place": spaces.Tuple((spaces.Discrete(5, start=-2), spaces.Box(-1, 1, (2,), np.float64))),
+            "dice": spaces.MultiDiscrete([2, 6]),
+        }
+    )
+    action_space = spaces.MultiDiscrete([3, 2])
+
+    def __init__(self, costly: bool = True) -> None:
+        self.costly = costly
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = 0
+        return self.observe(), {}
+
+    def observe(self) -> dict[str, Any]:
+        random = self.np_random
+        return {
+            "image": random.integers(0, 256, (2, 3, 1), dtype=np.uint8),
+            "flags": random.integers(0, 2, 3).astype(np.int8),
+            "place": (int(random.integers(-2, 3)), random.uniform(-1, 1, 2)),
+            "dice": np.array([random.integers(2), random.integers(6)]),
+        }
+
+    def action_masks(self) -> np.ndarray:
+        mask = np.array([True, False, True, True, True])
+        mask[3 if self.time % 3 == 0 else 4] = False
+        return mask
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        ended = bool(self.np_random.uniform() < 0.2)
+        info = {"cost": float(self.time)} if self.costly and self.time % 2 else {}
+        return self.observe(), float(action[0] + self.np_random.normal()), ended, self.time >= 7, info
+
+
+class Modules(Walk):
+    """Says in its reward whether this process has imported JAX, and prints."""
+
+    def step(self, action: Any) -> Any:
+        print("printed by the environment", flush=True)
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, float("jax" in sys.modules), terminated, truncated, info
+
+
+for name, fault in {
+    "Raises-v0": "raise",
+    "Hangs-v0": "hang",
+    "Exits-v0": "exit",
+    "FourValues-v0": "four values",
+    "NaN-v0": "nan",
+    "Shape-v0": "shape",
+    "Scalar-v0": "scalar",
+    "Text-v0": "text",
+    "InfReward-v0": "inf reward",
+    "NoReward-v0": "no reward",
+    "TextReward-v0": "text reward",
+    "ListReward-v0": "list reward",
+    "BadCost-v0": "bad cost",
+    "NoMask-v0": "no mask",
+    "Info-v0": "info",
+}.items():
+    gym.register(name, "faulty:Faulty", kwargs={"fault": fault})
+gym.register("Walk-v0", "faulty:Walk")
+gym.register("FaultyReset-v0", "faulty:FaultyReset")
+gym.register("Rich-v0", "faulty:Rich")
+gym.register("Modules-v0", "faulty:Modules")
+gym.register("LimitedWalk-v0", "faulty:Walk", max_episode_steps=4, kwargs={"ends": 4})

@@ -1,0 +1,358 @@
+"""The convention for host environments: autoreset, time limits, seeds, checks; in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import faulty
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
+
+from jumar.envs.host import HostStep, SerialEnvironments
+from jumar.errors import EnvironmentFault, UsageError
+
+
+def walks(n: int = 2, **kwargs: Any) -> SerialEnvironments:
+    return SerialEnvironments([lambda: faulty.Walk(**kwargs)] * n, "walk")
+
+
+def faulty_environments(fault: str, n: int = 2, at: int = 3) -> SerialEnvironments:
+    """All but the last one never go wrong."""
+    makers: list[Callable[[], gym.Env]] = [lambda i=i: faulty.Faulty(fault, at if i == n - 1 else -1) for i in range(n)]
+    return SerialEnvironments(makers, "faulty:X-v0")
+
+
+# --- autoreset and time limits ---
+
+
+def test_an_ended_episode_is_reset_at_once_and_its_true_successor_kept() -> None:
+    envs = walks(ends=3)
+    observations, masks = envs.reset([7, 8])
+    assert masks is None
+    alone = faulty.Walk(ends=3)
+    assert np.array_equal(observations[0], alone.reset(seed=7)[0])
+    for step in range(1, 8):
+        result = envs.step(np.array([2, 0]))  # the actions 1 and -1: the space starts at -1
+        expected, reward, terminated, _, _ = alone.step(1)
+        assert result.successors[0].tolist() == expected.tolist()
+        assert result.rewards[0] == reward
+        assert result.terminated.tolist() == [step % 3 == 0] * 2 == [terminated] * 2
+        assert result.valid.all()
+        if terminated:
+            expected, _ = alone.reset()
+            assert result.observations[0, 0] == 0
+        else:
+            assert result.successors is result.observations
+        assert result.observations[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("ends", "limit", "terminates", "truncates"), [(9, 2, False, True), (2, 9, True, False), (2, 2, True, False)]
+)
+def test_terminated_and_truncated_are_never_both_true(
+    ends: int, limit: int, terminates: bool, truncates: bool
+) -> None:
+    envs = walks(1, ends=ends, limit=limit)
+    envs.reset([0])
+    envs.step([0])
+    result = envs.step([0])
+    assert result.terminated.tolist() == [terminates]
+    assert result.truncated.tolist() == [truncates]
+    assert result.successors[0, 0] == 2
+    assert result.observations[0, 0] == 0
+
+
+def test_gymnasium_s_own_time_limit_is_known_and_truncates() -> None:
+    envs = SerialEnvironments([lambda: gym.make("MountainCar-v0", max_episode_steps=2)])
+    assert (envs.name, envs.episode_limit) == ("MountainCar-v0", 2)
+    envs.reset([0])
+    assert not envs.step([0]).truncated.any()
+    result = envs.step([0])
+    assert result.truncated.tolist() == [True]
+    assert result.terminated.tolist() == [False]
+
+
+def cart_pole_errors(before: np.ndarray, actions: np.ndarray, result: HostStep) -> np.ndarray:
+    """Return how far each row is from being a true transition of CartPole."""
+    errors = []
+    for observation, action, successor in zip(before, actions, result.successors, strict=True):
+        env = CartPoleEnv()
+        env.reset()
+        env.state = np.array(observation, np.float64)
+        errors.append(np.abs(env.step(int(action))[0] - successor).max())
+    return np.array(errors)
+
+
+def test_every_row_of_an_autoresetting_loop_is_a_true_transition() -> None:
+    envs = SerialEnvironments([lambda: gym.make("CartPole-v1")] * 2)
+    observations, _ = envs.reset([0, 1])
+    ends = 0
+    for step in range(30):
+        actions = np.array([1, step % 2])
+        result = envs.step(actions)
+        assert cart_pole_errors(observations, actions, result).max() < 1e-6
+        ends += int(result.terminated.sum())
+        observations = result.observations
+    assert ends >= 3
+
+
+# --- seeds ---
+
+
+def rollout(envs: Any, seeds: list[int], steps: int = 12) -> list[np.ndarray]:
+    observations, _ = envs.reset(seeds)
+    found = [observations]
+    for _ in range(steps):
+        found.append(envs.step(np.zeros(len(seeds), int)).observations)
+    return found
+
+
+def test_the_same_seeds_give_the_same_streams_however_much_came_before() -> None:
+    envs = walks(2)
+    first = rollout(envs, [3, 4])
+    assert np.array_equal(first, rollout(envs, [3, 4]))
+    assert not np.array_equal(first, rollout(envs, [3, 5]))
+
+
+def test_an_environment_s_stream_depends_on_its_own_seed_alone() -> None:
+    many = np.array(rollout(walks(3), [5, 6, 7]))
+    assert np.array_equal(many[:, 2], np.array(rollout(walks(1), [7]))[:, 0])
+
+
+# --- arrays ---
+
+
+def test_what_is_returned_is_never_overwritten() -> None:
+    envs = walks(2, ends=3)
+    kept = []
+    observations, _ = envs.reset([0, 1])
+    kept.append((observations, observations.copy()))
+    for _ in range(6):
+        result = envs.step([1, 1])
+        kept += [(array, array.copy()) for array in (result.observations, result.successors, result.rewards)]
+    for array, copy in kept:
+        assert array.tobytes() == copy.tobytes()
+
+
+def test_nested_spaces_are_batched_in_their_structure_and_dtypes() -> None:
+    envs = SerialEnvironments([faulty.Rich] * 3, "rich")
+    observations, masks = envs.reset([1, 2, 3])
+    alone = faulty.Rich()
+    expected, _ = alone.reset(seed=2)
+    assert observations["image"].shape == (3, 2, 3, 1)
+    assert observations["image"].dtype == np.uint8
+    assert observations["flags"].dtype == np.int8
+    assert isinstance(observations["place"], tuple)
+    assert observations["place"][0].shape == (3,)
+    assert observations["place"][1].dtype == np.float64
+    assert observations["place"][0][1] == expected["place"][0]
+    assert np.array_equal(observations["image"][1], expected["image"])
+    assert masks is not None
+    assert masks.tolist() == [[True, False, True, False, True]] * 3
+
+
+def test_masks_and_costs_follow_the_observations() -> None:
+    envs = SerialEnvironments([faulty.Rich, lambda: faulty.Rich(costly=False)], "rich")
+    envs.reset([1, 2])
+    result = envs.step(np.zeros((2, 2), int))
+    assert result.costs is not None
+    assert result.costs.tolist() == [1.0, 0.0]
+    result = envs.step(np.zeros((2, 2), int))
+    assert result.costs is not None
+    assert result.costs.tolist() == [0.0, 0.0]
+    assert result.action_masks is not None
+    ended = result.terminated | result.truncated
+    assert result.action_masks[~ended, 4].tolist() == [False] * int((~ended).sum())  # time 2
+    assert result.action_masks[ended, 3].tolist() == [False] * int(ended.sum())  # time 0, after a reset
+
+
+class MaskInInfo(faulty.Walk):
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, info | ({"action_mask": np.array([0, 1, 1], np.int8)} if self.time == 1 else {})
+
+
+def test_a_mask_in_the_info_holds_for_its_own_step_only() -> None:
+    envs = SerialEnvironments([MaskInInfo])
+    assert envs.reset([0])[1] is None
+    first, second = envs.step([1]).action_masks, envs.step([1]).action_masks
+    assert first is not None
+    assert first.tolist() == [[False, True, True]]
+    assert second is not None
+    assert second.tolist() == [[True, True, True]]
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raise", r"raised at step 3: ValueError: boom \(faulty.py:\d+\)\.$"),
+        ("four values", r"returned 4 values at step 3 instead of the 5"),
+        ("nan", r"bad observation at step 3: \[1\] is nan, which is not finite"),
+        ("shape", r"bad observation at step 3: it has shape \(5,\) where its space has \(3,\)"),
+        ("scalar", r"bad observation at step 3: it has shape \(\) where"),
+        ("text", r"bad observation at step 3: it has shape \(\) where"),
+        ("inf reward", r"bad reward at step 3: inf, which is not finite"),
+        ("no reward", r"bad reward at step 3: NoneType None, which is not a number"),
+        ("text reward", r"bad reward at step 3: str '1', which is not a number"),
+        ("list reward", r"bad reward at step 3: list \[1.0\], which is not a number"),
+        ("bad cost", r"gave a cost at step 3 that is nan, not a finite number"),
+        ("no mask", r"gave an action mask at step 3 that allows no action at all"),
+        ("info", r"gave an info at step 3 that is no dict but list \[1\]"),
+    ],
+)
+def test_a_fault_names_environment_index_step_and_value(fault: str, words: str) -> None:
+    envs = faulty_environments(fault)
+    envs.reset([0, 1])
+    envs.step([0, 0])
+    envs.step([0, 0])
+    with pytest.raises(EnvironmentFault, match=f"^environment 1 of faulty:X-v0 (returned a )?{words}") as caught:
+        envs.step([0, 0])
+    assert caught.value.__cause__ is not None
+
+
+def test_a_fault_in_a_reset_is_named() -> None:
+    envs = SerialEnvironments([faulty.Walk, lambda: faulty.FaultyReset(ends=2)], "x")
+    envs.reset([0, 1])
+    envs.step([0, 0])
+    with pytest.raises(EnvironmentFault, match=r"environment 1 of x raised in the reset after step 2: RuntimeError: no"):
+        envs.step([0, 0])
+    with pytest.raises(EnvironmentFault, match="environment 1 of x raised in reset: RuntimeError: no second life"):
+        envs.reset([0, 1])
+
+
+class Missing(faulty.Rich):
+    def observe(self) -> dict[str, Any]:
+        observation = super().observe()
+        del observation["flags"]
+        return observation
+
+
+class Deep(faulty.Rich):
+    def observe(self) -> dict[str, Any]:
+        return super().observe() | {"place": (3, np.zeros(2))}
+
+
+class Wrapped(faulty.Rich):
+    def observe(self) -> dict[str, Any]:
+        return super().observe() | {"image": np.full((2, 3, 1), 256)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Missing, r"the keys \['dice', 'image', 'place'\] instead of a dict with the keys"),
+        (Deep, r"\['place'\]\[0\] is 3, which is not in Discrete\(5, start=-2\)"),
+        (Wrapped, r"\['image'\] is array.* of dtype int64, which does not fit its space's uint8"),
+    ],
+)
+def test_misfits_deep_in_a_nested_observation_are_found(kind: type[gym.Env], words: str) -> None:
+    envs = SerialEnvironments([kind], "x")
+    with pytest.raises(EnvironmentFault, match="(?s)environment 0 of x returned a bad observation in reset: .*" + words):
+        envs.reset([0])
+
+
+@pytest.mark.parametrize(
+    ("space", "actions", "words"),
+    [
+        (spaces.Discrete(3), [[0, 0]], r"actions of shape \(1, 2\) instead of \(2,\)"),
+        (spaces.Discrete(3), [0, 3], r"environment 1 of walk was given a bad action at step 1: it is 3, .*one of 3"),
+        (spaces.Discrete(3), [0.0, 1.0], "dtype float64 instead of whole numbers"),
+        (spaces.MultiDiscrete([2, 3]), [[1, 2], [2, 0]], r"environment 1 .* \[0\] is 2"),
+        (spaces.MultiBinary(2), [[0, 2], [0, 0]], r"environment 0 .* \[1\] is 2"),
+        (spaces.Box(-1, 1, (2,)), [[0, 0], [0, np.nan]], r"environment 1 .* \[1\] is nan"),
+    ],
+)
+def test_actions_that_do_not_fit_are_refused(space: spaces.Space, actions: Any, words: str) -> None:
+    def make() -> gym.Env:
+        env = faulty.Walk()
+        env.action_space = space
+        return env
+
+    envs = SerialEnvironments([make] * 2, "walk")
+    envs.reset([0, 1])
+    with pytest.raises(EnvironmentFault, match=words):
+        envs.step(np.array(actions))
+
+
+def test_single_precision_actions_stay_inside_double_precision_bounds() -> None:
+    space = spaces.Box(-0.1, 0.1, (1,), np.float64)
+    assert not space.contains(np.array([0.1], np.float32).astype(np.float64))  # the trap
+
+    class Strict(faulty.Walk):
+        action_space = space
+
+        def observe(self, action: Any) -> Any:
+            return super().observe(0)
+
+    envs = SerialEnvironments([Strict])
+    envs.reset([0])
+    envs.step(np.array([[0.1]], np.float32))
+
+
+def test_an_interrupt_is_not_taken_for_a_fault() -> None:
+    class Interrupted(faulty.Walk):
+        def step(self, action: Any) -> Any:
+            raise KeyboardInterrupt
+
+    envs = SerialEnvironments([Interrupted])
+    envs.reset([0])
+    with pytest.raises(KeyboardInterrupt):
+        envs.step([0])
+
+
+def test_environments_that_cannot_run_together_are_refused() -> None:
+    one = faulty.Walk()
+    with pytest.raises(UsageError, match="same environment object"):
+        SerialEnvironments([lambda: one] * 2)
+    with pytest.raises(UsageError, match=r"environment 1 of x has the space .*all must have the same"):
+        SerialEnvironments([faulty.Walk, faulty.Rich], "x")
+    with pytest.raises(UsageError, match=r"must be a gymnasium.Env, not int"):
+        SerialEnvironments([lambda: 3])  # type: ignore[list-item]
+    with pytest.raises(EnvironmentFault, match="environment 0 of x raised while it was made: ZeroDivisionError"):
+        SerialEnvironments([lambda: 1 / 0], "x")  # type: ignore[list-item]
+
+
+def test_only_what_was_made_here_is_closed() -> None:
+    class Closing(faulty.Walk):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    live, made = Closing(), Closing()
+    SerialEnvironments([live, lambda: made]).close()
+    assert (live.closed, made.closed) == (False, True)
+
+
+def test_a_hanging_environment_is_warned_about_once() -> None:
+    warned = threading.Event()
+    sentences: list[str] = []
+
+    def warn(sentence: str) -> None:
+        sentences.append(sentence)
+        warned.set()
+
+    class Slow(faulty.Walk):
+        def step(self, action: Any) -> Any:
+            if self.time == 1:
+                assert warned.wait(20)
+                time.sleep(0.2)  # several looks of the watchdog
+            return super().step(action)
+
+    envs = SerialEnvironments([faulty.Walk, Slow], "slow", warn=warn, patience=0.1)
+    envs.reset([0, 1])
+    envs.step([0, 0])
+    envs.step([0, 0])
+    envs.close()
+    assert len(sentences) == 1
+    assert sentences[0].startswith("environment 1 of slow has not returned from step 2 for 0.1 s;")
+    assert "--workers 2" in sentences[0]
