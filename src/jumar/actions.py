@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,6 +17,21 @@ def narrow_dtype(dtype: Any) -> np.dtype:
     """Return a dtype with 64-bit floats and integers narrowed to 32 bits, others as they are."""
     dtype = np.dtype(dtype)
     return np.dtype(f"{dtype.kind}4") if dtype.kind in "iuf" and dtype.itemsize > 4 else dtype
+
+
+@functools.lru_cache(maxsize=256)
+def bounds_inside(low: tuple[float, ...], high: tuple[float, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return a Box's bounds as arrays of ``dtype``, rounded inwards where it cannot hold them exactly.
+
+    The nearest float32 to 0.4 is larger than 0.4: clipped to it, an action would lie outside of a float64 Box.
+    """
+    with np.errstate(over="ignore"):
+        lowest, highest = np.asarray(low, dtype), np.asarray(high, dtype)
+    lowest = np.where(lowest.astype(np.float64) < np.asarray(low), np.nextafter(lowest, dtype.type(np.inf)), lowest)
+    highest = np.where(
+        highest.astype(np.float64) > np.asarray(high), np.nextafter(highest, dtype.type(-np.inf)), highest
+    )
+    return lowest, highest
 
 
 @dataclass(frozen=True)
@@ -75,8 +91,9 @@ class ActionCodec:
         if self.kind == "discrete":
             return (actions + self.start[0]).astype(dtype)
         if self.kind == "box":
-            low, high = (xp.asarray(bound, actions.dtype) for bound in (self.low, self.high))
-            actions = xp.clip(actions, low, high)
+            precision = np.promote_types(actions.dtype, dtype) if dtype.kind == "f" else np.dtype(actions.dtype)
+            low, high = bounds_inside(self.low, self.high, precision)
+            actions = xp.clip(actions.astype(precision), xp.asarray(low), xp.asarray(high))
         elif self.kind == "multi_discrete":
             actions = actions + xp.asarray(self.start, actions.dtype)
         return actions.astype(dtype).reshape(*actions.shape[:-1], *self.shape)

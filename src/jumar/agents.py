@@ -22,12 +22,12 @@ from jumar.spaces import describe_space
 from jumar.training import run as jobs
 from jumar.training.cache import enable_compile_cache
 from jumar.training.checkpoints import CheckpointStore
+from jumar.training.gathering import narrow
 from jumar.training.keeper import Files, Nothing, save_lane
 from jumar.training.loop import Callback, Keeper, Training, make_evaluator
 from jumar.training.loop import run as run_loop
 from jumar.training.plan import Plan, check_seed
 from jumar.training.progress import Reporter, Silent, make_reporter
-from jumar.training.rollouts import narrow
 from jumar.training.run_directory import RunDirectory
 from jumar.training.sources import FromId, FromObject, Source, source_of
 

@@ -208,7 +208,8 @@ class DiagGaussian(NamedTuple):
         r"""Return :math:`\sum_i \log\frac{\sigma'_i}{\sigma_i} + \frac{\sigma_i^2 + (\mu_i - \mu'_i)^2}{2 \sigma'^2_i} - \frac12`."""  # noqa: E501
         log_ratio = other.log_std - self.log_std
         distance = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
-        return jnp.sum(log_ratio + 0.5 * (jnp.exp(-2.0 * log_ratio) + distance - 1.0), axis=-1)
+        # expm1: near 0 the divergence is the small difference of terms that are not.
+        return jnp.sum(log_ratio + 0.5 * (jnp.expm1(-2.0 * log_ratio) + distance), axis=-1)
 
     def fisher_product(self, tangent: DiagGaussian) -> DiagGaussian:
         r"""Return :math:`(v_\mu / \sigma^2, 2 v_{\log\sigma})`."""

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.trajectory import counted_row
+
 
 class RunningMoments(NamedTuple):
     """Number (``rows``), mean and variance of all rows seen so far; the latter two have the shape of one row."""
@@ -34,15 +36,17 @@ class RunningMoments(NamedTuple):
         axes = tuple(range(weights.ndim))
         weight = weights.reshape(weights.shape + (1,) * (rows.ndim - weights.ndim))
         new = jnp.sum(weights)
-        safe = jnp.maximum(new, 1.0)
-        mean = jnp.sum(rows * weight, axes) / safe
-        spread = jnp.sum(jnp.square(rows - mean) * weight, axes)
-        total = self.rows + new
-        share = new / jnp.maximum(total, 1.0)
-        delta = mean - self.mean
-        merged = self.variance * (1.0 - share) + spread / jnp.maximum(total, 1.0)
-        merged = merged + jnp.square(delta) * share * (1.0 - share)
         seen = new > 0.0
+        # Seen from one of the rows, a constant has mean and spread exactly 0, whatever its size.
+        origin = counted_row(rows, weights)
+        shifted = jnp.where(weight > 0.0, rows - origin, 0.0)
+        offset = jnp.sum(shifted * weight, axes) / jnp.where(seen, new, 1.0)
+        spread = jnp.sum(jnp.square(shifted - offset) * weight, axes)
+        total = self.rows + new
+        share = new / jnp.where(seen, total, 1.0)
+        delta = (origin - self.mean) + offset
+        merged = self.variance * (1.0 - share) + spread / jnp.where(seen, total, 1.0)
+        merged = merged + jnp.square(delta) * share * (1.0 - share)
         return RunningMoments(
             total,
             jnp.where(seen, self.mean + delta * share, self.mean),

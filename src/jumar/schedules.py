@@ -47,10 +47,11 @@ def schedule(value: float | str | Schedule) -> Schedule:
     """Make a schedule of a number, of its text, or of ``"linear:3e-4"``.
 
     Raises:
+        TypeError: the value is neither a number, a text nor a schedule.
         ValueError: the text is neither a number nor ``linear:NUMBER``.
     """
     if isinstance(value, (Constant, Linear)):
-        return value
+        return type(value)(float(value.value))  # a NumPy number in it would go neither to JSON nor through a check
     if isinstance(value, str):
         kind, colon, number = value.rpartition(":")
         if colon and kind == "linear":

@@ -37,6 +37,7 @@ ALIASES = {
     "clip_epsilon": "clip_range",
     "clipping_epsilon": "clip_range",
     "clip_param": "clip_range",
+    "kl_coeff": "kl_coef",
     "kl_target": "target_kl",
     "entropy_coeff": "ent_coef",
     "entropy_cost": "ent_coef",
@@ -47,6 +48,7 @@ ALIASES = {
     "discounting": "gamma",
     "unroll_length": "n_steps",
     # Spinning Up and the papers
+    "delta": "target_kl",
     "lam": "gae_lambda",
     "lambda": "gae_lambda",
     "clip_ratio": "clip_range",
@@ -99,9 +101,10 @@ class Settings:
             UsageError: a name is unknown or a value does not fit; the message names the nearest right ones.
         """
         names = [field.name for field in dataclasses.fields(cls)]
+        aliases = {alias: ours for alias, ours in ALIASES.items() if ours in names}
         for name in values:
             if name not in names:
-                raise unknown("setting", name, names, ALIASES)
+                raise unknown("setting", name, names, aliases)
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def coerce(cls: type[Settings], name: str, value: Any) -> Any:
     allowed = kinds(cls, name)
     try:
         result = _convert(value, allowed)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{name}={value!r} is not {describe(allowed, field.metadata)}.") from None
     _check_range(name, value, result, field.metadata)
     return result

@@ -87,6 +87,11 @@ def weighted_mean(values: Array, weights: Array) -> Array:
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-8)
 
 
+def counted_row(rows: Array, weights: Array) -> Array:
+    """Return the row of largest weight (the first of them): ``rows`` ``[..., *shape]``, ``weights`` ``[...]``."""
+    return rows.reshape(-1, *rows.shape[weights.ndim :])[jnp.argmax(weights)]
+
+
 def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
     r"""Return :math:`(x - \bar x) / (s + \epsilon)` with the weighted mean and the weighted (n - 1) deviation.
 
@@ -94,6 +99,9 @@ def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
     divided by zero.
     """
     count = jnp.sum(weights)
-    centred = values - weighted_mean(values, weights)
+    # The mean of equal float32 numbers is not quite their value, and dividing that error by itself would give +-1:
+    # after subtracting one of them, a constant is exactly 0.
+    shifted = values - counted_row(values, weights)
+    centred = shifted - weighted_mean(shifted, weights)
     variance = jnp.sum(weights * jnp.square(centred)) / jnp.maximum(count - 1.0, 1.0)
     return centred / (jnp.sqrt(variance) + epsilon)

@@ -55,9 +55,7 @@ def test_an_ended_episode_is_reset_at_once_and_its_true_successor_kept() -> None
 @pytest.mark.parametrize(
     ("ends", "limit", "terminates", "truncates"), [(9, 2, False, True), (2, 9, True, False), (2, 2, True, False)]
 )
-def test_terminated_and_truncated_are_never_both_true(
-    ends: int, limit: int, terminates: bool, truncates: bool
-) -> None:
+def test_terminated_and_truncated_are_never_both_true(ends: int, limit: int, terminates: bool, truncates: bool) -> None:
     envs = walks(1, ends=ends, limit=limit)
     envs.reset([0])
     envs.step([0])
@@ -223,7 +221,9 @@ def test_a_fault_in_a_reset_is_named() -> None:
     envs = SerialEnvironments([faulty.Walk, lambda: faulty.FaultyReset(ends=2)], "x")
     envs.reset([0, 1])
     envs.step([0, 0])
-    with pytest.raises(EnvironmentFault, match=r"environment 1 of x raised in the reset after step 2: RuntimeError: no"):
+    with pytest.raises(
+        EnvironmentFault, match=r"environment 1 of x raised in the reset after step 2: RuntimeError: no"
+    ):
         envs.step([0, 0])
     with pytest.raises(EnvironmentFault, match="environment 1 of x raised in reset: RuntimeError: no second life"):
         envs.reset([0, 1])
@@ -256,7 +256,9 @@ class Wrapped(faulty.Rich):
 )
 def test_misfits_deep_in_a_nested_observation_are_found(kind: type[gym.Env], words: str) -> None:
     envs = SerialEnvironments([kind], "x")
-    with pytest.raises(EnvironmentFault, match="(?s)environment 0 of x returned a bad observation in reset: .*" + words):
+    with pytest.raises(
+        EnvironmentFault, match="(?s)environment 0 of x returned a bad observation in reset: .*" + words
+    ):
         envs.reset([0])
 
 
@@ -345,14 +347,14 @@ def test_a_hanging_environment_is_warned_about_once() -> None:
         def step(self, action: Any) -> Any:
             if self.time == 1:
                 assert warned.wait(20)
-                time.sleep(0.2)  # several looks of the watchdog
+                time.sleep(0.4)  # several looks of the watchdog
             return super().step(action)
 
-    envs = SerialEnvironments([faulty.Walk, Slow], "slow", warn=warn, patience=0.1)
+    envs = SerialEnvironments([faulty.Walk, Slow], "slow", warn=warn, patience=0.5)
     envs.reset([0, 1])
     envs.step([0, 0])
     envs.step([0, 0])
     envs.close()
     assert len(sentences) == 1
-    assert sentences[0].startswith("environment 1 of slow has not returned from step 2 for 0.1 s;")
+    assert sentences[0].startswith("environment 1 of slow has not returned from step 2 for 0.5 s;")
     assert "--workers 2" in sentences[0]

@@ -29,7 +29,7 @@ def experience(envs: HostEnvironments, action: Any, steps: int) -> list[list[Any
     rows: list[list[Any]] = [[] for _ in SEEDS]
     for _ in range(steps):
         result = envs.step(np.array([action] * len(SEEDS)))
-        for i in np.flatnonzero(result.valid):
+        for i in map(int, np.flatnonzero(result.valid)):
             mask = None if masks is None else masks[i].tolist()
             cost = 0.0 if result.costs is None else result.costs[i]
             outcome = (float(result.rewards[i]), bool(result.terminated[i]), bool(result.truncated[i]), cost, mask)
@@ -104,7 +104,9 @@ def test_a_missing_final_observation_is_a_fault() -> None:
     adapter = VectorAdapter(Forgetful([lambda: Walk(ends=2)], autoreset_mode=AutoresetMode.SAME_STEP), "x")
     adapter.reset([0])
     adapter.step([0])
-    with pytest.raises(EnvironmentFault, match=r"environment 0 of x ended an episode at step 2 without info\['final_obs"):
+    with pytest.raises(
+        EnvironmentFault, match=r"environment 0 of x ended an episode at step 2 without info\['final_obs"
+    ):
         adapter.step([0])
 
 

@@ -128,7 +128,7 @@ def _prepare_box(space: spaces.Box, actions: np.ndarray) -> np.ndarray:
     prepared = actions.astype(space.dtype)
     if prepared.dtype != actions.dtype:
         # What was clipped in single precision may lie a rounding error outside of bounds in double precision.
-        np.clip(prepared, space.low, space.high, out=prepared)
+        np.minimum(np.maximum(prepared, space.low, out=prepared), space.high, out=prepared)
     return prepared
 
 

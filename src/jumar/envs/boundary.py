@@ -151,7 +151,9 @@ class Extras:
     def read_vector_masks(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
         """Take the masks of some rows from the info of a vector environment."""
         masks, given = infos.get("action_mask"), infos.get("_action_mask")
-        for row in rows if self.segments else ():
+        if not self.segments or (masks is None and not self.has_masks):
+            return
+        for row in rows:
             if masks is not None and (given is None or given[row]):
                 self._masks[row] = self._read_mask(masks[row], row)
                 self.has_masks = True
@@ -161,8 +163,10 @@ class Extras:
     def read_vector_costs(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
         """Take the costs of some rows from the info of a vector environment."""
         costs, given = infos.get("cost"), infos.get("_cost")
+        if costs is None:
+            return
         for row in rows:
-            if costs is not None and (given is None or given[row]):
+            if given is None or given[row]:
                 self._costs[row] = read_cost(costs[row], row)
                 self.has_costs = True
 
@@ -179,7 +183,7 @@ def read_cost(cost: Any, row: int) -> float:
     """Return ``info["cost"]`` as a number, or raise :class:`MisfitExtra`."""
     value = np.asarray(cost)
     if value.size != 1 or value.dtype.kind not in "fiub" or not np.isfinite(value).all():
-        raise MisfitExtra("a cost", f"is {cost!r:.60}, not a finite number", row)
+        raise MisfitExtra("a cost", f"is {cost!s:.60}, not a finite number", row)
     return float(value.reshape(()))
 
 

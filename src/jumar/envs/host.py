@@ -119,8 +119,6 @@ class SerialEnvironments:
         self._plain_box = isinstance(self.observation_space, spaces.Box)
         self._extras = Extras(self.n_envs, self.action_space)
         self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
-        self._all_valid = np.ones(self.n_envs, dtype=bool)
-        self._all_valid.setflags(write=False)
         self._boundary = Boundary(
             self.name, self.n_envs, self.observation_space, self.action_space, self._progress, first_index
         )
@@ -187,7 +185,7 @@ class SerialEnvironments:
             terminations,
             truncations,
             successors,
-            self._all_valid,
+            np.ones(self.n_envs, dtype=bool),
             self._extras.masks(),
             costs,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -159,12 +160,13 @@ class EnvPoolEnvironments:
 
     def _start(self, seeds: list[int]) -> tuple[Any, dict[str, Any]]:
         self._pool = _quietly(lambda: self._envpool.make_gymnasium(self._id, seed=seeds, **self._options))
-        return self._pool.reset()
+        return _quietly(self._pool.reset)
 
     def step(self, actions: Any) -> HostStep:
         """Act once in every environment; see :class:`~jumar.envs.host.HostEnvironments`."""
         self._progress[1] += 1
-        prepared = self._boundary.prepare_actions(actions).astype(self._action_dtype).reshape(self._action_shape)
+        prepared = self._boundary.prepare_actions(actions).astype(self._action_dtype, copy=False)
+        prepared = prepared.reshape(self._action_shape)
         result = self._call(lambda: self._pool.step(prepared), "step")
         observations, rewards, terminated, truncated, self.last_info = result
         batch = self._boundary.observations_from_vector(self._own_shape(self.observation_space, observations))
@@ -209,6 +211,11 @@ class EnvPoolEnvironments:
         if isinstance(space, spaces.Discrete) and np.shape(value) == (self.n_envs, 1):
             return np.reshape(value, self.n_envs)
         return value
+
+    @property
+    def compilable(self) -> bool:
+        """Whether :meth:`xla` serves: on Linux, with plain actions and no action masks in the last info."""
+        return sys.platform == "linux" and "action_mask" not in self.last_info
 
     def xla(self) -> tuple[Any, Callable[[Any, Any], tuple[Any, tuple[Any, Any, Any, Any, dict[str, Any]]]]]:
         """Return ``(handle, step)`` for collecting inside one compiled program.

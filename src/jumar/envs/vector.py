@@ -19,11 +19,12 @@ from jumar.spaces import check_spaces
 class VectorAdapter:
     """A live vector environment as :class:`~jumar.envs.host.HostEnvironments`; it is not closed with the adapter.
 
-    NEXT_STEP: the row after an episode's end is not ``valid``. SAME_STEP: the true successor is ``info["final_obs"]``, and
-    the ended step's info is ``info["final_info"]``. DISABLED: ended environments are reset with the option ``reset_mask``.
+    NEXT_STEP: the row after an episode's end is not ``valid``. SAME_STEP: the true successor is ``info["final_obs"]``,
+    and the ended step's info is ``info["final_info"]``. DISABLED: ended environments are reset with the option
+    ``reset_mask``.
 
-    ``reset`` passes a seed for each environment to Gymnasium's own ``SyncVectorEnv`` and ``AsyncVectorEnv``, and the first
-    seed alone to any other, as Gymnasium's interface has only one.
+    ``reset`` passes a seed for each environment to Gymnasium's own ``SyncVectorEnv`` and ``AsyncVectorEnv``, and the
+    first seed alone to any other, as Gymnasium's interface has only one.
 
     Raises:
         UsageError: where the autoreset mode is not declared, or a space is not supported.

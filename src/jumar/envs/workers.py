@@ -1,9 +1,10 @@
 """Host environments in worker processes, for environments whose steps are slow, may hang, or may crash.
 
 Each worker holds a contiguous slice of the environments as :class:`~jumar.envs.host.SerialEnvironments`, so that
-results are the same, bit for bit, as in one process. Parent and worker speak over a private socket pair; the user's main
-module is not imported again. A worker has a process group of its own, out of reach of the terminal's Ctrl-C, and ends
-when its parent does. One that dies or does not answer in time is named with its environments, and not started again.
+results are the same, bit for bit, as in one process. Parent and worker speak over a private socket pair; the user's
+main module is not imported again. A worker has a process group of its own, out of reach of the terminal's Ctrl-C, and
+ends when its parent does. One that dies or does not answer in time is named with its environments, and not started
+again.
 """
 
 from __future__ import annotations

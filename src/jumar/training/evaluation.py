@@ -1,12 +1,13 @@
 """Evaluation: whole episodes of a policy in fresh environments.
 
-Episode ``i`` is seeded ``seed + i``, and its actions come from a program for a single observation. So its return
+Episode ``i`` is seeded ``seed + i``, and its actions are computed on their own, whatever runs beside it. So its return
 depends on the policy and on its seed alone, never on how many episodes run side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,10 +20,14 @@ from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.normalise import RunningMoments
 from jumar.policies import Policy
-from jumar.training.rollouts import narrow
+from jumar.training.gathering import narrow
 
 LONGEST = 100_000
 """An episode of an environment without an end of its own is cut here, in steps."""
+
+
+LANES = 16
+"""How many episodes run side by side on the host: always the same, so that one program serves them all."""
 
 
 class Episodes(NamedTuple):
@@ -53,12 +58,12 @@ class Evaluator(NamedTuple):
     """(policy parameters, observation moments, number of episodes, seed) -> episodes."""
 
 
-def single_actor(policy: Policy, deterministic: bool) -> Callable[..., tuple[Array, Any]]:
-    """Return the compiled function that acts for one environment.
+Act = Callable[..., tuple[Array, Any]]
+"""(parameters, moments, observation, carry, episode_start, mask, key, t) -> (valid action, carry)."""
 
-    It takes (parameters, moments, observation, carry, episode_start, mask, key, t), all of a batch of one, and returns
-    a valid action and the carry.
-    """
+
+def single_actor(policy: Policy, deterministic: bool) -> Act:
+    """Return the function that acts for one environment; all its arrays are a batch of one."""
 
     def act(
         parameters: Any,
@@ -73,10 +78,39 @@ def single_actor(policy: Policy, deterministic: bool) -> Callable[..., tuple[Arr
         if deterministic:
             action, carry = policy.act_greedily(parameters, moments, observation, carry, start, mask)
         else:
-            action, carry = policy.act(parameters, moments, observation, carry, start, mask, jax.random.fold_in(key, t))
+            key = jax.random.fold_in(key, t)
+            action, carry = policy.act(parameters, moments, observation, carry, start, mask, key)
         return policy.actions.to_environment(action, jnp), carry
 
     return act
+
+
+def lane_actor(policy: Policy, deterministic: bool) -> Act:
+    """Return the compiled function that acts for :data:`LANES` environments, each on its own.
+
+    The lanes are mapped one after the other over the function for a single observation. A batched product could round
+    differently with the number of rows; this cannot.
+    """
+    act = single_actor(policy, deterministic)
+
+    def act_all(
+        parameters: Any,
+        moments: RunningMoments,
+        observations: Any,
+        carry: Any,
+        start: Array,
+        masks: Any,
+        keys: Array,
+        t: Array,
+    ) -> tuple[Array, Any]:
+        def one(lane: tuple[Any, ...]) -> tuple[Array, Any]:
+            observation, start, mask = jax.tree.map(lambda x: x[None], lane[:3])
+            action, carry = act(parameters, moments, observation, lane[3], start, mask, lane[4], t)
+            return action[0], carry
+
+        return jax.lax.map(one, (observations, start, masks, carry, keys))
+
+    return jax.jit(act_all)
 
 
 def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, deterministic: bool = True) -> Evaluator:
@@ -112,65 +146,58 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
 
 
 def host_evaluator(
-    policy: Policy, make: Callable[[int], HostEnvironments], lanes: int, deterministic: bool = True
+    policy: Policy, make: Callable[[int], HostEnvironments], deterministic: bool = True, abreast: int = LANES
 ) -> Evaluator:
     """Return an evaluator for environments stepped from Python.
 
     Args:
         policy: the policy.
         make: makes so many environments.
-        lanes: how many episodes run side by side at most.
         deterministic: take the most likely action, else draw one.
+        abreast: how many episodes run side by side, at most ``LANES``; results do not depend on it.
     """
-    act = jax.jit(single_actor(policy, deterministic))
+    act = lane_actor(policy, deterministic)
 
     def run(parameters: Any, moments: RunningMoments, episodes: int, seed: int) -> Episodes:
-        returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
-        for first in range(0, episodes, lanes):
-            group = range(first, min(first + lanes, episodes))
+        groups = [range(first, min(first + abreast, episodes)) for first in range(0, episodes, abreast)]
+        results = []
+        for group in groups:
             environments = make(len(group))
             try:
-                results = _run_group(act, policy, parameters, moments, environments, group, seed)
+                seeds = [seed + i for i in group]
+                results.append(_run_group(partial(act, parameters, moments), policy, environments, seeds))
             finally:
                 environments.close()
-            for i, (total, length) in zip(group, results, strict=True):
-                returns[i], lengths[i] = total, length
-        return Episodes(returns, lengths)
+        return Episodes(*(np.concatenate(parts) for parts in zip(*results, strict=True)))
 
     return Evaluator(run)
 
 
 def _run_group(
-    act: Callable[..., tuple[Array, Any]],
-    policy: Policy,
-    parameters: Any,
-    moments: RunningMoments,
-    environments: HostEnvironments,
-    group: range,
-    seed: int,
-) -> list[tuple[float, int]]:
-    """Run one episode in each environment, side by side; return (return, length) of each."""
-    n = len(group)
-    observations, masks = environments.reset([seed + i for i in group])
-    keys = [jax.random.PRNGKey(seed + i) for i in group]
-    carries = [policy.initial_carry(1) for _ in group]
+    act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run one episode in each environment, side by side; return returns and lengths."""
+    n = len(seeds)
+    observations, masks = environments.reset(seeds)
+    keys = np.stack([jax.random.PRNGKey(seed) for seed in [*seeds, *[0] * (LANES - n)]])
+    carry = jax.tree.map(lambda x: jnp.stack([x] * LANES), policy.initial_carry(1))
     totals, lengths, running = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
-    actions: list[np.ndarray] = [np.zeros((), np.float32)] * n
     for t in range(LONGEST):
-        observations = narrow(observations)
-        start = np.array([t == 0])
-        for k in np.flatnonzero(running):
-            one = jax.tree.map(lambda x, k=k: x[k : k + 1], (observations, masks))
-            action, carries[k] = act(parameters, moments, one[0], carries[k], start, one[1], keys[k], np.uint32(t))
-            actions[k] = np.asarray(action)[0]
-        step = environments.step(np.stack(actions))
+        seen = fill_lanes((narrow(observations), masks))
+        actions, carry = act(seen[0], carry, np.full(LANES, t == 0), seen[1], keys, np.uint32(t))
+        step = environments.step(np.asarray(actions)[:n])
         totals += np.where(running, step.rewards, 0.0)
         lengths += running
         running &= ~(step.terminated | step.truncated)
         if not running.any():
             break
         observations, masks = step.observations, step.action_masks
-    return list(zip(totals.tolist(), lengths.tolist(), strict=True))
+    return totals, lengths
+
+
+def fill_lanes(tree: Any) -> Any:
+    """Return arrays ``[n, ...]`` filled up to ``[LANES, ...]`` with copies of the first row."""
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[:1], LANES - len(x), axis=0)]), tree)
 
 
 def _check_returns(returns: np.ndarray, name: str) -> None:

@@ -18,11 +18,12 @@ from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault, TrainingFailed, UsageError
 from jumar.policies import Policy, make_critic, make_policy
 from jumar.spaces import check_spaces
-from jumar.training.evaluation import Evaluator, compiled_evaluator, host_evaluator
+from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
+from jumar.training.gathering import SEED_LIMIT
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
 from jumar.training.plan import Plan
 from jumar.training.progress import Reporter
-from jumar.training.rollouts import SEED_LIMIT, CompiledRunner, HostRunner, Outcome, Runner
+from jumar.training.rollouts import CompiledRunner, HostRunner, Outcome, Runner
 from jumar.training.signals import StopFlag, Stopped
 from jumar.training.sources import Source
 from jumar.training.timing import Stopwatch
@@ -334,9 +335,8 @@ def make_evaluator(source: Source, policy: Policy, workers: int, deterministic: 
     """Return an evaluator in fresh environments of a source."""
     if source.compiled:
         return compiled_evaluator(policy, source.make_compiled(), source.name, deterministic)
-    # EnvPool steps many environments in one call; other environments run one after the other, or one to a worker.
-    lanes = 16 if source.backend == "envpool" else max(workers, 1)
-    return host_evaluator(policy, lambda n: source.make_host(n, min(workers, n)), lanes, deterministic)
+    lanes = LANES if source.rebuildable else 1
+    return host_evaluator(policy, lambda n: source.make_host(n, min(workers, n)), deterministic, lanes)
 
 
 def _build(plan: Plan, source: Source) -> tuple[OnPolicy, Runner, Spaces, int | None]:
@@ -370,6 +370,8 @@ def _once(first: HostEnvironments | None, source: Source, plan: Plan) -> Callabl
     waiting = [first]
 
     def make() -> HostEnvironments:
-        return waiting.pop() if waiting else source.make_host(plan.settings.n_envs, plan.workers)
+        if waiting:
+            return waiting.pop()
+        return source.make_host(plan.settings.n_envs, plan.workers)
 
     return make

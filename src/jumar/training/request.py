@@ -25,7 +25,7 @@ class TrainRequest:
         frame_stack: Last observations shown to the policy at once.
         wrappers: Gymnasium wrappers, the innermost first.
         workers: Worker processes that step the environments, 0 for none; ``None``: chosen by measuring a step.
-        eval_every: Steps between evaluations, 0 for none; ``None``: a twentieth of the run.
+        eval_every: Steps between evaluations, 0 for none; ``None``: a tenth of the run.
         eval_episodes: Episodes of each evaluation.
         checkpoint_every: Steps between checkpoints, 0 for one at the end only.
         preset: Name of the preset, ``"none"``, or ``None`` for the one of this algorithm and environment.

@@ -4,13 +4,12 @@ This is the seam between the loop and the backends. A runner takes a learner, le
 of ``n_envs`` environments, updates it, and hands back what happened. The loop knows nothing else of environments.
 
 - :class:`CompiledRunner`: rollout and update are one compiled program, mapped over seeds if there are several.
-- :class:`HostRunner`: a loop on the host around a compiled policy, then one compiled update.
+- :class:`HostRunner`: a rollout gathered on the host, then one compiled update.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,15 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.actions import narrow_dtype
 from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.problem import Diagnostics
+from jumar.training.gathering import Gatherer, PoolScan, StepLoop, environment_seeds
 from jumar.trajectory import Trajectory
-
-SEED_LIMIT = 2**31 - 1
 
 
 class Outcome(NamedTuple):
@@ -140,7 +137,7 @@ class CompiledRunner:
             learner, collector, key, np.float32(remaining)
         )
         outcome, faults, record = jax.device_get((outcome, faults, record))
-        self._check(faults)
+        check_faults(faults, self._name, self._rows)
         self._rows += self._n_steps
         return learner, collector, record, Outcome(*outcome)
 
@@ -166,7 +163,7 @@ class CompiledRunner:
         trajectory = with_log_probs(self._update, learner, trajectory)
         learner, critic_carry, record = self._update.update(learner, trajectory, remaining, update_key)
         outcome = outcome_of(trajectory)
-        faults = _faults(self._update, trajectory)
+        faults = faults_of(self._update, trajectory)
         return learner, collector._replace(critic_carry=critic_carry), record, outcome, faults
 
     def _collect(self, learner: Learner, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
@@ -202,19 +199,25 @@ class CompiledRunner:
         )
         return Collector(*last, collector.critic_carry), trajectory
 
-    def _check(self, faults: Faults) -> None:
-        for what, marks in zip(("observation", "reward", "action mask"), faults, strict=True):
-            bad = np.argwhere(marks != 0.0)
-            if len(bad):
-                *_, step, index = (int(i) for i in bad[0])
-                value = marks[tuple(bad[0])]
-                words = "allows no action" if what == "action mask" else f"returned a {what} that is {value}"
-                raise EnvironmentFault(
-                    f"environment {index} of {self._name} {words} at step {self._rows + step}; nothing was learnt from it."
-                )
+
+def check_faults(faults: Faults, name: str, rows: int) -> None:
+    """Raise an ``EnvironmentFault`` for the first fault; ``rows`` steps were taken before these.
+
+    For several seeds the arrays have a leading axis, and the environment's index counts within its seed.
+    """
+    for what, marks in zip(("observation", "reward", "action mask"), faults, strict=True):
+        bad = np.argwhere(marks != 0.0)
+        if len(bad):
+            *_, step, index = (int(i) for i in bad[0])
+            words = (
+                "allowed no action" if what == "action mask" else f"returned a {what} that is {marks[tuple(bad[0])]}"
+            )
+            raise EnvironmentFault(
+                f"environment {index} of {name} {words} at step {rows + step}; nothing was learnt from it."
+            )
 
 
-def _faults(update: OnPolicy, trajectory: Trajectory) -> Faults:
+def faults_of(update: OnPolicy, trajectory: Trajectory) -> Faults:
     """Mark the rows in which something is not finite."""
 
     def offence(x: Array) -> Array:
@@ -229,13 +232,8 @@ def _faults(update: OnPolicy, trajectory: Trajectory) -> Faults:
     return Faults(sum((offence(x) for x in floats), zeros), offence(trajectory.rewards), none_allowed)
 
 
-def environment_seeds(seed: int, step: int, n: int) -> list[int]:
-    """Return ``n`` seeds that depend on (seed, step) alone, each in [0, 2^31 - 1)."""
-    return [int(s) for s in np.random.SeedSequence([seed, step]).generate_state(n) % SEED_LIMIT]
-
-
 class HostRunner:
-    """Runs environments that are stepped from Python.
+    """Runs environments that are stepped from Python, or by a library: gather on the host, learn in one compiled call.
 
     The state of such environments cannot be saved, so a restart rebuilds them (``make``) and resets them from derived
     seeds; a live object that cannot be rebuilt is only reset.
@@ -245,23 +243,24 @@ class HostRunner:
 
     def __init__(self, update: OnPolicy, make: Callable[[], HostEnvironments], n_steps: int) -> None:
         self._update, self._make, self._n_steps = update, make, n_steps
-        self._environments: HostEnvironments | None = None
-        self._observations: Any = None
-        self._masks: np.ndarray | None = None
-        self._act = jax.jit(self._act_once)
+        self._gatherer: Gatherer | None = None
+        self._name = ""
+        self._rows = 0
+        self._step_loop = StepLoop(update.policy, n_steps)
         self._learn = jax.jit(self._learn_once)
 
     def init(self, key: Array) -> Collector:
         """Return the state of no environments; ``restart`` begins with some."""
-        return Collector((), (), jnp.ones((0,), bool), (), ())
+        return Collector((), (), np.ones((0,), bool), (), ())
 
     def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
         """Rebuild the environments and reset them; open episodes are cut, which the last row has bootstrapped for."""
         self.close()
-        self._environments = self._make()
-        n = self._environments.n_envs
-        observations, self._masks = self._environments.reset(environment_seeds(seed, step, n))
-        self._observations = narrow(observations)
+        environments = self._make()
+        n = environments.n_envs
+        self._gatherer = self._gatherer_for(environments)
+        self._name, self._rows = environments.name, 0
+        self._gatherer.begin(environments, environment_seeds(seed, step, n))
         policy, critic = self._update.policy, self._update.critic
         collector = Collector((), (), np.ones((n,), bool), policy.initial_carry(n), critic.initial_carry(n))
         return learner._replace(reward_scale=learner.reward_scale.restarted()), collector
@@ -269,101 +268,36 @@ class HostRunner:
     def iterate(
         self, learner: Learner, collector: Any, key: Array, remaining: float
     ) -> tuple[Learner, Any, dict[str, np.ndarray], Outcome]:
-        """Collect a rollout on the host, then learn from it in one compiled call."""
+        """Gather a rollout, then learn from it."""
+        assert self._gatherer is not None, "restart comes before iterate"
         collect_key, update_key = jax.random.split(key)
-        collector, trajectory = self._collect(learner, collector, collect_key)
-        learner, critic_carry, record = self._learn(learner, trajectory, np.float32(remaining), update_key)
-        outcome = Outcome(*(np.asarray(x) for x in outcome_of(trajectory)))
-        return learner, collector._replace(critic_carry=critic_carry), jax.device_get(record), outcome
+        carry = self._update.policy.begin_rollout(collector.carry)
+        parameters, moments = learner.parameters["policy"], learner.observation_moments
+        gathered, start, last_carry = self._gatherer.gather(
+            parameters, moments, carry, collector.episode_start, collect_key
+        )
+        gathered = {**gathered, "carry": carry, "critic_carry": collector.critic_carry}
+        learned = self._learn(learner, gathered, np.float32(remaining), update_key)
+        learner, critic_carry, record, outcome, faults = learned
+        outcome, faults, record = jax.device_get((outcome, faults, record))
+        check_faults(faults, self._name, self._rows)
+        self._rows += self._n_steps
+        return learner, Collector((), (), start, last_carry, critic_carry), record, Outcome(*outcome)
 
     def close(self) -> None:
         """Close the environments."""
-        if self._environments is not None:
-            self._environments.close()
-            self._environments = None
+        if self._gatherer is not None:
+            self._gatherer.close()
+            self._gatherer = None
 
-    def _collect(self, learner: Learner, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
-        environments = self._environments
-        assert environments is not None, "restart comes before iterate"
-        act = partial(self._act, learner.parameters["policy"], learner.observation_moments)
-        carry = first_carry = self._update.policy.begin_rollout(collector.carry)
-        start = collector.episode_start
-        rows = Rows(self._n_steps)
-        for t in range(self._n_steps):
-            actions, valid_actions, carry = act(self._observations, carry, start, self._masks, key, np.uint32(t))
-            step = environments.step(np.asarray(valid_actions))
-            successors = narrow(step.successors)
-            rows.put(
-                t,
-                observations=self._observations,
-                actions=np.asarray(actions),
-                rewards=step.rewards.astype(np.float32),
-                terminated=step.terminated,
-                truncated=step.truncated,
-                successors=successors,
-                valid=step.valid,
-                episode_start=start,
-                action_masks=self._masks,
-                costs=None if step.costs is None else step.costs.astype(np.float32),
-            )
-            same = step.successors is step.observations
-            self._observations = successors if same else narrow(step.observations)
-            self._masks = step.action_masks
-            start = _begins(step.terminated | step.truncated, step.valid)
-        trajectory = Trajectory(
-            **rows.arrays,
-            log_probs=np.zeros_like(rows.arrays["rewards"]),
-            carry=first_carry,
-            critic_carry=collector.critic_carry,
-        )
-        return Collector((), (), start, carry, collector.critic_carry), trajectory
-
-    def _act_once(
-        self,
-        parameters: Any,
-        moments: Any,
-        observations: Any,
-        carry: Any,
-        start: Array,
-        mask: Any,
-        key: Array,
-        t: Array,
-    ) -> tuple[Array, Array, Any]:
-        policy = self._update.policy
-        key = jax.random.fold_in(key, t)
-        actions, carry = policy.act(parameters, moments, observations, carry, start, mask, key)
-        return actions, policy.actions.to_environment(actions, jnp), carry
+    def _gatherer_for(self, environments: HostEnvironments) -> Gatherer:
+        scan = PoolScan.of(environments, self._update.policy, self._n_steps)
+        return scan or self._step_loop
 
     def _learn_once(
-        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
-    ) -> tuple[Learner, Any, Diagnostics]:
-        return self._update.update(learner, with_log_probs(self._update, learner, trajectory), remaining, key)
-
-
-class Rows:
-    """The arrays of a rollout, filled row by row; shapes and dtypes are those of the first row."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self.arrays: dict[str, Any] = {}
-
-    def put(self, t: int, **row: Any) -> None:
-        """Copy row ``t`` into the arrays."""
-        if t == 0:
-            self.arrays = jax.tree.map(lambda x: np.empty((self._length, *x.shape), x.dtype), row)
-        for target, source in zip(jax.tree.leaves(self.arrays), jax.tree.leaves(row), strict=True):
-            target[t] = source
-
-
-def narrow(observations: Any) -> Any:
-    """Return observations with 64-bit numbers narrowed to 32 bits: what the policy sees and what is stored."""
-    return jax.tree.map(lambda x: x.astype(narrow_dtype(x.dtype), copy=False), observations)
-
-
-def _begins(ended: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Whether the next row is the first of its episode.
-
-    After the end of an episode the next observation is the first of a new one. A NEXT_STEP backend first shows the old
-    last observation once more, in a row that is no experience; the new episode begins after it.
-    """
-    return ended | ~valid
+        self, learner: Learner, gathered: dict[str, Any], remaining: Array, key: Array
+    ) -> tuple[Learner, Any, Diagnostics, tuple[Array, ...], Faults]:
+        trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
+        trajectory = with_log_probs(self._update, learner, trajectory)
+        learner, critic_carry, record = self._update.update(learner, trajectory, remaining, key)
+        return learner, critic_carry, record, outcome_of(trajectory), faults_of(self._update, trajectory)

@@ -35,7 +35,7 @@ from jumar.training.sources import FromId, Source
 
 SLOW_STEP = 300e-6
 """Seconds: where a Gymnasium environment's step takes longer, worker processes are worth their overhead."""
-EVALUATIONS = 20
+EVALUATIONS = 10
 """How many evaluations a run has unless told."""
 CHECKPOINTS = 10
 """How many checkpoints a run has unless told."""

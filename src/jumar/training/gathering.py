@@ -1,0 +1,219 @@
+"""Gathering a rollout from environments on the host.
+
+- :class:`StepLoop`: a loop in Python around a compiled policy; it takes any environment.
+- :class:`PoolScan`: EnvPool's own XLA calls inside one compiled scan, policy included; no Python between two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jax import Array
+
+from jumar.actions import narrow_dtype
+from jumar.envs.host import HostEnvironments
+from jumar.envs.pool import EnvPoolEnvironments
+from jumar.normalise import RunningMoments
+from jumar.policies import Carry, Policy
+
+SEED_LIMIT = 2**31 - 1
+
+Gathered = tuple[dict[str, Any], Any, Carry]
+
+
+class Gatherer(Protocol):
+    """Lets a policy act for a fixed number of steps in all environments."""
+
+    def begin(self, environments: HostEnvironments, seeds: Sequence[int]) -> None:
+        """Take over environments and reset them."""
+        ...
+
+    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+        """Return the rollout as fields of a trajectory, the next row's ``episode_start``, and the policy's carry.
+
+        Raises:
+            EnvironmentFault: an environment failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the environments."""
+        ...
+
+
+class StepLoop:
+    """Steps any host environments from Python."""
+
+    def __init__(self, policy: Policy, n_steps: int) -> None:
+        self._policy, self._n_steps = policy, n_steps
+        self._environments: HostEnvironments | None = None
+        self._observations: Any = None
+        self._masks: np.ndarray | None = None
+        self._act = jax.jit(self._act_once)
+
+    def begin(self, environments: HostEnvironments, seeds: Sequence[int]) -> None:
+        """Take over environments and reset them."""
+        self._environments = environments
+        observations, self._masks = environments.reset(seeds)
+        self._observations = narrow(observations)
+
+    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+        """Act, step and write down, row by row."""
+        environments, rows = self._environments, Rows(self._n_steps)
+        assert environments is not None
+        for t in range(self._n_steps):
+            observations, masks = self._observations, self._masks
+            actions, valid_actions, carry = self._act(
+                parameters, moments, observations, carry, start, masks, key, np.uint32(t)
+            )
+            step = environments.step(np.asarray(valid_actions))
+            successors = narrow(step.successors)
+            rows.put(
+                t,
+                observations=observations,
+                actions=np.asarray(actions),
+                rewards=step.rewards.astype(np.float32),
+                terminated=step.terminated,
+                truncated=step.truncated,
+                successors=successors,
+                valid=step.valid,
+                episode_start=start,
+                action_masks=masks,
+                costs=None if step.costs is None else step.costs.astype(np.float32),
+            )
+            same = step.successors is step.observations
+            self._observations = successors if same else narrow(step.observations)
+            self._masks = step.action_masks
+            # A NEXT_STEP environment shows the old last observation once more after an end, in a row that is no
+            # experience; the new episode begins after that row.
+            start = step.terminated | step.truncated | ~step.valid
+        return rows.arrays, start, carry
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._environments is not None:
+            self._environments.close()
+            self._environments = None
+
+    def _act_once(
+        self,
+        parameters: Any,
+        moments: Any,
+        observations: Any,
+        carry: Carry,
+        start: Array,
+        mask: Any,
+        key: Array,
+        t: Array,
+    ) -> tuple[Array, Array, Carry]:
+        policy = self._policy
+        actions, carry = policy.act(parameters, moments, observations, carry, start, mask, jax.random.fold_in(key, t))
+        return actions, policy.actions.to_environment(actions, jnp), carry
+
+
+class PoolScan:
+    """Steps an EnvPool inside one compiled scan.
+
+    The pool's address is part of the compiled program, so every new pool costs one compilation of the scan. EnvPool's
+    arrays are in double precision where its environments' are, so the scan runs in JAX's 64-bit mode; the policy
+    computes in single precision all the same.
+    """
+
+    def __init__(self, policy: Policy, n_steps: int) -> None:
+        self._policy, self._n_steps = policy, n_steps
+        self._pool: EnvPoolEnvironments | None = None
+        self._state: Any = None
+        self._scan: Any = None
+
+    @staticmethod
+    def of(environments: HostEnvironments, policy: Policy, n_steps: int) -> PoolScan | None:
+        """Return a scan for these environments, or ``None`` where EnvPool's XLA calls do not serve them.
+
+        They serve plain Box observations without action masks.
+        """
+        if not isinstance(environments, EnvPoolEnvironments) or not environments.compilable:
+            return None
+        return PoolScan(policy, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
+
+    def begin(self, environments: HostEnvironments, seeds: Sequence[int]) -> None:
+        """Take over the pool, reset it, and prepare the program that belongs to it."""
+        assert isinstance(environments, EnvPoolEnvironments)
+        self._pool = environments
+        observations, _ = environments.reset(seeds)
+        with jax.enable_x64(True):
+            handle, step = environments.xla()
+            self._state = jnp.asarray(handle), jnp.asarray(observations), jnp.zeros(environments.n_envs, bool)
+        self._scan = jax.jit(lambda *arguments: self._gather_once(step, *arguments))
+
+    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+        """Run the scan once."""
+        with jax.enable_x64(True):
+            self._state, gathered, start, carry = self._scan(parameters, moments, self._state, carry, start, key)
+        return {**gathered, "action_masks": None, "costs": None}, start, carry
+
+    def close(self) -> None:
+        """Close the pool."""
+        if self._pool is not None:
+            jax.block_until_ready(self._state)
+            self._pool.close()
+            self._pool = self._state = self._scan = None
+
+    def _gather_once(
+        self, step: Any, parameters: Any, moments: Any, state: Any, carry: Carry, start: Array, key: Array
+    ) -> tuple[Any, dict[str, Any], Array, Carry]:
+        policy = self._policy
+
+        def row(state: Any, key: Array) -> tuple[Any, dict[str, Any]]:
+            handle, raw, carry, start, over = state
+            observations = raw.astype(narrow_dtype(raw.dtype))
+            actions, carry = policy.act(parameters, moments, observations, carry, start, None, key)
+            handle, (raw, rewards, terminated, truncated, _) = step(handle, policy.actions.to_environment(actions, jnp))
+            ended = terminated | truncated
+            taken = {
+                "observations": observations,
+                "actions": actions,
+                "rewards": rewards.astype(jnp.float32),
+                "terminated": terminated,
+                "truncated": truncated & ~terminated,
+                "valid": ~over,
+                "episode_start": start,
+            }
+            return (handle, raw, carry, ended | over, ended), taken
+
+        handle, raw, over = state
+        first = (handle, raw, carry, start, over)
+        (handle, raw, carry, start, over), rows = jax.lax.scan(row, first, jax.random.split(key, self._n_steps))
+        last = raw.astype(rows["observations"].dtype)[None]
+        # In NEXT_STEP mode the next row's observation is the true successor, also where the episode ended.
+        rows["successors"] = jnp.concatenate([rows["observations"][1:], last])
+        return (handle, raw, over), rows, start, carry
+
+
+class Rows:
+    """The arrays of a rollout, filled row by row; shapes and dtypes are those of the first row."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.arrays: dict[str, Any] = {}
+
+    def put(self, t: int, **row: Any) -> None:
+        """Copy row ``t`` into the arrays."""
+        if t == 0:
+            self.arrays = jax.tree.map(lambda x: np.empty((self._length, *x.shape), x.dtype), row)
+        for target, source in zip(jax.tree.leaves(self.arrays), jax.tree.leaves(row), strict=True):
+            target[t] = source
+
+
+def narrow(observations: Any) -> Any:
+    """Return observations with 64-bit numbers narrowed to 32 bits: what the policy sees and what is stored."""
+    return jax.tree.map(lambda x: x.astype(narrow_dtype(x.dtype), copy=False), observations)
+
+
+def environment_seeds(seed: int, step: int, n: int) -> list[int]:
+    """Return ``n`` seeds that depend on (seed, step) alone, each in [0, 2^31 - 1)."""
+    return [int(s) for s in np.random.SeedSequence([seed, step]).generate_state(n) % SEED_LIMIT]
