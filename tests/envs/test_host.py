@@ -38,7 +38,7 @@ def test_an_ended_episode_is_reset_at_once_and_its_true_successor_kept() -> None
     alone = faulty.Walk(ends=3)
     assert np.array_equal(observations[0], alone.reset(seed=7)[0])
     for step in range(1, 8):
-        result = envs.step(np.array([2, 0]))  # the actions 1 and -1: the space starts at -1
+        result = envs.step(np.array([1, -1]))
         expected, reward, terminated, _, _ = alone.step(1)
         assert result.successors[0].tolist() == expected.tolist()
         assert result.rewards[0] == reward

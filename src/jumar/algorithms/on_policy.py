@@ -151,7 +151,9 @@ class OnPolicy:
             critic_carry=(),
         )
         if self.policy.recurrent or self.critic.recurrent:
-            return batch._replace(carry=trajectory.carry, critic_carry=trajectory.critic_carry), carry
+            # gSDE's noise has no part in a distribution, and no axis over sequences in all of its arrays.
+            memory = trajectory.carry._replace(exploration=())
+            return batch._replace(carry=memory, critic_carry=trajectory.critic_carry), carry
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry
 
     def _objective(self, parameters: Parameters, batch: Batch, remaining: Array) -> tuple[Array, Diagnostics]:

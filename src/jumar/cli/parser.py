@@ -396,7 +396,7 @@ def _add_saving_options(parser: Parser) -> None:
     run_dir.complete = "directory"  # type: ignore[attr-defined]
     group.add_argument(
         "--eval-every", type=steps_or_none, metavar="STEPS",
-        help="environment steps between evaluations, 0 for none (default: a twentieth of the run)",
+        help="environment steps between evaluations, 0 for none (default: a tenth of the run)",
     )  # fmt: skip
     group.add_argument(
         "--eval-episodes", type=count(1), default=10, metavar="N", help="episodes of each evaluation (default: 10)"

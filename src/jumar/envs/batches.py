@@ -102,9 +102,7 @@ def check_values(space: Space, batch: Batch, path: str = "") -> None:
 
 
 def prepare_actions(space: Space, actions: Any, n: int) -> np.ndarray:
-    """Return a policy's actions as the environments take them: a new array ``[n, ...]`` of the space's dtype.
-
-    Whole numbers are counted from 0 by the policy and from ``start`` by the space.
+    """Return actions as the environments take them: a new array ``[n, ...]`` of the space's dtype.
 
     Raises:
         Misfit: where an action has the wrong shape, is not finite, or is no choice of the space.
@@ -117,9 +115,9 @@ def prepare_actions(space: Space, actions: Any, n: int) -> np.ndarray:
     low, high = _range(space)
     if actions.dtype.kind not in "iub":
         raise Misfit(f"actions of dtype {actions.dtype} instead of whole numbers")
-    if not ((actions >= 0) & (actions < high - low)).all():
-        _report((actions < 0) | (actions >= high - low), actions, "", f"one of {high - low}")
-    return actions.astype(space.dtype) + np.asarray(low, space.dtype)
+    if not ((actions >= low) & (actions < high)).all():
+        _report((actions < low) | (actions >= high), actions, "", f"in {space}")
+    return actions.astype(space.dtype)
 
 
 def _prepare_box(space: spaces.Box, actions: np.ndarray) -> np.ndarray:

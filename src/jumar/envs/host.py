@@ -69,7 +69,7 @@ class HostEnvironments(Protocol):
         ...
 
     def step(self, actions: Any) -> HostStep:
-        """Act once in every environment; ``actions`` ``[N, ...]`` fit the space, whole numbers counted from 0.
+        """Act once in every environment; ``actions`` ``[N, ...]`` are in the action space.
 
         Raises:
             EnvironmentFault: where an environment raises, hangs, dies, or returns what is no experience.

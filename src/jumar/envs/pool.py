@@ -235,10 +235,9 @@ class EnvPoolEnvironments:
             handle, _, _, pool_step = self._pool.xla()
         except RuntimeError as error:
             raise UsageError(f"{self.name} cannot be compiled here: {explain(error)}.") from error
-        start = int(self.action_space.start) if isinstance(self.action_space, spaces.Discrete) else 0
 
         def step(handle: Any, actions: Any) -> Any:
-            return pool_step(handle, (actions + start).astype(self._action_dtype).reshape(self._action_shape))
+            return pool_step(handle, actions.astype(self._action_dtype).reshape(self._action_shape))
 
         return handle, step
 

@@ -95,4 +95,4 @@ def summarise(diagnostics: Diagnostics) -> Diagnostics:
     if "approx_kl" in diagnostics:
         last = jnp.max(jnp.where(jnp.any(seen > 0.0, axis=1), jnp.arange(seen.shape[0]), 0))
         record["approx_kl"] = weighted_mean(diagnostics["approx_kl"][last], seen[last])
-    return {**record, "gradient_steps": jnp.sum(taken)}
+    return {**record, "gradient_steps": jnp.sum(taken), "stopped_early": jnp.max(seen - taken)}

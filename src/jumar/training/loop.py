@@ -365,7 +365,7 @@ def make_update(plan: Plan, source: Source, spaces: Spaces) -> OnPolicy:
     return algorithm(plan.algorithm).make(settings, policy, make_critic(policy.encoder, settings.policy_settings()))
 
 
-def _once(first: HostEnvironments | None, source: Source, plan: Plan) -> Callable[[], HostEnvironments]:
+def _once(first: HostEnvironments, source: Source, plan: Plan) -> Callable[[], HostEnvironments]:
     """Return a maker of environments that hands out the ones already made first."""
     waiting = [first]
 

@@ -103,7 +103,7 @@ def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
 
     kl, clipped, explained = value("mean_kl"), value("clip_fraction"), value("explained_variance")
     gain = value("policy_objective_after") - value("policy_objective_before")
-    steps = value("gradient_steps")
+    stopped = value("stopped_early") > 0.0 and value("gradient_steps") <= 1.0
     return {
         "critic": f"the critic explains {100 * explained:.0f} % of the variance of the returns" * (explained < -0.5),
         "far": f"each update moves the policy far: mean KL {kl:.3g}; try a lower learning_rate or n_epochs"
@@ -113,5 +113,5 @@ def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
         "still": "the updates do not change the policy: the advantages or the gradient are zero" * (kl == 0.0),
         "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01),
         "stopped": "target_kl stops every update at its first minibatches; raise it or lower learning_rate"
-        * (steps <= 1.0),
+        * stopped,
     }
