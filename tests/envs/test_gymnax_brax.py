@@ -39,7 +39,8 @@ class TestGymnax:
         pytest.importorskip("gymnax")
 
     def make(self, name: str, **kwargs: Any) -> Any:
-        from jumar.envs.gymnax import make_gymnax
+        from jumar.envs.gymnax import NAMES as gymnax_names
+from jumar.envs.gymnax import make_gymnax
 
         return make_gymnax(name, kwargs)
 
@@ -102,7 +103,9 @@ class TestBrax:
         pytest.importorskip("brax")
 
     def make(self, name: str, **kwargs: Any) -> Any:
-        from jumar.envs.brax import make_brax
+        from jumar.envs.compiled import import_optional
+from jumar.envs.brax import NAMES as brax_names
+from jumar.envs.brax import make_brax
 
         return make_brax(name, kwargs)
 
@@ -141,3 +144,10 @@ class TestBrax:
             self.make("inverted_pendulum", episode_length=0)
         with pytest.raises(UsageError, match="brax/inverted_pendulum: making it raises ValueError: backend should be"):
             self.make("inverted_pendulum", backend="bullet")
+
+
+def test_the_names_written_down_are_those_registered() -> None:
+    registered = import_optional("gymnax", "gymnax").registered_envs
+    assert sorted(gymnax_names) == sorted(registered)
+    known = import_optional("brax.envs", "brax")._envs
+    assert sorted(brax_names) == sorted(set(known) - {"fast"})

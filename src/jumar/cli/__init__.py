@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from jumar.cli.output import json_line, reserved_output
+    from jumar.training.cache import quiet_compiler
+
+    quiet_compiler()
 
     with reserved_output(json_wanted) as output:
         try:

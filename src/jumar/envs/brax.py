@@ -31,6 +31,22 @@ ALIASES = {"max_episode_steps": "episode_length", "time_limit": "episode_length"
 _COMMON_ARGUMENTS = ("episode_length", "backend", "n_frames", "debug")
 
 
+NAMES = (
+    "ant",
+    "halfcheetah",
+    "hopper",
+    "humanoid",
+    "humanoidstandup",
+    "inverted_double_pendulum",
+    "inverted_pendulum",
+    "pusher",
+    "reacher",
+    "swimmer",
+    "walker2d",
+)
+"""What is registered, written down so that listing it does not import the package, which takes seconds."""
+
+
 class BraxState(NamedTuple):
     """Brax's own state and the number of steps taken in the episode."""
 

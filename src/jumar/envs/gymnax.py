@@ -30,6 +30,37 @@ ALIASES = {"max_episode_steps": "max_steps_in_episode", "episode_length": "max_s
 """What other libraries call an argument, and its name in gymnax: for error messages only."""
 
 
+NAMES = (
+    "CartPole-v1",
+    "Pendulum-v1",
+    "Acrobot-v1",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Asterix-MinAtar",
+    "Breakout-MinAtar",
+    "Freeway-MinAtar",
+    "Seaquest-MinAtar",
+    "SpaceInvaders-MinAtar",
+    "Catch-bsuite",
+    "DeepSea-bsuite",
+    "MemoryChain-bsuite",
+    "UmbrellaChain-bsuite",
+    "DiscountingChain-bsuite",
+    "MNISTBandit-bsuite",
+    "SimpleBandit-bsuite",
+    "FourRooms-misc",
+    "MetaMaze-misc",
+    "PointRobot-misc",
+    "BernoulliBandit-misc",
+    "GaussianBandit-misc",
+    "Reacher-misc",
+    "Swimmer-misc",
+    "Pong-misc",
+    "FrozenLake-misc",
+)
+"""What is registered, written down so that listing it does not import the package, which takes seconds."""
+
+
 @dataclass(frozen=True, eq=False)
 class GymnaxEnvironment:
     """A gymnax environment without gymnax's own autoreset; its time limit is a truncation.

@@ -454,15 +454,12 @@ def list_environments() -> list[tuple[str, str]]:
         limit = gym.registry[name].max_episode_steps
         found.append((f"gymnasium/{name}", "Gymnasium" + (f", at most {limit} steps" if limit else "")))
     found += [(f"envpool/{name}", "EnvPool") for name in pool.ids()]
-    for package, names in (("gymnax", "registered_envs"), ("brax", "_envs")):
-        found += [(f"{package}/{name}", f"{package}, compiled") for name in _names_of(package, names)]
+    for package in ("gymnax", "brax"):
+        found += [(f"{package}/{name}", f"{package}, compiled") for name in _names_of(package)]
     return found
 
 
-def _names_of(package: str, names: str) -> list[str]:
+def _names_of(package: str) -> tuple[str, ...]:
     if importlib.util.find_spec(package) is None:
-        return []
-    from jumar.envs.compiled import import_optional
-
-    module = import_optional("brax.envs" if package == "brax" else package, package)
-    return [name for name in getattr(module, names, ()) if name != "fast"]  # "fast" only serves Brax's own tests
+        return ()
+    return importlib.import_module(f"jumar.envs.{package}").NAMES

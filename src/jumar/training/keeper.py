@@ -69,10 +69,9 @@ class LaneFiles:
         for file in (self.metrics, self.evaluations, self.scalars):
             file.sync()
 
-    def close(self) -> None:
-        """Close everything."""
-        for file in (self.metrics, self.evaluations, self.scalars):
-            file.close()
+    def close(self) -> int:
+        """Close everything; return how many entries could not be written."""
+        return sum(file.close() for file in (self.metrics, self.evaluations, self.scalars))
 
 
 class Files:
@@ -126,9 +125,10 @@ class Files:
             self._try("the learning curve", lambda run=run: self._draw(run))
 
     def close(self) -> None:
-        """Close all files."""
-        for lane in self._lanes:
-            lane.close()
+        """Close all files; say how much of the logs was lost to a full disk."""
+        lost = sum(lane.close() for lane in self._lanes)
+        if lost:
+            self._reporter.warn(f"{lost} entries of the logs could not be written.")
 
     def _draw(self, run: RunDirectory) -> None:
         title = f"{self._plan.algorithm} on {self._plan.environment_name}"

@@ -14,7 +14,7 @@ from jax import Array
 
 from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.algorithms.registry import algorithm
-from jumar.envs.host import HostEnvironments
+from jumar.envs.host import HostEnvironments, Warn
 from jumar.errors import EnvironmentFault, TrainingFailed, UsageError
 from jumar.policies import Policy, make_critic, make_policy
 from jumar.spaces import check_spaces
@@ -84,7 +84,7 @@ class Training:
         self.stopwatch = Stopwatch()
         self._steps_here = 0
         self._health = [Health() for _ in plan.seeds]
-        self.update, self.runner, self.spaces, self.episode_limit = _build(plan, source)
+        self.update, self.runner, self.spaces, self.episode_limit = _build(plan, source, self._warn)
         self._keys = jnp.stack([jax.random.PRNGKey(seed) for seed in plan.seeds])
         self._evaluator: Evaluator | None = None
         self.episodes = [EpisodeStatistics(plan.settings.n_envs) for _ in plan.seeds]
@@ -187,6 +187,9 @@ class Training:
     def close(self) -> None:
         """Release the environments."""
         self.runner.close()
+
+    def _warn(self, words: str) -> None:
+        self.reporter.warn(words)
 
     def _first_state(self) -> tuple[Learner, Any]:
         def first(key: Array) -> Learner:
@@ -339,7 +342,7 @@ def make_evaluator(source: Source, policy: Policy, workers: int, deterministic: 
     return host_evaluator(policy, lambda n: source.make_host(n, min(workers, n)), deterministic, lanes)
 
 
-def _build(plan: Plan, source: Source) -> tuple[OnPolicy, Runner, Spaces, int | None]:
+def _build(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Spaces, int | None]:
     """Put together the update and the runner that a plan asks for; return the spaces and the host's time limit too."""
     settings = plan.settings
     if source.compiled:
@@ -350,10 +353,10 @@ def _build(plan: Plan, source: Source) -> tuple[OnPolicy, Runner, Spaces, int | 
         return update, runner, spaces, None
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
-    environments = source.make_host(settings.n_envs, plan.workers)
+    environments = source.make_host(settings.n_envs, plan.workers, warn)
     spaces = environments.observation_space, environments.action_space
     update = make_update(plan, source, spaces)
-    runner = HostRunner(update, _once(environments, source, plan), settings.n_steps)
+    runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps)
     return update, runner, spaces, environments.episode_limit
 
 
@@ -365,13 +368,13 @@ def make_update(plan: Plan, source: Source, spaces: Spaces) -> OnPolicy:
     return algorithm(plan.algorithm).make(settings, policy, make_critic(policy.encoder, settings.policy_settings()))
 
 
-def _once(first: HostEnvironments, source: Source, plan: Plan) -> Callable[[], HostEnvironments]:
+def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Callable[[], HostEnvironments]:
     """Return a maker of environments that hands out the ones already made first."""
     waiting = [first]
 
     def make() -> HostEnvironments:
         if waiting:
             return waiting.pop()
-        return source.make_host(plan.settings.n_envs, plan.workers)
+        return source.make_host(plan.settings.n_envs, plan.workers, warn)
 
     return make

@@ -105,13 +105,12 @@ def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
     gain = value("policy_objective_after") - value("policy_objective_before")
     stopped = value("stopped_early") > 0.0 and value("gradient_steps") <= 1.0
     return {
-        "critic": f"the critic explains {100 * explained:.0f} % of the variance of the returns" * (explained < -0.5),
+        "critic": "the critic predicts the returns worse than their mean would" * (explained < -1.0),
         "far": f"each update moves the policy far: mean KL {kl:.3g}; try a lower learning_rate or n_epochs"
         * (kl > 0.2),
         "clip": f"{100 * clipped:.0f} % of the ratios are clipped; try a lower learning_rate or n_epochs"
         * (clipped > 0.6),
         "still": "the updates do not change the policy: the advantages or the gradient are zero" * (kl == 0.0),
         "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01),
-        "stopped": "target_kl stops every update at its first minibatches; raise it or lower learning_rate"
-        * stopped,
+        "stopped": "target_kl stops every update at its first minibatches; raise it or lower learning_rate" * stopped,
     }

@@ -47,6 +47,12 @@ class Plan:
         """The seed of each lane of the run."""
         return [self.seed + i for i in range(self.n_seeds or 1)]
 
+    @property
+    def whole_iterations(self) -> int:
+        """The total rounded up to whole iterations: what is trained where every row is experience."""
+        rollout = self.settings.n_envs * self.settings.n_steps
+        return -(-self.total_timesteps // rollout) * rollout
+
     def with_total(self, total_timesteps: int) -> Plan:
         """Return the plan with a new total; schedules are anchored to it."""
         return replace(self, total_timesteps=total_timesteps)

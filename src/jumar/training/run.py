@@ -317,7 +317,7 @@ def _announce(reporter: Reporter, plan: Plan, run: RunDirectory, start_step: int
         "backend": plan.backend,
         "seed": plan.seed,
         "n_envs": plan.settings.n_envs,
-        "total_timesteps": plan.total_timesteps,
+        "total_timesteps": plan.whole_iterations,
         "run_dir": str(run),
         "device": jax.devices()[0].platform,
         "n_seeds": plan.n_seeds,

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import gymnasium as gym
 
 from jumar.envs.compiled import CompiledEnvironment, FrameStack, check_compiled_environment
-from jumar.envs.host import HostEnvironments, SerialEnvironments, environment_name
+from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, environment_name
 from jumar.envs.registry import EnvironmentId, make_compiled, make_host
 from jumar.errors import UsageError
 
@@ -37,8 +37,8 @@ class Source(Protocol):
         """Whether fresh environments can be made; a live object is all there is."""
         ...
 
-    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
-        """Make environments that are stepped from Python."""
+    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
+        """Make environments that are stepped from Python; ``warn`` hears of a step that does not return."""
         ...
 
     def make_compiled(self) -> CompiledEnvironment:
@@ -69,9 +69,9 @@ class FromId:
         """Whether the environment is written in JAX."""
         return self.id.compiled
 
-    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Make environments that are stepped from Python."""
-        return make_host(self.id, n_envs, workers)
+        return make_host(self.id, n_envs, workers, warn=warn)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Make the compiled environment."""
@@ -89,13 +89,13 @@ class FromCallable:
     compiled = False
     rebuildable = True
 
-    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Call the function ``n_envs`` times."""
         if workers:
             from jumar.envs.workers import WorkerEnvironments
 
             return WorkerEnvironments([self.make] * n_envs, workers, self.name)
-        return SerialEnvironments([self.make] * n_envs, self.name)
+        return SerialEnvironments([self.make] * n_envs, self.name, warn=warn)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: a function makes Gymnasium environments."""
@@ -113,17 +113,17 @@ class FromObject:
     compiled = False
     rebuildable = False
 
-    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Wrap the object; it must hold ``n_envs`` environments."""
         if isinstance(self.object, gym.vector.VectorEnv):
             from jumar.envs.vector import VectorAdapter
 
-            return borrowed(VectorAdapter(self.object))
+            return borrowed(VectorAdapter(self.object, self.name, warn=warn))
         if n_envs != 1:
             raise UsageError(
                 f"n_envs={n_envs}, but {self.name} is one live environment; pass a function that makes one."
             )
-        return borrowed(SerialEnvironments([self.object], self.name))
+        return borrowed(SerialEnvironments([self.object], self.name, warn=warn))
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: it is a Gymnasium environment."""
@@ -141,7 +141,7 @@ class FromCompiled:
     compiled = True
     rebuildable = True
 
-    def make_host(self, n_envs: int, workers: int) -> HostEnvironments:
+    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Refuse: it is compiled."""
         raise UsageError(f"{self.name} is a compiled environment.")
 
