@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from jumar.envs.compiled import CompiledStep, check_compiled_environment, reset_batch, step_batch
+from jumar.envs.compiled import CompiledStep, check_compiled_environment, import_optional, reset_batch, step_batch
 from jumar.errors import UsageError
 
 KEY = jax.random.PRNGKey(0)
@@ -39,8 +39,7 @@ class TestGymnax:
         pytest.importorskip("gymnax")
 
     def make(self, name: str, **kwargs: Any) -> Any:
-        from jumar.envs.gymnax import NAMES as gymnax_names
-from jumar.envs.gymnax import make_gymnax
+        from jumar.envs.gymnax import make_gymnax
 
         return make_gymnax(name, kwargs)
 
@@ -103,9 +102,7 @@ class TestBrax:
         pytest.importorskip("brax")
 
     def make(self, name: str, **kwargs: Any) -> Any:
-        from jumar.envs.compiled import import_optional
-from jumar.envs.brax import NAMES as brax_names
-from jumar.envs.brax import make_brax
+        from jumar.envs.brax import make_brax
 
         return make_brax(name, kwargs)
 
@@ -147,7 +144,8 @@ from jumar.envs.brax import make_brax
 
 
 def test_the_names_written_down_are_those_registered() -> None:
-    registered = import_optional("gymnax", "gymnax").registered_envs
-    assert sorted(gymnax_names) == sorted(registered)
-    known = import_optional("brax.envs", "brax")._envs
-    assert sorted(brax_names) == sorted(set(known) - {"fast"})
+    from jumar.envs.brax import NAMES as BRAX
+    from jumar.envs.gymnax import NAMES as GYMNAX
+
+    assert sorted(GYMNAX) == sorted(import_optional("gymnax", "gymnax").registered_envs)
+    assert sorted(BRAX) == sorted(set(import_optional("brax.envs", "brax")._envs) - {"fast"})
