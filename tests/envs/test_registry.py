@@ -308,7 +308,7 @@ def test_worker_processes_are_made_on_demand() -> None:
         serial = make_host(resolve("faulty:Walk-v0", {"ends": 2}), 3)
         assert np.array_equal(envs.reset([1, 2, 3])[0], serial.reset([1, 2, 3])[0])
         for _ in range(3):
-            assert np.array_equal(envs.step([0, 1, 2]).observations, serial.step([0, 1, 2]).observations)
+            assert np.array_equal(envs.step([-1, 0, 1]).observations, serial.step([-1, 0, 1]).observations)
     finally:
         envs.close()
 

@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jumar.training.cache import quiet_compiler
 
     quiet_compiler()
+    # The user's own environments lie where the command is typed. Last, so that nothing there hides an installed module.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
     with reserved_output(json_wanted) as output:
         try:

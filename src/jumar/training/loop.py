@@ -78,7 +78,7 @@ class Training:
         self.plan, self.source, self.reporter = plan, source, reporter
         self.steps = 0
         self.iterations = 0
-        self.elapsed = 0.0
+        self._began = time.perf_counter()
         self.best: list[float | None] = [None] * len(plan.seeds)
         self.last_evaluation: list[float | None] = [None] * len(plan.seeds)
         self.stopwatch = Stopwatch()
@@ -90,6 +90,11 @@ class Training:
         self.episodes = [EpisodeStatistics(plan.settings.n_envs) for _ in plan.seeds]
         with self.stopwatch.running():
             self.learner, self.collector = self._first_state()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken so far, evaluations and compilation included, and interruptions not."""
+        return time.perf_counter() - self._began
 
     @property
     def policy(self) -> Policy:
@@ -116,7 +121,8 @@ class Training:
     def restore(self, state: State, record: dict[str, Any]) -> None:
         """Go back to a saved state; host environments begin anew, as they did when it was saved."""
         self.steps, self.iterations = record["steps"], record["iterations"]
-        self.elapsed, self.best = record["elapsed"], list(record["best"])
+        self._began = time.perf_counter() - record["elapsed"]
+        self.best = list(record["best"])
         self.last_evaluation = list(record["last_evaluation"])
         self.learner = state.learner
         if not self.runner.restartable:
@@ -146,7 +152,6 @@ class Training:
         plan = self.plan
         remaining = max(0.0, 1.0 - self.steps / plan.total_timesteps)
         keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, np.uint32(self.iterations + 1))
-        start = time.perf_counter()
         with self.stopwatch.running():
             learner, collector, record, outcome = self.runner.iterate(
                 self.learner, self.collector, keys if plan.n_seeds else keys[0], remaining
@@ -159,7 +164,6 @@ class Training:
         self.steps += taken
         self._steps_here += taken * len(outcomes)
         self.iterations += 1
-        self.elapsed += time.perf_counter() - start
         lanes = enumerate(zip(records, outcomes, strict=True))
         return [self._metrics(i, record, one, remaining) for i, (record, one) in lanes]
 
