@@ -12,11 +12,11 @@ from jumar._version import __version__
 
 if TYPE_CHECKING:
     from jumar import distributions, estimators, networks, objectives, policies, schedules, solvers
-    from jumar.agents import PPO, Actor, Agent, evaluate_policy, load
+    from jumar.agents import PPO, Actor, Agent, evaluate_policy, load, load_policy
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
 _HOMES = {
-    **dict.fromkeys(("PPO", "Actor", "Agent", "evaluate_policy", "load"), "jumar.agents"),
+    **dict.fromkeys(("PPO", "Actor", "Agent", "evaluate_policy", "load", "load_policy"), "jumar.agents"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
 _PARTS = ("distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")
@@ -35,6 +35,7 @@ __all__ = [
     "estimators",
     "evaluate_policy",
     "load",
+    "load_policy",
     "networks",
     "objectives",
     "policies",

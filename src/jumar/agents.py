@@ -368,38 +368,50 @@ class PPO(Agent):
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO}
 
 
-def load(path: str | Path, env: Any = None) -> Any:
-    """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept.
+def load_policy(path: str | Path) -> Actor:
+    """Load a policy alone, from the two files ``policy.safetensors`` and ``policy.json`` in a directory.
+
+    No environment is made and none of the run's other files is read: this is for deployment.
+
+    Raises:
+        UsageError: there is no policy in ``path``.
+        DamagedFile: a file is damaged, foreign or from a newer version.
+    """
+    return Actor(*jobs.read_policy(Path(path)))
+
+
+def load(path: str | Path, env: Any = None) -> Agent:
+    """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept, ready to predict and to go on learning.
 
     Args:
-        path: the directory. One with only a policy in it (``best/``, or two files that were deployed) gives an
-            :class:`Actor`, which predicts; any other gives the agent, which also goes on learning.
+        path: the directory.
         env: the environment to go on in; needed where the run was on a live object, a callable or ``module:EnvId``.
 
     Raises:
         UsageError: nothing is there, or ``env`` is needed or does not fit.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    folder = Path(path)
-    if not (folder / "config.json").exists() and (folder / "policy.json").exists():
-        return Actor(*jobs.read_policy(folder))
-    run = RunDirectory.open(folder)
+    run = RunDirectory.open(path)
+    jobs.refuse_part_of_many(run)
     plan = Plan.from_json(run.read_config())
-    source = _source_for(plan, env)
-    if source is None or not run.checkpoints.exists():
-        return Actor(*jobs.read_policy(folder), seed=plan.seed)
+    source = _source_for(plan, env, run)
     if env is not None and plan.n_seeds is None:
-        jobs.check_same_spaces(source, jobs.read_policy(folder)[-1])
+        jobs.check_same_spaces(source, jobs.read_policy(run.policy)[-1])
     checkpoint = CheckpointStore(run.checkpoints).newest()
     agent = AGENTS[plan.algorithm]._from_plan(replace(plan, environment=_id_of(source)), source)
     agent._training.restore(jobs.state_from(checkpoint.arrays, agent._training, run.checkpoints), checkpoint.record)
     return agent
 
 
-def _source_for(plan: Plan, env: Any) -> Source | None:
+def _source_for(plan: Plan, env: Any, run: RunDirectory) -> Source:
     if env is not None:
         return source_of(env)
-    return None if plan.environment is None else FromId(plan.environment)
+    if plan.environment is not None and plan.environment.module is None:
+        return FromId(plan.environment)
+    raise UsageError(
+        f"the run is on {plan.environment_name}, which is code of your own that no file can bring back: pass env=... to go on "
+        f"with it, or load the policy alone with jumar.load_policy({str(run)!r})."
+    )
 
 
 def _id_of(source: Source) -> EnvironmentId | None:

@@ -172,8 +172,10 @@ def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
     if float in allowed:
         return float(value)
     if any(typing.get_origin(kind) is tuple for kind in allowed):
-        parts = value.replace("x", ",").split(",") if isinstance(value, str) else list(value)
-        return tuple(_convert(part, (int,)) for part in parts if part != "")
+        parts = list(value)
+        if isinstance(value, str):
+            parts = value.replace("x", ",").split(",") if value.strip() else []
+        return tuple(_convert(part, (int,)) for part in parts)
     return value if isinstance(value, str) else _refuse()
 
 

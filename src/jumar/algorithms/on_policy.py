@@ -73,6 +73,8 @@ class OnPolicy:
     vf_coef: float
     normalize_advantage: bool
     rewards: RewardNormaliser | None
+    bootstrap_truncated: bool = True
+    """Whether a truncated episode's future is worth V(successor), or 0 as if it had terminated."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
@@ -134,8 +136,9 @@ class OnPolicy:
         values, successor_values, carry = self.critic.values(
             parameters["critic"], view.features, view.successors, trajectory.critic_carry, starts
         )
+        terminated = trajectory.terminated if self.bootstrap_truncated else trajectory.ended
         advantages, returns = self.estimator(
-            trajectory.rewards, values.T, successor_values.T, trajectory.terminated, trajectory.truncated
+            trajectory.rewards, values.T, successor_values.T, terminated, trajectory.truncated
         )
         batch = Batch(
             features=view.features,

@@ -68,6 +68,7 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         vf_coef=settings.vf_coef,
         normalize_advantage=settings.normalize_advantage,
         rewards=RewardNormaliser(settings.gamma, settings.clip_rewards) if settings.normalize_rewards else None,
+        bootstrap_truncated=settings.bootstrap_truncated,
     )
 
 

@@ -40,3 +40,6 @@ class OnPolicyFields(PolicyFields):
     gamma: float = setting(0.99, "discount", at_least=0, at_most=1)
     normalize_rewards: bool = setting(False, "divide rewards by the running deviation of the discounted return")
     clip_rewards: float = setting(10.0, "clip normalised rewards to this size", above=0)
+    bootstrap_truncated: bool = setting(
+        True, "value the future of an episode that a time limit cut; false treats the cut as the end, as ppo2 did"
+    )

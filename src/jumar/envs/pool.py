@@ -214,7 +214,7 @@ class EnvPoolEnvironments:
 
     @property
     def compilable(self) -> bool:
-        """Whether :meth:`xla` serves: on Linux, with plain actions and no action masks in the last info."""
+        """Whether :meth:`xla` serves: on Linux, and without action masks in the last info."""
         return sys.platform == "linux" and "action_mask" not in self.last_info
 
     def xla(self) -> tuple[Any, Callable[[Any, Any], tuple[Any, tuple[Any, Any, Any, Any, dict[str, Any]]]]]:

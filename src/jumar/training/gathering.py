@@ -134,9 +134,11 @@ class PoolScan:
     def of(environments: HostEnvironments, policy: Policy, n_steps: int) -> PoolScan | None:
         """Return a scan for these environments, or ``None`` where EnvPool's XLA calls do not serve them.
 
-        They serve plain Box observations without action masks.
+        They serve plain Box observations without action masks, where JAX runs on the processor.
         """
         if not isinstance(environments, EnvPoolEnvironments) or not environments.compilable:
+            return None
+        if jax.default_backend() != "cpu":
             return None
         return PoolScan(policy, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
 

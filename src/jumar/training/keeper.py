@@ -92,12 +92,8 @@ class Files:
         self._store = CheckpointStore(run.checkpoints)
         self.runs = [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
         self._lanes = [LaneFiles(one, resumed_at, reporter.warn) for one in self.runs]
-        self._unsaved: list[str] = []
-
-    @property
-    def unsaved(self) -> list[str]:
+        self.unsaved: list[str] = []
         """What could not be saved the last time it was tried."""
-        return self._unsaved
 
     def iteration(self, lane: int, metrics: Metrics) -> None:
         """Log an iteration of one seed."""
@@ -139,10 +135,13 @@ class Files:
         try:
             save()
         except OSError as error:
-            self._unsaved.append(what)
-            self._reporter.warn(f"{what} could not be saved ({error.strerror or error}); training goes on.")
+            if what not in self.unsaved:
+                self.unsaved.append(what)
+                self._reporter.warn(f"{what} could not be saved ({error.strerror or error}); training goes on.")
             return False
-        self._unsaved = [name for name in self._unsaved if name != what]
+        if what in self.unsaved:
+            self.unsaved.remove(what)
+            self._reporter.note(f"{what} could be saved again")
         return True
 
 

@@ -76,7 +76,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
     """
     enable_compile_cache(reporter.warn)
     run = RunDirectory.open(run_path)
-    _refuse_part_of_many(run)
+    refuse_part_of_many(run)
     saved = run.read_config()
     plan = _with_environment(Plan.from_json(saved), env)
     with ExitStack() as stack:
@@ -268,7 +268,8 @@ def _with_environment(plan: Plan, env: str | None) -> Plan:
     return replace(plan, environment=typed)
 
 
-def _refuse_part_of_many(run: RunDirectory) -> None:
+def refuse_part_of_many(run: RunDirectory) -> None:
+    """Raise a ``UsageError`` for one seed of a run of several: the state of all is kept together, in the run."""
     parent = run.path.resolve().parent
     if not run.checkpoints.exists() and (parent / "config.json").exists():
         raise UsageError(f"{run} is one seed of a run of several; resume the whole run: jumar resume {parent}.")
