@@ -395,11 +395,9 @@ def load(path: str | Path, env: Any = None) -> Agent:
     jobs.refuse_part_of_many(run)
     plan = Plan.from_json(run.read_config())
     source = _source_for(plan, env, run)
-    if env is not None and plan.n_seeds is None:
-        jobs.check_same_spaces(source, jobs.read_policy(run.policy)[-1])
     checkpoint = CheckpointStore(run.checkpoints).newest()
     agent = AGENTS[plan.algorithm]._from_plan(replace(plan, environment=_id_of(source)), source)
-    agent._training.restore(jobs.state_from(checkpoint.arrays, agent._training, run.checkpoints), checkpoint.record)
+    jobs.restore(agent._training, checkpoint, run)
     return agent
 
 

@@ -85,6 +85,20 @@ def same_space(first: Space, second: Space) -> bool:
     return space_to_json(first) == space_to_json(second)
 
 
+def require_same_spaces(now: tuple[Space, Space], saved: tuple[Space, Space], name: str) -> None:
+    """Refuse an environment whose (observation, action) spaces are not the saved ones.
+
+    Raises:
+        UsageError: they differ; both are shown.
+    """
+    for kind, space, trained in zip(("observation", "action"), now, saved, strict=True):
+        if not same_space(space, trained):
+            raise UsageError(
+                f"the {kind} space of {name} is {describe_space(space)}, but the policy was trained with "
+                f"{describe_space(trained)}."
+            )
+
+
 def describe_space(space: Space) -> str:
     """Say in a few words what a space holds, e.g. ``"6 numbers in [-1, 1]"`` or ``"one of 4"``."""
     if isinstance(space, spaces.Discrete):

@@ -17,7 +17,7 @@ from jumar.algorithms.registry import algorithm
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.errors import EnvironmentFault, TrainingFailed, UsageError
 from jumar.policies import Policy, make_critic, make_policy
-from jumar.spaces import check_spaces
+from jumar.spaces import check_spaces, space_to_json
 from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
 from jumar.training.gathering import SEED_LIMIT
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
@@ -116,6 +116,7 @@ class Training:
             "elapsed": self.elapsed,
             "best": self.best,
             "last_evaluation": self.last_evaluation,
+            "spaces": [space_to_json(space) for space in self.spaces],
         }
 
     def restore(self, state: State, record: dict[str, Any]) -> None:

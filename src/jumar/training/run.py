@@ -17,13 +17,13 @@ from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId, resolve
 from jumar.errors import DamagedFile, JumarError, UsageError
 from jumar.policies import Policy, make_policy
-from jumar.spaces import describe_space, same_space, space_from_json
+from jumar.spaces import require_same_spaces, space_from_json
 from jumar.training import logs
 from jumar.training.cache import enable_compile_cache
-from jumar.training.checkpoints import CheckpointStore
+from jumar.training.checkpoints import Checkpoint, CheckpointStore
 from jumar.training.files import arrays_to_tree
 from jumar.training.keeper import Files, policy_settings_from_json
-from jumar.training.loop import State, Training, make_evaluator
+from jumar.training.loop import Training, make_evaluator
 from jumar.training.loop import run as run_loop
 from jumar.training.plan import Plan, check_seed
 from jumar.training.policy_files import load_policy
@@ -94,7 +94,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
         assert plan.environment is not None
         training = Training(plan, FromId(plan.environment), reporter)
         stack.callback(training.close)
-        training.restore(state_from(checkpoint.arrays, training, run.checkpoints), checkpoint.record)
+        restore(training, checkpoint, run)
         if total_timesteps is not None:
             write_configs(run, plan)
         _cut_back(run, plan, checkpoint.step)
@@ -165,12 +165,7 @@ def check_same_spaces(source: Source, saved: tuple[Any, Any]) -> None:
         environments = source.make_host(1, 0)
         spaces = environments.observation_space, environments.action_space
         environments.close()
-    for kind, now, then in zip(("observation", "action"), spaces, saved, strict=True):
-        if not same_space(now, then):
-            raise UsageError(
-                f"the {kind} space of {source.name} is {describe_space(now)}, but the policy was trained with "
-                f"{describe_space(then)}."
-            )
+    require_same_spaces(spaces, saved, source.name)
 
 
 def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
@@ -275,9 +270,17 @@ def refuse_part_of_many(run: RunDirectory) -> None:
         raise UsageError(f"{run} is one seed of a run of several; resume the whole run: jumar resume {parent}.")
 
 
-def state_from(arrays: dict[str, np.ndarray], training: Training, path: Path) -> State:
-    """Return a checkpoint's state, checked against the one that the plan begins with. Raises ``DamagedFile``."""
-    return arrays_to_tree(jax.device_get(training.state), arrays, path)
+def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> None:
+    """Put a training back to a checkpoint.
+
+    Raises:
+        UsageError: the environment's spaces have changed since.
+        DamagedFile: the checkpoint does not hold what the run's plan asks for.
+    """
+    saved = [space_from_json(space) for space in checkpoint.record["spaces"]]
+    require_same_spaces(training.spaces, (saved[0], saved[1]), training.source.name)
+    state = arrays_to_tree(jax.device_get(training.state), checkpoint.arrays, run.checkpoints)
+    training.restore(state, checkpoint.record)
 
 
 def write_configs(run: RunDirectory, plan: Plan) -> None:
