@@ -81,8 +81,18 @@ class Epochs:
 def split(batch: Batch, key: Array, n_minibatches: int) -> Batch:
     """Shuffle the rows of a batch and divide them: every array gets a new leading axis ``n_minibatches``."""
     rows = batch.weights.shape[0]
-    order = jax.random.permutation(key, rows)
+    order = random_order(key, rows)
     return jax.tree.map(lambda x: x[order].reshape(n_minibatches, rows // n_minibatches, *x.shape[1:]), batch)
+
+
+def random_order(key: Array, rows: int) -> Array:
+    """Return the numbers below ``rows`` in a random order, int32.
+
+    One sort of 32 random bits a row: half the time of ``jax.random.permutation``, which sorts twice so that ties do not
+    matter even for billions of rows. A tie keeps the order of the two rows it concerns, which is no harm here.
+    """
+    bits = jax.random.bits(key, (rows,))
+    return jax.lax.sort((bits, jnp.arange(rows, dtype=jnp.int32)), num_keys=1)[1]
 
 
 def summarise(diagnostics: Diagnostics) -> Diagnostics:
