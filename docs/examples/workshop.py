@@ -51,4 +51,4 @@ class Workshop(gym.Env[dict[str, Any], np.ndarray]):
         return {"heat": heat, "busy": self.busy, "action_mask": allowed.reshape(-1)}
 
 
-gym.register("Workshop-v0", entry_point=Workshop, max_episode_steps=100)
+gym.register("Workshop-v0", entry_point="workshop:Workshop", max_episode_steps=100)

@@ -100,15 +100,17 @@ class Actor:
         """Return the observation as a batch, and whether it was a single one."""
         leaves = self.policy.encoder.leaves
         try:
-            shapes = [np.shape(leaf.pick(observation)) for leaf in leaves]
-        except (KeyError, IndexError, TypeError):
+            arrays = _arrays_in(self.observation_space, observation)
+        except (KeyError, IndexError, TypeError, ValueError):
             raise self._misfit(type(observation).__name__) from None
+        shapes = [leaf.pick(arrays).shape for leaf in leaves]
         single = all(shape == leaf.shape for shape, leaf in zip(shapes, leaves, strict=True))
         batched = all(shape[1:] == leaf.shape and shape for shape, leaf in zip(shapes, leaves, strict=True))
-        if not single and not batched:
+        if not single and not (batched and len({shape[0] for shape in shapes}) == 1):
             raise self._misfit(f"of shape {shapes[0] if len(shapes) == 1 else shapes}")
-        arrays = jax.tree.map(np.asarray, observation)
         for x in jax.tree.leaves(arrays):
+            if x.dtype.kind not in "fiub":
+                raise self._misfit(f"of dtype {x.dtype}")
             if x.dtype.kind == "f" and not np.isfinite(x).all():
                 raise UsageError(f"the observation holds a value that is {x[~np.isfinite(x)][0]}.")
         arrays = narrow(arrays)
@@ -127,6 +129,15 @@ class Actor:
         return UsageError(
             f"the observation is {what}; the policy takes one (or a batch) in {describe_space(self.observation_space)}."
         )
+
+
+def _arrays_in(space: gym.Space[Any], observation: Any) -> Any:
+    """Return an observation in the structure of its space, an array (of a list, say) for each plain space in it."""
+    if isinstance(space, gym.spaces.Dict):
+        return {name: _arrays_in(part, observation[name]) for name, part in space.spaces.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        return tuple(_arrays_in(part, observation[i]) for i, part in enumerate(space.spaces))
+    return np.asarray(observation)
 
 
 def _acting(policy: Policy) -> tuple[Any, Any]:
@@ -177,11 +188,12 @@ class Agent:
         if n_seeds is not None and n_seeds < 1:
             raise UsageError(f"n_seeds={n_seeds} is out of range: it must be at least 1.")
         chosen = algorithm(self.algorithm)
-        source = (
-            source_of(env, frame_stack=frame_stack, kwargs=dict(env_kwargs or {}))
-            if isinstance(env, str)
-            else (source_of(env, frame_stack=frame_stack))
-        )
+        if env_kwargs and not isinstance(env, str):
+            raise UsageError(
+                "env_kwargs are for an environment given by its id; this one is made already, or by a function."
+            )
+        id_options = {"kwargs": dict(env_kwargs)} if env_kwargs else {}
+        source = source_of(env, frame_stack=frame_stack, **id_options)
         if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
             settings.setdefault("n_envs", source.object.num_envs)
         environment = source.id if isinstance(source, FromId) else None
@@ -277,6 +289,7 @@ class Agent:
         training.plan = replace(
             training.plan,
             total_timesteps=training.steps + int(total_timesteps),
+            schedule_start=training.steps,
             eval_every=eval_every,
             eval_episodes=eval_episodes,
             checkpoint_every=checkpoint_every,
@@ -402,6 +415,9 @@ def load(path: str | Path, env: Any = None) -> Agent:
 
 
 def _source_for(plan: Plan, env: Any, run: RunDirectory) -> Source:
+    if isinstance(env, str) and plan.environment is not None:
+        again = jobs.with_environment(plan, env).environment  # with the settings that it was trained with
+        return source_of(again)
     if env is not None:
         return source_of(env)
     if plan.environment is not None and plan.environment.module is None:
@@ -441,6 +457,10 @@ def evaluate_policy(
         raise UsageError(f"n_eval_episodes={n_eval_episodes} is out of range: it must be at least 1.")
     check_seed(seed, n_eval_episodes)
     actor = agent.actor() if isinstance(agent, Agent) else agent
+    if isinstance(env, gym.vector.VectorEnv):
+        raise UsageError(
+            "evaluate_policy takes one environment, an id or a function that makes one, not a vector environment."
+        )
     source = source_of(env)
     jobs.check_same_spaces(source, (actor.observation_space, actor.action_space))
     evaluator = make_evaluator(source, actor.policy, 0, deterministic)

@@ -40,7 +40,9 @@ def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None =
     ``aliases`` maps what other libraries call a thing to its name here; an exact alias comes first.
     """
     known = list(known)
-    found = [aliases[name]] if aliases and name in aliases else []
+    if aliases and name in aliases:
+        return [aliases[name]]
+    found: list[str] = []
     by_lower = {candidate.lower(): candidate for candidate in known}
     for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6):
         if by_lower[match] not in found:

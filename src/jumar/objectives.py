@@ -15,7 +15,7 @@ from jumar.schedules import Schedule
 from jumar.trajectory import weighted_mean
 
 MAX_LOG_RATIO = 20.0
-"""|log ratio| is clamped here, so that a ratio is at most e^20 and no infinity appears in float32."""
+"""The size of the log ratio is clamped here, so that a ratio is at most e^20 and no infinity appears in float32."""
 
 
 def log_ratio(log_probs: Array, old_log_probs: Array) -> Array:

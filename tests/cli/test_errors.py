@@ -222,9 +222,9 @@ def test_without_json_the_last_words_say_what_to_type_next(
 
 
 def test_last_words_repeat_the_environment_of_a_module():
-    assert "jumar evaluate runs/x --env mine:Hill-v0" in run_words(
-        {**SUMMARY, "run_dir": "runs/x", "env": "mine:Hill-v0"}
-    )
+    words = run_words({**SUMMARY, "run_dir": "runs/x", "env": "Hill-v0", "repeat_env": "mine:Hill-v0"})
+    assert "jumar evaluate runs/x --env mine:Hill-v0" in words
+    assert "jumar resume runs/x --env mine:Hill-v0" in words
 
 
 def test_last_words_without_an_evaluation_or_an_episode():
@@ -233,10 +233,12 @@ def test_last_words_without_an_evaluation_or_an_episode():
 
 
 def test_last_words_of_several_seeds_have_a_line_each():
-    text = run_words({"runs": [{**SUMMARY, "seed": 0}, {**SUMMARY, "seed": 1}]})
+    runs = [{"run_dir": f"five/seed_{seed}", "seed": seed} for seed in (0, 1)]
+    text = run_words({**SUMMARY, "run_dir": "five", "runs": runs})
     assert "seed 0: reached" in text
     assert "seed 1: reached" in text
-    assert text.count("jumar evaluate") == 1
+    assert "jumar evaluate five/seed_0\n" in text
+    assert "jumar resume five --total" in text
 
 
 def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None], capfd: pytest.CaptureFixture[str]):

@@ -116,9 +116,9 @@ def test_steps_refuse_what_is_no_positive_whole_number(text: str):
 
 
 def test_seeds_are_exact_up_to_the_last():
-    assert parser.seed("4294967295") == 2**32 - 1
-    with pytest.raises(argparse.ArgumentTypeError, match="at most 4294967295"):
-        parser.seed("4294967296")
+    assert parser.seed("2147483646") == 2**31 - 2
+    with pytest.raises(argparse.ArgumentTypeError, match="at most 2147483646"):
+        parser.seed("2147483647")
 
 
 def test_wrappers_take_arguments_with_lists():

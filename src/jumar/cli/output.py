@@ -79,11 +79,14 @@ def run_words(summary: Mapping[str, Any]) -> str:
     """Say what a run reached, where it is saved, and what to type next."""
     runs = summary.get("runs")
     if runs:
-        return "\n".join([*map(_reached, runs), "", _next_words(runs[0])])
-    return "\n".join([_reached(summary), "", _next_words(summary)])
+        each = [_reached({**summary, **one}, saved=False) for one in runs]
+        return "\n".join(
+            [*each, f"Everything is saved in {summary['run_dir']}", "", _next_words(summary, runs[0]["run_dir"])]
+        )
+    return "\n".join([_reached(summary), "", _next_words(summary, summary.get("run_dir", "RUN"))])
 
 
-def _reached(summary: Mapping[str, Any]) -> str:
+def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
     from jumar.training.progress import clock_time, short_number
 
     evaluated, trained = summary.get("last_eval_mean"), summary.get("ep_rew_mean")
@@ -102,18 +105,18 @@ def _reached(summary: Mapping[str, Any]) -> str:
         words += f" in {clock_time(summary['wall_time_s'])}"
     if summary.get("steps_per_second"):
         words += f" ({summary['steps_per_second']:,.0f} steps/s)"
-    return f"{words}.\nEverything is saved in {summary.get('run_dir', '?')}"
+    return f"{words}." + (f"\nEverything is saved in {summary.get('run_dir', '?')}" if saved else "")
 
 
-def _next_words(summary: Mapping[str, Any]) -> str:
+def _next_words(summary: Mapping[str, Any], evaluated: Any) -> str:
     run = shlex.quote(str(summary.get("run_dir", "RUN")))
-    env = str(summary.get("env", ""))
-    again = f" --env {shlex.quote(env)}" if ":" in env else ""
+    repeated = summary.get("repeat_env")
+    again = f" --env {shlex.quote(str(repeated))}" if repeated else ""
     total = 2 * int(summary.get("total_timesteps") or 1_000_000)
     return "\n".join(
         [
             "What to type next:",
-            f"  jumar evaluate {run}{again}",
+            f"  jumar evaluate {shlex.quote(str(evaluated))}{again}",
             f"  jumar resume {run}{again} --total-timesteps {total}",
         ]
     )

@@ -227,10 +227,10 @@ steps_or_none = count(0, "50000, 1e5 or 50k (0: never)")
 
 
 def seed(text: str) -> int:
-    """Read a seed: a whole number from 0 to 2^32 - 1, which is what JAX and the environments take."""
+    """Read a seed: a whole number from 0 to 2^31 - 2, which is what all environments take."""
     number = count(0, "0 or 42")(text)
-    if number >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: it must be at most {2**32 - 1}.")
+    if number >= 2**31 - 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: it must be at most {2**31 - 2}.")
     return number
 
 

@@ -151,7 +151,7 @@ class Training:
             TrainingFailed: the update made something that is no number. In both cases the state is as it was before.
         """
         plan = self.plan
-        remaining = max(0.0, 1.0 - self.steps / plan.total_timesteps)
+        remaining = plan.remaining(self.steps)
         keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, np.uint32(self.iterations + 1))
         with self.stopwatch.running():
             learner, collector, record, outcome = self.runner.iterate(
@@ -276,7 +276,8 @@ def run(
                 _save_where_it_stopped(training, keeper)
                 raise Stopped(stop.signal or 0)
             if not wanted:
-                break
+                _save_where_it_stopped(training, keeper)
+                return
     except (EnvironmentFault, TrainingFailed):
         _save_where_it_stopped(training, keeper)
         raise
@@ -359,6 +360,8 @@ def _build(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Sp
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
     environments = source.make_host(settings.n_envs, plan.workers, warn)
+    if environments.n_envs != settings.n_envs:
+        raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
     update = make_update(plan, source, spaces)
     runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps)

@@ -36,6 +36,19 @@ class Plan:
     n_seeds: int | None
     workers: int
     preset: str | None = None
+    schedule_start: int = 0
+    """The step at which schedules begin; they end with the total."""
+
+    def remaining(self, steps: int) -> float:
+        """Return the share of training that is left after so many steps, for schedules."""
+        return max(0.0, 1.0 - (steps - self.schedule_start) / (self.total_timesteps - self.schedule_start))
+
+    @property
+    def repeat_env(self) -> str | None:
+        """What the user must repeat as ``--env`` where the environment is code of their own."""
+        if self.environment is None or self.environment.module is None:
+            return None
+        return self.environment.full_name.removeprefix("gymnasium/")
 
     @property
     def backend(self) -> str:
@@ -76,6 +89,7 @@ class Plan:
             "n_seeds": self.n_seeds,
             "workers": self.workers,
             "preset": self.preset,
+            "schedule_start": self.schedule_start,
         }
 
     @classmethod
@@ -106,7 +120,7 @@ class Plan:
         return [f"{name} was {saved[name]} and is {now[name]}" for name in saved if saved[name] != now[name]]
 
 
-_NUMBERS = ("seed", "total_timesteps", "eval_every", "eval_episodes", "checkpoint_every", "workers")
+_NUMBERS = ("seed", "total_timesteps", "schedule_start", "eval_every", "eval_episodes", "checkpoint_every", "workers")
 
 
 def check_seed(seed: int, n_seeds: int | None = None) -> None:

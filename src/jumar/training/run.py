@@ -78,7 +78,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
     run = RunDirectory.open(run_path)
     refuse_part_of_many(run)
     saved = run.read_config()
-    plan = _with_environment(Plan.from_json(saved), env)
+    plan = with_environment(Plan.from_json(saved), env)
     with ExitStack() as stack:
         stack.enter_context(run.lock())
         checkpoint = CheckpointStore(run.checkpoints).newest()
@@ -122,7 +122,7 @@ def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: b
     run = RunDirectory.open(run_path)
     if run.seeds():
         raise UsageError(f"{run} holds several seeds; evaluate one of them, such as {run.seed(run.seeds()[0])}.")
-    plan = _with_environment(Plan.from_json(run.read_config()), env)
+    plan = with_environment(Plan.from_json(run.read_config()), env)
     policy, parameters, moments, spaces = read_policy(run.best if best else run.policy)
     assert plan.environment is not None
     source = FromId(plan.environment)
@@ -247,7 +247,7 @@ def _with_checkpoints(plan: Plan, asked: int | None, training: Training, reporte
     return replace(plan, checkpoint_every=asked)
 
 
-def _with_environment(plan: Plan, env: str | None) -> Plan:
+def with_environment(plan: Plan, env: str | None) -> Plan:
     """Return the plan with the environment that the user repeated, which must be the same one."""
     if plan.environment is None:
         raise UsageError(
@@ -343,7 +343,8 @@ def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter
 
 
 def _stopped_words(training: Training, run: RunDirectory) -> str:
-    return f"stopped after {training.steps} steps; everything is saved in {run}. Go on with: jumar resume {run}"
+    again = f" --env {training.plan.repeat_env}" if training.plan.repeat_env else ""
+    return f"stopped after {training.steps} steps; everything is saved in {run}. Go on with: jumar resume {run}{again}"
 
 
 def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
@@ -360,6 +361,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
     ]
     summary = {
         "run_dir": str(run),
+        "repeat_env": plan.repeat_env,
         "algorithm": plan.algorithm,
         "env": plan.environment_name,
         "backend": plan.backend,

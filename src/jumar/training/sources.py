@@ -166,7 +166,7 @@ def source_of(env: Any, *, frame_stack: int | None = None, **id_options: Any) ->
         id_options: ``kwargs`` and ``wrappers``, for an id.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is none of these, or its frames cannot be stacked here.
     """
     from jumar.envs.registry import resolve
 
@@ -174,12 +174,20 @@ def source_of(env: Any, *, frame_stack: int | None = None, **id_options: Any) ->
         return FromId(env)
     if isinstance(env, str):
         return FromId(resolve(env, frame_stack=frame_stack, **id_options))
-    if isinstance(env, (gym.Env, gym.vector.VectorEnv)):
+    is_live = isinstance(env, (gym.Env, gym.vector.VectorEnv))
+    parts = ("reset", "step", "params", "observation_space", "action_space")
+    is_compiled = not is_live and all(hasattr(env, name) for name in parts)
+    if frame_stack is not None and not is_compiled:
+        raise UsageError(
+            f"frame_stack={frame_stack} is for ids and compiled environments; wrap this one in "
+            "gymnasium.wrappers.FrameStackObservation."
+        )
+    if is_live:
         return FromObject(env, environment_name(env))
-    if all(hasattr(env, name) for name in ("reset", "step", "params", "observation_space", "action_space")):
+    if is_compiled:
         name = type(env).__name__
         check_compiled_environment(env, name)
-        return FromCompiled(FrameStack(env, frame_stack) if frame_stack else env, name)
+        return FromCompiled(env if frame_stack is None else FrameStack(env, frame_stack), name)
     if callable(env):
         return FromCallable(
             cast(Callable[[], gym.Env[Any, Any]], env), getattr(env, "__qualname__", type(env).__name__)

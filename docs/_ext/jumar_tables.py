@@ -1,0 +1,130 @@
+"""Two directives that write tables from the code, so that the pages cannot fall behind it.
+
+``settings-table`` takes a settings class (``jumar.algorithms.ppo:PPOSettings``) and lists every setting with its
+default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from jumar.algorithms.registry import ALGORITHMS
+from jumar.cli.parser import SETTING, build
+from jumar.settings import Settings, describe, kinds
+
+Row = tuple[str, ...]
+
+
+def settings_rows(settings: type[Settings]) -> dict[str, list[Row]]:
+    """Return rows (name, default, takes, what it does) by the class that declares them, the derived class first."""
+    groups: dict[str, list[Row]] = {}
+    for cls in settings.__mro__:
+        own = [field for field in dataclasses.fields(settings) if field.name in inspect.get_annotations(cls)]
+        if own:
+            groups[_first_line(cls)] = [_settings_row(settings, field) for field in own]
+    return groups
+
+
+def _settings_row(settings: type[Settings], field: dataclasses.Field[Any]) -> Row:
+    metadata = field.metadata
+    takes = describe(kinds(settings, field.name), metadata) + _range(metadata)
+    unit = f" ({metadata['unit']})" if metadata["unit"] else ""
+    return f"`{field.name}`", f"`{_shown(field.default)}`", takes, metadata["help"] + unit
+
+
+def _range(metadata: Mapping[str, Any]) -> str:
+    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
+    bounds = [f"{said} {metadata[name]:g}" for name, said in words.items() if metadata[name] is not None]
+    return ", " + " and ".join(bounds) if bounds else ""
+
+
+def _shown(default: Any) -> str:
+    if default is None or isinstance(default, bool):
+        return str(default).lower()
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or cls.__name__).splitlines()[0].rstrip(".")
+
+
+def option_rows(command: str) -> dict[str, list[Row]]:
+    """Return rows (option, what it does) of a command by group; an algorithm's settings have a page of their own."""
+    _, parsers = build(ALGORITHMS)
+    groups: dict[str, list[Row]] = {}
+    for group in parsers[command]._action_groups:
+        rows = [_option_row(action) for action in group._group_actions if _is_shown(action)]
+        if rows:
+            groups[(group.title or "").capitalize()] = rows
+    return groups
+
+
+def _is_shown(action: argparse.Action) -> bool:
+    return action.help is not argparse.SUPPRESS and not action.dest.startswith(SETTING)
+
+
+def _option_row(action: argparse.Action) -> Row:
+    name = ", ".join(action.option_strings) or str(action.metavar)
+    value = f" {action.metavar}" if action.option_strings and action.nargs != 0 and action.metavar else ""
+    return f"`{name}{value}`", (action.help or "").replace("%%", "%")
+
+
+def markdown_table(header: Row, rows: Sequence[Row]) -> str:
+    """Return a table in Markdown; a bar inside of a cell is escaped."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(re.sub(r"\|", r"\\|", cell) for cell in line) + " |" for line in lines)
+
+
+class _Table(SphinxDirective):
+    """Base of the two: groups of rows, each under its title."""
+
+    required_arguments = 1
+    header: Row = ()
+
+    def groups(self, argument: str) -> dict[str, list[Row]]:
+        """Return the rows by title."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Return a table for each group, made by the page's own parser."""
+        groups = self.groups(self.arguments[0])
+        parts = [f"**{title}**\n\n{markdown_table(self.header, rows)}" for title, rows in groups.items()]
+        return self.parse_text_to_nodes("\n\n".join(parts))
+
+
+class SettingsTable(_Table):
+    """The settings of an algorithm."""
+
+    header = ("setting", "default", "takes", "what it does")
+
+    def groups(self, argument: str) -> dict[str, list[Row]]:
+        """Return the settings of ``module:Class``."""
+        module, _, name = argument.partition(":")
+        return settings_rows(getattr(importlib.import_module(module), name))
+
+
+class CommandOptions(_Table):
+    """The options of a command."""
+
+    header = ("option", "what it does")
+
+    def groups(self, argument: str) -> dict[str, list[Row]]:
+        """Return the options of a command."""
+        return option_rows(argument)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("settings-table", SettingsTable)
+    app.add_directive("command-options", CommandOptions)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,271 @@
+"""The documentation says what there is: names, settings, links, commands and examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jumar
+from jumar.algorithms.registry import ALGORITHMS
+from jumar.cli.parser import build, find_algorithm
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "api").glob("*.md")])
+INTERNAL = ("jumar.cli", "jumar.training", "jumar.envs", "jumar.algorithms")
+"""Packages that are not public as a whole."""
+PUBLIC_INSIDE = (
+    "jumar.envs.compiled",
+    "jumar.envs.classic_control",
+    "jumar.algorithms.on_policy",
+    "jumar.algorithms.ppo",
+    "jumar.algorithms.registry",
+    "jumar.algorithms.settings",
+)
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the pages are not part of an installed package")
+
+
+def public_modules() -> list[str]:
+    """Every module of the package but the internal ones, so that a new one is public until somebody says otherwise."""
+    names = [found.name for found in pkgutil.walk_packages(jumar.__path__, "jumar.")]
+    internal = [name for name in names if name.startswith(INTERNAL) or name.split(".")[-1].startswith("_")]
+    return [name for name in names if name not in internal or name in PUBLIC_INSIDE]
+
+
+MODULES = public_modules()
+
+
+def test_public_modules_are_found() -> None:
+    assert {"jumar.estimators", "jumar.solvers.epochs", *PUBLIC_INSIDE} <= set(MODULES)
+    assert "jumar.training.loop" not in MODULES
+
+
+def public_things(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Functions, classes, and methods and properties of classes, that the module itself defines."""
+    for name, thing in vars(module).items():
+        if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(thing):
+            yield name, thing
+        elif inspect.isclass(thing):
+            yield name, thing
+            for member_name, member in vars(thing).items():
+                if not member_name.startswith("_") and is_documentable(member):
+                    yield f"{name}.{member_name}", member
+
+
+def is_documentable(member: Any) -> bool:
+    kinds = (classmethod, staticmethod, property, functools.cached_property)
+    return inspect.isfunction(member) or isinstance(member, kinds)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_has_a_docstring(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    # A dataclass or named tuple without a text of its own is given its signature as one.
+    silent = [
+        label
+        for label, thing in public_things(module)
+        if not (thing.__doc__ or "").strip() or thing.__doc__.startswith(f"{label}(")
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_module_is_in_the_api_pages(name: str) -> None:
+    pages = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    assert re.search(rf"^\.\. automodule:: {re.escape(name)}$", pages, re.MULTILINE)
+
+
+def test_the_names_of_the_package_can_be_had_and_are_documented() -> None:
+    for name in jumar.__all__:
+        thing = getattr(jumar, name)
+        home = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
+        assert name == "__version__" or home in MODULES
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=lambda entry: entry.name)
+def test_every_setting_is_on_the_page_of_its_algorithm(algorithm: Any) -> None:
+    page = (DOCS / f"{algorithm.name}.md").read_text()
+    settings = algorithm.settings
+    assert f"{{settings-table}} {settings.__module__}:{settings.__name__}" in page
+    by_hand = {
+        name for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert by_hand == {field.name for field in dataclasses.fields(settings)}
+
+
+def load_extension() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("jumar_tables", DOCS / "_ext" / "jumar_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_have_every_setting_and_every_option() -> None:
+    pytest.importorskip("sphinx")
+    tables = load_extension()
+    settings = ALGORITHMS["ppo"].settings
+    rows = {row[0]: row for group in tables.settings_rows(settings).values() for row in group}
+    assert sorted(rows) == sorted(f"`{field.name}`" for field in dataclasses.fields(settings))
+    assert rows["`gamma`"] == ("`gamma`", "`0.99`", "a number, at least 0 and at most 1", "discount")
+    assert rows["`batch_size`"][1:3] == ("`64`", "a whole number, at least 1")
+    options = {row[0]: row[1] for group in tables.option_rows("train").values() for row in group}
+    assert {"`--seed N`", "`ENV`", "`--quiet`"} <= set(options)
+    assert not any("gamma" in name for name in options)
+    assert tables.markdown_table(("a",), [("x|y",)]) == "| a |\n| --- |\n| x\\|y |"
+
+
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+
+
+def heading_anchors(page: Path) -> set[str]:
+    text = without_code(page.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE))
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(without_code(page.read_text())):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in heading_anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_are_in_the_contents(page: Path) -> None:
+    if page.parent == ROOT or (page.name == "index.md" and page.parent == DOCS):
+        return
+    index = page.parent / "index.md" if page.name != "index.md" else DOCS / "index.md"
+    name = page.stem if page.name != "index.md" else f"{page.parent.name}/index"
+    assert re.search(rf"^{re.escape(name)}$", index.read_text(), re.MULTILINE)
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of all shell blocks of a page."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+SHELL_LINES = sorted({line for page in PAGES for line in commands(page)})
+
+
+def jumar_words(line: str) -> list[str] | None:
+    """The words after ``jumar``; ``None`` for a line with another command."""
+    words = shlex.split(line.partition(" > ")[0])
+    while words and "=" in words[0]:
+        words.pop(0)
+    return words[1:] if words and words[0] == "jumar" else None
+
+
+JUMAR_LINES = [line for line in SHELL_LINES if jumar_words(line)]
+
+
+def test_shell_lines_are_found() -> None:
+    assert len(JUMAR_LINES) > 20
+    assert "make train" in SHELL_LINES
+
+
+@pytest.mark.parametrize("line", JUMAR_LINES)
+def test_commands_parse(line: str) -> None:
+    command, *words = jumar_words(line) or []
+    algorithm = find_algorithm(words, ALGORITHMS) if command == "train" else None
+    _, parsers = build(ALGORITHMS, algorithm)
+    if "--help" in words:
+        with pytest.raises(SystemExit) as leaving:
+            parsers[command].read(words)
+        assert leaving.value.code == 0
+        return
+    arguments = parsers[command].read(words)
+    if command == "train":
+        from jumar.cli.train import request_from
+
+        assert request_from(arguments, ALGORITHMS).algorithm == algorithm
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    prose = "".join(page.read_text() for page in PAGES)
+    targets = set(re.findall(r"`make (\w+)`|^make (\w+)$", prose, re.MULTILINE))
+    wanted = {first or second for first, second in targets}
+    assert {"train", "test"} <= wanted
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in wanted)
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    [block] = python_blocks(ROOT / "README.md")
+    small, replaced = re.subn(r"total_timesteps=[\d_]+", "total_timesteps=1024", block)
+    assert replaced == 1
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(compile(small, "README.md", "exec"), scope)  # noqa: S102 (a text of this repository)
+    assert re.search(r"mean return \d+\.\d", capsys.readouterr().out)
+    assert scope["action"] in scope["env"].action_space
+    assert scope["agent"].num_timesteps == 1024
+    assert (tmp_path / "cartpole" / "policy.safetensors").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_blocks_are_python(page: Path) -> None:
+    for block in python_blocks(page):
+        compile(block, str(page), "exec")
+
+
+@pytest.fixture
+def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(DOCS / "examples")
+    yield
+    for name in ("workshop", "lander", "own_method"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("examples")
+def test_the_gymnasium_example_trains_within_its_masks() -> None:
+    agent = jumar.PPO("workshop:Workshop-v0", n_steps=64, n_epochs=1, env_kwargs={"hot": 0.0})
+    agent.learn(64)
+    hot = {"heat": np.full(2, 0.9), "busy": np.zeros(2), "action_mask": np.array([1, 0, 0, 1, 0, 0])}
+    drawn = [agent.predict(hot, deterministic=False)[0].tolist() for _ in range(10)]
+    assert drawn == [[0, 0]] * 10
+
+
+@pytest.mark.usefixtures("examples")
+def test_the_compiled_example_trains_from_its_id() -> None:
+    agent = jumar.PPO("jax/lander:Lander", n_envs=2, n_steps=32, n_epochs=1, env_kwargs={"gravity": 1.2})
+    assert agent.learn(64).num_timesteps == 64
+
+
+@pytest.mark.usefixtures("examples")
+def test_the_method_of_ones_own_learns() -> None:
+    lengths = importlib.import_module("own_method").main(iterations=60)
+    assert sum(lengths[-10:]) > 1.3 * sum(lengths[:10])
