@@ -79,6 +79,17 @@ class ActionCodec:
             return 2 * self.size
         return None if self.kind == "box" else sum(self.choices)
 
+    @property
+    def mask_segments(self) -> tuple[int, ...]:
+        """The lengths of the parts of an action mask, one for each choice that an action is made of."""
+        return (2,) * self.size if self.kind == "multi_binary" else self.choices
+
+    def leaves_a_choice(self, masks: Any, xp: ModuleType = np) -> Any:
+        """Return whether each mask ``[..., mask_size]`` allows something in every choice, ``[...]`` boolean."""
+        ends = np.cumsum(self.mask_segments)
+        parts = xp.split(masks, ends[:-1], axis=-1)
+        return xp.all(xp.stack([xp.any(part, axis=-1) for part in parts], axis=-1), axis=-1)
+
     def to_environment(self, actions: Any, xp: ModuleType = np) -> Any:
         """Return valid actions ``[..., *space.shape]`` in the space's dtype.
 

@@ -95,23 +95,27 @@ def n_step_returns(
     return result
 
 
-def full_returns(rewards: Array, terminated: Array, truncated: Array, gamma: float) -> Array:
+def full_returns(
+    rewards: Array, terminated: Array, truncated: Array, gamma: float, episode_start: Array | None = None
+) -> Array:
     r"""The whole discounted return :math:`R(\tau) = \sum_k \gamma^{k} r_k` of the episode that each row belongs to.
 
     Only the part of the episode inside the batch counts. Every row of an episode gets the same number; ``[T, N]``.
+    ``episode_start`` says where episodes begin if that is not always right after an end (NEXT_STEP environments).
     """
     ended = terminated | truncated
     zeros = jnp.zeros_like(rewards)
     to_go = discounted_returns(rewards, zeros, terminated, truncated, gamma)
 
-    def spread(first: tuple[Array, Array], row: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
-        total, fresh = first
-        here, end = row
-        total = jnp.where(fresh, here, total)
-        return (total, end), total
+    after_end = jnp.concatenate([jnp.ones_like(ended[:1]), ended[:-1]])
+    begins = after_end if episode_start is None else after_end | episode_start
 
-    start = (jnp.zeros_like(rewards[0]), jnp.ones_like(ended[0]))
-    return jax.lax.scan(spread, start, (to_go, ended))[1]
+    def spread(total: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        here, fresh = row
+        total = jnp.where(fresh, here, total)
+        return total, total
+
+    return jax.lax.scan(spread, jnp.zeros_like(rewards[0]), (to_go, begins))[1]
 
 
 def _discounted_sum(terms: Array, decay: Array) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from jax import Array
 
+from jumar.errors import UsageError
 from jumar.normalise import RunningMoments
 
 MASK_KEY = "action_mask"
@@ -77,17 +78,30 @@ class Encoder:
     """Encodes and normalises observations of one space."""
 
     leaves: tuple[Leaf, ...]
-    masked: bool
-    """Whether the observation carries an action mask."""
+    mask_axes: int
+    """The axes of the action mask that the observation carries; 0 where it carries none."""
     normalise: bool
     """Whether the numbers in it are normalised by running moments."""
     clip: float
 
     @classmethod
-    def of(cls, space: gym.Space[Any], *, normalise: bool, clip: float = 10.0) -> Encoder:
-        """Build the encoder of an observation space."""
-        masked = isinstance(space, spaces.Dict) and MASK_KEY in space.spaces
-        return cls(tuple(_leaves(space, (), masked)), masked, normalise, clip)
+    def of(cls, space: gym.Space[Any], *, normalise: bool, clip: float = 10.0, mask_size: int | None = None) -> Encoder:
+        """Build the encoder of an observation space.
+
+        ``mask_size`` is the length of the action space's masks. Where there is one, an entry ``action_mask`` of a Dict
+        is the mask and must have that length; where there is none, it is an observation like any other.
+
+        Raises:
+            UsageError: the entry does not have the mask's length.
+        """
+        mask = space.spaces.get(MASK_KEY) if mask_size is not None and isinstance(space, spaces.Dict) else None
+        shape = () if mask is None else mask.shape or ()
+        if mask is not None and (found := math.prod(shape)) != mask_size:
+            raise UsageError(
+                f"the observation's {MASK_KEY} has {found} entries; the action space needs {mask_size}, one per choice "
+                "(two per bit)."
+            )
+        return cls(tuple(_leaves(space, (), mask is not None)), len(shape), normalise, clip)
 
     @property
     def vector_size(self) -> int:
@@ -133,7 +147,10 @@ class Encoder:
         """Return the action mask: the one given, or the one in the observation, or ``None``."""
         if action_masks is not None:
             return jnp.asarray(action_masks).astype(bool)
-        return jnp.asarray(observation[MASK_KEY]).astype(bool) if self.masked else None
+        if not self.mask_axes:
+            return None
+        mask = jnp.asarray(observation[MASK_KEY])
+        return mask.reshape(*mask.shape[: mask.ndim - self.mask_axes], -1).astype(bool)
 
 
 def is_image(space: gym.Space[Any]) -> bool:

@@ -25,9 +25,11 @@ from jumar.distributions import (
     MultiCategorical,
     mask_logits,
 )
+from jumar.errors import UsageError
 from jumar.networks import Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
 from jumar.normalise import RunningMoments
 from jumar.observations import Encoder
+from jumar.spaces import describe_space
 from jumar.trajectory import Batch
 
 
@@ -334,10 +336,18 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
 
     Raises:
         TypeError: a space that no encoder or head knows (callers check spaces before).
+        UsageError: an action mask that does not fit, or gSDE where actions are not numbers.
     """
-    encoder = Encoder.of(observation_space, normalise=settings.normalize_observations, clip=settings.clip_observations)
-    torso = _torso(encoder, settings)
     codec = ActionCodec.of(action_space)
+    if settings.use_sde and codec.kind != "box":
+        raise UsageError(f"use_sde needs a Box action space, and this one is {describe_space(action_space)}.")
+    encoder = Encoder.of(
+        observation_space,
+        normalise=settings.normalize_observations,
+        clip=settings.clip_observations,
+        mask_size=codec.mask_size,
+    )
+    torso = _torso(encoder, settings)
     return Policy(encoder, torso, _head(codec, torso.outputs, settings), codec, settings.sde_sample_freq)
 
 

@@ -95,8 +95,8 @@ def counted_row(rows: Array, weights: Array) -> Array:
 def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
     r"""Return :math:`(x - \bar x) / (s + \epsilon)` with the weighted mean and the weighted (n - 1) deviation.
 
-    This is the field's advantage normalisation. A single row (or one constant) is only centred, so nothing is
-    divided by zero.
+    This is the field's advantage normalisation. A constant becomes 0. A single row has no deviation and is left as it
+    is, as in Stable-Baselines3: centred it would be 0 and teach nothing.
     """
     count = jnp.sum(weights)
     # The mean of equal float32 numbers is not quite their value, and dividing that error by itself would give +-1:
@@ -104,4 +104,5 @@ def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
     shifted = values - counted_row(values, weights)
     centred = shifted - weighted_mean(shifted, weights)
     variance = jnp.sum(weights * jnp.square(centred)) / jnp.maximum(count - 1.0, 1.0)
-    return centred / (jnp.sqrt(variance) + epsilon)
+    single = jnp.sum(weights > 0.0) == 1
+    return jnp.where(single, values, centred / (jnp.sqrt(variance) + epsilon))

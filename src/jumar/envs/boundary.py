@@ -128,11 +128,23 @@ class Extras:
         if self.has_costs:
             self._costs[:] = 0.0
 
-    def read(self, row: int, info: Any, mask_function: Callable[[], Any] | None, with_cost: bool = True) -> None:
-        """Take the mask and the cost of one environment from its ``action_masks()`` or its ``info``."""
+    def read(
+        self,
+        row: int,
+        info: Any,
+        mask_function: Callable[[], Any] | None,
+        acts_next: bool = True,
+        with_cost: bool = True,
+    ) -> None:
+        """Take the mask and the cost of one environment from its ``action_masks()`` or its ``info``.
+
+        Where no action is taken next, because the episode is over, the mask is not looked at: it may allow nothing.
+        """
         if not isinstance(info, dict):
             raise MisfitExtra("an info", f"is no dict but {type(info).__name__} {info!r:.60}", row)
-        mask = mask_function() if mask_function is not None else info.get("action_mask")
+        mask = None
+        if acts_next:
+            mask = mask_function() if mask_function is not None else info.get("action_mask")
         if mask is not None and self.segments:
             self._masks[row] = self._read_mask(mask, row)
             self.has_masks = True
@@ -148,13 +160,14 @@ class Extras:
         except Misfit as misfit:
             raise MisfitExtra("an action mask", str(misfit), row) from misfit
 
-    def read_vector_masks(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
-        """Take the masks of some rows from the info of a vector environment."""
+    def read_vector_masks(self, infos: Mapping[str, Any], rows: Iterable[int], idle: np.ndarray | None = None) -> None:
+        """Take the masks of some rows from the info of a vector environment; those of ``idle`` rows are not looked at."""
         masks, given = infos.get("action_mask"), infos.get("_action_mask")
         if not self.segments or (masks is None and not self.has_masks):
             return
         for row in rows:
-            if masks is not None and (given is None or given[row]):
+            acts_next = idle is None or not idle[row]
+            if acts_next and masks is not None and (given is None or given[row]):
                 self._masks[row] = self._read_mask(masks[row], row)
                 self.has_masks = True
             else:

@@ -353,6 +353,10 @@ def _check_array(space: spaces.Space, observation: Any, where: str) -> None:
         raise UsageError(f"{where} of dtype {observation.dtype}; its space has dtype {space.dtype}: {space}.")
 
 
+_KEPT = [np.dtype(name) for name in ("bool", *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)))]
+_KEPT += [np.dtype(name) for name in ("float16", "float32", "float64")]
+
+
 def _check_same_state(name: str, before: PyTree, after: PyTree) -> None:
     if jax.tree.structure(before) != jax.tree.structure(after):
         raise UsageError(
@@ -360,6 +364,11 @@ def _check_same_state(name: str, before: PyTree, after: PyTree) -> None:
             f"{jax.tree.structure(after)}; they must be the same."
         )
     for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        if old.dtype not in _KEPT:
+            raise UsageError(
+                f"environment {name}: state{jax.tree_util.keystr(path)} is of dtype {old.dtype}, which no checkpoint can keep; "
+                "use plain numbers (of a random key, jax.random.key_data)."
+            )
         if (old.shape, old.dtype) != (new.shape, new.dtype):
             raise UsageError(
                 f"environment {name}: state{jax.tree_util.keystr(path)} is {old.dtype}{list(old.shape)} after reset "

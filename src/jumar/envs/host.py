@@ -235,7 +235,7 @@ class SerialEnvironments:
                 if terminates or truncates:
                     ended.append(row)
                 if info or masked:
-                    self._extras.read(row, info, self._mask_functions[row])
+                    self._extras.read(row, info, self._mask_functions[row], not (terminates or truncates))
         except Exception as error:
             self._boundary.fail(row, error, result)
         finally:

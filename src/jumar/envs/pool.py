@@ -197,7 +197,7 @@ class EnvPoolEnvironments:
 
     def _read_extras(self, with_costs: bool = True) -> None:
         try:
-            self._extras.read_vector_masks(self.last_info, range(self.n_envs))
+            self._extras.read_vector_masks(self.last_info, range(self.n_envs), self._ended)
             if with_costs:
                 self._extras.begin()
                 self._extras.read_vector_costs(self.last_info, range(self.n_envs))
@@ -214,8 +214,8 @@ class EnvPoolEnvironments:
 
     @property
     def compilable(self) -> bool:
-        """Whether :meth:`xla` serves: on Linux, and without action masks in the last info."""
-        return sys.platform == "linux" and "action_mask" not in self.last_info
+        """Whether :meth:`xla` serves: on Linux, and without masks or costs in the last info (ask after a reset)."""
+        return sys.platform == "linux" and not {"action_mask", "cost"} & set(self.last_info)
 
     def xla(self) -> tuple[Any, Callable[[Any, Any], tuple[Any, tuple[Any, Any, Any, Any, dict[str, Any]]]]]:
         """Return ``(handle, step)`` for collecting inside one compiled program.

@@ -70,7 +70,8 @@ class VectorAdapter:
         ended = terminated | truncated
         valid = np.ones(self.n_envs, dtype=bool)
         successors = batch
-        self._read_masks(infos, range(self.n_envs))
+        # After an end a mask is only that of an action if it came from the reset, which SAME_STEP has already made.
+        self._read_masks(infos, range(self.n_envs), None if self._mode is AutoresetMode.SAME_STEP else ended)
         costs = self._costs(infos, ended)
         if self._mode is AutoresetMode.NEXT_STEP:
             valid, self._ended = ~self._ended, ended
@@ -119,9 +120,9 @@ class VectorAdapter:
         self._read_masks(infos, map(int, np.flatnonzero(ended)))
         return fresh, successors
 
-    def _read_masks(self, infos: dict[str, Any], rows: Any) -> None:
+    def _read_masks(self, infos: dict[str, Any], rows: Any, idle: np.ndarray | None = None) -> None:
         try:
-            self._extras.read_vector_masks(infos, rows)
+            self._extras.read_vector_masks(infos, rows, idle)
         except Misfit as misfit:
             self._boundary.fail(None, misfit)
 

@@ -66,7 +66,7 @@ class Epochs:
 
         def epoch(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Diagnostics]:
             inner, running = carry
-            batch = problem.estimate(unravel(inner[0])) if self.recompute else first
+            batch = problem.estimate(unravel(inner[0]))._replace(values=first.values) if self.recompute else first
             minibatches = split(batch, key, self.n_minibatches)
             if self.target_kl is not None:
                 return jax.lax.scan(guarded, carry, minibatches)

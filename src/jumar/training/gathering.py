@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -29,8 +28,8 @@ Gathered = tuple[dict[str, Any], Any, Carry]
 class Gatherer(Protocol):
     """Lets a policy act for a fixed number of steps in all environments."""
 
-    def begin(self, environments: HostEnvironments, seeds: Sequence[int]) -> None:
-        """Take over environments and reset them."""
+    def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
+        """Take over environments that were just reset, with what the reset returned."""
         ...
 
     def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
@@ -56,11 +55,9 @@ class StepLoop:
         self._masks: np.ndarray | None = None
         self._act = jax.jit(self._act_once)
 
-    def begin(self, environments: HostEnvironments, seeds: Sequence[int]) -> None:
-        """Take over environments and reset them."""
-        self._environments = environments
-        observations, self._masks = environments.reset(seeds)
-        self._observations = narrow(observations)
+    def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
+        """Take over environments that were just reset."""
+        self._environments, self._observations, self._masks = environments, narrow(observations), masks
 
     def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
         """Act, step and write down, row by row."""
@@ -142,11 +139,10 @@ class PoolScan:
             return None
         return PoolScan(policy, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
 
-    def begin(self, environments: HostEnvironments, seeds: Sequence[int]) -> None:
-        """Take over the pool, reset it, and prepare the program that belongs to it."""
+    def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
+        """Take over the pool, and prepare the program that belongs to it."""
         assert isinstance(environments, EnvPoolEnvironments)
         self._pool = environments
-        observations, _ = environments.reset(seeds)
         with jax.enable_x64(True):
             handle, step = environments.xla()
             self._state = jnp.asarray(handle), jnp.asarray(observations), jnp.zeros(environments.n_envs, bool)
@@ -196,8 +192,12 @@ class PoolScan:
         return (handle, raw, over), rows, start, carry
 
 
+NEUTRAL = {"action_masks": True, "costs": 0.0}
+"""What a field means in the rows before the environment first gave it."""
+
+
 class Rows:
-    """The arrays of a rollout, filled row by row; shapes and dtypes are those of the first row."""
+    """The arrays of a rollout, filled row by row; shapes and dtypes are those of a field's first row."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -205,10 +205,21 @@ class Rows:
 
     def put(self, t: int, **row: Any) -> None:
         """Copy row ``t`` into the arrays."""
-        if t == 0:
-            self.arrays = jax.tree.map(lambda x: np.empty((self._length, *x.shape), x.dtype), row)
-        for target, source in zip(jax.tree.leaves(self.arrays), jax.tree.leaves(row), strict=True):
-            target[t] = source
+        for name, value in row.items():
+            if self.arrays.get(name) is None:
+                self.arrays[name] = self._begin(name, t, value)
+            for target, source in zip(jax.tree.leaves(self.arrays[name]), jax.tree.leaves(value), strict=True):
+                target[t] = source
+
+    def _begin(self, name: str, t: int, value: Any) -> Any:
+        """Return the arrays of a field that row ``t`` is the first to have; ``None`` where it has none either."""
+
+        def allocate(x: np.ndarray) -> np.ndarray:
+            array = np.empty((self._length, *x.shape), x.dtype)
+            array[:t] = NEUTRAL.get(name, 0)
+            return array
+
+        return jax.tree.map(allocate, value)
 
 
 def narrow(observations: Any) -> Any:

@@ -272,7 +272,7 @@ def run(
                 if not last:
                     training.restart()
                 keeper.checkpoint(training)
-            if stop:
+            if stop and not last:
                 _save_where_it_stopped(training, keeper)
                 raise Stopped(stop.signal or 0)
             if not wanted:

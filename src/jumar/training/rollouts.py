@@ -201,20 +201,21 @@ class CompiledRunner:
 
 
 def check_faults(faults: Faults, name: str, rows: int) -> None:
-    """Raise an ``EnvironmentFault`` for the first fault; ``rows`` steps were taken before these.
+    """Raise an ``EnvironmentFault`` for the first fault in time; ``rows`` steps were taken before these.
 
     For several seeds the arrays have a leading axis, and the environment's index counts within its seed.
     """
-    for what, marks in zip(("observation", "reward", "action mask"), faults, strict=True):
-        bad = np.argwhere(marks != 0.0)
-        if len(bad):
-            *_, step, index = (int(i) for i in bad[0])
-            words = (
-                "allowed no action" if what == "action mask" else f"returned a {what} that is {marks[tuple(bad[0])]}"
-            )
-            raise EnvironmentFault(
-                f"environment {index} of {name} {words} at step {rows + step}; nothing was learnt from it."
-            )
+    found = [
+        (int(place[-2]), int(place[-1]), what, marks[tuple(place)])
+        for what, marks in zip(("an observation", "a reward", ""), faults, strict=True)
+        for place in np.argwhere(marks != 0.0)
+    ]
+    if found:
+        step, index, what, value = min(found, key=lambda fault: fault[:2])
+        words = f"returned {what} that is {value}" if what else "allowed no action"
+        raise EnvironmentFault(
+            f"environment {index} of {name} {words} at step {rows + step + 1}; nothing was learnt from it."
+        )
 
 
 def faults_of(update: OnPolicy, trajectory: Trajectory) -> Faults:
@@ -228,7 +229,8 @@ def faults_of(update: OnPolicy, trajectory: Trajectory) -> Faults:
     floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     zeros = jnp.zeros(trajectory.rewards.shape, jnp.float32)
     mask = update.policy.encoder.mask(trajectory.observations, trajectory.action_masks)
-    none_allowed = zeros if mask is None else 1.0 - jnp.any(mask, axis=-1).astype(jnp.float32)
+    stuck = zeros if mask is None else 1.0 - update.policy.actions.leaves_a_choice(mask, jnp).astype(jnp.float32)
+    none_allowed = stuck * trajectory.weights  # no action is taken in a row that is no experience
     return Faults(sum((offence(x) for x in floats), zeros), offence(trajectory.rewards), none_allowed)
 
 
@@ -258,9 +260,14 @@ class HostRunner:
         self.close()
         environments = self._make()
         n = environments.n_envs
-        self._gatherer = self._gatherer_for(environments)
+        try:
+            observations, masks = environments.reset(environment_seeds(seed, step, n))
+        except BaseException:
+            environments.close()
+            raise
+        self._gatherer = PoolScan.of(environments, self._update.policy, self._n_steps) or self._step_loop
+        self._gatherer.begin(environments, observations, masks)
         self._name, self._rows = environments.name, 0
-        self._gatherer.begin(environments, environment_seeds(seed, step, n))
         policy, critic = self._update.policy, self._update.critic
         collector = Collector((), (), np.ones((n,), bool), policy.initial_carry(n), critic.initial_carry(n))
         return learner._replace(reward_scale=learner.reward_scale.restarted()), collector
@@ -289,10 +296,6 @@ class HostRunner:
         if self._gatherer is not None:
             self._gatherer.close()
             self._gatherer = None
-
-    def _gatherer_for(self, environments: HostEnvironments) -> Gatherer:
-        scan = PoolScan.of(environments, self._update.policy, self._n_steps)
-        return scan or self._step_loop
 
     def _learn_once(
         self, learner: Learner, gathered: dict[str, Any], remaining: Array, key: Array

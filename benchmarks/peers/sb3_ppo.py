@@ -1,0 +1,63 @@
+"""Stable-Baselines3's PPO on a Gymnasium environment; the last line of the output is a JSON object.
+
+Run by ``speed.py`` with the interpreter of an environment that has ``sb3.txt``. What is timed is ``learn``, after a
+first ``learn`` of one rollout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from importlib.metadata import version
+from typing import Any
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--env", required=True, help="a Gymnasium id")
+    parser.add_argument("--total-timesteps", type=int, required=True, help="steps to time, over all environments")
+    for name in ("--n-envs", "--n-steps", "--n-epochs", "--batch-size"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vector", choices=("dummy", "subproc"), default="dummy", help="kind of vector environment")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
+    return parser.parse_args()
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch  # pyright: ignore[reportMissingImports]
+    from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv  # pyright: ignore[reportMissingImports]
+
+    torch.set_num_threads(arguments.threads)
+    kind = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[arguments.vector]
+    environments = make_vec_env(arguments.env, arguments.n_envs, arguments.seed, vec_env_cls=kind)
+    # Everything that is not given is Stable-Baselines3's default, and Jumar's: two tanh layers of 64 for each of
+    # actor and critic among it.
+    agent = PPO(
+        "MlpPolicy",
+        environments,
+        n_steps=arguments.n_steps,
+        n_epochs=arguments.n_epochs,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        device="cpu",
+    )
+    agent.learn(arguments.n_envs * arguments.n_steps)
+    warm_up = agent.num_timesteps
+    start = time.perf_counter()
+    agent.learn(arguments.total_timesteps)
+    seconds = time.perf_counter() - start
+    timed = agent.num_timesteps
+    environments.close()
+    return {
+        "total_timesteps": warm_up + timed,
+        "steps_per_second": timed / seconds,
+        "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium", "mujoco", "numpy")},
+    }
+
+
+if __name__ == "__main__":  # the workers of SubprocVecEnv import this file
+    print(json.dumps(measure(read_arguments())))

@@ -1,0 +1,269 @@
+"""What a benchmark has measured: the data, the arithmetic on it, and the files that it is kept in."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+BUSY = 0.5
+"""Load average of the last minute, before the first measurement, above which the figures earn a warning."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One process that trained or stepped."""
+
+    total_timesteps: int
+    """Environment steps over all environments, warm-up included."""
+    steps_per_second: float
+    """By the process's own clock: compilation, warm-up and evaluation left out."""
+    process_s: float
+    """Seconds from the start of the process to its end, as seen from outside."""
+    peak_memory_mib: float
+    """Largest resident set, in MiB; of the largest process where there are several."""
+    compile_time_s: float | None
+    """Seconds of tracing and compiling; ``None`` where nothing is compiled."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """What the process says of its own packages."""
+
+    @property
+    def steps_per_process_second(self) -> float:
+        """Steps over everything: starting Python, imports, compilation, training, saving."""
+        return self.total_timesteps / self.process_s
+
+
+@dataclass
+class SideResult:
+    """What one side of a comparison gave."""
+
+    name: str
+    title: str
+    trials: dict[str, Measurement] = field(default_factory=dict)
+    """A short first run of every variant, with an empty compile cache; the fastest variant is measured."""
+    failed_trials: dict[str, str] = field(default_factory=dict)
+    """Variants that failed, with the reason."""
+    variant: str | None = None
+    rounds: list[Measurement] = field(default_factory=list)
+    """In order: the entries of the same index of all sides ran one after the other."""
+    failure: str | None = None
+    """Why the side has no more rounds."""
+
+    @property
+    def rates(self) -> list[float]:
+        """Steps per second of each round."""
+        return [one.steps_per_second for one in self.rounds]
+
+
+@dataclass
+class ComparisonResult:
+    """Several sides that do the same work."""
+
+    name: str
+    title: str
+    rollout: int
+    """Environment steps of one iteration."""
+    n_epochs: int
+    sides: list[SideResult] = field(default_factory=list)
+
+    def side(self, name: str) -> SideResult | None:
+        """Return the side of this name, if there is one."""
+        return next((side for side in self.sides if side.name == name), None)
+
+
+@dataclass
+class Report:
+    """A whole run of the benchmark."""
+
+    date: str
+    quick: bool
+    machine: dict[str, str | int | float]
+    versions: dict[str, str]
+    comparisons: list[ComparisonResult] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def peer_versions(self) -> dict[str, dict[str, str]]:
+        """What the sides that are not run by Jumar's interpreter say of their own packages, by title."""
+        sides = [side for comparison in self.comparisons for side in comparison.sides]
+        return {side.title: one.versions for side in sides for one in side.trials.values() if one.versions}
+
+    @property
+    def failures(self) -> list[str]:
+        """A line for every side and variant that failed."""
+        lines = []
+        for comparison in self.comparisons:
+            for side in comparison.sides:
+                lines += [f"{comparison.name}, {side.title}: {side.failure}"] if side.failure else []
+                lines += [f"{comparison.name}, {side.title}, {v}: {why}" for v, why in side.failed_trials.items()]
+        return lines
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some numbers, and the range that they cover."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Spread | None:
+        """Return the spread of the numbers; ``None`` where there are none."""
+        return cls(statistics.median(numbers), min(numbers), max(numbers)) if numbers else None
+
+
+@dataclass(frozen=True)
+class IterationTime:
+    """Where the time of one iteration goes, in milliseconds."""
+
+    whole: float
+    epochs: float
+
+    @property
+    def rest(self) -> float:
+        """What is done once per iteration: collecting above all, then advantages and the log."""
+        return self.whole - self.epochs
+
+
+def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Spread | None:
+    """Return how many times faster one side was: the ratio within each round, and its spread over the rounds.
+
+    A change of the machine's speed between rounds cancels. Rounds that only one side has are left out.
+    """
+    return Spread.of([a / b for a, b in zip(numerator, denominator, strict=False)])
+
+
+def iteration_time(
+    rollout: int, n_epochs: int, all_epochs: Sequence[float], one_epoch: Sequence[float]
+) -> IterationTime | None:
+    """Split an iteration from rates with ``n_epochs`` and with one epoch, measured in the same rounds.
+
+    One iteration of ``rollout`` steps takes ``rollout / rate`` seconds, and the two kinds differ by
+    ``n_epochs - 1`` epochs. Medians over the rounds.
+    """
+    if n_epochs < 2 or not all_epochs or not one_epoch:
+        return None
+    pairs = list(zip(all_epochs, one_epoch, strict=False))
+    whole = statistics.median(rollout / a for a, _ in pairs)
+    all_but_one = statistics.median(rollout / a - rollout / b for a, b in pairs)
+    return IterationTime(1000 * whole, 1000 * all_but_one * n_epochs / (n_epochs - 1))
+
+
+def round_steps(rate: float, seconds: float, unit: int) -> int:
+    """Return how many steps take at least so many seconds at this rate, in whole units."""
+    return max(1, math.ceil(rate * seconds / unit)) * unit
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as a page: a table for each comparison, and what it was measured on."""
+    parts = ["# Speed", *_circumstances(report)]
+    for comparison in report.comparisons:
+        parts += [f"## {comparison.title}", _table(comparison), *_notes(comparison)]
+    if report.failures:
+        parts += ["## What failed", "\n".join(f"- {_cell(line)}" for line in report.failures)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _circumstances(report: Report) -> list[str]:
+    machine = report.machine
+    lines = [
+        f"{report.date}. {machine['processor']}, {machine['cores']} cores, {machine['system']}.",
+        f"{_versions(report.versions)}.",
+        *(f"{title}: {_versions(versions)}." for title, versions in report.peer_versions.items()),
+        "Rates are medians over rounds (lowest to highest); the sides took turns. How many times faster Jumar is, is the "
+        "ratio within each round. Figures of different machines or runs are not comparable; ratios are, with care.",
+    ]
+    if report.quick:
+        lines.append("**Quick run:** too short for figures to quote.")
+    if float(machine["load_before"]) > BUSY:
+        lines.append(f"**Busy machine:** the load was {machine['load_before']} before the first measurement.")
+    if report.interrupted:
+        lines.append("**Interrupted:** what was measured until then.")
+    return lines
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _table(comparison: ComparisonResult) -> str:
+    header = (
+        "",
+        "steps/s",
+        "Jumar is x times as fast",
+        "steps/s, whole process",
+        "compile s, first / cached",
+        "peak MiB",
+    )
+    jumar = comparison.side("jumar")
+    rows = [_row(side, jumar) for side in comparison.sides]
+    lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _row(side: SideResult, jumar: SideResult | None) -> tuple[str, ...]:
+    title = side.title if not side.variant else f"{side.title} ({side.variant})"
+    rate = Spread.of(side.rates)
+    if rate is None:
+        return (title, "failed" if side.failure else "not measured", "", "", "", "")
+    ratio = paired_ratio(jumar.rates, side.rates) if jumar and not side.name.startswith("jumar") else None
+    whole = statistics.median(one.steps_per_process_second for one in side.rounds)
+    memory = max(one.peak_memory_mib for one in side.rounds)
+    return (
+        title,
+        _spread(rate, ",.0f"),
+        _spread(ratio, ".2f") if ratio else "",
+        f"{whole:,.0f}",
+        _compile_times(side),
+        f"{memory:,.0f}",
+    )
+
+
+def _compile_times(side: SideResult) -> str:
+    first = side.trials[side.variant].compile_time_s if side.variant in side.trials else None
+    cached = [one.compile_time_s for one in side.rounds if one.compile_time_s is not None]
+    if first is None or not cached:
+        return ""
+    return f"{first:.1f} / {statistics.median(cached):.1f}"
+
+
+def _notes(comparison: ComparisonResult) -> list[str]:
+    jumar, one_epoch = comparison.side("jumar"), comparison.side("jumar-1-epoch")
+    if jumar is None or one_epoch is None:
+        return []
+    time = iteration_time(comparison.rollout, comparison.n_epochs, jumar.rates, one_epoch.rates)
+    if time is None:
+        return []
+    if not 0.0 < time.epochs < time.whole:
+        return ["The rounds differ too much to tell the epochs of Jumar's iteration from the rest."]
+    return [
+        f"One iteration of Jumar ({comparison.rollout:,} steps) takes {time.whole:.0f} ms: {time.epochs:.0f} ms for "
+        f"{comparison.n_epochs} epochs of minibatches, {time.rest:.0f} ms for collecting and all else that is done once."
+    ]
+
+
+def _spread(spread: Spread, form: str) -> str:
+    return f"{spread.median:{form}} ({spread.lowest:{form}} to {spread.highest:{form}})"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split())
+
+
+def to_json(report: Report) -> str:
+    """Return everything that was measured, as JSON."""
+    return json.dumps(asdict(report), indent=1, allow_nan=False) + "\n"
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write ``speed.json`` and ``speed.md``; each is the old file or the new one, whenever this stops."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("speed.json", to_json(report)), ("speed.md", to_markdown(report))):
+        temporary = folder / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, folder / name)

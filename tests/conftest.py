@@ -1,0 +1,29 @@
+"""What all tests share: a compile cache of the session's own, and a working directory that is nobody's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+OWNER = "JUMAR_TEST_CACHE_OWNER"
+"""Set by the process that made the cache folder; workers of pytest-xdist inherit it and share the folder."""
+
+if OWNER not in os.environ:
+    os.environ[OWNER] = str(os.getpid())
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="jumar-tests-")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the compile cache, once all who use it are done."""
+    if os.environ[OWNER] == str(os.getpid()):
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in a temporary directory, so that a ``runs`` folder can never land in the project."""
+    monkeypatch.chdir(tmp_path)

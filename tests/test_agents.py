@@ -1,0 +1,278 @@
+"""The Python interface: learn, predict, save, load, evaluate_policy."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from compiling import nothing_compiled
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
+from probes import Corridor, Metronome, Probe, one, random_sign
+from updates import flat
+
+import jumar
+from jumar.errors import DamagedFile, UsageError
+from jumar.training import logs
+
+SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 2, "net_arch": (8,)}
+
+
+def make_cartpole() -> gym.Env[Any, Any]:
+    return gym.make("CartPole-v1")
+
+
+def state(agent: jumar.Agent) -> np.ndarray:
+    return flat(agent._training.learner)
+
+
+@pytest.fixture(scope="module")
+def cartpole() -> jumar.PPO:
+    return jumar.PPO("jax/CartPole-v1", seed=0, normalize_observations=True, **SMALL).learn(64)
+
+
+@pytest.fixture(scope="module")
+def corridor() -> jumar.PPO:
+    """Return an agent with Dict observations, a MultiDiscrete action, masks and a memory."""
+    return jumar.PPO(Corridor, seed=0, recurrent="gru", recurrent_size=4, **SMALL).learn(64)
+
+
+def test_the_snippet_of_the_contract_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = jumar.PPO("CartPole-v1", seed=0, learning_rate=3e-4, **SMALL)
+    agent.learn(total_timesteps=64, progress_bar=True)
+    assert agent.num_timesteps >= 64
+    observation = np.zeros(4, np.float32)
+    action, _ = agent.predict(observation, state=None, episode_start=None, deterministic=True, action_masks=None)
+    assert agent.action_space.contains(action)
+    mean, std = jumar.evaluate_policy(agent, "CartPole-v1", n_eval_episodes=3)
+    assert isinstance(mean, float)
+    assert isinstance(std, float)
+    agent.save(tmp_path / "cartpole")
+    loaded = jumar.load(tmp_path / "cartpole")
+    assert isinstance(loaded, jumar.PPO)
+    assert jumar.evaluate_policy(loaded, "CartPole-v1", n_eval_episodes=3) == (mean, std)
+    agent.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "passed_again"),
+    [
+        (lambda: "jax/CartPole-v1", False),
+        (lambda: "gymnasium/CartPole-v1", False),
+        (lambda: make_cartpole, True),
+    ],
+    ids=["compiled", "id", "callable"],
+)
+def test_save_load_and_go_on_equals_never_having_stopped(
+    make: Callable[[], Any], passed_again: bool, tmp_path: Path
+) -> None:
+    settings = {**SMALL, "normalize_observations": True, "normalize_rewards": True}
+    straight = jumar.PPO(make(), seed=4, **settings).learn(96).learn(64)
+    jumar.PPO(make(), seed=4, **settings).learn(96).save(tmp_path / "agent")
+    loaded = jumar.load(tmp_path / "agent", env=make() if passed_again else None)
+    assert loaded.num_timesteps == 96
+    assert loaded.settings == straight.settings
+    loaded.learn(64)
+    np.testing.assert_array_equal(state(loaded), state(straight))
+
+
+def test_predict_takes_one_observation_or_a_batch(cartpole: jumar.PPO) -> None:
+    draw = np.random.default_rng(0)
+    batch = draw.normal(size=(5, 4)).astype(np.float32)
+    actions, _ = cartpole.predict(batch)
+    assert actions.shape == (5,)
+    singles = [cartpole.predict(observation)[0] for observation in batch]
+    assert [int(action) for action in singles] == actions.tolist()
+    assert all(cartpole.action_space.contains(action) for action in singles)
+    assert cartpole.predict(batch[0].tolist())[0] == singles[0], "a list of numbers is an observation too"
+    assert cartpole.predict(batch.astype(np.float64).tolist())[0].tolist() == actions.tolist()
+
+
+def test_predicting_twice_compiles_once_also_after_learning_more() -> None:
+    agent = jumar.PPO(Probe(one, random_sign), **SMALL)
+    agent.learn(32)
+    observation = np.ones(1, np.float32)
+    agent.predict(observation)
+    agent.predict(observation, deterministic=False)
+    agent.learn(32)
+    with nothing_compiled():
+        agent.predict(-observation)
+        agent.predict(-observation, deterministic=False)
+
+
+def test_draws_differ_from_call_to_call_and_repeat_with_the_seed(cartpole: jumar.PPO) -> None:
+    observations = np.zeros((64, 4), np.float32)
+    first, second = (cartpole.actor() for _ in range(2))
+    draws = [first.predict(observations, deterministic=False)[0] for _ in range(2)]
+    assert (draws[0] != draws[1]).any()
+    np.testing.assert_array_equal(second.predict(observations, deterministic=False)[0], draws[0])
+
+
+@pytest.mark.parametrize(
+    ("observation", "said"),
+    [
+        (np.zeros(3), r"of shape \(3,\)"),
+        (np.zeros((2, 2, 4)), r"of shape \(2, 2, 4\)"),
+        ("north", r"of shape \(\)"),
+        ({"position": 1}, r"of shape \(\)|dtype"),
+        ([[1.0], [2.0, 3.0]], "list"),
+        (np.array([0.0, np.nan, 0.0, 0.0]), "nan"),
+        (np.array(["a", "b", "c", "d"]), "dtype"),
+    ],
+)
+def test_an_observation_that_does_not_fit_is_refused(cartpole: jumar.PPO, observation: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        cartpole.predict(observation)
+
+
+def test_masks_and_memories_in_a_dict_observation(corridor: jumar.PPO) -> None:
+    observation = Corridor().reset(seed=0)[0]
+    for move, bit in itertools.product(range(3), range(2)):
+        mask = np.zeros(5, bool)
+        mask[[move, 3 + bit]] = True
+        action, _ = corridor.predict(observation, action_masks=mask)
+        assert action.tolist() == [move, bit]
+        assert corridor.action_space.contains(action)
+    with pytest.raises(UsageError, match=r"\(4,\); it must be \(1, 5\)"):
+        corridor.predict(observation, action_masks=np.ones(4, bool))
+    with pytest.raises(UsageError, match="dict"):
+        corridor.predict({"position": np.zeros(1, np.float32)})
+
+
+def test_a_state_carries_the_memory_and_an_episode_start_clears_it(corridor: jumar.PPO) -> None:
+    observation = Corridor().reset(seed=0)[0]
+    _, fresh = corridor.predict(observation)
+    _, later = corridor.predict(observation, state=fresh)
+    _, cleared = corridor.predict(observation, state=later, episode_start=True)
+    assert np.abs(flat(later) - flat(fresh)).max() > 1e-4
+    np.testing.assert_array_equal(flat(cleared), flat(fresh))
+
+
+def test_evaluate_policy_in_environments_of_every_kind(corridor: jumar.PPO) -> None:
+    by_callable = jumar.evaluate_policy(corridor, Corridor, 3, return_episode_rewards=True)
+    assert jumar.evaluate_policy(corridor, Corridor(), 3, return_episode_rewards=True) == by_callable
+    returns, lengths = by_callable
+    assert len(returns) == len(lengths) == 3  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="not a vector environment"):
+        jumar.evaluate_policy(corridor, SyncVectorEnv([Corridor]))
+    with pytest.raises(UsageError, match=r"observation space of gymnasium/CartPole-v1 is .* trained with"):
+        jumar.evaluate_policy(corridor, "gymnasium/CartPole-v1")
+    with pytest.raises(UsageError, match="n_eval_episodes=0"):
+        jumar.evaluate_policy(corridor, Corridor, 0)
+
+
+def test_a_callback_sees_every_iteration_and_stops_by_returning_false(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def callback(metrics: dict[str, Any]) -> bool | None:
+        seen.append(metrics)
+        return False if len(seen) == 3 else None
+
+    agent = jumar.PPO(Probe(one, length=3), **SMALL)
+    agent.learn(320, callback, run_dir=tmp_path / "run", eval_every=64, eval_episodes=2)
+    assert agent.num_timesteps == 96
+    assert [metrics["time/total_timesteps"] for metrics in seen] == [32, 64, 96]
+    assert seen[1]["eval/mean_reward"] == seen[1]["rollout/ep_rew_mean"] == 3.0
+    assert "eval/mean_reward" not in seen[0]
+    assert {"train/approx_kl", "train/entropy", "train/value_loss", "train/learning_rate"} <= seen[0].keys()
+    assert [entry["time/total_timesteps"] for entry in logs.read(tmp_path / "run" / "metrics.jsonl")] == [32, 64, 96]
+    kept = jumar.load(tmp_path / "run", env=Probe(one, length=3))
+    np.testing.assert_array_equal(state(kept), state(agent))
+
+
+def test_live_environments_can_be_learnt_in_and_stay_open() -> None:
+    single, many = Metronome(), SyncVectorEnv([Metronome] * 2)
+    learnt = jumar.PPO(single, **{**SMALL, "n_envs": 1}).learn(32)
+    assert learnt.num_timesteps == 32
+    agent = jumar.PPO(many, **{name: value for name, value in SMALL.items() if name != "n_envs"})
+    assert agent.settings.n_envs == 2
+    agent.learn(64)
+    agent.close()
+    assert not many.closed
+    with pytest.raises(UsageError, match="one live object"):
+        agent.learn(64, eval_every=32)
+
+
+def test_a_policy_alone_is_enough_to_act(cartpole: jumar.PPO, tmp_path: Path) -> None:
+    cartpole.save(tmp_path / "agent")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("policy.json", "policy.safetensors"):
+        (tmp_path / "agent" / name).rename(alone / name)
+    actor = jumar.load_policy(alone)
+    observations = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
+    np.testing.assert_array_equal(actor.predict(observations)[0], cartpole.predict(observations)[0])
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("loading ran code",)
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("config.json", jumar.load),
+        ("checkpoints/000000000064/state.safetensors", jumar.load),
+        ("policy.json", jumar.load_policy),
+        ("policy.safetensors", jumar.load_policy),
+    ],
+)
+def test_a_pickle_in_disguise_is_refused_and_not_run(
+    name: str, load: Callable[[Path], Any], cartpole: jumar.PPO, tmp_path: Path
+) -> None:
+    cartpole.save(tmp_path / "agent")
+    (tmp_path / "agent" / name).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(DamagedFile, match=Path(name).name):
+        load(tmp_path / "agent")
+
+
+def test_what_was_learnt_in_a_callable_needs_it_again(corridor: jumar.PPO, tmp_path: Path) -> None:
+    corridor.save(tmp_path / "agent")
+    with pytest.raises(UsageError, match="pass env="):
+        jumar.load(tmp_path / "agent")
+    with pytest.raises(UsageError, match="observation space of"):
+        jumar.load(tmp_path / "agent", env=make_cartpole)
+    assert jumar.load(tmp_path / "agent", env=Corridor).num_timesteps == 64
+
+
+def test_schedules_are_anchored_to_each_call_of_learn() -> None:
+    rates: list[float | None] = []
+    agent = jumar.PPO(Probe(one), **{**SMALL, "learning_rate": "linear:0.1"})
+    for _ in range(2):
+        agent.learn(64, lambda metrics: rates.append(metrics["train/learning_rate"]))
+    assert rates == pytest.approx([0.1, 0.05, 0.1, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"env": "CartPole-v7"}, "did you mean|CartPole-v1"),
+        ({"env": 3}, "is not an environment"),
+        ({"env": "jax/CartPole-v1", "clip_coef": 0.1}, "clip_range"),
+        ({"env": "jax/CartPole-v1", "gamma": 1.5}, "gamma=1.5 is out of range"),
+        ({"env": "jax/CartPole-v1", "seed": -1}, "seed=-1"),
+        ({"env": "jax/CartPole-v1", "batch_size": 100}, "batch_size=100 does not fit"),
+        ({"env": "gymnasium/CartPole-v1", "n_seeds": 2}, "n_seeds=2 needs a compiled environment"),
+        ({"env": Metronome, "env_kwargs": {"length": 3}}, "env_kwargs are for"),
+        ({"env": Metronome, "frame_stack": 4}, "frame_stack=4 is for"),
+        ({"env": SyncVectorEnv([Metronome] * 3)}, "n_envs=2, but .* holds 3"),
+    ],
+)
+def test_a_mistake_is_answered_by_a_sentence(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        jumar.PPO(**{**SMALL, **arguments})
+
+
+def test_several_seeds_learn_side_by_side() -> None:
+    probe = Probe(lambda observation, action, time: action.astype(np.float32), action_space=spaces.Discrete(2))
+    agent = jumar.PPO(probe, seed=3, n_seeds=3, **{**SMALL, "learning_rate": 0.03}).learn(640)
+    actors = [agent.actor(lane) for lane in range(3)]
+    assert len({flat(actor.parameters).tobytes() for actor in actors}) == 3
+    assert [int(actor.predict(np.ones(1, np.float32))[0]) for actor in actors] == [1, 1, 1]

@@ -1,0 +1,294 @@
+"""The benchmark's arithmetic, its table, and how it runs its sides; no speed is measured here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jumar.algorithms.registry import ALGORITHMS
+from jumar.cli.parser import build
+from jumar.cli.train import request_from
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+# The benchmark is a script beside its modules, and no package.
+sys.path.append(str(BENCHMARKS))
+report: Any = importlib.import_module("report")
+harness: Any = importlib.import_module("harness")
+speed: Any = importlib.import_module("speed")
+sys.path.remove(str(BENCHMARKS))
+
+
+def measurement(rate: float, compile_time_s: float | None = None, versions: dict[str, str] | None = None) -> Any:
+    return report.Measurement(10_000, rate, 4.0, 300.4, compile_time_s, versions or {})
+
+
+def example() -> Any:
+    jumar = report.SideResult("jumar", "Jumar", {"": measurement(19_000, 6.54)}, {}, "")
+    jumar.rounds = [measurement(20_000, 1.0), measurement(22_000, 1.2), measurement(24_000, 1.1)]
+    one_epoch = report.SideResult("jumar-1-epoch", "Jumar, 1 epoch", {"": measurement(48_000, 5.0)}, {}, "")
+    one_epoch.rounds = [measurement(50_000, 1.0), measurement(55_000, 1.0), measurement(60_000, 1.0)]
+    sb3 = report.SideResult("sb3", "SB3", {"a": measurement(5_000, None, {"torch": "2.0"})}, {"b": "no\nroom"}, "a")
+    sb3.rounds = [measurement(5_000), measurement(5_000), measurement(4_000)]
+    broken = report.SideResult("simulator", "EnvPool alone", failure="No module named 'envpool'")
+    result = report.ComparisonResult("cheetah", "HalfCheetah", 2_000, 10, [jumar, sb3, broken, one_epoch])
+    machine = {"processor": "A processor", "cores": 2, "system": "Linux x86_64", "load_before": 0.1}
+    return report.Report("2026-01-02 03:04 UTC", False, machine, {"jumar": "0.1"}, [result])
+
+
+def test_ratios_are_taken_within_each_round() -> None:
+    assert report.paired_ratio([20.0, 60.0, 30.0], [10.0, 20.0, 10.0]) == report.Spread(3.0, 2.0, 3.0)
+    assert report.paired_ratio([20.0, 60.0], [10.0]) == report.Spread(2.0, 2.0, 2.0)
+    assert report.paired_ratio([20.0], []) is None
+
+
+def test_an_iteration_is_split_by_what_nine_epochs_take() -> None:
+    # 2,000 steps at 20,000/s are 100 ms, at 50,000/s 40 ms: 9 epochs take 60 ms, and 10 take 66.7 ms.
+    time = report.iteration_time(2_000, 10, [20_000.0], [50_000.0])
+    assert time.whole == pytest.approx(100.0)
+    assert time.epochs == pytest.approx(200.0 / 3.0)
+    assert time.rest == pytest.approx(100.0 / 3.0)
+    assert report.iteration_time(2_000, 1, [20_000.0], [50_000.0]) is None
+    assert report.iteration_time(2_000, 10, [20_000.0], []) is None
+
+
+def test_steps_are_whole_iterations_and_last_long_enough() -> None:
+    assert report.round_steps(1000.0, 10.0, 2048) == 5 * 2048
+    assert report.round_steps(1024.0, 10.0, 2048) == 5 * 2048
+    assert report.round_steps(1.0, 0.1, 2048) == 2048
+
+
+def test_the_table() -> None:
+    lines = report.to_markdown(example()).splitlines()
+    start = lines.index("## HalfCheetah") + 4
+    assert lines[start : start + 4] == [
+        "| Jumar | 22,000 (20,000 to 24,000) |  | 2,500 | 6.5 / 1.1 | 300 |",
+        "| SB3 (a) | 5,000 (4,000 to 5,000) | 4.40 (4.00 to 6.00) | 2,500 |  | 300 |",
+        "| EnvPool alone | failed |  |  |  |  |",
+        "| Jumar, 1 epoch | 55,000 (50,000 to 60,000) |  | 2,500 | 5.0 / 1.0 | 300 |",
+    ]
+    assert "jumar 0.1." in lines
+    assert "SB3: torch 2.0." in lines
+    assert "- cheetah, EnvPool alone: No module named 'envpool'" in lines
+    assert "- cheetah, SB3, b: no room" in lines
+    # Medians of (100, 91, 83) ms and of their distances to (40, 36, 33) ms, 10 ninths of them.
+    assert any(
+        line.startswith("One iteration of Jumar (2,000 steps) takes 91 ms: 61 ms for 10 epochs") for line in lines
+    )
+
+
+def test_the_page_says_when_its_figures_are_not_to_be_quoted() -> None:
+    fair = report.to_markdown(example())
+    assert not any(word in fair for word in ("Quick run", "Busy machine", "Interrupted"))
+    doubtful = example()
+    doubtful.quick = doubtful.interrupted = True
+    doubtful.machine["load_before"] = 1.7
+    page = report.to_markdown(doubtful)
+    assert "Quick run" in page
+    assert "the load was 1.7" in page
+    assert "Interrupted" in page
+
+
+def test_a_split_that_makes_no_sense_is_not_told() -> None:
+    noisy = example()
+    noisy.comparisons[0].side("jumar-1-epoch").rounds = [measurement(10_000)] * 3
+    page = report.to_markdown(noisy)
+    assert "One iteration" not in page
+    assert "differ too much" in page
+
+
+def test_files_replace_older_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    report.write(report.Report("then", True, example().machine, {}), folder)
+    report.write(example(), folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["speed.json", "speed.md"]
+    kept = json.loads((folder / "speed.json").read_text())
+    assert kept["date"] == "2026-01-02 03:04 UTC"
+    rounds = kept["comparisons"][0]["sides"][0]["rounds"]
+    assert [one["steps_per_second"] for one in rounds] == [20_000, 22_000, 24_000]
+    assert (folder / "speed.md").read_text() == report.to_markdown(example())
+
+
+def test_a_result_is_the_last_line() -> None:
+    output = 'hello\n{"total_timesteps": 1}\n{"total_timesteps": 64, "steps_per_second": 8, "compile_time_s": null}\n\n'
+    assert harness.read_measurement(output, 2.0, 3.0) == report.Measurement(64, 8.0, 2.0, 3.0, None, {})
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "",
+        "done",
+        "[1]",
+        '{"total_timesteps": 64}',
+        '{"total_timesteps": 64, "steps_per_second": null}',
+        '{"total_timesteps": 64, "steps_per_second": NaN}',
+        '{"total_timesteps": 0, "steps_per_second": 8.0}',
+    ],
+)
+def test_what_is_no_result_is_refused(output: str) -> None:
+    with pytest.raises(harness.Failed):
+        harness.read_measurement(output, 2.0, 3.0)
+
+
+def test_reasons_do_not_tell_where_the_checkout_is() -> None:
+    assert harness.last_line(f"first\nno {BENCHMARKS.resolve()}/x.py\n \n") == "no ./benchmarks/x.py"
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_process_is_measured_from_outside(tmp_path: Path) -> None:
+    code = 'import os; print(os.environ["JAX_PLATFORMS"]); print(\'{"total_timesteps": 4, "steps_per_second": 2.5}\')'
+    measured = harness.measure(python(code), tmp_path, 60.0)
+    assert measured.steps_per_second == 2.5
+    assert measured.process_s > 0.0
+    assert 1.0 < measured.peak_memory_mib < 1000.0
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ValueError('no such thing')", "ValueError: no such thing"),
+        ("raise SystemExit(3)", "exit code 3"),
+        ("import os; os.abort()", "exit code -6"),
+        ("pass", "no result"),
+    ],
+)
+def test_a_process_that_fails_says_why(tmp_path: Path, code: str, reason: str) -> None:
+    with pytest.raises(harness.Failed, match=reason):
+        harness.measure(python(code), tmp_path, 60.0)
+
+
+def test_a_process_that_hangs_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(harness.Failed, match="longer than 0 s"):
+        harness.measure(python("import time; time.sleep(600)"), tmp_path, 0.2)
+
+
+def test_a_command_that_does_not_exist_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(harness.Failed, match="could not be started"):
+        harness.measure([str(tmp_path / "nothing")], tmp_path, 1.0)
+
+
+SIDE = """
+import json, sys
+name, rate, log, most, _, steps = sys.argv[1:]
+with open(log, "a") as file:
+    file.write(f"{name} {steps}\\n")
+if int(steps) > int(most):
+    sys.exit("too many")
+print(json.dumps({"total_timesteps": int(steps), "steps_per_second": float(rate)}))
+"""
+
+
+def fake_variant(name: str, rate: float, log: Path, most: int = 10_000) -> Any:
+    return harness.Variant(name, ("-c", SIDE, name, str(rate), str(log), str(most)))
+
+
+def test_sides_take_turns_and_one_that_fails_leaves_the_rest_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    sides = (
+        harness.Side("a", "A", (fake_variant("slow", 50.0, log), fake_variant("fast", 100.0, log)), trial_steps=10),
+        harness.Side("b", "B", (fake_variant("breaks later", 200.0, log, most=20),), trial_steps=20),
+        harness.Side("c", "C", (fake_variant("breaks at once", 1.0, log, most=0),), trial_steps=30),
+        harness.Side("d", "D", (fake_variant("", 10.0, log), fake_variant("broken", 1.0, log, most=0)), trial_steps=40),
+    )
+    comparison = harness.Comparison("fake", "Fake", 50, 1, sides)
+    result = report.ComparisonResult("fake", "Fake", 50, 1)
+    saved: list[int] = []
+    said: list[str] = []
+
+    def save() -> None:
+        saved.append(sum(len(side.rounds) for side in result.sides))
+
+    harness.compare(comparison, harness.Effort(2.0, 2), harness.Peers(said.append), result, said.append, save)
+    assert log.read_text().splitlines() == [
+        *("slow 10", "fast 10", "breaks later 20", "breaks at once 30", " 40", "broken 40"),
+        *("fast 200", "breaks later 400", " 50"),
+        *("fast 200", " 50"),
+    ]
+    a, b, c, d = result.sides
+    assert (a.variant, a.rates, a.failure) == ("fast", [100.0, 100.0], None)
+    assert (b.rates, b.failure) == ([], "round 1: too many")
+    assert (c.variant, c.failure, c.failed_trials) == (None, "too many", {})
+    assert (d.rates, d.failure, d.failed_trials) == ([10.0, 10.0], None, {"broken": "too many"})
+    assert saved == [0, 0, 0, 0, 1, 1, 2, 3, 4]
+
+
+def test_a_peer_that_cannot_be_installed_fails_alone_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    def broken(peer: str, say: Any) -> Path:
+        attempts.append(peer)
+        raise harness.Failed("no network")
+
+    monkeypatch.setattr(harness, "install", broken)
+    peers = harness.Peers(lambda words: None)
+    for _ in range(2):
+        with pytest.raises(harness.Failed, match="no network"):
+            peers.interpreter("sb3")
+    assert attempts == ["sb3"]
+    assert peers.interpreter(None) == Path(sys.executable)
+
+
+def options(words: tuple[str, ...]) -> dict[str, str]:
+    return {a: b for a, b in pairwise(words) if a.startswith("--") and not b.startswith("--")}
+
+
+@pytest.mark.parametrize("comparison", speed.comparisons().values(), ids=lambda c: c.name)
+def test_both_sides_are_given_the_same_sizes_and_jumar_knows_its_options(comparison: Any) -> None:
+    jumar, sb3 = (next(side for side in comparison.sides if side.name == name) for name in ("jumar", "sb3"))
+    words = jumar.variants[0].words
+    assert words[:3] == ("-m", "jumar", "train")
+    arguments = build(ALGORITHMS, "ppo")[1]["train"].read(list(words[3:]))
+    request = request_from(arguments, ALGORITHMS)
+    assert (request.eval_every, request.checkpoint_every, request.preset) == (0, 0, "none")
+    ours = options(words)
+    assert int(ours["--n-envs"]) * int(ours["--n-steps"]) == comparison.rollout
+    assert int(ours["--n-epochs"]) == comparison.n_epochs
+    for variant in sb3.variants:
+        theirs = options(variant.words)
+        sizes = ("--n-envs", "--n-steps", "--n-epochs", "--batch-size")
+        assert {name: ours[name] for name in sizes} == {name: theirs[name] for name in sizes}
+        assert words[4].endswith("/" + theirs["--env"])
+
+
+def test_a_part_or_a_quick_look_does_not_replace_the_whole_results(tmp_path: Path) -> None:
+    whole, quick = speed.parse([]), speed.parse(["--quick"])
+    assert whole.out == BENCHMARKS.resolve() / "results"
+    assert whole.only == list(speed.comparisons())
+    assert quick.out == whole.out / "partial"
+    assert quick.effort.seconds < whole.effort.seconds
+    assert speed.parse(["--only", "halfcheetah"]).out == quick.out
+    assert speed.parse(["--quick", "--out", str(tmp_path), "--rounds", "7"]).out == tmp_path
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--only", "chess"]])
+def test_a_wrong_command_line_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        speed.parse(words)
+    assert leaving.value.code == 2
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_stopping_keeps_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException, status: int
+) -> None:
+    def interrupted(comparison: Any, effort: Any, peers: Any, result: Any, say: Any, save: Any) -> None:
+        result.sides = example().comparisons[0].sides
+        raise stop
+
+    monkeypatch.setattr(speed, "compare", interrupted)
+    monkeypatch.setattr(speed.signal, "signal", lambda *_: None)
+    assert speed.main(["--only", "halfcheetah", "--out", str(tmp_path)]) == status
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    assert kept["interrupted"] is True
+    assert len(kept["comparisons"][0]["sides"][0]["rounds"]) == 3
+    assert "22,000 (20,000 to 24,000)" in (tmp_path / "speed.md").read_text()

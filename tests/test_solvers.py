@@ -1,0 +1,205 @@
+"""Solvers on problems whose every step is known: no policy, no critic, a handful of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import Array
+
+from jumar.distributions import DiagGaussian
+from jumar.problem import Problem
+from jumar.schedules import Constant, Linear
+from jumar.solvers import Ascent, Epochs, Optimiser
+from jumar.solvers.epochs import split, summarise
+from jumar.trajectory import Batch, weighted_mean
+
+KEY = jax.random.PRNGKey(0)
+WHOLE = jnp.float32(1.0)
+
+
+def rows(advantages: Any) -> Batch:
+    """Return a batch whose rows differ by their advantages alone."""
+    x = jnp.asarray(advantages, jnp.float32)
+    return Batch({"vector": x[:, None]}, x, x, x, x, x, jnp.ones_like(x), None, jnp.zeros(x.shape, bool), (), ())
+
+
+def problem(
+    objective: Callable[[Any, Batch], Array],
+    advantages: Any = (0.0, 0.0, 0.0, 0.0),
+    kl: Callable[[Any, Batch], Array] = lambda parameters, batch: jnp.float32(0.0),
+    estimate: Callable[[Any], Batch] | None = None,
+) -> Problem:
+    def distribution(parameters: Any, batch: Batch) -> DiagGaussian:
+        mean = jnp.broadcast_to(parameters["x"], (batch.weights.shape[0], 2))
+        return DiagGaussian(mean, jnp.zeros_like(mean))
+
+    return Problem(
+        lambda parameters, batch: (objective(parameters, batch), {"approx_kl": kl(parameters, batch)}),
+        distribution,
+        estimate or (lambda parameters: rows(advantages)),
+    )
+
+
+def start(*x: float) -> dict[str, Array]:
+    return {"x": jnp.array(x, jnp.float32)}
+
+
+def solve(solver: Any, problem: Problem, parameters: Any, remaining: float = 1.0) -> tuple[np.ndarray, Any, Any]:
+    solved, state, record = solver.solve(problem, parameters, solver.init(parameters), jnp.float32(remaining), KEY)
+    return np.asarray(solved["x"]), state, record
+
+
+def slope(parameters: Any, batch: Batch) -> Array:
+    """3 x + 4 y: the gradient is (3, 4) and its norm 5."""
+    return parameters["x"] @ jnp.array([3.0, 4.0], jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "expected"),
+    [
+        (Optimiser(Constant(0.1), "sgd"), [1.3, 2.4]),
+        (Optimiser(Constant(0.1), "sgd", max_grad_norm=1.0), [1.06, 2.08]),
+        (Optimiser(Constant(0.1), "sgd", max_grad_norm=50.0), [1.3, 2.4]),
+        # Adam's first step is lr * g / (|g| + epsilon), whatever the size of the gradient.
+        (Optimiser(Constant(0.1), "adam", epsilon=1.0), [1.0 + 0.1 * 3 / 4, 2.0 + 0.1 * 4 / 5]),
+        # RMSprop's is lr * g / (sqrt(0.01 g^2) + epsilon).
+        (Optimiser(Constant(0.1), "rmsprop", epsilon=0.1), [1.0 + 0.1 * 3 / 0.4, 2.0 + 0.1 * 4 / 0.5]),
+    ],
+)
+def test_one_step_of_ascent(optimiser: Optimiser, expected: list[float]) -> None:
+    solved, _, record = solve(Ascent(optimiser), problem(slope), start(1.0, 2.0))
+    np.testing.assert_allclose(solved, expected, rtol=1e-6)
+    assert float(record["grad_norm"]) == pytest.approx(5.0), "the norm before clipping"
+
+
+def test_the_learning_rate_follows_what_is_left_of_training() -> None:
+    solver = Ascent(Optimiser(Linear(0.4), "sgd"))
+    np.testing.assert_allclose(solve(solver, problem(slope), start(0.0, 0.0), 0.25)[0], [0.3, 0.4], rtol=1e-6)
+
+
+def test_epochs_climb_a_hill_to_its_top() -> None:
+    hill = problem(lambda parameters, batch: -jnp.sum(jnp.square(parameters["x"] - jnp.array([1.0, -2.0]))))
+    solver = Epochs(Optimiser(Constant(0.25), "sgd"), n_epochs=20, n_minibatches=2)
+    solved, _, record = solve(solver, hill, start(5.0, 5.0))
+    # Every step halves the distance.
+    np.testing.assert_allclose(solved, [1.0, -2.0], atol=1e-5)
+    assert float(record["gradient_steps"]) == 40.0
+
+
+def test_one_epoch_of_one_minibatch_is_one_step_of_ascent() -> None:
+    def curved(parameters: Any, batch: Batch) -> Array:
+        return weighted_mean(jnp.sin(parameters["x"][0] * batch.advantages) + parameters["x"][1], batch.weights)
+
+    optimiser = Optimiser(Constant(0.1), "adam", 0.5)
+    results = [
+        solve(solver, problem(curved, (1.0, 2.0, 3.0)), start(0.3, 0.7))[0]
+        for solver in (Ascent(optimiser), Epochs(optimiser, 1, 1))
+    ]
+    np.testing.assert_allclose(results[0], results[1], atol=1e-7)
+
+
+@given(minibatches=st.integers(1, 6), size=st.integers(1, 5), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_a_split_holds_every_row_once(minibatches: int, size: int, seed: int) -> None:
+    numbers = np.arange(minibatches * size, dtype=np.float32)
+    parts = split(rows(numbers), jax.random.PRNGKey(seed), minibatches)
+    assert parts.advantages.shape == (minibatches, size)
+    np.testing.assert_array_equal(np.sort(np.ravel(parts.advantages)), numbers)
+    np.testing.assert_array_equal(parts.advantages, parts.returns)
+    np.testing.assert_array_equal(parts.features["vector"][..., 0], parts.advantages)
+
+
+def test_every_epoch_walks_through_all_rows_in_an_order_of_its_own() -> None:
+    """The parameters write down each step's row: after a step x becomes 10 x + row."""
+
+    def write(parameters: Any, batch: Batch) -> Array:
+        x = jax.lax.stop_gradient(parameters["x"])
+        return jnp.sum(parameters["x"] * (9.0 * x + batch.advantages[0]))
+
+    solver = Epochs(Optimiser(Constant(1.0), "sgd"), n_epochs=2, n_minibatches=3)
+    solved, _, _ = solve(solver, problem(write, (1.0, 2.0, 3.0)), start(0.0))
+    digits = f"{int(solved[0]):06d}"
+    assert sorted(digits[:3]) == sorted(digits[3:]) == ["1", "2", "3"]
+    assert digits[:3] != digits[3:], "with this key the two orders differ"
+
+
+@pytest.mark.parametrize(("target_kl", "steps"), [(0.5, 1), (1.0, 2), (2.0, 4), (3.0, 5), (100.0, 12)])
+def test_the_early_stop_comes_before_the_step_and_ends_all_epochs(target_kl: float, steps: int) -> None:
+    """Each step adds 1 to x, and the KL is x: the stop comes at the first x above 1.5 target_kl, in whichever epoch."""
+    climb = problem(lambda parameters, batch: parameters["x"][0], kl=lambda parameters, batch: parameters["x"][0])
+    solver = Epochs(Optimiser(Constant(1.0), "sgd"), n_epochs=3, n_minibatches=4, target_kl=target_kl)
+    solved, _, record = solve(solver, climb, start(0.0))
+    assert solved[0] == steps == float(record["gradient_steps"])
+    assert float(record["stopped_early"]) == float(steps < 12)
+
+
+def test_an_epoch_that_stops_leaves_out_later_ones_although_their_minibatches_might_not_offend() -> None:
+    """One row of four offends, wherever the shuffle puts it: what comes before it in the first epoch is all there is."""
+    climb = problem(
+        lambda parameters, batch: parameters["x"][0],
+        (0.0, 0.0, 9.0, 0.0),
+        kl=lambda parameters, batch: batch.advantages[0],
+    )
+    solver = Epochs(Optimiser(Constant(1.0), "sgd"), n_epochs=3, n_minibatches=4, target_kl=1.0)
+    solved, _, record = solve(solver, climb, start(0.0))
+    first_epoch = split(rows((0.0, 0.0, 9.0, 0.0)), jax.random.split(KEY, 3)[0], 4).advantages[:, 0]
+    assert solved[0] == int(np.argmax(first_epoch)) == float(record["gradient_steps"])
+
+
+def test_a_stopped_update_leaves_the_optimiser_where_it_was() -> None:
+    climb = problem(lambda parameters, batch: parameters["x"][0], kl=lambda parameters, batch: parameters["x"][0])
+    adam = Optimiser(Constant(1.0), "adam", epsilon=1e-8)
+    _, stopped, _ = solve(Epochs(adam, 3, 4, target_kl=1.0), climb, start(0.0))
+    _, two_steps, _ = solve(Epochs(adam, 1, 2), climb, start(0.0))
+    for one, other in zip(jax.tree.leaves(stopped), jax.tree.leaves(two_steps), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_without_a_target_nothing_stops() -> None:
+    climb = problem(lambda parameters, batch: parameters["x"][0], kl=lambda parameters, batch: jnp.float32(1e9))
+    solved, _, record = solve(Epochs(Optimiser(Constant(1.0), "sgd"), 3, 4), climb, start(0.0))
+    assert solved[0] == 12.0
+    assert float(record["stopped_early"]) == 0.0
+
+
+@pytest.mark.parametrize(("recompute", "expected"), [(False, 1.0 + 1.0 + 1.0), (True, 1.0 + 2.0 + 4.0)])
+def test_advantages_are_recomputed_by_the_parameters_of_each_epoch(recompute: bool, expected: float) -> None:
+    """The estimate is x + 1 in every row and each epoch adds it to x."""
+    follow = problem(
+        lambda parameters, batch: parameters["x"][0] * weighted_mean(batch.advantages, batch.weights),
+        estimate=lambda parameters: rows(jnp.broadcast_to(jax.lax.stop_gradient(parameters["x"][0]) + 1.0, (4,))),
+    )
+    solver = Epochs(Optimiser(Constant(1.0), "sgd"), n_epochs=3, n_minibatches=1, recompute=recompute)
+    assert solve(solver, follow, start(0.0))[0][0] == expected
+
+
+def test_the_record_averages_over_what_was_seen_and_takes_the_kl_of_the_last_pass() -> None:
+    record = summarise(
+        {
+            "loss": jnp.array([[1.0, 3.0], [8.0, 99.0]]),
+            "approx_kl": jnp.array([[0.1, 0.2], [0.6, 99.0]]),
+            "seen": jnp.array([[1.0, 1.0], [1.0, 0.0]]),
+            "taken": jnp.array([[1.0, 1.0], [0.0, 0.0]]),
+        }
+    )
+    assert float(record["loss"]) == pytest.approx(4.0)
+    assert float(record["approx_kl"]) == pytest.approx(0.6)
+    assert float(record["gradient_steps"]) == 2.0
+    assert float(record["stopped_early"]) == 1.0
+
+
+def test_the_divergence_is_the_mean_kl_of_old_to_new_and_its_maximum() -> None:
+    """Between normals of deviation 1 it is half of the squared distance of the means."""
+    batch = rows([0.0, 0.0])._replace(weights=jnp.array([1.0, 0.0]))
+    mean, largest = problem(slope).divergence(start(0.0, 0.0), start(1.0, 2.0), batch)
+    assert float(mean) == pytest.approx(2.5)
+    assert float(largest) == pytest.approx(2.5)
+    nothing = batch._replace(weights=jnp.zeros(2))
+    assert [float(x) for x in problem(slope).divergence(start(0.0, 0.0), start(1.0, 2.0), nothing)] == [0.0, 0.0]

@@ -1,0 +1,127 @@
+"""Episode statistics against a brute-force loop, and health in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jumar.training.metrics import WINDOW, EpisodeStatistics, Health
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    n_envs=st.integers(1, 4),
+    end_rate=st.sampled_from([0.05, 0.5, 1.0]),
+    restart_before=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_statistics_are_those_of_a_loop_over_single_steps(
+    seed: int, lengths: list[int], n_envs: int, end_rate: float, restart_before: int
+) -> None:
+    """Over several rollouts, with rows that are no experience, and episodes cut by a restart."""
+    draw = np.random.default_rng(seed)
+    statistics = EpisodeStatistics(n_envs)
+    open_episodes: list[list[float]] = [[] for _ in range(n_envs)]
+    finished: list[list[float]] = []
+    for i, length in enumerate(lengths):
+        if i == restart_before:
+            statistics.restart()
+            open_episodes = [[] for _ in range(n_envs)]
+        rewards = draw.normal(size=(length, n_envs)).astype(np.float32)
+        valid = draw.random((length, n_envs)) < 0.8
+        ended = (draw.random((length, n_envs)) < end_rate) & valid
+        rewards[~valid] = 1e9
+        statistics.add(rewards, ended, valid)
+        for t in range(length):
+            for n in range(n_envs):
+                if valid[t, n]:
+                    open_episodes[n].append(float(rewards[t, n]))
+                if ended[t, n]:
+                    finished.append(open_episodes[n])
+                    open_episodes[n] = []
+    last = finished[-WINDOW:]
+    if not last:
+        assert statistics.mean_return is None
+        assert statistics.mean_length is None
+        return
+    assert statistics.mean_return == pytest.approx(np.mean([sum(episode) for episode in last]), abs=1e-9)
+    assert statistics.mean_length == np.mean([len(episode) for episode in last])
+    np.testing.assert_array_equal(statistics.state.open_lengths, [len(episode) for episode in open_episodes])
+
+
+def test_the_window_holds_the_last_hundred_episodes() -> None:
+    statistics = EpisodeStatistics(1)
+    rewards = np.arange(150, dtype=np.float32)[:, None]
+    always = np.ones((150, 1), bool)
+    statistics.add(rewards[:120], always[:120], always[:120])
+    assert statistics.mean_return == np.mean(np.arange(20, 120))
+    statistics.add(rewards[120:], always[120:], always[120:])
+    assert statistics.mean_return == np.mean(np.arange(50, 150))
+    assert statistics.state.returns.shape == (WINDOW,)
+
+
+def test_an_episode_spans_rollouts() -> None:
+    statistics = EpisodeStatistics(1)
+    never, valid = np.zeros((3, 1), bool), np.ones((3, 1), bool)
+    statistics.add(np.full((3, 1), 2.0, np.float32), never, valid)
+    assert statistics.mean_return is None
+    statistics.add(np.full((3, 1), 5.0, np.float32), np.array([[False], [True], [False]]), valid)
+    assert statistics.mean_return == 16.0
+    assert statistics.mean_length == 5.0
+
+
+SOUND = {
+    "train/mean_kl": 0.01,
+    "train/clip_fraction": 0.1,
+    "train/explained_variance": 0.5,
+    "train/policy_objective_before": 0.0,
+    "train/policy_objective_after": 0.1,
+    "train/gradient_steps": 40.0,
+    "train/stopped_early": 0.0,
+}
+
+
+def complaints(iterations: int, **changes: float | None) -> list[str]:
+    metrics: dict[str, Any] = {**SOUND, **{f"train/{name}": x for name, x in changes.items()}}
+    health = Health()
+    return [words for _ in range(iterations) for words in health.check(metrics)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"explained_variance": -2.0}, "the critic predicts the returns worse than their mean"),
+        ({"mean_kl": 0.5}, "mean KL 0.5"),
+        ({"clip_fraction": 0.9}, "90 % of the ratios are clipped"),
+        ({"mean_kl": 0.0}, "do not change the policy"),
+        ({"policy_objective_after": -0.1}, "lower their own objective"),
+        ({"gradient_steps": 1.0, "stopped_early": 1.0}, "target_kl stops every update"),
+    ],
+)
+def test_health_says_what_is_off_once_in_a_while(changes: dict[str, float], words: str) -> None:
+    assert complaints(Health.PATIENCE - 1, **changes) == []
+    said = complaints(Health.PATIENCE + Health.SILENCE - 1, **changes)
+    assert len(said) == 1, "what was said is not repeated"
+    assert words in said[0]
+    assert len(complaints(Health.PATIENCE + Health.SILENCE, **changes)) == 2, "but it is not forgotten"
+
+
+def test_health_is_silent_about_a_sound_run_and_about_what_is_not_measured() -> None:
+    assert complaints(50) == []
+    assert complaints(50, **dict.fromkeys((name.removeprefix("train/") for name in SOUND), None)) == []
+
+
+def test_a_full_batch_update_of_one_step_is_no_early_stop() -> None:
+    assert complaints(50, gradient_steps=1.0, stopped_early=0.0) == []
+
+
+def test_trouble_that_passes_is_not_mentioned() -> None:
+    health, said = Health(), []
+    for i in range(60):
+        said += health.check({**SOUND, "train/mean_kl": 0.5 if i % 8 else 0.01})
+    assert said == []

@@ -1,0 +1,189 @@
+"""Exact resume: a run that is stopped, killed or extended goes on as if nothing had happened, to the last bit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jumar.cli import main
+from jumar.training import logs
+
+DYING = """
+import os, signal, sys
+from jumar.training.keeper import Files, LaneFiles
+
+where, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+seen = 0
+
+def after(function):
+    def wrapped(*args, **kwargs):
+        global seen
+        result = function(*args, **kwargs)
+        seen += 1
+        if seen == count:
+            os.kill(os.getpid(), number)
+        return result
+    return wrapped
+
+if where == "iteration":
+    Files.iteration = after(Files.iteration)
+else:
+    os.replace = after(os.replace)
+from jumar.cli import main
+sys.exit(main(sys.argv[4:]))
+"""
+"""Runs the command, and sends itself a real signal after the given iteration, or after the given renaming of a file."""
+
+SMALL = ["--n-envs", "2", "--n-steps", "32", "--batch-size", "32", "--n-epochs", "2", "--net-arch", "8"]
+RUN = ["--total-timesteps", "1024", "--checkpoint-every", "256", "--eval-every", "512", "--eval-episodes", "2", *SMALL]
+NORMALISED = ["--normalize-observations", "--normalize-rewards"]
+
+CASES = {
+    "compiled": ["jax/CartPole-v1", *NORMALISED],
+    "compiled recurrent": ["jax/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4"],
+    "host": ["gymnasium/CartPole-v1", *NORMALISED],
+    "host gSDE": ["gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
+    "pool recurrent": ["envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
+}
+
+
+def jumar(*words: str | Path) -> dict[str, Any]:
+    """Run the command in this process; return what ``--json`` prints."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+        code = main([*map(str, words), "--json"])
+    answer = json.loads(output.getvalue().splitlines()[-1])
+    assert code == 0, answer
+    return answer
+
+
+def stopped_by(number: int, where: str, count: int, *words: str | Path) -> None:
+    """Run the command in a process of its own that gets the signal; check that it died of it."""
+    command = [sys.executable, "-c", DYING, where, str(number), str(count), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    expected = -9 if number == signal.SIGKILL else 128 + number
+    assert done.returncode == expected, done.stderr
+
+
+def digest(run: Path) -> str:
+    return hashlib.sha256((run / "policy.safetensors").read_bytes()).hexdigest()
+
+
+def what_is_logged(run: Path) -> list[dict[str, Any]]:
+    """Return the logs without what a clock measured."""
+    entries = logs.read(run / "metrics.jsonl") + logs.read(run / "evaluations.jsonl")
+    clock = {"time/elapsed", "time/steps_per_second"}
+    return [{name: x for name, x in entry.items() if name not in clock} for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a function from a case to the run directory of its uninterrupted run; each is trained once."""
+    folder, runs = tmp_path_factory.mktemp("uninterrupted"), {}
+
+    def train(case: str) -> Path:
+        if case not in runs:
+            runs[case] = folder / case.replace(" ", "_")
+            jumar("train", "ppo", *CASES[case], *RUN, "--run-dir", runs[case])
+        return runs[case]
+
+    return train
+
+
+# The fifth iteration lies between the first checkpoint and the second one; a checkpoint takes one renaming, the best
+# policy and the final one take two each, and config.json one.
+@pytest.mark.parametrize(
+    ("case", "number", "where", "count"),
+    [
+        ("compiled", signal.SIGTERM, "iteration", 6),
+        ("compiled", signal.SIGKILL, "iteration", 11),
+        ("compiled recurrent", signal.SIGINT, "iteration", 5),
+        ("host", signal.SIGTERM, "iteration", 6),
+        ("host", signal.SIGKILL, "renaming", 4),
+        ("host gSDE", signal.SIGKILL, "iteration", 7),
+        ("pool recurrent", signal.SIGTERM, "iteration", 7),
+        ("pool recurrent", signal.SIGKILL, "iteration", 2),
+    ],
+)
+def test_a_stopped_run_ends_with_the_policy_of_one_never_stopped(
+    case: str, number: int, where: str, count: int, uninterrupted: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    stopped_by(number, where, count, "train", "ppo", *CASES[case], *RUN, "--run-dir", run)
+    if number != signal.SIGKILL:
+        assert (run / "policy.safetensors").exists(), "a run stopped by a signal saves the policy"
+        assert digest(run) != digest(uninterrupted(case))
+    summary = jumar("resume", run)
+    assert summary["total_timesteps"] >= 1024
+    assert digest(run) == digest(uninterrupted(case))
+    assert what_is_logged(run) == what_is_logged(uninterrupted(case))
+
+
+def test_a_run_that_is_killed_again_and_again_still_ends_with_the_same_policy(
+    uninterrupted: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    stopped_by(signal.SIGKILL, "iteration", 3, "train", "ppo", *CASES["compiled"], *RUN, "--run-dir", run)
+    for where, count in (("renaming", 1), ("iteration", 6), ("renaming", 3)):
+        stopped_by(signal.SIGKILL, where, count, "resume", run)
+    jumar("resume", run)
+    assert digest(run) == digest(uninterrupted("compiled"))
+    steps = [entry["time/total_timesteps"] for entry in logs.read(run / "metrics.jsonl")]
+    assert steps == list(range(64, 1025, 64))
+
+
+def test_the_same_command_gives_the_same_policy_and_another_seed_another(uninterrupted: Any, tmp_path: Path) -> None:
+    jumar("train", "ppo", *CASES["compiled"], *RUN, "--run-dir", tmp_path / "again")
+    jumar("train", "ppo", *CASES["compiled"], *RUN, "--seed", "1", "--run-dir", tmp_path / "other")
+    assert digest(tmp_path / "again") == digest(uninterrupted("compiled"))
+    assert digest(tmp_path / "other") != digest(uninterrupted("compiled"))
+
+
+@pytest.mark.parametrize("case", ["compiled", "host"])
+def test_evaluation_changes_nothing_in_training(case: str, uninterrupted: Any, tmp_path: Path) -> None:
+    summary = jumar("train", "ppo", *CASES[case], *RUN, "--eval-every", "0", "--run-dir", tmp_path / "run")
+    assert summary["last_eval_mean"] is None
+    assert digest(tmp_path / "run") == digest(uninterrupted(case))
+
+
+def test_a_finished_run_says_so_and_a_larger_total_trains_on(uninterrupted: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    jumar("train", "ppo", *CASES["compiled"], *RUN, "--run-dir", run)
+    before, errors = digest(run), io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+        assert main(["resume", str(run)]) == 0
+    assert "finished" in errors.getvalue()
+    assert digest(run) == before
+    assert jumar("resume", run, "--total-timesteps", "1200")["total_timesteps"] == 1216
+    assert digest(run) != before
+    steps = [entry["time/total_timesteps"] for entry in logs.read(run / "metrics.jsonl")]
+    assert steps == list(range(64, 1217, 64))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+        assert main(["resume", str(run), "--total-timesteps", "100"]) == 2
+    assert "already trained for 1216" in errors.getvalue()
+
+
+def test_many_seeds_in_one_program_have_a_run_each_and_resume_as_a_whole(tmp_path: Path) -> None:
+    many = ["train", "ppo", "jax/CartPole-v1", *RUN, "--n-seeds", "3", "--seed", "5", "--eval-every", "0"]
+    summary = jumar(*many, "--run-dir", tmp_path / "whole")
+    assert [run["seed"] for run in summary["runs"]] == [5, 6, 7]
+    whole = [digest(tmp_path / "whole" / f"seed_{seed}") for seed in (5, 6, 7)]
+    assert len(set(whole)) == 3, "every seed learns something of its own"
+    for seed in (5, 6, 7):
+        files = {path.name for path in (tmp_path / "whole" / f"seed_{seed}").iterdir()}
+        assert {"config.json", "metrics.jsonl", "policy.safetensors", "policy.json", "learning_curve.png"} <= files
+    stopped_by(signal.SIGKILL, "iteration", 3 * 7, *many, "--run-dir", tmp_path / "killed")
+    jumar("resume", tmp_path / "killed")
+    assert [digest(tmp_path / "killed" / f"seed_{seed}") for seed in (5, 6, 7)] == whole
+    logged = [what_is_logged(tmp_path / run / "seed_6") for run in ("whole", "killed")]
+    assert logged[0] == logged[1]
+    assert jumar("evaluate", tmp_path / "whole" / "seed_6", "--episodes", "2")["episodes"] == 2

@@ -1,0 +1,124 @@
+"""Updates on experience made by hand, small enough to be checked number by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jax.flatten_util import ravel_pytree
+
+from jumar.algorithms.on_policy import Learner, OnPolicy
+from jumar.algorithms.ppo import PPOSettings, ppo
+from jumar.policies import make_critic, make_policy
+from jumar.training.rollouts import with_log_probs
+from jumar.trajectory import Batch, Trajectory
+
+BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
+CONTINUOUS = spaces.Box(-1.0, 1.0, (2,), np.float32)
+CHOICES = spaces.Discrete(3)
+_updates: dict[str, OnPolicy] = {}
+SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "net_arch": (6,)}
+
+
+def make_update(
+    observation_space: gym.Space[Any] = BOX, action_space: gym.Space[Any] = CHOICES, **settings: Any
+) -> OnPolicy:
+    """Return PPO with small networks; by default one epoch of one minibatch. The same call returns the same object."""
+    made = PPOSettings.make({**SMALL, **settings})
+    known = str((observation_space, action_space, made))
+    if known not in _updates:
+        policy = make_policy(observation_space, action_space, made.policy_settings())
+        _updates[known] = ppo(made, policy, make_critic(policy.encoder, made.policy_settings()))
+    return _updates[known]
+
+
+class Recording(OnPolicy):
+    """The same update, which also puts what it was given into its record."""
+
+    def update(self, learner: Learner, trajectory: Trajectory, remaining: Any, key: Any) -> Any:
+        new, carry, record = super().update(learner, trajectory, remaining, key)
+        return new, carry, {**record, "trajectory": trajectory, "batch": self.batch(learner, trajectory)[0]}
+
+
+def recording(update: OnPolicy) -> Recording:
+    return Recording(**vars(update))
+
+
+def first_learner(update: OnPolicy, n_envs: int = 2, seed: int = 0) -> Learner:
+    return update.init(jax.random.PRNGKey(seed), n_envs)
+
+
+def experience(
+    update: OnPolicy, learner: Learner, n_steps: int = 8, n_envs: int = 2, seed: int = 0, **changes: Any
+) -> Trajectory:
+    """Return random observations and rewards with actions drawn by the policy; ``changes`` replace fields.
+
+    Environment 0 terminates at row 2, environment 1 meets a time limit at row 4 (where there are so many rows).
+    """
+    draw = np.random.default_rng(seed)
+    shape = n_steps, n_envs
+    observations = draw.normal(size=(*shape, 3)).astype(np.float32)
+    successors = np.concatenate([observations[1:], draw.normal(size=(1, n_envs, 3)).astype(np.float32)])
+    terminated, truncated = np.zeros(shape, bool), np.zeros(shape, bool)
+    terminated[2:3, 0], truncated[4:5, -1] = True, True
+    ended = terminated | truncated
+    successors = np.where(ended[..., None], draw.normal(size=(*shape, 3)), successors).astype(np.float32)
+    starts = np.concatenate([np.ones((1, n_envs), bool), ended[:-1]])
+    zeros = np.zeros(shape, np.float32)
+    rewards = draw.normal(size=shape).astype(np.float32)
+    trajectory = Trajectory(
+        observations=jnp.asarray(observations),
+        actions=jnp.asarray(zeros),
+        rewards=jnp.asarray(rewards),
+        terminated=jnp.asarray(terminated),
+        truncated=jnp.asarray(truncated),
+        successors=jnp.asarray(successors),
+        valid=jnp.ones(shape, bool),
+        episode_start=jnp.asarray(starts),
+        log_probs=jnp.asarray(zeros),
+        action_masks=None,
+        costs=None,
+        carry=update.policy.initial_carry(n_envs),
+        critic_carry=update.critic.initial_carry(n_envs),
+    )
+    trajectory = trajectory._replace(actions=_draw_actions(update, learner, trajectory, seed))
+    trajectory = trajectory._replace(**changes)
+    return with_log_probs(update, learner, trajectory)
+
+
+def _draw_actions(update: OnPolicy, learner: Learner, trajectory: Trajectory, seed: int) -> Any:
+    batch, _ = update.batch(learner, trajectory)
+    actions = update.policy.evaluate(learner.parameters["policy"], batch).sample(jax.random.PRNGKey(seed))
+    n_steps, n_envs = trajectory.rewards.shape
+    shape = actions.shape[len(batch.weights.shape) :]
+    return jnp.swapaxes(actions.reshape(n_envs, n_steps, *shape), 0, 1)
+
+
+@lru_cache(maxsize=64)
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile in half of the time that a fast program takes."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def improve(
+    update: OnPolicy, learner: Learner, trajectory: Trajectory, seed: int = 7, remaining: float = 1.0
+) -> tuple[Learner, dict[str, np.ndarray]]:
+    """Run the update once; return the new learner and the flight record."""
+    program = compiled(update.update)
+    new, _, record = program(learner, trajectory, np.float32(remaining), jax.random.PRNGKey(seed))
+    return new, jax.device_get(record)
+
+
+def flat(tree: Any) -> np.ndarray:
+    """Return all numbers of a pytree as one float64 vector."""
+    return np.asarray(ravel_pytree(tree)[0], np.float64)
+
+
+def rows_of(update: OnPolicy, learner: Learner, trajectory: Trajectory) -> Batch:
+    return update.batch(learner, trajectory)[0]
