@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -17,16 +18,17 @@ import numpy as np
 from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
-from jumar.policies import Policy
+from jumar.policies import Carry, Policy
 from jumar.spaces import describe_space
 from jumar.training import run as jobs
 from jumar.training.cache import enable_compile_cache
 from jumar.training.checkpoints import CheckpointStore
 from jumar.training.gathering import narrow
-from jumar.training.keeper import Files, Nothing, save_lane
+from jumar.training.keeper import Files, Nothing, save_lane, write_configs
 from jumar.training.loop import Callback, Keeper, Training, make_evaluator
 from jumar.training.loop import run as run_loop
 from jumar.training.plan import Plan, check_seed
+from jumar.training.policy_files import load_policy as load_policy_files
 from jumar.training.progress import Reporter, Silent, make_reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.sources import FromId, FromObject, Source, source_of
@@ -86,6 +88,8 @@ class Actor:
         n = len(jax.tree.leaves(batch)[0])
         masks = None if action_masks is None else self._masks(action_masks, n)
         carry = self.policy.initial_carry(n) if state is None else state
+        if not isinstance(carry, Carry):
+            raise UsageError(f"state is a {type(state).__name__}; pass what the last predict returned, or None.")
         start = np.broadcast_to(np.asarray(state is None if episode_start is None else episode_start, bool), (n,))
         if deterministic:
             actions, carry = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
@@ -113,8 +117,14 @@ class Actor:
                 raise self._misfit(f"of dtype {x.dtype}")
             if x.dtype.kind == "f" and not np.isfinite(x).all():
                 raise UsageError(f"the observation holds a value that is {x[~np.isfinite(x)][0]}.")
-        arrays = narrow(arrays)
-        return (jax.tree.map(lambda x: x[None], arrays) if single else arrays), single
+        with np.errstate(over="ignore"):
+            narrowed = narrow(arrays)
+        for x, wide in zip(jax.tree.leaves(narrowed), jax.tree.leaves(arrays), strict=True):
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                raise UsageError(
+                    f"the observation holds {wide[~np.isfinite(x)][0]}, which single precision cannot hold."
+                )
+        return (jax.tree.map(lambda x: x[None], narrowed) if single else narrowed), single
 
     def _masks(self, masks: np.ndarray, n: int) -> np.ndarray:
         size = self.policy.actions.mask_size
@@ -123,7 +133,10 @@ class Actor:
         masks = np.asarray(masks, bool)
         if masks.size != n * size:
             raise UsageError(f"action_masks has shape {masks.shape}; it must be ({n}, {size}).")
-        return masks.reshape(n, size)
+        masks = masks.reshape(n, size)
+        if not self.policy.actions.leaves_a_choice(masks).all():
+            raise UsageError("action_masks forbids every action.")
+        return masks
 
     def _misfit(self, what: str) -> UsageError:
         return UsageError(
@@ -329,12 +342,12 @@ class Agent:
             OSError: the disk refuses.
         """
         folder = Path(path)
-        run = RunDirectory(folder) if (folder / "config.json").is_file() else RunDirectory.create(folder, "", "", 0)
+        run = _own_directory(folder)
         with ExitStack() as stack:
             stack.enter_context(run.lock())
-            jobs.write_configs(run, self._training.plan)
             store = CheckpointStore(run.checkpoints, keep=1)
             store.save(self._training.steps, jax.device_get(self._training.state), self._training.record)
+            write_configs(run, self._training.plan, SAVED)
             for lane, one in enumerate(jobs.lanes(run, self._training.plan)):
                 save_lane(one.policy, self._training, lane)
 
@@ -349,7 +362,7 @@ class Agent:
         plan = training.plan
         run = RunDirectory.create(run_dir, plan.algorithm, plan.environment_name, plan.seed)
         stack.enter_context(run.lock())
-        jobs.write_configs(run, plan)
+        write_configs(run, plan)
         files = Files(run, training, reporter)
         stack.callback(files.close)
         return files
@@ -381,6 +394,24 @@ class PPO(Agent):
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO}
 
 
+SAVED = "agent"
+"""Who keeps a directory that ``Agent.save`` made."""
+
+
+def _own_directory(folder: Path) -> RunDirectory:
+    """Return the directory to save to: a new one, or one that ``save`` made before.
+
+    Raises:
+        UsageError: it is something else; a training run, say, is not overwritten.
+    """
+    if not (folder / "config.json").is_file():
+        return RunDirectory.create(folder, "", "", 0)
+    run = RunDirectory.open(folder)
+    if run.read_config().get("kind") != SAVED:
+        raise UsageError(f"{folder} holds a training run, which save does not overwrite; choose another directory.")
+    return run
+
+
 def load_policy(path: str | Path) -> Actor:
     """Load a policy alone, from the two files ``policy.safetensors`` and ``policy.json`` in a directory.
 
@@ -409,8 +440,16 @@ def load(path: str | Path, env: Any = None) -> Agent:
     plan = Plan.from_json(run.read_config())
     source = _source_for(plan, env, run)
     checkpoint = CheckpointStore(run.checkpoints).newest()
+    for words in [*checkpoint.warnings, *plan.differences_in_versions(run.read_config())]:
+        warnings.warn(words, stacklevel=2)
     agent = AGENTS[plan.algorithm]._from_plan(replace(plan, environment=_id_of(source)), source)
     jobs.restore(agent._training, checkpoint, run)
+    if (run.policy / "policy.json").exists() and (saved := load_policy_files(run.policy)[1]["step"]) != checkpoint.step:
+        warnings.warn(
+            f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {saved}; this agent has the "
+            "former, jumar.load_policy gives the latter.",
+            stacklevel=2,
+        )
     return agent
 
 
@@ -464,7 +503,7 @@ def evaluate_policy(
     source = source_of(env)
     jobs.check_same_spaces(source, (actor.observation_space, actor.action_space))
     evaluator = make_evaluator(source, actor.policy, 0, deterministic)
-    episodes = evaluator.run(actor.parameters, actor.moments, n_eval_episodes, seed)
+    episodes = evaluator(actor.parameters, actor.moments, n_eval_episodes, seed)
     if return_episode_rewards:
         return episodes.returns.tolist(), episodes.lengths.tolist()
     return float(episodes.returns.mean()), float(episodes.returns.std())

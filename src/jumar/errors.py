@@ -34,6 +34,10 @@ class DamagedFile(JumarError, RuntimeError):
     """A file is not what Jumar wrote: changed, cut short, foreign, or from a newer version (exit code 1)."""
 
 
+class NewerFile(DamagedFile):
+    """A file is from a newer version of Jumar: whole, and not for this one to read or to replace (exit code 1)."""
+
+
 def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> list[str]:
     """Return up to three of the ``known`` names that ``name`` most likely stands for, best first.
 

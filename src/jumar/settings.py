@@ -63,6 +63,10 @@ ALIASES = {
 """What other libraries call a setting, and its name here: for error messages only."""
 
 
+LARGEST_COUNT = 2**31 - 1
+"""Whole numbers are at most this unless a field says otherwise."""
+
+
 def setting(
     default: Any,
     help: str,
@@ -196,6 +200,8 @@ def _check_range(name: str, given: Any, value: Any, metadata: Mapping[str, Any])
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue
         low, above, high = metadata["at_least"], metadata["above"], metadata["at_most"]
+        if isinstance(number, int) and high is None and number > LARGEST_COUNT:
+            high = LARGEST_COUNT
         good = (
             math.isfinite(number)
             and (low is None or number >= low)

@@ -45,11 +45,15 @@ def main() -> int:
             print(f"  {kill + 1}: exit {process.returncode}, newest checkpoint {newest(broken)}", flush=True)
             command = ["resume", str(broken), "--quiet", "--json", *repeat(arguments.env)]
         result = jumar(*command)
-        steps = [json.loads(line)["time/total_timesteps"] for line in (broken / "metrics.jsonl").read_text().splitlines()]
+        steps = [
+            json.loads(line)["time/total_timesteps"] for line in (broken / "metrics.jsonl").read_text().splitlines()
+        ]
         same = digest(broken) == expected
         sound = steps == sorted(set(steps))
         print(f"  at last {result['total_timesteps']} steps, sha256 {digest(broken)}", flush=True)
-        print(f"  {'the same policy' if same else 'ANOTHER POLICY'}; metrics {'whole' if sound else 'BROKEN'}", flush=True)
+        print(
+            f"  {'the same policy' if same else 'ANOTHER POLICY'}; metrics {'whole' if sound else 'BROKEN'}", flush=True
+        )
     return 0 if same and sound else 1
 
 

@@ -39,14 +39,12 @@ def test_results_do_not_depend_on_how_many_episodes_run_side_by_side(
 ) -> None:
     policy, parameters, moments = acting(gym.make("CartPole-v1"), **settings)
     make = serial(lambda: gym.make("CartPole-v1"))
-    one_by_one, abreast = (
-        host_evaluator(policy, make, deterministic, n).run(parameters, moments, 5, 40) for n in (1, 3)
-    )
+    one_by_one, abreast = (host_evaluator(policy, make, deterministic, n)(parameters, moments, 5, 40) for n in (1, 3))
     np.testing.assert_array_equal(one_by_one.returns, abreast.returns)
     np.testing.assert_array_equal(one_by_one.lengths, abreast.lengths)
     assert len(set(one_by_one.returns)) > 1
     # Episode i is seeded S + i, so a later start gives a part of the same episodes.
-    later = host_evaluator(policy, make, deterministic, 2).run(parameters, moments, 3, 42)
+    later = host_evaluator(policy, make, deterministic, 2)(parameters, moments, 3, 42)
     np.testing.assert_array_equal(later.returns, one_by_one.returns[2:])
 
 
@@ -57,9 +55,9 @@ def test_episode_i_is_seeded_s_plus_i_on_every_backend(env: str) -> None:
     spaces = source.make_compiled() if source.compiled else source.make_host(1, 0)
     policy, parameters, moments = acting(spaces)
     evaluator = make_evaluator(source, policy, 0, deterministic=False)
-    together = evaluator.run(parameters, moments, 5, 40)
-    np.testing.assert_array_equal(evaluator.run(parameters, moments, 5, 40).returns, together.returns)
-    np.testing.assert_array_equal(evaluator.run(parameters, moments, 2, 43).returns, together.returns[3:])
+    together = evaluator(parameters, moments, 5, 40)
+    np.testing.assert_array_equal(evaluator(parameters, moments, 5, 40).returns, together.returns)
+    np.testing.assert_array_equal(evaluator(parameters, moments, 2, 43).returns, together.returns[3:])
     assert len(set(together.returns)) > 1
     assert (together.returns == together.lengths).all(), "a reward of 1 a step"
 
@@ -67,7 +65,7 @@ def test_episode_i_is_seeded_s_plus_i_on_every_backend(env: str) -> None:
 def test_returns_are_sums_of_raw_rewards_of_whole_episodes() -> None:
     """Metronome's first episode has three steps, with rewards 1, 2 and 3, whichever way the policy sees them."""
     policy, parameters, moments = acting(Metronome(), normalize_observations=True, normalize_rewards=True)
-    episodes = host_evaluator(policy, serial(Metronome)).run(parameters, moments, 4, 0)
+    episodes = host_evaluator(policy, serial(Metronome))(parameters, moments, 4, 0)
     np.testing.assert_array_equal(episodes.returns, [6.0] * 4)
     np.testing.assert_array_equal(episodes.lengths, [3] * 4)
     summary = episodes.summary()
@@ -79,7 +77,7 @@ def test_returns_are_sums_of_raw_rewards_of_whole_episodes() -> None:
 def test_forbidden_actions_are_never_taken_even_after_an_episode_is_over() -> None:
     """Corridor raises for them; the episodes have different lengths, so some environments wait for others."""
     policy, parameters, moments = acting(Corridor())
-    episodes = host_evaluator(policy, serial(Corridor), False, 8).run(parameters, moments, 8, 0)
+    episodes = host_evaluator(policy, serial(Corridor), False, 8)(parameters, moments, 8, 0)
     assert len(set(episodes.lengths)) > 1
 
 
@@ -87,7 +85,7 @@ def test_a_recurrent_policy_begins_every_episode_without_memory() -> None:
     """In an environment that always looks the same, all episodes are the same; a memory carried over would show."""
     probe = Probe(lambda observation, action, time: action[0], length=4, action_space=gym.spaces.Box(-9, 9, (1,)))
     policy, parameters, moments = acting(probe, recurrent="gru", recurrent_size=4)
-    episodes = compiled_evaluator(policy, probe, "probe").run(parameters, moments, 3, 0)
+    episodes = compiled_evaluator(policy, probe, "probe")(parameters, moments, 3, 0)
     assert len(set(episodes.returns)) == 1
     carry, total = policy.initial_carry(1), 0.0
     for t in range(4):
@@ -100,7 +98,7 @@ def test_a_return_that_is_no_number_is_named() -> None:
     probe = Probe(lambda observation, action, time: jnp.float32(jnp.inf), length=2)
     policy, parameters, moments = acting(probe)
     with pytest.raises(EnvironmentFault, match=r"episode 0 .* in probe had a return that is inf"):
-        compiled_evaluator(policy, probe, "probe").run(parameters, moments, 2, 0)
+        compiled_evaluator(policy, probe, "probe")(parameters, moments, 2, 0)
 
 
 def test_a_second_evaluation_compiles_nothing() -> None:
@@ -109,8 +107,8 @@ def test_a_second_evaluation_compiles_nothing() -> None:
     later = jax.tree.map(lambda x: x + 1.0, parameters)
     metronome = acting(Metronome())
     compiled, host = compiled_evaluator(policy, probe, "probe"), host_evaluator(metronome[0], serial(Metronome))
-    compiled.run(parameters, moments, 2, 0)
-    host.run(*metronome[1:], 2, 0)
+    compiled(parameters, moments, 2, 0)
+    host(*metronome[1:], 2, 0)
     with nothing_compiled():
-        compiled.run(later, moments, 3, 7)
-        host.run(*metronome[1:], 3, 7)
+        compiled(later, moments, 3, 7)
+        host(*metronome[1:], 3, 7)

@@ -114,7 +114,11 @@ def test_what_is_no_number_is_named_and_nothing_is_learnt_from_it(bad: float, wh
         probe = Probe(lambda observation, action, time: spoil(jnp.float32(0.0), time), length=6)
     update = make_update(probe.observation_space, probe.action_space)
     runner = CompiledRunner(update, probe, "faulty", N, T, None)
-    with pytest.raises(EnvironmentFault, match=rf"environment 0 of faulty returned a {what} that is {bad} at step"):
+    # The observation that the third step leads to, and the reward of the fourth.
+    words = (
+        f"an observation that is {bad} at step 3;" if what == "observation" else f"a reward that is {bad} at step 4;"
+    )
+    with pytest.raises(EnvironmentFault, match=f"environment 0 of faulty returned {words}"):
         runner.iterate(first_learner(update), runner.init(jax.random.PRNGKey(0)), jax.random.PRNGKey(0), 1.0)
 
 
@@ -280,7 +284,7 @@ def test_a_pool_gathers_the_same_experience_inside_a_scan_as_step_by_step() -> N
     results = []
     for gatherer in (scan, StepLoop(update.policy, 2 * T)):
         pool = EnvPoolEnvironments("Pendulum-v1", N, {"max_episode_steps": 5}, num_threads=1)
-        gatherer.begin(pool, [1, 2])
+        gatherer.begin(pool, *pool.reset([1, 2]))
         carry, start = update.policy.initial_carry(N), np.ones(N, bool)
         gathered, start, _ = gatherer.gather(
             learner.parameters["policy"], learner.observation_moments, carry, start, jax.random.PRNGKey(0)

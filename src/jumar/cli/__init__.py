@@ -82,7 +82,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Stopped):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted before there was anything to save.", 128 + signal.SIGINT
+        return "interrupted.", 128 + signal.SIGINT
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory; a smaller n_envs, n_steps or batch_size needs less.", 1
     first_line = (str(error).strip().splitlines() or [""])[0]

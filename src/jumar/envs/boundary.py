@@ -25,7 +25,7 @@ from jumar.spaces import describe_space
 class MisfitExtra(Misfit):
     """A cost, an action mask or an info that is none; ``what`` says which."""
 
-    def __init__(self, what: str, sentence: str, row: int) -> None:
+    def __init__(self, what: str, sentence: str, row: int | None) -> None:
         super().__init__(sentence, row)
         self.what = what
 
@@ -83,7 +83,7 @@ class Boundary:
                 f"{self._who(misfit.row)} returned a bad reward {self._when()}: {misfit}."
             ) from misfit
 
-    def fail(self, row: int | None, error: Exception, result: Any = None, call: str = "step") -> NoReturn:
+    def fail(self, row: int | None, error: BaseException, result: Any = None, call: str = "step") -> NoReturn:
         """Raise the fault for what a call into an environment, or reading its ``result``, has raised."""
         if row is None and isinstance(error, Misfit):
             row = error.row
@@ -192,6 +192,14 @@ class Extras:
         return self._costs.copy() if self.has_costs else None
 
 
+def read_flag(what: str, value: Any) -> bool:
+    """Return ``terminated`` or ``truncated`` as a boolean, or raise :class:`MisfitExtra` for what is none."""
+    flag = np.asarray(value)
+    if flag.size != 1 or flag.dtype.kind not in "biuf" or flag.reshape(()) not in (0, 1):
+        raise MisfitExtra(f"a {what}", f"is {value!r:.60}, not true or false", None)
+    return bool(flag.reshape(()))
+
+
 def read_cost(cost: Any, row: int) -> float:
     """Return ``info["cost"]`` as a number, or raise :class:`MisfitExtra`."""
     value = np.asarray(cost)
@@ -200,7 +208,7 @@ def read_cost(cost: Any, row: int) -> float:
     return float(value.reshape(()))
 
 
-def _raised_here(error: Exception) -> bool:
+def _raised_here(error: BaseException) -> bool:
     """Return whether the caller's own frame raised: the environment had returned, and it could not be unpacked."""
     return (
         isinstance(error, (ValueError, TypeError))

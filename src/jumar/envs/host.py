@@ -20,7 +20,7 @@ from gymnasium import Space, spaces
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch
-from jumar.envs.boundary import Boundary, Extras, explain
+from jumar.envs.boundary import Boundary, Extras, explain, read_flag
 from jumar.envs.watchdog import Watchdog
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import check_spaces, describe_space, same_space
@@ -132,7 +132,7 @@ class SerialEnvironments:
             env = item()
         except (UsageError, EnvironmentFault):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             where = f"environment {self._first + index}" + (f" of {name}" if name else "")
             raise EnvironmentFault(f"{where} raised while it was made: {explain(error)}.") from error
         if not isinstance(env, gym.Env):
@@ -230,13 +230,15 @@ class SerialEnvironments:
                 else:
                     batches.write_row(space, observations, row, observation)
                 rewards.append(reward)
-                terminated.append(bool(terminates))
-                truncated.append(bool(truncates))
+                if type(terminates) is not bool or type(truncates) is not bool:
+                    terminates, truncates = read_flag("terminated", terminates), read_flag("truncated", truncates)
+                terminated.append(terminates)
+                truncated.append(truncates)
                 if terminates or truncates:
                     ended.append(row)
                 if info or masked:
                     self._extras.read(row, info, self._mask_functions[row], not (terminates or truncates))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._boundary.fail(row, error, result)
         finally:
             if self._watchdog is not None:
@@ -253,7 +255,7 @@ class SerialEnvironments:
             observation, info = result
             batches.write_row(self.observation_space, observations, row, observation)
             self._extras.read(row, info, self._mask_functions[row], with_cost=False)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._boundary.fail(row, error, result, "reset")
         finally:
             if self._watchdog is not None:

@@ -189,7 +189,7 @@ class EnvPoolEnvironments:
             self._watchdog.begin()
         try:
             return function()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._boundary.fail(None, error, call=call)
         finally:
             if self._watchdog is not None:

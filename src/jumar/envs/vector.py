@@ -154,7 +154,7 @@ class VectorAdapter:
             self._watchdog.begin()
         try:
             result = function()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._boundary.fail(None, error, call=call)
         finally:
             if self._watchdog is not None:

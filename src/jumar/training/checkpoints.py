@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from jumar.errors import DamagedFile, UsageError
+from jumar.errors import DamagedFile, NewerFile, UsageError
 from jumar.training.files import (
     TEMPORARY_SUFFIX,
     PathLike,
@@ -110,6 +110,7 @@ class CheckpointStore:
 
         Raises:
             UsageError: there is no checkpoint.
+            NewerFile: the newest sound one is from a newer version of Jumar.
             DamagedFile: there are some, and all are damaged; the message says which and why.
         """
         folders = self._folders()
@@ -119,6 +120,8 @@ class CheckpointStore:
         for step in sorted(folders, reverse=True):
             try:
                 arrays, record = _read(folders[step], step)
+            except NewerFile:
+                raise  # it is not damaged, and going on from an older one would replace it
             except DamagedFile as error:
                 damaged[step] = error
             else:

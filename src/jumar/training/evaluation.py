@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ from jumar.normalise import RunningMoments
 from jumar.policies import Policy
 from jumar.training.gathering import narrow
 
-LONGEST = 100_000
-"""An episode of an environment without an end of its own is cut here, in steps."""
+LONGEST = 27_000
+"""An episode that does not end is cut here, in steps: the limit that the Arcade Learning Environment's papers use."""
 
 
 LANES = 16
@@ -37,6 +37,8 @@ class Episodes(NamedTuple):
     """Undiscounted sums of raw rewards, float64."""
     lengths: np.ndarray
     """Steps, int64."""
+    cut: int = 0
+    """How many episodes had not ended after ``LONGEST`` steps, and were cut there."""
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that ``jumar evaluate --json`` prints."""
@@ -47,15 +49,33 @@ class Episodes(NamedTuple):
             "max_return": float(self.returns.max()),
             "mean_length": float(self.lengths.mean()),
             "episodes": len(self.returns),
+            "cut_episodes": self.cut,
             "returns": [float(x) for x in self.returns],
         }
 
 
-class Evaluator(NamedTuple):
+class Abandoned(Exception):
+    """An evaluation was given up because somebody asked the run to stop."""
+
+
+def never() -> bool:
+    """Return ``False``: nobody asks to stop."""
+    return False
+
+
+class Evaluator(Protocol):
     """A way to run episodes; made once, so that it is compiled once."""
 
-    run: Callable[[Any, RunningMoments, int, int], Episodes]
-    """(policy parameters, observation moments, number of episodes, seed) -> episodes."""
+    def __call__(
+        self, parameters: Any, moments: RunningMoments, episodes: int, seed: int, stop: Callable[[], Any] = never
+    ) -> Episodes:
+        """Run episodes of a policy; ``stop`` is asked now and then.
+
+        Raises:
+            Abandoned: ``stop`` said so.
+            EnvironmentFault: an environment failed.
+        """
+        ...
 
 
 Act = Callable[..., tuple[Array, Any]]
@@ -117,7 +137,7 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
     """Return an evaluator for a compiled environment: each episode is one call of one compiled loop."""
     act = single_actor(policy, deterministic)
 
-    def episode(parameters: Any, moments: RunningMoments, key: Array) -> tuple[Array, Array]:
+    def episode(parameters: Any, moments: RunningMoments, key: Array) -> tuple[Array, Array, Array]:
         reset_key, env_key, act_key = jax.random.split(key, 3)
         states, observations = reset_batch(env, env.params, reset_key, 1)
         start = (states, observations, policy.initial_carry(1), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
@@ -132,17 +152,23 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
         state = jax.lax.while_loop(
             lambda state: ~state[-1] & (state[-2] < LONGEST), step, (*start, jnp.zeros((), bool))
         )
-        return state[-3], state[-2]
+        return state[-3], state[-2], state[-1]
 
     run_one = jax.jit(episode)
 
-    def run(parameters: Any, moments: RunningMoments, episodes: int, seed: int) -> Episodes:
-        results = [run_one(parameters, moments, jax.random.PRNGKey(seed + i)) for i in range(episodes)]
-        returns, lengths = (np.array(x) for x in zip(*jax.device_get(results), strict=True))
+    def run(
+        parameters: Any, moments: RunningMoments, episodes: int, seed: int, stop: Callable[[], Any] = never
+    ) -> Episodes:
+        results = []
+        for i in range(episodes):
+            if stop():
+                raise Abandoned
+            results.append(jax.device_get(run_one(parameters, moments, jax.random.PRNGKey(seed + i))))
+        returns, lengths, ended = (np.array(x) for x in zip(*results, strict=True))
         _check_returns(returns, name)
-        return Episodes(returns.astype(np.float64), lengths.astype(np.int64))
+        return Episodes(returns.astype(np.float64), lengths.astype(np.int64), int(np.sum(~ended)))
 
-    return Evaluator(run)
+    return run
 
 
 def host_evaluator(
@@ -158,31 +184,36 @@ def host_evaluator(
     """
     act = lane_actor(policy, deterministic)
 
-    def run(parameters: Any, moments: RunningMoments, episodes: int, seed: int) -> Episodes:
+    def run(
+        parameters: Any, moments: RunningMoments, episodes: int, seed: int, stop: Callable[[], Any] = never
+    ) -> Episodes:
         groups = [range(first, min(first + abreast, episodes)) for first in range(0, episodes, abreast)]
         results = []
         for group in groups:
             environments = make(len(group))
             try:
                 seeds = [seed + i for i in group]
-                results.append(_run_group(partial(act, parameters, moments), policy, environments, seeds))
+                results.append(_run_group(partial(act, parameters, moments), policy, environments, seeds, stop))
             finally:
                 environments.close()
-        return Episodes(*(np.concatenate(parts) for parts in zip(*results, strict=True)))
+        returns, lengths, cut = (np.concatenate(parts) for parts in zip(*results, strict=True))
+        return Episodes(returns, lengths, int(cut.sum()))
 
-    return Evaluator(run)
+    return run
 
 
 def _run_group(
-    act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run one episode in each environment, side by side; return returns and lengths."""
+    act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int], stop: Callable[[], Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Run one episode in each environment, side by side; return returns, lengths and which were cut."""
     n = len(seeds)
     observations, masks = environments.reset(seeds)
     keys = np.stack([jax.random.PRNGKey(seed) for seed in [*seeds, *[0] * (LANES - n)]])
     carry = jax.tree.map(lambda x: jnp.stack([x] * LANES), policy.initial_carry(1))
     totals, lengths, running = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
     for t in range(LONGEST):
+        if stop():
+            raise Abandoned
         seen = fill_lanes((narrow(observations), masks))
         actions, carry = act(seen[0], carry, np.full(LANES, t == 0), seen[1], keys, np.uint32(t))
         step = environments.step(np.asarray(actions)[:n])
@@ -192,7 +223,7 @@ def _run_group(
         if not running.any():
             break
         observations, masks = step.observations, step.action_masks
-    return totals, lengths
+    return totals, lengths, running
 
 
 def fill_lanes(tree: Any) -> Any:

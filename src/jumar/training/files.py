@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jumar.errors import DamagedFile
+from jumar.errors import DamagedFile, NewerFile
 
 FORMAT = 1
 """The version of every JSON file written; files of a newer version are refused."""
@@ -184,7 +184,7 @@ def decode_json(text: bytes, path: PathLike, what: str) -> dict[str, Any]:
     if type(version) is not int or version < 1:
         raise DamagedFile(f"{path} is not a {what} that Jumar wrote; restore it from a copy.")
     if version > FORMAT:
-        raise DamagedFile(
+        raise NewerFile(
             f"{path} was written by a newer Jumar (format {version}, this one reads up to {FORMAT}); "
             "update Jumar to read it."
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from jumar.training import figure, logs
 from jumar.training.checkpoints import CheckpointStore
 from jumar.training.files import tree_to_arrays
 from jumar.training.loop import Metrics, Training
+from jumar.training.plan import Plan
 from jumar.training.policy_files import save_policy
 from jumar.training.progress import Reporter
 from jumar.training.run_directory import RunDirectory
@@ -55,6 +58,25 @@ def save_lane(folder: Path, training: Training, lane: int) -> None:
     save_policy(folder, policy_arrays(training.snapshot(lane)), describe_policy(training, lane))
 
 
+def save_best(folder: Path, training: Training, lane: int) -> None:
+    """Write the policy of one seed's best evaluation."""
+    description = {**describe_policy(training, lane), "step": training.best_steps[lane]}
+    save_policy(folder, policy_arrays(training.best_policies[lane]), description)
+
+
+def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:
+    """Write ``config.json``, and one for each seed of a run of several; ``kind`` says who keeps the directory."""
+    run.write_config({"kind": kind, **plan.to_json()})
+    if plan.n_seeds is not None:
+        for seed in plan.seeds:
+            one = run.seed(seed)
+            one.path.mkdir(exist_ok=True)
+            one.write_config({"kind": "seed", **replace(plan, seed=seed, n_seeds=None).to_json()})
+
+
+BEST = "the best policy"
+
+
 class LaneFiles:
     """The files of one seed."""
 
@@ -88,7 +110,7 @@ class Files:
         self, run: RunDirectory, training: Training, reporter: Reporter, resumed_at: int | None = None
     ) -> None:
         plan = training.plan
-        self._training, self._plan, self._reporter = training, plan, reporter
+        self._run, self._plan, self._reporter = run, plan, reporter
         self._store = CheckpointStore(run.checkpoints)
         self.runs = [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
         self._lanes = [LaneFiles(one, resumed_at, reporter.warn) for one in self.runs]
@@ -100,22 +122,35 @@ class Files:
         self._lanes[lane].metrics.append(metrics)
         self._lanes[lane].scalars.write(int(metrics["time/total_timesteps"] or 0), metrics)
 
-    def evaluation(self, lane: int, record: dict[str, Any], is_best: bool) -> None:
+    def evaluation(self, training: Training, lane: int, record: dict[str, Any], is_best: bool) -> None:
         """Log an evaluation, and keep its policy if it is the best yet."""
         self._lanes[lane].evaluations.append(record)
         if is_best:
-            self._try("the best policy", lambda: save_lane(self.runs[lane].best, self._training, lane))
+            self._try(BEST, lambda: save_best(self.runs[lane].best, training, lane))
+
+    def take_back_best(self, training: Training) -> None:
+        """Put ``best/`` back to what it was at the step that a resumed run goes on from."""
+        for lane, run in enumerate(self.runs):
+            if training.best[lane] is not None:
+                self._try(BEST, lambda lane=lane, run=run: save_best(run.best, training, lane))
+            else:
+                shutil.rmtree(run.best, ignore_errors=True)
 
     def checkpoint(self, training: Training) -> None:
         """Save the state."""
+        self._check_there(training)
         for lane in self._lanes:
             lane.sync()
+        if BEST in self.unsaved:
+            self.take_back_best(training)
         state = jax.device_get(training.state)
         if self._try("the checkpoint", lambda: self._store.save(training.steps, state, training.record)):
+            training.saved_at = training.steps
             self._reporter.checkpoint(training.steps)
 
     def policies(self, training: Training) -> None:
         """Save the policy of each seed, and draw its learning curve."""
+        self._check_there(training)
         for i, run in enumerate(self.runs):
             self._try("the policy", lambda i=i, run=run: save_lane(run.policy, training, i))
             self._try("the learning curve", lambda run=run: self._draw(run))
@@ -125,6 +160,13 @@ class Files:
         lost = sum(lane.close() for lane in self._lanes)
         if lost:
             self._reporter.warn(f"{lost} entries of the logs could not be written.")
+
+    def _check_there(self, training: Training) -> None:
+        """Write the configuration anew if somebody has removed the run directory, so that what follows is of use."""
+        if not self._run.config.exists():
+            self._reporter.warn(f"{self._run} was removed while the run was writing to it; what it held is lost.")
+            self._run.path.mkdir(parents=True, exist_ok=True)
+            self._try("config.json", lambda: write_configs(self._run, training.plan))
 
     def _draw(self, run: RunDirectory) -> None:
         title = f"{self._plan.algorithm} on {self._plan.environment_name}"
@@ -151,7 +193,7 @@ class Nothing:
     def iteration(self, lane: int, metrics: Metrics) -> None:
         """Keep nothing."""
 
-    def evaluation(self, lane: int, record: dict[str, Any], is_best: bool) -> None:
+    def evaluation(self, training: Training, lane: int, record: dict[str, Any], is_best: bool) -> None:
         """Keep nothing."""
 
     def checkpoint(self, training: Training) -> None:

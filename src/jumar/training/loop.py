@@ -15,10 +15,10 @@ from jax import Array
 from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.algorithms.registry import algorithm
 from jumar.envs.host import HostEnvironments, Warn
-from jumar.errors import EnvironmentFault, TrainingFailed, UsageError
+from jumar.errors import TrainingFailed, UsageError
 from jumar.policies import Policy, make_critic, make_policy
 from jumar.spaces import check_spaces, space_to_json
-from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
+from jumar.training.evaluation import LANES, LONGEST, Abandoned, Evaluator, compiled_evaluator, host_evaluator, never
 from jumar.training.gathering import SEED_LIMIT
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
 from jumar.training.plan import Plan
@@ -43,6 +43,8 @@ class State(NamedTuple):
     collector: Any
     episodes: list[EpisodeState]
     """An entry per seed."""
+    best: list[Any]
+    """The policy of the best evaluation of each seed (before the first one: the policy that the run began with)."""
 
 
 class Keeper(Protocol):
@@ -52,7 +54,7 @@ class Keeper(Protocol):
         """Log an iteration of one seed."""
         ...
 
-    def evaluation(self, lane: int, record: dict[str, Any], is_best: bool) -> None:
+    def evaluation(self, training: Training, lane: int, record: dict[str, Any], is_best: bool) -> None:
         """Log an evaluation of one seed, and keep its policy if it is the best yet."""
         ...
 
@@ -80,6 +82,9 @@ class Training:
         self.iterations = 0
         self._began = time.perf_counter()
         self.best: list[float | None] = [None] * len(plan.seeds)
+        self.best_steps = [0] * len(plan.seeds)
+        self.saved_at: int | None = None
+        """The step of the newest checkpoint, from which a resumed run goes on."""
         self.last_evaluation: list[float | None] = [None] * len(plan.seeds)
         self.stopwatch = Stopwatch()
         self._steps_here = 0
@@ -90,6 +95,7 @@ class Training:
         self.episodes = [EpisodeStatistics(plan.settings.n_envs) for _ in plan.seeds]
         with self.stopwatch.running():
             self.learner, self.collector = self._first_state()
+        self.best_policies = [jax.device_get(self.snapshot(lane)) for lane in range(len(plan.seeds))]
 
     @property
     def elapsed(self) -> float:
@@ -105,7 +111,7 @@ class Training:
     def state(self) -> State:
         """What a checkpoint keeps. The state of host environments cannot be kept: a restart stands for it."""
         collector = () if self.runner.restartable else self.collector
-        return State(self.learner, collector, [lane.state for lane in self.episodes])
+        return State(self.learner, collector, [lane.state for lane in self.episodes], self.best_policies)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -115,6 +121,7 @@ class Training:
             "iterations": self.iterations,
             "elapsed": self.elapsed,
             "best": self.best,
+            "best_steps": self.best_steps,
             "last_evaluation": self.last_evaluation,
             "spaces": [space_to_json(space) for space in self.spaces],
         }
@@ -123,7 +130,8 @@ class Training:
         """Go back to a saved state; host environments begin anew, as they did when it was saved."""
         self.steps, self.iterations = record["steps"], record["iterations"]
         self._began = time.perf_counter() - record["elapsed"]
-        self.best = list(record["best"])
+        self.best, self.best_steps = list(record["best"]), list(record["best_steps"])
+        self.best_policies = list(state.best)
         self.last_evaluation = list(record["last_evaluation"])
         self.learner = state.learner
         if not self.runner.restartable:
@@ -173,13 +181,19 @@ class Training:
         """Steps of all seeds per second in this process, compilation and evaluation left out."""
         return self._steps_here / self.stopwatch.working if self._steps_here else None
 
-    def evaluate(self, lane: int, episodes: int) -> dict[str, Any]:
-        """Run deterministic episodes of one seed's policy in separate environments; training does not notice."""
+    def evaluate(self, lane: int, episodes: int, stop: Callable[[], Any] = never) -> dict[str, Any]:
+        """Run deterministic episodes of one seed's policy in separate environments; training does not notice.
+
+        Raises:
+            Abandoned: ``stop`` said so.
+        """
         if self._evaluator is None:
-            self._evaluator = make_evaluator(self.source, self.policy, self.plan.workers)
+            self._evaluator = make_evaluator(self.source, self.policy, self.plan.workers, warn=self._warn)
         seed = evaluation_seed(self.plan.seeds[lane])
-        result = self._evaluator.run(*self.snapshot(lane), episodes, seed)
+        result = self._evaluator(*self.snapshot(lane), episodes, seed, stop)
         summary = result.summary()
+        if result.cut:
+            self._warn(f"{result.cut} episodes of the evaluation had not ended after {LONGEST:,} steps, and were cut.")
         return {
             "time/total_timesteps": self.steps,
             "step": self.steps,
@@ -187,6 +201,7 @@ class Training:
             "std_return": summary["std_return"],
             "returns": summary["returns"],
             "lengths": [int(x) for x in result.lengths],
+            "cut_episodes": result.cut,
         }
 
     def close(self) -> None:
@@ -257,28 +272,32 @@ def run(
 
     Raises:
         Stopped: a signal came; the iteration was finished and everything saved before.
-        JumarError: training cannot go on; the last good state was saved before.
+        Exception: training cannot go on, or the callback raised; the last good state was saved before.
     """
     plan = training.plan
     try:
         while training.steps < plan.total_timesteps:
+            if stop:
+                _save_where_it_stopped(training, keeper)
+                raise Stopped(stop.signal or 0)
             before = training.steps
             all_metrics = training.iterate()
             last = training.steps >= plan.total_timesteps
             if plan.eval_every and (last or _due(plan.eval_every, before, training.steps)):
-                _evaluate(training, keeper, reporter, all_metrics)
+                _evaluate(training, keeper, reporter, all_metrics, stop)
             wanted = _tell(training, keeper, reporter, all_metrics, callback)
             if last or _due(plan.checkpoint_every, before, training.steps):
+                keeper.checkpoint(training)
                 if not last:
                     training.restart()
-                keeper.checkpoint(training)
-            if stop and not last:
-                _save_where_it_stopped(training, keeper)
-                raise Stopped(stop.signal or 0)
             if not wanted:
                 _save_where_it_stopped(training, keeper)
                 return
-    except (EnvironmentFault, TrainingFailed):
+    except Abandoned:
+        # The evaluation belongs to the iteration before it: a resumed run repeats both, from the last checkpoint.
+        keeper.policies(training)
+        raise Stopped(stop.signal or 0 if stop else 0) from None
+    except (Exception, KeyboardInterrupt):
         _save_where_it_stopped(training, keeper)
         raise
     keeper.policies(training)
@@ -297,18 +316,21 @@ def _tell(
     return callback is None or callback(shown) is not False
 
 
-def _evaluate(training: Training, keeper: Keeper, reporter: Reporter, all_metrics: list[Metrics]) -> None:
-    records = []
+def _evaluate(
+    training: Training, keeper: Keeper, reporter: Reporter, all_metrics: list[Metrics], stop: StopFlag | None
+) -> None:
+    lanes = range(len(all_metrics))
+    records = [training.evaluate(lane, training.plan.eval_episodes, lambda: stop) for lane in lanes]
     for lane, metrics in enumerate(all_metrics):
-        record = training.evaluate(lane, training.plan.eval_episodes)
+        record = records[lane]
         mean, best = record["mean_return"], training.best[lane]
         is_best = best is None or mean > best
         if is_best:
-            training.best[lane] = mean
+            training.best[lane], training.best_steps[lane] = mean, training.steps
+            training.best_policies[lane] = jax.device_get(training.snapshot(lane))
         training.last_evaluation[lane] = mean
         metrics["eval/mean_reward"] = mean
-        keeper.evaluation(lane, record, is_best)
-        records.append(record)
+        keeper.evaluation(training, lane, record, is_best)
     everything = {**records[0], "returns": [x for record in records for x in record["returns"]]}
     everything["mean_return"] = float(np.mean(everything["returns"]))
     everything["std_return"] = float(np.std(everything["returns"]))
@@ -340,12 +362,14 @@ def evaluation_seed(seed: int) -> int:
     return int(np.random.SeedSequence([seed, EVALUATION]).generate_state(1)[0]) % (SEED_LIMIT - 1_000_000)
 
 
-def make_evaluator(source: Source, policy: Policy, workers: int, deterministic: bool = True) -> Evaluator:
+def make_evaluator(
+    source: Source, policy: Policy, workers: int, deterministic: bool = True, warn: Warn | None = None
+) -> Evaluator:
     """Return an evaluator in fresh environments of a source."""
     if source.compiled:
         return compiled_evaluator(policy, source.make_compiled(), source.name, deterministic)
     lanes = LANES if source.rebuildable else 1
-    return host_evaluator(policy, lambda n: source.make_host(n, min(workers, n)), deterministic, lanes)
+    return host_evaluator(policy, lambda n: source.make_host(n, min(workers, n), warn), deterministic, lanes)
 
 
 def _build(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Spaces, int | None]:

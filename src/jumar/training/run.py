@@ -22,7 +22,7 @@ from jumar.training import logs
 from jumar.training.cache import enable_compile_cache
 from jumar.training.checkpoints import Checkpoint, CheckpointStore
 from jumar.training.files import arrays_to_tree
-from jumar.training.keeper import Files, policy_settings_from_json
+from jumar.training.keeper import Files, policy_settings_from_json, write_configs
 from jumar.training.loop import Training, make_evaluator
 from jumar.training.loop import run as run_loop
 from jumar.training.plan import Plan, check_seed
@@ -30,13 +30,15 @@ from jumar.training.policy_files import load_policy
 from jumar.training.progress import Reporter
 from jumar.training.request import TrainRequest
 from jumar.training.run_directory import RunDirectory
-from jumar.training.signals import Stopped, stop_on_signals
+from jumar.training.signals import StopFlag, Stopped, stop_on_signals
 from jumar.training.sources import FromId, Source
 
 SLOW_STEP = 300e-6
 """Seconds: where a Gymnasium environment's step takes longer, worker processes are worth their overhead."""
 EVALUATIONS = 10
 """How many evaluations a run has unless told."""
+MOST_SEEDS = 10_000
+"""How many seeds may share a program."""
 CHECKPOINTS = 10
 """How many checkpoints a run has unless told."""
 
@@ -54,6 +56,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
     assert plan.environment is not None
     source = FromId(plan.environment)
     with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals(reporter.note))
         training = Training(plan, source, reporter)
         stack.callback(training.close)
         training.plan = plan = _with_checkpoints(plan, request.checkpoint_every, training, reporter)
@@ -62,9 +65,9 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         write_configs(run, plan)
         files = _open_files(stack, run, training, reporter, None)
         _announce(reporter, plan, run, None)
-        training.restart()
         files.checkpoint(training)
-        return _run(training, files, run, reporter)
+        training.restart()
+        return _run(training, files, run, reporter, stop)
 
 
 def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporter: Reporter) -> dict[str, Any]:
@@ -80,32 +83,46 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
     saved = run.read_config()
     plan = with_environment(Plan.from_json(saved), env)
     with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals(reporter.note))
         stack.enter_context(run.lock())
-        checkpoint = CheckpointStore(run.checkpoints).newest()
-        for words in [*checkpoint.warnings, *plan.differences_in_versions(saved)]:
+        checkpoint = _newest(run)
+        start = checkpoint.step if checkpoint else 0
+        for words in [*(checkpoint.warnings if checkpoint else ()), *plan.differences_in_versions(saved)]:
             reporter.warn(words)
         if total_timesteps is not None and total_timesteps != plan.total_timesteps:
-            if total_timesteps <= checkpoint.step:
-                raise UsageError(
-                    f"total_timesteps={total_timesteps}, but {run} has already trained for {checkpoint.step} steps."
-                )
+            if total_timesteps < start:
+                raise UsageError(f"total_timesteps={total_timesteps}, but {run} has already trained for {start} steps.")
             plan = plan.with_total(total_timesteps)
             reporter.note(f"the new total is {total_timesteps} steps; schedules are anchored to it")
         assert plan.environment is not None
         training = Training(plan, FromId(plan.environment), reporter)
         stack.callback(training.close)
-        restore(training, checkpoint, run)
-        if total_timesteps is not None:
-            write_configs(run, plan)
-        _cut_back(run, plan, checkpoint.step)
-        files = _open_files(stack, run, training, reporter, checkpoint.step)
+        if checkpoint:
+            restore(training, checkpoint, run)
+        try:
+            if total_timesteps is not None:
+                write_configs(run, plan)
+            _cut_back(run, plan, start)
+        except OSError as error:
+            raise JumarError(f"{run} cannot be written ({error.strerror}), so the run cannot go on there.") from error
+        files = _open_files(stack, run, training, reporter, start)
+        files.take_back_best(training)
         if training.steps >= plan.total_timesteps:
             reporter.note(f"{run} is finished: it has trained for {training.steps} steps")
             files.policies(training)
             return _summary(training, run)
-        _announce(reporter, plan, run, checkpoint.step)
+        _announce(reporter, plan, run, start)
+        if not checkpoint:
+            files.checkpoint(training)
+        training.saved_at = start
         training.restart()
-        return _run(training, files, run, reporter)
+        return _run(training, files, run, reporter, stop)
+
+
+def _newest(run: RunDirectory) -> Checkpoint | None:
+    """Return the newest sound checkpoint, ``None`` for a run that was killed before it had any."""
+    store = CheckpointStore(run.checkpoints)
+    return store.newest() if store.steps() else None
 
 
 def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: bool, env: str | None) -> dict[str, Any]:
@@ -123,12 +140,17 @@ def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: b
     if run.seeds():
         raise UsageError(f"{run} holds several seeds; evaluate one of them, such as {run.seed(run.seeds()[0])}.")
     plan = with_environment(Plan.from_json(run.read_config()), env)
-    policy, parameters, moments, spaces = read_policy(run.best if best else run.policy)
+    folder = run.best if best else run.policy
+    if not (folder / "policy.json").exists():
+        other = "" if best or not (run.best / "policy.json").exists() else ", or use its best one so far with --best"
+        what = "best policy: it was never evaluated" if best else f"final policy: go on with jumar resume {run}{other}"
+        raise UsageError(f"{run} has no {what}.")
+    policy, parameters, moments, spaces = read_policy(folder)
     assert plan.environment is not None
     source = FromId(plan.environment)
     check_same_spaces(source, spaces)
     evaluator = make_evaluator(source, policy, plan.workers, not stochastic)
-    return {"run_dir": str(run), **evaluator.run(parameters, moments, episodes, seed).summary()}
+    return {"run_dir": str(run), **evaluator(parameters, moments, episodes, seed).summary()}
 
 
 def read_policy(folder: Path) -> tuple[Policy, Any, Any, tuple[Any, Any]]:
@@ -181,6 +203,10 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
     for name in ("total_timesteps", "eval_episodes", "n_seeds"):
         if (value := getattr(request, name)) is not None and value < 1:
             raise UsageError(f"{name}={value} is out of range: it must be at least 1.")
+    if request.total_timesteps >= 10**12:
+        raise UsageError(f"total_timesteps={request.total_timesteps} is out of range: it must be below 10^12.")
+    if (request.n_seeds or 0) > MOST_SEEDS:
+        raise UsageError(f"n_seeds={request.n_seeds} is out of range: it must be at most {MOST_SEEDS}.")
     for name in ("eval_every", "checkpoint_every", "workers"):
         if (value := getattr(request, name)) is not None and value < 0:
             raise UsageError(f"{name}={value} is out of range: it must be at least 0.")
@@ -188,6 +214,8 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
     settings = chosen.settings.make(given)
     wrappers = tuple((name, dict(kwargs)) for name, kwargs in request.wrappers)
     environment = resolve(request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0)
+    if environment.compiled and request.workers:
+        raise UsageError(f"workers={request.workers}, but {request.env} is compiled and is not stepped by processes.")
     if environment.full_name != environment.text:
         reporter.note(f"environment: {environment.full_name}")
     eval_every = request.eval_every
@@ -202,12 +230,14 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
         eval_episodes=request.eval_episodes,
         checkpoint_every=request.checkpoint_every or 0,
         n_seeds=request.n_seeds,
-        workers=request.workers if request.workers is not None else choose_workers(environment, settings.n_envs),
+        workers=request.workers
+        if request.workers is not None
+        else choose_workers(environment, settings.n_envs, reporter),
         preset=None,
     )
 
 
-def choose_workers(environment: EnvironmentId, n_envs: int) -> int:
+def choose_workers(environment: EnvironmentId, n_envs: int, reporter: Reporter) -> int:
     """Return how many worker processes to step with: 0 unless a Gymnasium environment's step is slow.
 
     Workers change no result, only the time that it takes.
@@ -215,7 +245,7 @@ def choose_workers(environment: EnvironmentId, n_envs: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if environment.backend != "gymnasium" or n_envs < 2 or cores < 2:
         return 0
-    environments = FromId(environment).make_host(1, 0)
+    environments = FromId(environment).make_host(1, 0, reporter.warn)
     try:
         space = environments.action_space
         space.seed(0)
@@ -283,16 +313,6 @@ def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> No
     training.restore(state, checkpoint.record)
 
 
-def write_configs(run: RunDirectory, plan: Plan) -> None:
-    """Write ``config.json``, and one for each seed of a run of several."""
-    run.write_config(plan.to_json())
-    if plan.n_seeds is not None:
-        for seed in plan.seeds:
-            one = run.seed(seed)
-            one.path.mkdir(exist_ok=True)
-            one.write_config(replace(plan, seed=seed, n_seeds=None).to_json())
-
-
 def lanes(run: RunDirectory, plan: Plan) -> list[RunDirectory]:
     """Return the run directory of each seed: the run itself where there is only one."""
     return [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
@@ -329,12 +349,11 @@ def _announce(reporter: Reporter, plan: Plan, run: RunDirectory, start_step: int
     reporter.started(info if start_step is None else {**info, "start_step": start_step})
 
 
-def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter) -> dict[str, Any]:
-    with stop_on_signals(reporter.note) as stop:
-        try:
-            run_loop(training, files, reporter, stop)
-        except Stopped as stopped:
-            raise Stopped(stopped.signal_number, _stopped_words(training, run)) from None
+def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter, stop: StopFlag) -> dict[str, Any]:
+    try:
+        run_loop(training, files, reporter, stop)
+    except Stopped as stopped:
+        raise Stopped(stopped.signal_number, _stopped_words(training, files, run)) from None
     if files.unsaved:
         raise JumarError(f"training is done, but {' and '.join(files.unsaved)} could not be saved in {run}.")
     summary = _summary(training, run)
@@ -342,9 +361,17 @@ def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter
     return summary
 
 
-def _stopped_words(training: Training, run: RunDirectory) -> str:
+def _stopped_words(training: Training, files: Files, run: RunDirectory) -> str:
     again = f" --env {training.plan.repeat_env}" if training.plan.repeat_env else ""
-    return f"stopped after {training.steps} steps; everything is saved in {run}. Go on with: jumar resume {run}{again}"
+    words = f"stopped after {training.steps} steps; "
+    if files.unsaved:
+        words += f"{' and '.join(files.unsaved)} could not be saved in {run}. "
+    else:
+        words += f"everything is saved in {run}. "
+    if training.saved_at is None:
+        return words
+    whence = "" if training.saved_at == training.steps else f" from step {training.saved_at}, the last checkpoint,"
+    return words + f"Go on{whence} with: jumar resume {run}{again}"
 
 
 def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:

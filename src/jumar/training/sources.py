@@ -118,12 +118,12 @@ class FromObject:
         if isinstance(self.object, gym.vector.VectorEnv):
             from jumar.envs.vector import VectorAdapter
 
-            return borrowed(VectorAdapter(self.object, self.name, warn=warn))
+            return VectorAdapter(self.object, self.name, warn=warn)
         if n_envs != 1:
             raise UsageError(
                 f"n_envs={n_envs}, but {self.name} is one live environment; pass a function that makes one."
             )
-        return borrowed(SerialEnvironments([self.object], self.name, warn=warn))
+        return SerialEnvironments([self.object], self.name, warn=warn)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: it is a Gymnasium environment."""
@@ -148,12 +148,6 @@ class FromCompiled:
     def make_compiled(self) -> CompiledEnvironment:
         """Return the object."""
         return self.object
-
-
-def borrowed(environments: HostEnvironments) -> HostEnvironments:
-    """Return environments that belong to the user: closing them is the user's business."""
-    environments.close = lambda: None
-    return environments
 
 
 def source_of(env: Any, *, frame_stack: int | None = None, **id_options: Any) -> Source:
