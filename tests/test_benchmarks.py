@@ -150,7 +150,7 @@ def test_a_process_is_measured_from_outside(tmp_path: Path) -> None:
     measured = harness.measure(python(code), tmp_path, 60.0)
     assert measured.steps_per_second == 2.5
     assert measured.process_s > 0.0
-    assert 1.0 < measured.peak_memory_mib < 1000.0
+    assert measured.peak_memory_mib > 1.0
 
 
 @pytest.mark.parametrize(

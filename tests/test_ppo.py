@@ -17,7 +17,7 @@ from jumar.algorithms.ppo import PPOSettings, count_minibatches
 from jumar.errors import UsageError
 from jumar.objectives import Score
 from jumar.schedules import Constant
-from jumar.solvers import Ascent, Epochs, Optimiser
+from jumar.solvers import Ascent, Epochs, Joint, Optimiser
 from jumar.trajectory import Trajectory
 
 Row = dict[str, Any]
@@ -153,14 +153,14 @@ def test_an_iteration_agrees_with_an_independent_implementation() -> None:
     assert record["clip_fraction"] > 0.1, "the clipping had a part in it"
 
 
-def plain(update: OnPolicy, **changes: Any) -> OnPolicy:
+def plain(update: OnPolicy, vf_coef: float = 0.5, **changes: Any) -> OnPolicy:
     """Return the update with one unclipped step of plain ascent on the whole batch."""
-    return replace(update, solver=Epochs(Optimiser(Constant(1.0), "sgd"), 1, 1), **changes)
+    return replace(update, solver=Joint(Epochs(Optimiser(Constant(1.0), "sgd"), 1, 1), vf_coef), **changes)
 
 
 def test_one_full_batch_epoch_is_a_plain_policy_gradient_step() -> None:
     """Computed by automatic differentiation of sum_i A_i log pi_i / n in double precision."""
-    update = plain(make_update(BOX, CONTINUOUS, vf_coef=0.0))
+    update = plain(make_update(BOX, CONTINUOUS), vf_coef=0.0)
     learner = first_learner(update)
     learner = learner._replace(solver=update.solver.init(learner.parameters))
     trajectory = experience(update, learner)
@@ -189,7 +189,7 @@ def test_one_full_batch_epoch_is_a_plain_policy_gradient_step() -> None:
 def test_one_full_batch_epoch_turns_ppo_into_a2c() -> None:
     ppo = make_update(BOX, CONTINUOUS, learning_rate=0.01, ent_coef=0.01)
     optimiser = Optimiser(Constant(0.01), "adam", 0.5, 1e-5)
-    a2c = replace(ppo, objective=Score(), solver=Ascent(optimiser))
+    a2c = replace(ppo, objective=Score(), solver=Joint(Ascent(optimiser), 0.5))
     learner = first_learner(ppo)
     trajectory = experience(ppo, learner)
     results = [improve(update, learner, trajectory)[0].parameters for update in (ppo, a2c)]
@@ -214,8 +214,9 @@ def test_a_recurrent_policy_is_trained_with_whole_sequences() -> None:
     assert batch.advantages.shape == (2, 8)
     assert carry.shape == (2, 4)
     np.testing.assert_array_equal(batch.features["vector"][1], trajectory.observations[:, 1])
-    assert isinstance(update.solver, Epochs)
-    assert update.solver.n_minibatches == 2
+    assert isinstance(update.solver, Joint)
+    assert isinstance(update.solver.climber, Epochs)
+    assert update.solver.climber.n_minibatches == 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from jax import Array
 
 from jumar.distributions import DiagGaussian
-from jumar.problem import Problem
+from jumar.problem import Climb, Problem
 from jumar.schedules import Constant, Linear
-from jumar.solvers import Ascent, Epochs, Optimiser
+from jumar.solvers import Ascent, Epochs, Joint, Optimiser
 from jumar.solvers.epochs import split, summarise
 from jumar.trajectory import Batch, weighted_mean
 
@@ -35,14 +36,9 @@ def problem(
     advantages: Any = (0.0, 0.0, 0.0, 0.0),
     kl: Callable[[Any, Batch], Array] = lambda parameters, batch: jnp.float32(0.0),
     estimate: Callable[[Any], Batch] | None = None,
-) -> Problem:
-    def distribution(parameters: Any, batch: Batch) -> DiagGaussian:
-        mean = jnp.broadcast_to(parameters["x"], (batch.weights.shape[0], 2))
-        return DiagGaussian(mean, jnp.zeros_like(mean))
-
-    return Problem(
+) -> Climb:
+    return Climb(
         lambda parameters, batch: (objective(parameters, batch), {"approx_kl": kl(parameters, batch)}),
-        distribution,
         estimate or (lambda parameters: rows(advantages)),
     )
 
@@ -51,8 +47,8 @@ def start(*x: float) -> dict[str, Array]:
     return {"x": jnp.array(x, jnp.float32)}
 
 
-def solve(solver: Any, problem: Problem, parameters: Any, remaining: float = 1.0) -> tuple[np.ndarray, Any, Any]:
-    solved, state, record = solver.solve(problem, parameters, solver.init(parameters), jnp.float32(remaining), KEY)
+def solve(solver: Any, problem: Climb, parameters: Any, remaining: float = 1.0) -> tuple[np.ndarray, Any, Any]:
+    solved, state, record = solver.climb(problem, parameters, solver.init(parameters), jnp.float32(remaining), KEY)
     return np.asarray(solved["x"]), state, record
 
 
@@ -198,8 +194,37 @@ def test_the_record_averages_over_what_was_seen_and_takes_the_kl_of_the_last_pas
 def test_the_divergence_is_the_mean_kl_of_old_to_new_and_its_maximum() -> None:
     """Between normals of deviation 1 it is half of the squared distance of the means."""
     batch = rows([0.0, 0.0])._replace(weights=jnp.array([1.0, 0.0]))
-    mean, largest = problem(slope).divergence(start(0.0, 0.0), start(1.0, 2.0), batch)
+
+    def distribution(parameters: Any, batch: Batch) -> DiagGaussian:
+        mean = jnp.broadcast_to(parameters["x"], (batch.weights.shape[0], 2))
+        return DiagGaussian(mean, jnp.zeros_like(mean))
+
+    def nothing(parameters: Any, batch: Batch) -> Any:
+        return jnp.zeros(()), {}
+
+    whole = Problem(nothing, nothing, distribution, lambda parameters: batch)
+    mean, largest = whole.distance(start(0.0, 0.0), start(1.0, 2.0), batch)
     assert float(mean) == pytest.approx(2.5)
     assert float(largest) == pytest.approx(2.5)
-    nothing = batch._replace(weights=jnp.zeros(2))
-    assert [float(x) for x in problem(slope).divergence(start(0.0, 0.0), start(1.0, 2.0), nothing)] == [0.0, 0.0]
+    empty = batch._replace(weights=jnp.zeros(2))
+    assert [float(x) for x in whole.distance(start(0.0, 0.0), start(1.0, 2.0), empty)] == [0.0, 0.0]
+    other = replace(whole, divergence=lambda old, new: jnp.abs(old.mean - new.mean)[:, 0])
+    assert float(other.distance(start(0.0, 0.0), start(1.0, 2.0), batch)[0]) == pytest.approx(1.0)
+
+
+def test_joint_climbs_the_objective_and_the_critics_loss_by_one_gradient() -> None:
+    """2 x for the policy and (y - 3)^2 for the critic: from (0, 0) the joint gradient is (2, 0.5 * 6)."""
+
+    def gain(parameters: Any, batch: Batch) -> Any:
+        return 2.0 * parameters["x"][0], {"gain": parameters["x"][0]}
+
+    def loss(parameters: Any, batch: Batch) -> Any:
+        return (parameters["x"][0] - 3.0) ** 2, {"loss": parameters["x"][0]}
+
+    whole = Problem(gain, loss, lambda parameters, batch: None, lambda parameters: rows([0.0]))  # type: ignore[arg-type]
+    solver = Joint(Ascent(Optimiser(Constant(0.1), "sgd")), vf_coef=0.5)
+    both = {"policy": start(0.0), "critic": start(0.0)}
+    solved, _, record = solver.solve(whole, both, solver.init(both), jnp.float32(1.0), KEY)
+    np.testing.assert_allclose([solved["policy"]["x"][0], solved["critic"]["x"][0]], [0.2, 0.3], rtol=1e-6)
+    assert float(record["grad_norm"]) == pytest.approx(13**0.5)
+    assert {"gain", "loss"} < set(record)

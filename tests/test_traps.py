@@ -20,7 +20,7 @@ from jumar.algorithms.ppo import value_loss
 from jumar.envs.classic_control import Pendulum
 from jumar.normalise import RunningMoments
 from jumar.schedules import Constant
-from jumar.solvers import Epochs, Optimiser
+from jumar.solvers import Epochs, Joint, Optimiser
 from jumar.training.rollouts import CompiledRunner
 
 PENDULUM = Pendulum()
@@ -279,12 +279,12 @@ def test_early_stop_on_kl_is_checked_before_the_step_and_leaves_all_epochs() -> 
 
 
 def test_the_gradient_is_clipped_by_one_norm_over_actor_and_critic_together() -> None:
-    update = make_update(vf_coef=3.0)
+    update = make_update()
     learner = first_learner(update)
     trajectory = experience(update, learner)
 
     def step(max_grad_norm: float | None) -> tuple[np.ndarray, np.ndarray]:
-        plain = replace(update, solver=Epochs(Optimiser(Constant(1.0), "sgd", max_grad_norm), 1, 1))
+        plain = replace(update, solver=Joint(Epochs(Optimiser(Constant(1.0), "sgd", max_grad_norm), 1, 1), vf_coef=3.0))
         new, _ = improve(plain, learner._replace(solver=plain.solver.init(learner.parameters)), trajectory)
         before, after = learner.parameters, new.parameters
         return tuple(flat(after[part]) - flat(before[part]) for part in ("policy", "critic"))  # type: ignore[return-value]

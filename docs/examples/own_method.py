@@ -28,9 +28,8 @@ def main(iterations: int = 300, n_envs: int = 32, n_steps: int = 16) -> list[flo
         estimator=estimators.GAE(gamma=0.99, gae_lambda=0.95),
         objective=objectives.Score(),
         value_loss=huber,
-        solver=solvers.Ascent(solvers.Optimiser(Constant(3e-3), "adam", max_grad_norm=0.5)),
+        solver=solvers.Joint(solvers.Ascent(solvers.Optimiser(Constant(3e-3), "adam", max_grad_norm=0.5)), vf_coef=0.5),
         ent_coef=0.01,
-        vf_coef=0.5,
         normalize_advantage=True,
         rewards=None,
     )

@@ -1,6 +1,10 @@
-"""The problem that a solver is given: climb an objective while a divergence stays small.
+"""What a solver is given: something to climb, and a measure of how far that moves the policy.
 
     maximise  L(theta)   while   D(theta_old, theta)  stays small
+
+A :class:`Climb` is the bare thing: one objective of any parameters. A :class:`Problem` is an update's: the policy's
+objective, the critic's loss, and the divergence between policies, kept apart, because methods treat them apart. A
+trust region bounds the policy alone; plain minibatches may climb both at once (:meth:`Problem.joint`).
 
 Solvers know nothing of policies, critics or algorithms: they see functions of (parameters, batch).
 """
@@ -9,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -19,42 +23,51 @@ from jumar.trajectory import Batch, weighted_mean
 
 Parameters = Any
 Diagnostics = dict[str, Array]
+Objective = Callable[[Parameters, Batch], tuple[Array, Diagnostics]]
+"""(parameters, batch) -> the number to maximise, and scalars worth knowing about it."""
+Divergence = Callable[[Any, Any], Array]
+"""(old distributions, new distributions) -> how far apart they are at each row."""
+
+
+def kl(old: Distribution, new: Distribution) -> Array:
+    """Return KL(old || new) at each row: the divergence of the whole family."""
+    return old.kl(new)
+
+
+@dataclass(frozen=True)
+class Climb:
+    """One objective of one pytree of parameters."""
+
+    objective: Objective
+    estimate: Callable[[Parameters], Batch]
+    """The whole batch, its advantages and value targets estimated with the critic of these parameters."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One update's problem. ``parameters`` are always the joint ones of actor and critic."""
+    """One update's problem; the joint parameters are ``{"policy": ..., "critic": ...}``."""
 
-    objective: Callable[[Parameters, Batch], tuple[Array, Diagnostics]]
-    """L: the number to maximise on a batch, and what is worth knowing about it (scalars)."""
+    policy_objective: Objective
+    """L, a function of the policy's parameters: the surrogate with what is added to it (an entropy bonus)."""
+    critic_loss: Objective
+    """What the critic makes small, a function of the critic's parameters."""
     distribution: Callable[[Parameters, Batch], Distribution]
-    """The policy's action distributions at all rows: what a divergence is measured between."""
+    """The action distributions at all rows, a function of the policy's parameters."""
     estimate: Callable[[Parameters], Batch]
-    """The whole batch, its advantages and value targets estimated with the critic of these parameters."""
+    """The whole batch, estimated with the critic of these joint parameters."""
+    divergence: Divergence = kl
 
-    def divergence(self, old: Parameters, new: Parameters, batch: Batch) -> tuple[Array, Array]:
-        """Return D: the mean over rows of KL(old || new), and the largest of them."""
-        kl = self.distribution(old, batch).kl(self.distribution(new, batch))
-        return weighted_mean(kl, batch.weights), jnp.max(jnp.where(batch.weights > 0, kl, 0.0))
+    def joint(self, vf_coef: float) -> Climb:
+        """Return the climb of both at once: the policy's objective minus ``vf_coef`` times the critic's loss."""
 
+        def objective(parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
+            gain, about_policy = self.policy_objective(parameters["policy"], batch)
+            loss, about_critic = self.critic_loss(parameters["critic"], batch)
+            return gain - vf_coef * loss, {**about_policy, **about_critic}
 
-class Solver(Protocol):
-    """A part that takes a problem and returns better parameters."""
+        return Climb(objective, self.estimate)
 
-    def init(self, parameters: Parameters) -> Any:
-        """Return the solver's own state (an optimiser's moments, a penalty's coefficient)."""
-        ...
-
-    def solve(
-        self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
-    ) -> tuple[Parameters, Any, Diagnostics]:
-        """Return new parameters, the new state and the flight record's scalars.
-
-        Args:
-            problem: what to climb.
-            parameters: where to start, the parameters that the batch was collected with.
-            state: what ``init`` or the last ``solve`` returned.
-            remaining: the share of training that is left, in [0, 1], for schedules.
-            key: a random key.
-        """
-        ...
+    def distance(self, old: Parameters, new: Parameters, batch: Batch) -> tuple[Array, Array]:
+        """Return D between two policies' parameters: its mean over the rows, and the largest of them."""
+        rows = self.divergence(self.distribution(old, batch), self.distribution(new, batch))
+        return weighted_mean(rows, batch.weights), jnp.max(jnp.where(batch.weights > 0, rows, 0.0))

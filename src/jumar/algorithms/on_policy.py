@@ -7,17 +7,18 @@ normalisers learn from the batch last of all, so that nothing moves between acti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.distributions import Distribution
 from jumar.normalise import RewardScale, RunningMoments
 from jumar.objectives import PolicyObjective, sampled_kl
 from jumar.policies import Critic, Policy
-from jumar.problem import Diagnostics, Parameters, Problem, Solver
+from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.solvers import Solver
 from jumar.trajectory import Batch, Trajectory, standardise, weighted_mean
 
 
@@ -70,7 +71,6 @@ class OnPolicy:
     value_loss: ValueLoss
     solver: Solver
     ent_coef: float
-    vf_coef: float
     normalize_advantage: bool
     rewards: RewardNormaliser | None
     bootstrap_truncated: bool = True
@@ -99,10 +99,12 @@ class OnPolicy:
         def estimate(parameters: Parameters) -> Batch:
             return self._estimate(parameters, trajectory, view)[0]
 
-        def objective(parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
-            return self._objective(parameters, batch, remaining)
-
-        problem = Problem(objective, self._distribution, estimate)
+        problem = Problem(
+            partial(self._policy_objective, remaining),
+            partial(self._critic_loss, remaining),
+            self.policy.evaluate,
+            estimate,
+        )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
         batch, critic_carry = self._estimate(old, trajectory, view)
@@ -159,41 +161,40 @@ class OnPolicy:
             return batch._replace(carry=memory, critic_carry=trajectory.critic_carry), carry
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry
 
-    def _objective(self, parameters: Parameters, batch: Batch, remaining: Array) -> tuple[Array, Diagnostics]:
-        distribution = self.policy.evaluate(parameters["policy"], batch)
+    def _policy_objective(self, remaining: Array, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
+        """Return the mean objective with its entropy bonus, a function of the policy's parameters."""
+        distribution = self.policy.evaluate(parameters, batch)
         log_probs = distribution.log_prob(batch.actions)
-        policy_objective = self._policy_objective(log_probs, batch, remaining)
+        gain = self._mean_objective(log_probs, batch, remaining)
         entropy = weighted_mean(distribution.entropy(), batch.weights)
-        values = self.critic.evaluate(parameters["critic"], batch)
-        value_loss = weighted_mean(self.value_loss(values, batch.values, batch.returns, remaining), batch.weights)
-        total = policy_objective + self.ent_coef * entropy - self.vf_coef * value_loss
-        diagnostics = {
-            "actor_loss": -policy_objective,
-            "value_loss": value_loss,
+        return gain + self.ent_coef * entropy, {
+            "actor_loss": -gain,
             "entropy": entropy,
             "approx_kl": weighted_mean(sampled_kl(log_probs, batch.log_probs), batch.weights),
             **self.objective.diagnose(log_probs, batch.log_probs, batch.weights, remaining),
         }
-        return total, diagnostics
 
-    def _policy_objective(self, log_probs: Array, batch: Batch, remaining: Array) -> Array:
+    def _mean_objective(self, log_probs: Array, batch: Batch, remaining: Array) -> Array:
         advantages = batch.advantages
         if self.normalize_advantage:
             advantages = standardise(advantages, batch.weights)
         return weighted_mean(self.objective(log_probs, batch.log_probs, advantages, remaining), batch.weights)
 
-    def _distribution(self, parameters: Parameters, batch: Batch) -> Distribution:
-        return self.policy.evaluate(parameters["policy"], batch)
+    def _critic_loss(self, remaining: Array, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
+        """Return the mean value loss, a function of the critic's parameters."""
+        values = self.critic.evaluate(parameters, batch)
+        loss = weighted_mean(self.value_loss(values, batch.values, batch.returns, remaining), batch.weights)
+        return loss, {"value_loss": loss}
 
     def _flight_record(
         self, problem: Problem, old: Parameters, new: Parameters, batch: Batch, remaining: Array
     ) -> Diagnostics:
         """Measure the whole update on the whole batch, by the estimates that it began with."""
         before, after = (
-            self._policy_objective(self._distribution(p, batch).log_prob(batch.actions), batch, remaining)
+            self._mean_objective(problem.distribution(p["policy"], batch).log_prob(batch.actions), batch, remaining)
             for p in (old, new)
         )
-        mean_kl, max_kl = problem.divergence(old, new, batch)
+        mean_kl, max_kl = problem.distance(old["policy"], new["policy"], batch)
         return {
             "policy_objective_before": before,
             "policy_objective_after": after,

@@ -51,21 +51,21 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         UsageError: ``batch_size`` does not divide the rollout.
     """
     optimiser = solvers.Optimiser(settings.learning_rate, "adam", settings.max_grad_norm, settings.adam_epsilon)
+    epochs = solvers.Epochs(
+        optimiser,
+        settings.n_epochs,
+        count_minibatches(settings, policy.recurrent),
+        settings.target_kl,
+        settings.recompute_advantages,
+    )
     return OnPolicy(
         policy=policy,
         critic=critic,
         estimator=estimators.GAE(settings.gamma, settings.gae_lambda),
         objective=objectives.Clipped(settings.clip_range),
         value_loss=value_loss(settings.clip_range_vf),
-        solver=solvers.Epochs(
-            optimiser,
-            settings.n_epochs,
-            count_minibatches(settings, policy.recurrent),
-            settings.target_kl,
-            settings.recompute_advantages,
-        ),
+        solver=solvers.Joint(epochs, settings.vf_coef),
         ent_coef=settings.ent_coef,
-        vf_coef=settings.vf_coef,
         normalize_advantage=settings.normalize_advantage,
         rewards=RewardNormaliser(settings.gamma, settings.clip_rewards) if settings.normalize_rewards else None,
         bootstrap_truncated=settings.bootstrap_truncated,

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.problem import Climb, Diagnostics, Parameters
 from jumar.schedules import Schedule
 from jumar.trajectory import Batch
 
@@ -56,10 +56,10 @@ class Optimiser:
 
 
 def flat_objective(
-    problem: Problem, unravel: Callable[[Array], Parameters]
+    climb: Climb, unravel: Callable[[Array], Parameters]
 ) -> Callable[[Array, Batch], tuple[tuple[Array, Diagnostics], Array]]:
     """Return (flat parameters, batch) -> ((objective, diagnostics), gradient)."""
-    return jax.value_and_grad(lambda flat, batch: problem.objective(unravel(flat), batch), has_aux=True)
+    return jax.value_and_grad(lambda flat, batch: climb.objective(unravel(flat), batch), has_aux=True)
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Ascent:
         """Return the optimiser's state."""
         return self.optimiser.init(ravel_pytree(parameters)[0])
 
-    def solve(
-        self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
+    def climb(
+        self, climb: Climb, parameters: Parameters, state: Any, remaining: Array, key: Array
     ) -> tuple[Parameters, Any, Diagnostics]:
         """Take the step."""
         flat, unravel = ravel_pytree(parameters)
-        (_, diagnostics), gradient = flat_objective(problem, unravel)(flat, problem.estimate(parameters))
+        (_, diagnostics), gradient = flat_objective(climb, unravel)(flat, climb.estimate(parameters))
         flat, state = self.optimiser.ascend(flat, gradient, state, remaining)
         return unravel(flat), state, {**diagnostics, "grad_norm": jnp.linalg.norm(gradient)}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.problem import Climb, Diagnostics, Parameters
 from jumar.solvers.ascent import Optimiser, flat_objective
 from jumar.trajectory import Batch, weighted_mean
 
@@ -36,13 +36,13 @@ class Epochs:
         """Return the optimiser's state."""
         return self.optimiser.init(ravel_pytree(parameters)[0])
 
-    def solve(
-        self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
+    def climb(
+        self, climb: Climb, parameters: Parameters, state: Any, remaining: Array, key: Array
     ) -> tuple[Parameters, Any, Diagnostics]:
         """Take all passes; the record holds means over the minibatches, ``approx_kl`` those of the last pass."""
         flat, unravel = ravel_pytree(parameters)
-        gradient_of = flat_objective(problem, unravel)
-        first = problem.estimate(parameters)
+        gradient_of = flat_objective(climb, unravel)
+        first = climb.estimate(parameters)
 
         def step(carry: tuple[Array, Any], minibatch: Batch) -> tuple[tuple[Array, Any], Diagnostics]:
             flat, state = carry
@@ -66,7 +66,7 @@ class Epochs:
 
         def epoch(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Diagnostics]:
             inner, running = carry
-            batch = problem.estimate(unravel(inner[0]))._replace(values=first.values) if self.recompute else first
+            batch = climb.estimate(unravel(inner[0]))._replace(values=first.values) if self.recompute else first
             minibatches = split(batch, key, self.n_minibatches)
             if self.target_kl is not None:
                 return jax.lax.scan(guarded, carry, minibatches)
