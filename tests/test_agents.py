@@ -124,6 +124,7 @@ def test_draws_differ_from_call_to_call_and_repeat_with_the_seed(cartpole: jumar
         ([[1.0], [2.0, 3.0]], "list"),
         (np.array([0.0, np.nan, 0.0, 0.0]), "nan"),
         (np.array(["a", "b", "c", "d"]), "dtype"),
+        ([0.0, 1e300, 0.0, 0.0], r"holds 1e\+300, which single precision cannot hold"),
     ],
 )
 def test_an_observation_that_does_not_fit_is_refused(cartpole: jumar.PPO, observation: Any, said: str) -> None:
@@ -143,6 +144,28 @@ def test_masks_and_memories_in_a_dict_observation(corridor: jumar.PPO) -> None:
         corridor.predict(observation, action_masks=np.ones(4, bool))
     with pytest.raises(UsageError, match="dict"):
         corridor.predict({"position": np.zeros(1, np.float32)})
+
+
+@pytest.mark.parametrize("forbidden", [range(5), range(3), range(3, 5)])
+def test_a_mask_that_leaves_no_choice_is_refused(corridor: jumar.PPO, forbidden: range) -> None:
+    mask = np.ones(5, bool)
+    mask[list(forbidden)] = False
+    with pytest.raises(UsageError, match="action_masks forbids every action"):
+        corridor.predict(Corridor().reset(seed=0)[0], action_masks=mask)
+
+
+@pytest.mark.parametrize("wrong", [3, np.zeros(4), (np.zeros(4),)])
+def test_a_state_that_predict_did_not_return_is_refused(corridor: jumar.PPO, wrong: Any) -> None:
+    with pytest.raises(UsageError, match=f"state is a {type(wrong).__name__}; pass what the last predict returned"):
+        corridor.predict(Corridor().reset(seed=0)[0], state=wrong)
+
+
+def test_a_state_of_another_number_of_observations_is_refused(corridor: jumar.PPO) -> None:
+    observation = Corridor().reset(seed=0)[0]
+    _, single = corridor.predict(observation)
+    several = {name: np.stack([np.asarray(x)] * 3) for name, x in observation.items()}
+    with pytest.raises(UsageError, match="state"):
+        corridor.predict(several, state=single)
 
 
 def test_a_state_carries_the_memory_and_an_episode_start_clears_it(corridor: jumar.PPO) -> None:
@@ -184,6 +207,52 @@ def test_a_callback_sees_every_iteration_and_stops_by_returning_false(tmp_path: 
     assert [entry["time/total_timesteps"] for entry in logs.read(tmp_path / "run" / "metrics.jsonl")] == [32, 64, 96]
     kept = jumar.load(tmp_path / "run", env=Probe(one, length=3))
     np.testing.assert_array_equal(state(kept), state(agent))
+
+
+@pytest.mark.parametrize("env", ["jax/CartPole-v1", "gymnasium/CartPole-v1"])
+def test_a_callback_that_raises_loses_nothing(env: str, tmp_path: Path) -> None:
+    def callback(metrics: dict[str, Any]) -> None:
+        if metrics["time/total_timesteps"] == 96:
+            raise ZeroDivisionError("in the callback")
+
+    agent = jumar.PPO(env, **SMALL)
+    with pytest.raises(ZeroDivisionError, match="in the callback"):
+        agent.learn(320, callback, run_dir=tmp_path / "run")
+    assert agent.num_timesteps == 96
+    alone = jumar.load_policy(tmp_path / "run")
+    np.testing.assert_array_equal(flat(alone.parameters), flat(agent.actor().parameters))
+    if env.startswith("jax/"):
+        kept = jumar.load(tmp_path / "run")
+        assert kept.num_timesteps == 96
+        np.testing.assert_array_equal(state(kept), state(agent))
+    agent.close()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_save_leaves_a_training_run_and_a_strange_directory_as_they_were(cartpole: jumar.PPO, tmp_path: Path) -> None:
+    run, strange = tmp_path / "run", tmp_path / "strange"
+    jumar.PPO("jax/CartPole-v1", **SMALL).learn(64, run_dir=run)
+    strange.mkdir()
+    (strange / "thesis.txt").write_text("the only copy")
+    for folder, said in ((run, "holds a training run, which save does not overwrite"), (strange, "not empty")):
+        before = content(folder)
+        with pytest.raises(UsageError, match=said):
+            cartpole.save(folder)
+        assert content(folder) == before
+
+
+def test_save_overwrites_what_it_saved_before(cartpole: jumar.PPO, tmp_path: Path) -> None:
+    later = jumar.PPO("jax/CartPole-v1", seed=1, **SMALL).learn(32)
+    for agent in (cartpole, later, cartpole):  # from a later step to an earlier one too
+        agent.save(tmp_path / "agent")
+        loaded = jumar.load(tmp_path / "agent")
+        assert loaded.num_timesteps == agent.num_timesteps
+        np.testing.assert_array_equal(state(loaded), state(agent))
+        alone = jumar.load_policy(tmp_path / "agent")
+        np.testing.assert_array_equal(flat(alone.parameters), flat(agent.actor().parameters))
 
 
 def test_live_environments_can_be_learnt_in_and_stay_open() -> None:
@@ -258,6 +327,10 @@ def test_schedules_are_anchored_to_each_call_of_learn() -> None:
         ({"env": "jax/CartPole-v1", "clip_coef": 0.1}, "clip_range"),
         ({"env": "jax/CartPole-v1", "gamma": 1.5}, "gamma=1.5 is out of range"),
         ({"env": "jax/CartPole-v1", "seed": -1}, "seed=-1"),
+        ({"env": "jax/CartPole-v1", "n_steps": 1e30}, r"n_steps=1e\+30 is out of range"),
+        ({"env": "jax/CartPole-v1", "use_sde": True}, "use_sde needs a Box action space"),
+        ({"env": "jax/CartPole-v1", "workers": 2}, "workers=2"),
+        ({"env": "jax/CartPole-v1", "n_seeds": 1_000_000}, "n_seeds=1000000 is out of range"),
         ({"env": "jax/CartPole-v1", "batch_size": 100}, "batch_size=100 does not fit"),
         ({"env": "gymnasium/CartPole-v1", "n_seeds": 2}, "n_seeds=2 needs a compiled environment"),
         ({"env": Metronome, "env_kwargs": {"length": 3}}, "env_kwargs are for"),

@@ -176,6 +176,20 @@ def test_advantages_are_recomputed_by_the_parameters_of_each_epoch(recompute: bo
     assert solve(solver, follow, start(0.0))[0][0] == expected
 
 
+def test_recomputing_keeps_the_values_that_the_update_began_with() -> None:
+    """The estimated values are x + 1, and each epoch adds to x those of the first estimate: 1."""
+
+    def estimate(parameters: Any) -> Batch:
+        values = jnp.broadcast_to(jax.lax.stop_gradient(parameters["x"][0]) + 1.0, (4,))
+        return rows([0.0] * 4)._replace(values=values)
+
+    def objective(parameters: Any, batch: Batch) -> Array:
+        return parameters["x"][0] * weighted_mean(batch.values, batch.weights)
+
+    solver = Epochs(Optimiser(Constant(1.0), "sgd"), n_epochs=3, n_minibatches=1, recompute=True)
+    assert solve(solver, problem(objective, estimate=estimate), start(0.0))[0][0] == 3.0
+
+
 def test_the_record_averages_over_what_was_seen_and_takes_the_kl_of_the_last_pass() -> None:
     record = summarise(
         {

@@ -90,6 +90,8 @@ class Actor:
         carry = self.policy.initial_carry(n) if state is None else state
         if not isinstance(carry, Carry):
             raise UsageError(f"state is a {type(state).__name__}; pass what the last predict returned, or None.")
+        if state is not None and any(len(x) != n for x in jax.tree.leaves(carry.core)):
+            raise UsageError(f"state is not one of {n} observations; pass what the last predict returned, or None.")
         start = np.broadcast_to(np.asarray(state is None if episode_start is None else episode_start, bool), (n,))
         if deterministic:
             actions, carry = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
@@ -198,8 +200,8 @@ class Agent:
         **settings: Any,
     ) -> None:
         check_seed(seed, n_seeds)
-        if n_seeds is not None and n_seeds < 1:
-            raise UsageError(f"n_seeds={n_seeds} is out of range: it must be at least 1.")
+        if n_seeds is not None and not 1 <= n_seeds <= jobs.MOST_SEEDS:
+            raise UsageError(f"n_seeds={n_seeds} is out of range: it must be at least 1 and at most {jobs.MOST_SEEDS}.")
         chosen = algorithm(self.algorithm)
         if env_kwargs and not isinstance(env, str):
             raise UsageError(
@@ -209,6 +211,8 @@ class Agent:
         source = source_of(env, frame_stack=frame_stack, **id_options)
         if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
             settings.setdefault("n_envs", source.object.num_envs)
+        if workers and source.compiled:
+            raise UsageError(f"workers={workers}, but {source.name} is compiled and is not stepped by processes.")
         environment = source.id if isinstance(source, FromId) else None
         plan = Plan(
             algorithm=self.algorithm,

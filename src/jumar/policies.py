@@ -347,6 +347,8 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
         clip=settings.clip_observations,
         mask_size=codec.mask_size,
     )
+    if not encoder.leaves:
+        raise UsageError(f"the observation space {describe_space(observation_space)} holds nothing to act on.")
     torso = _torso(encoder, settings)
     return Policy(encoder, torso, _head(codec, torso.outputs, settings), codec, settings.sde_sample_freq)
 

@@ -92,6 +92,36 @@ class FaultyReset(Walk):
         return super().reset(seed=seed)
 
 
+class Late(Walk):
+    """A :class:`Walk` that gives a cost and a mask from its fourth step (over all episodes) on, and none before."""
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        late = {"cost": float(self.total), "action_mask": np.array([True, True, False])}
+        return *rest, info | (late if self.total >= 4 else {})
+
+
+class Leaving(Walk):
+    """A :class:`Walk` that ends the whole program, as if all were well, in its constructor, a reset or a step."""
+
+    def __init__(self, where: str = "step") -> None:
+        super().__init__()
+        self.where = where
+        self._leave("constructor")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._leave("reset")
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        self._leave("step")
+        return super().step(action)
+
+    def _leave(self, here: str) -> None:
+        if here == self.where:
+            sys.exit(0)
+
+
 class Rich(gym.Env):
     """Nested observations of every kind, a MultiDiscrete action with masks, and a cost now and then."""
 
@@ -163,6 +193,7 @@ for name, fault in {
     gym.register(name, "faulty:Faulty", kwargs={"fault": fault})
 gym.register("Walk-v0", "faulty:Walk")
 gym.register("FaultyReset-v0", "faulty:FaultyReset")
+gym.register("Leaving-v0", "faulty:Leaving")
 gym.register("Rich-v0", "faulty:Rich")
 gym.register("Modules-v0", "faulty:Modules")
 gym.register("LimitedWalk-v0", "faulty:Walk", max_episode_steps=4, kwargs={"ends": 4})

@@ -262,6 +262,72 @@ def test_misfits_deep_in_a_nested_observation_are_found(kind: type[gym.Env], wor
         envs.reset([0])
 
 
+class Flags(faulty.Walk):
+    """Returns the given flags from its second step on."""
+
+    def __init__(self, terminated: Any, truncated: Any) -> None:
+        super().__init__()
+        self.flags = terminated, truncated
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        terminated, truncated = self.flags if self.time == 2 else (terminated, truncated)
+        return observation, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize("bad", ["no", None, np.array([True, False]), 2, np.nan, [[]]], ids=str)
+@pytest.mark.parametrize("what", ["terminated", "truncated"])
+def test_a_flag_that_is_neither_true_nor_false_is_refused(bad: Any, what: str) -> None:
+    flags = (bad, False) if what == "terminated" else (False, bad)
+    envs = SerialEnvironments([faulty.Walk, lambda: Flags(*flags)], "x")
+    envs.reset([0, 1])
+    envs.step([0, 0])
+    with pytest.raises(EnvironmentFault, match=rf"^environment 1 of x gave a {what} at step 2 that is .*, not true or"):
+        envs.step([0, 0])
+
+
+@pytest.mark.parametrize("true", [np.True_, 1, 1.0, np.array(True), np.array([1])], ids=repr)
+def test_flags_may_be_numpys_or_numbers(true: Any) -> None:
+    false = type(true)(0) if not isinstance(true, np.ndarray) else np.zeros_like(true)
+    envs = SerialEnvironments([lambda: Flags(true, false), lambda: Flags(false, true), lambda: Flags(false, false)])
+    envs.reset([0, 1, 2])
+    envs.step([0, 0, 0])
+    step = envs.step([0, 0, 0])
+    assert step.terminated.tolist() == [True, False, False]
+    assert step.truncated.tolist() == [False, True, False]
+    assert (step.terminated.dtype, step.truncated.dtype) == (bool, bool)
+
+
+@pytest.mark.parametrize("where", ["constructor", "reset", "step"])
+def test_an_environment_that_leaves_the_program_is_a_fault(where: str) -> None:
+    def run() -> None:
+        envs = SerialEnvironments([lambda: faulty.Leaving(where)], "x")
+        envs.reset([0])
+        envs.step([0])
+
+    said = {"constructor": "while it was made", "reset": "in reset", "step": "at step 1"}[where]
+    with pytest.raises(EnvironmentFault, match=rf"environment 0 of x raised {said}: SystemExit: 0 \(faulty.py:\d+\)"):
+        run()
+
+
+def test_a_mask_that_leaves_one_part_of_the_action_no_choice_is_named() -> None:
+    class Stuck(faulty.Rich):
+        def action_masks(self) -> np.ndarray:
+            mask = super().action_masks()
+            mask[3:] &= self.time < 2
+            return mask
+
+        def step(self, action: Any) -> Any:
+            observation, reward, _, _, info = super().step(action)
+            return observation, reward, False, False, info
+
+    envs = SerialEnvironments([faulty.Rich, Stuck], "x")
+    envs.reset([1, 2])
+    envs.step(np.zeros((2, 2), int))
+    with pytest.raises(EnvironmentFault, match=r"environment 1 of x gave an action mask at step 2 that .*no action"):
+        envs.step(np.zeros((2, 2), int))
+
+
 @pytest.mark.parametrize(
     ("space", "actions", "words"),
     [

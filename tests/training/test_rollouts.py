@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -19,9 +21,10 @@ from updates import Recording, first_learner, flat, make_update, recording
 from jumar.envs.host import HostEnvironments, SerialEnvironments
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.vector import VectorAdapter
+from jumar.envs.workers import WorkerEnvironments
 from jumar.errors import EnvironmentFault
-from jumar.training.gathering import PoolScan, StepLoop, environment_seeds
-from jumar.training.rollouts import CompiledRunner, HostRunner
+from jumar.training.gathering import PoolScan, Rows, StepLoop, environment_seeds
+from jumar.training.rollouts import CompiledRunner, Faults, HostRunner, check_faults
 from jumar.trajectory import Trajectory
 
 T, N = 8, 2
@@ -255,6 +258,157 @@ def test_environment_seeds_are_distinct_and_fit_every_generator() -> None:
     assert len(set(seeds)) > 990
     assert all(0 <= seed < 2**31 - 1 for seed in seeds)
     assert seeds[:10] == environment_seeds(7, 2048, 10), "an environment's seed does not depend on how many there are"
+
+
+class Closing(Metronome):
+    """Allows one action that changes from step to step, and none once its episode is over.
+
+    The mask is told by ``action_masks()`` and in the info, or inside of the observation alone.
+    """
+
+    def __init__(self, in_observation: bool = False) -> None:
+        super().__init__()
+        self.in_observation, self.over = in_observation, False
+        if in_observation:
+            mask = spaces.MultiBinary(2)
+            self.observation_space: Any = spaces.Dict({"shown": Metronome.observation_space, "action_mask": mask})
+        else:
+            self.action_masks = self._mask
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        observation, _ = super().reset(seed=seed)
+        self.over = False
+        return self._given(observation)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        assert self._mask()[int(action)], "the action is forbidden"
+        observation, reward, terminated, truncated, _ = super().step(action)
+        self.over = terminated or truncated
+        observation, info = self._given(observation)
+        return observation, reward, terminated, truncated, info
+
+    def _given(self, observation: Any) -> tuple[Any, dict]:
+        if self.in_observation:
+            return {"shown": observation, "action_mask": self._mask().astype(np.int8)}, {}
+        return observation, {"action_mask": self._mask()}
+
+    def _mask(self) -> np.ndarray:
+        return np.array([self._step % 2 == 0, self._step % 2 == 1]) & (not self.over)
+
+
+@pytest.mark.parametrize("in_observation", [False, True], ids=["info", "observation"])
+@pytest.mark.parametrize("mode", [None, AutoresetMode.NEXT_STEP], ids=["serial", "next step"])
+def test_what_allows_nothing_once_its_episode_is_over_can_be_learnt_in(
+    mode: AutoresetMode | None, in_observation: bool
+) -> None:
+    def make() -> Closing:
+        return Closing(in_observation)
+
+    def vectors() -> HostEnvironments:
+        return VectorAdapter(SyncVectorEnv([make] * N, autoreset_mode=AutoresetMode.NEXT_STEP))
+
+    runner, update = host(serial(make) if mode is None else vectors)
+    learner, collector = runner.restart(first_learner(update), runner.init(jax.random.PRNGKey(0)), 0, 0)
+    for i in range(2):
+        learner, collector, record, outcome = runner.iterate(learner, collector, jax.random.PRNGKey(i), 1.0)
+        assert record["finite"]
+        assert (outcome.terminated | outcome.truncated).any()
+        trajectory: Any = record["trajectory"]
+        steps = steps_shown(trajectory)
+        np.testing.assert_array_equal(trajectory.actions[outcome.valid], steps[outcome.valid] % 2)
+    assert np.isfinite(flat(learner)).all()
+
+
+def steps_shown(trajectory: Any) -> np.ndarray:
+    observations = trajectory.observations
+    return np.asarray(observations["shown"] if isinstance(observations, dict) else observations)[..., 1].astype(int)
+
+
+def half_closed(key: Any, time: Any) -> Any:
+    """From time 3 on the second part of the action has no choice left."""
+    mask = jnp.array([1, 1, 0, 0], jnp.int8).at[3].set((time < 3).astype(jnp.int8))
+    return {"shown": show_time(key, time), "action_mask": mask}
+
+
+def test_a_mask_in_an_observation_that_leaves_one_part_of_the_action_no_choice_is_named() -> None:
+    plain = spaces.Box(-10.0, 10.0, (1,), np.float32)
+    space = spaces.Dict({"shown": plain, "action_mask": spaces.MultiBinary(4)})
+    probe = Probe(one, half_closed, 6, action_space=spaces.MultiDiscrete([2, 2]), observation_space=space)
+    update = make_update(space, probe.action_space)
+    compiled = CompiledRunner(update, probe, "stuck", N, T, None)
+    made = [SerialEnvironments([lambda: Stuck(space)] * N, "stuck")]
+    on_host = HostRunner(update, made.pop, T)
+    for runner in (compiled, on_host):
+        learner, collector = runner.restart(first_learner(update), runner.init(jax.random.PRNGKey(0)), 0, 0)
+        with pytest.raises(EnvironmentFault, match="environment 0 of stuck allowed no action at step 4;"):
+            runner.iterate(learner, collector, jax.random.PRNGKey(0), 1.0)
+        runner.close()
+
+
+class Stuck(gym.Env):
+    """The same on the host."""
+
+    action_space = spaces.MultiDiscrete([2, 2])
+
+    def __init__(self, space: spaces.Space) -> None:
+        self.observation_space = space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        self._time = 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        self._time += 1
+        return self._observation(), 1.0, self._time == 6, False, {}
+
+    def _observation(self) -> Any:
+        mask = np.array([1, 1, 0, int(self._time < 3)], np.int8)
+        return {"shown": np.array([self._time], np.float32), "action_mask": mask}
+
+
+def test_rows_before_a_field_first_appears_are_neutral() -> None:
+    rows = Rows(4)
+    for t in range(4):
+        late = t >= 2
+        rows.put(
+            t,
+            observations={"a": np.full((1, 2), t)},
+            action_masks=np.array([[False, True]]) if late else None,
+            costs=np.array([t + 0.5], np.float32) if late else None,
+            never=None,
+        )
+    assert rows.arrays["action_masks"][:, 0].tolist() == [[True, True]] * 2 + [[False, True]] * 2
+    assert rows.arrays["costs"][:, 0].tolist() == [0.0, 0.0, 2.5, 3.5]
+    assert rows.arrays["observations"]["a"][:, 0, 1].tolist() == [0, 1, 2, 3]
+    assert rows.arrays["never"] is None
+
+
+def test_masks_and_costs_that_come_late_are_the_same_with_and_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "envs"))
+    faulty = importlib.import_module("faulty")
+    together = []
+    for make in (serial(faulty.Late), lambda: WorkerEnvironments([faulty.Late] * N, 2, "late")):
+        runner, learner = with_learner(host(make))
+        trajectories, _ = run(runner, learner, 2)
+        runner.close()
+        together.append(joined(trajectories))
+    alone, by_workers = together
+    jax.tree.map(np.testing.assert_array_equal, alone, by_workers)
+    # The mask of the fourth step's info is that of the fifth row; the episode ends with the fifth step.
+    assert alone.costs[:8, 0].tolist() == [0.0, 0.0, 0.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    assert alone.action_masks[:8, 0, 2].tolist() == [True, True, True, True, False, True, False, False]
+    assert alone.action_masks[..., :2].all()
+
+
+def test_of_several_faults_the_earliest_in_time_is_named() -> None:
+    observations, rewards, masks = (np.zeros((T, N)) for _ in range(3))
+    observations[5, 0], rewards[2, 1], masks[4, 0] = np.nan, -np.inf, 1.0
+    faults = Faults(*(jnp.asarray(x) for x in (observations, rewards, masks)))
+    with pytest.raises(EnvironmentFault, match="environment 1 of probe returned a reward that is -inf at step 103;"):
+        check_faults(jax.device_get(faults), "probe", 100)
+    several_seeds = Faults(*(jnp.stack([jnp.zeros_like(x), x]) for x in faults))
+    with pytest.raises(EnvironmentFault, match="environment 1 of probe returned a reward that is -inf at step 3;"):
+        check_faults(jax.device_get(several_seeds), "probe", 0)
 
 
 class Broken(Metronome):

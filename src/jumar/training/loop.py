@@ -387,7 +387,11 @@ def _build(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Sp
     if environments.n_envs != settings.n_envs:
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
-    update = make_update(plan, source, spaces)
+    try:
+        update = make_update(plan, source, spaces)
+    except Exception:
+        environments.close()
+        raise
     runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps)
     return update, runner, spaces, environments.episode_limit
 

@@ -1,0 +1,253 @@
+"""The jobs behind the commands where something is odd: early deaths, odd totals, newer files, a directory removed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_resume import CASES, RUN, SMALL, digest, jumar, what_is_logged
+
+import jumar as jumar_library
+from jumar.cli import main
+from jumar.training import evaluation, files, logs, loop
+from jumar.training import run as jobs
+from jumar.training.checkpoints import DESCRIPTION, CheckpointStore
+from jumar.training.files import encode_json, read_json
+from jumar.training.keeper import Files
+from jumar.training.loop import Training
+from jumar.training.policy_files import load_policy
+from jumar.training.progress import Silent
+from jumar.training.signals import StopFlag
+
+COMPILED = ["train", "ppo", *CASES["compiled"], *RUN]
+ENVIRONMENTS = Path(__file__).parents[1] / "envs"
+HOST = ["train", "ppo", *CASES["host"], *RUN]
+
+
+def refused(*words: str | Path) -> tuple[int, str]:
+    """Run the command; return its exit code and the error that ``--json`` prints."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+        code = main([*map(str, words), "--json"])
+    return code, json.loads(output.getvalue().splitlines()[-1])["error"]
+
+
+def spoken(*words: str | Path) -> tuple[int, str]:
+    """Run the command; return its exit code and what it says on standard error."""
+    errors = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+        return main([*map(str, words)]), " ".join(errors.getvalue().split())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Path]:
+    """Return a function from a command to the directory of its finished run, which nobody may change."""
+    folder = tmp_path_factory.mktemp("finished")
+
+    def train(command: list[str]) -> Path:
+        run = folder / command[2].replace("/", "_")
+        if not run.exists():
+            jumar(*command, "--run-dir", run)
+        return run
+
+    return train
+
+
+def copy_of(run: Path, place: Path) -> Path:
+    shutil.copytree(run, place)
+    return place
+
+
+def back_to(run: Path, step: int) -> None:
+    """Make it look as if the run had been killed with the checkpoint of ``step`` as its newest."""
+    store = CheckpointStore(run / "checkpoints")
+    assert step in store.steps()
+    store.discard_after(step)
+
+
+@pytest.mark.parametrize("command", [COMPILED, HOST], ids=["compiled", "host"])
+def test_a_run_killed_before_its_first_checkpoint_begins_at_step_0(
+    command: list[str], finished: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    run = copy_of(finished(command), tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    jumar("resume", run)
+    assert digest(run) == digest(finished(command))
+    assert what_is_logged(run) == what_is_logged(finished(command))
+
+
+def test_the_best_policy_is_taken_back_to_the_step_that_a_run_goes_on_from(
+    finished: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    run = copy_of(finished(COMPILED), tmp_path / "run")
+    for name in ("policy.json", "policy.safetensors"):  # as if the last policy had been the best
+        shutil.copy(run / name, run / "best" / name)
+    back_to(run, 512)
+    jumar("resume", run, "--total-timesteps", "512")
+    (evaluated,) = logs.read(run / "evaluations.jsonl")
+    assert evaluated["step"] == load_policy(run / "best")[1]["step"] == 512
+    best = jumar("evaluate", run, "--best", "--episodes", "2")
+    assert best["returns"] == jumar("evaluate", run, "--episodes", "2")["returns"]
+
+
+def test_a_run_that_goes_on_from_before_its_first_evaluation_has_no_best_policy(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    jumar(*COMPILED, "--eval-every", "768", "--run-dir", run)
+    assert (run / "best" / "policy.json").exists()
+    back_to(run, 512)
+    jumar("resume", run, "--total-timesteps", "512")
+    assert not (run / "best").exists()
+    code, error = refused("evaluate", run, "--best")
+    assert (code, "never evaluated" in error) == (2, True)
+
+
+def test_a_total_that_is_reached_already_is_answered_by_finished(
+    finished: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    run = copy_of(finished(COMPILED), tmp_path / "run")
+    code, said = spoken("resume", run, "--total-timesteps", "1024")
+    assert code == 0
+    assert "is finished: it has trained for 1024 steps" in said
+    assert digest(run) == digest(finished(COMPILED))
+    assert what_is_logged(run) == what_is_logged(finished(COMPILED))
+    code, error = refused("resume", run, "--total-timesteps", "1023")
+    assert code == 2
+    assert "total_timesteps=1023, but" in error
+    assert "already trained for 1024 steps" in error
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_newer_jumars_checkpoint_is_refused_and_left_alone(
+    finished: Callable[[list[str]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(finished(COMPILED), tmp_path / "run")
+    path = run / "checkpoints" / "000000001024" / DESCRIPTION
+    description = read_json(path, "checkpoint")
+    arrays = description.pop("arrays")
+    with monkeypatch.context() as newer:
+        newer.setattr(files, "FORMAT", files.FORMAT + 1)
+        path.write_bytes(encode_json("checkpoint", description, arrays))
+    before = content(run)
+    code, error = refused("resume", run, "--total-timesteps", "2048")
+    assert code == 1
+    assert "written by a newer Jumar" in error
+    after = content(run)
+    assert {name: after.get(name) for name in before} == before
+
+
+@pytest.mark.parametrize("command", [COMPILED, HOST], ids=["compiled", "host"])
+def test_an_evaluation_gives_way_to_a_signal_and_is_repeated(
+    command: list[str], finished: Callable[[list[str]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, flag, evaluate = tmp_path / "run", StopFlag(), Training.evaluate
+
+    def interrupted(training: Training, lane: int, episodes: int, stop: Any) -> dict[str, Any]:
+        flag.signal = signal.SIGTERM
+        return evaluate(training, lane, episodes, stop)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(jobs, "stop_on_signals", lambda announce: contextlib.nullcontext(flag))
+        stopping.setattr(Training, "evaluate", interrupted)
+        code, error = refused(*command, "--run-dir", run)
+    assert code == 143
+    assert "stopped after 512 steps" in error
+    assert "Go on from step 256, the last checkpoint" in error
+    assert CheckpointStore(run / "checkpoints").steps() == [0, 256]
+    assert logs.read(run / "evaluations.jsonl") == []
+    assert load_policy(run)[1]["step"] == 512
+    jumar("resume", run)
+    assert digest(run) == digest(finished(command))
+    assert what_is_logged(run) == what_is_logged(finished(command))
+
+
+@pytest.mark.parametrize("env", ["jax/CartPole-v1", "gymnasium/CartPole-v1"])
+def test_episodes_of_an_evaluation_that_do_not_end_are_cut_and_counted(
+    env: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (evaluation, loop):
+        monkeypatch.setattr(module, "LONGEST", 6)  # no pole falls so soon
+    training = jumar_library.PPO(env, n_envs=2, n_steps=32, batch_size=32, net_arch=(8,))._training
+    said = io.StringIO()
+    training.reporter = Silent(said)
+    record = training.evaluate(0, 3)
+    assert (record["cut_episodes"], record["lengths"], record["returns"]) == (3, [6] * 3, [6.0] * 3)
+    assert "3 episodes of the evaluation had not ended after 6 steps, and were cut" in said.getvalue()
+    training.close()
+
+
+def test_episodes_that_end_are_not_counted_as_cut(finished: Callable[[list[str]], Path]) -> None:
+    assert [entry["cut_episodes"] for entry in logs.read(finished(COMPILED) / "evaluations.jsonl")] == [0, 0]
+
+
+def test_loading_says_what_was_passed_over_and_which_policy_lies_beside(
+    finished: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    run = copy_of(finished(COMPILED), tmp_path / "run")
+    (run / "checkpoints" / "000000001024" / "state.safetensors").write_bytes(b"cut short")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert jumar_library.load(run).num_timesteps == 768
+    words = [str(each.message) for each in caught if each.category is UserWarning]
+    assert any("the checkpoint of step 1024 was passed over" in each for each in words), words
+    assert any("is of step 768 and the policy beside it of step 1024" in each for each in words), words
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert jumar_library.load(finished(COMPILED)).num_timesteps == 1024
+
+
+def test_a_directory_that_is_removed_under_a_run_is_made_again_with_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, log = tmp_path / "run", Files.iteration
+
+    def removing(keeper: Files, lane: int, metrics: dict[str, Any]) -> None:
+        log(keeper, lane, metrics)
+        if metrics["time/total_timesteps"] == 640:
+            shutil.rmtree(run)
+
+    monkeypatch.setattr(Files, "iteration", removing)
+    code, said = spoken(*COMPILED, "--run-dir", run)
+    assert code == 0
+    assert said.count("was removed while the run was writing to it") == 1
+    monkeypatch.undo()
+    assert jumar("resume", run)["total_timesteps"] == 1024
+    assert jumar("evaluate", run, "--episodes", "2")["episodes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jax/CartPole-v1", "--use-sde"], "use_sde needs a Box action space"),
+        (["gymnasium/CartPole-v1", "--use-sde"], "use_sde needs a Box action space"),
+        (["jax/CartPole-v1", "--workers", "2"], "workers=2, but jax/CartPole-v1 is compiled"),
+        (["jax/CartPole-v1", "--n-steps", "1e30"], "n_steps=1e30 is out of range: it must be at least 1 and at most"),
+        (["jax/CartPole-v1", "--n-seeds", "1000000"], "n_seeds=1000000 is out of range: it must be at most 10000"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_leaves_no_directory(words: list[str], said: str, tmp_path: Path) -> None:
+    code, error = refused("train", "ppo", *words, "--total-timesteps", "64", "--run-dir", tmp_path / "run")
+    assert code == 2
+    assert said in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("where", "workers"), [("constructor", "0"), ("reset", "0"), ("step", "0"), ("step", "2")])
+def test_an_environment_that_exits_with_0_has_not_trained(
+    where: str, workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ENVIRONMENTS))
+    words = ["faulty:Leaving-v0", "--env-kwargs", f"where={where}", "--workers", workers, "--eval-every", "0"]
+    code, error = refused("train", "ppo", *words, *SMALL, "--total-timesteps", "64", "--run-dir", tmp_path / "run")
+    assert code == 1
+    assert "SystemExit: 0" in error
