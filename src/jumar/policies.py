@@ -341,6 +341,8 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
     codec = ActionCodec.of(action_space)
     if settings.use_sde and codec.kind != "box":
         raise UsageError(f"use_sde needs a Box action space, and this one is {describe_space(action_space)}.")
+    if settings.sde_sample_freq == 0:
+        raise UsageError("sde_sample_freq=0 is out of range: it must be at least 1, or -1 for once per rollout.")
     encoder = Encoder.of(
         observation_space,
         normalise=settings.normalize_observations,

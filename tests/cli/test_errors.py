@@ -304,3 +304,8 @@ def test_a_full_disk_under_the_output_is_an_error():
 def test_python_m_jumar_is_the_command():
     done = subprocess.run([sys.executable, "-m", "jumar", "trian"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "jumar: error: unknown command 'trian'; did you mean train?\n")
+
+
+def test_an_empty_run_directory_is_refused_in_words(capfd: pytest.CaptureFixture[str]):
+    assert cli.main(["train", "ppo", "CartPole-v1", "--run-dir", ""]) == 2
+    assert "--run-dir is empty" in capfd.readouterr().err

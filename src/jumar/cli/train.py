@@ -10,6 +10,7 @@ from typing import Any
 
 from jumar.cli.output import Outcome, run_words
 from jumar.cli.parser import Algorithms, given_settings
+from jumar.errors import UsageError
 from jumar.settings import coerce
 from jumar.training.progress import make_reporter
 from jumar.training.request import TrainRequest, Wrapper
@@ -40,7 +41,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         total_timesteps=arguments.total_timesteps,
         seed=arguments.seed,
         n_envs=arguments.n_envs,
-        run_dir=None if arguments.run_dir is None else Path(arguments.run_dir),
+        run_dir=_folder(arguments.run_dir),
         env_kwargs=_assignments(arguments.env_kwargs or []),
         frame_stack=arguments.frame_stack,
         wrappers=tuple(_wrapper(name, list(texts)) for name, texts in arguments.wrapper or ()),
@@ -52,6 +53,12 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         n_seeds=arguments.n_seeds,
         settings=settings,
     )
+
+
+def _folder(text: str | None) -> Path | None:
+    if text == "":
+        raise UsageError("--run-dir is empty; give the path of a new directory.")
+    return None if text is None else Path(text)
 
 
 def _wrapper(name: str, texts: list[str]) -> Wrapper:

@@ -97,6 +97,8 @@ def load_policy(folder: PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
             return unpack_arrays(data, folder / ARRAYS), description
         if read_bytes(folder / DESCRIPTION, KIND, LARGEST_JSON) == text:
             break  # no writer is at work: the files do not fit
+    if not (folder / ARRAYS).exists():
+        raise DamagedFile(f"{folder / ARRAYS} is missing, and {DESCRIPTION} beside it is not enough. Restore a copy.")
     raise DamagedFile(f"{folder / ARRAYS} is damaged, or not the one that {DESCRIPTION} describes. Restore a copy.")
 
 
