@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from jumar.errors import UsageError
 from jumar.normalise import RunningMoments
-from jumar.observations import Encoder, is_image
+from jumar.observations import Encoder, finite, is_image
 
 BYTES = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
 
@@ -200,3 +200,9 @@ def test_features_are_float32_with_64_bit_mode_on() -> None:
     with jax.enable_x64(True):
         features = jax.eval_shape(encoder.encode, observation, encoder.initial_moments())
     assert features["vector"].dtype == jnp.float32
+
+
+def test_what_is_no_number_is_hidden_from_a_policy_that_cannot_be_stopped() -> None:
+    seen = finite({"a": jnp.array([1.0, jnp.nan, -jnp.inf]), "b": jnp.array([2, 3], jnp.int32)})
+    np.testing.assert_array_equal(seen["a"], [1.0, 0.0, 0.0])
+    np.testing.assert_array_equal(seen["b"], [2, 3])

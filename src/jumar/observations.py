@@ -153,6 +153,14 @@ class Encoder:
         return mask.reshape(*mask.shape[: mask.ndim - self.mask_axes], -1).astype(bool)
 
 
+def finite(observation: Any) -> Any:
+    """Return the observation with 0 for every NaN and infinity.
+
+    A compiled rollout cannot stop at a bad value, which is named after it. Until then the policy must not see it.
+    """
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0) if x.dtype.kind == "f" else x, observation)
+
+
 def is_image(space: gym.Space[Any]) -> bool:
     """Whether a space is an image: a Box of bytes from 0 to 255 with three axes."""
     return (

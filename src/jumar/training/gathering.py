@@ -18,6 +18,7 @@ from jumar.actions import narrow_dtype
 from jumar.envs.host import HostEnvironments
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.normalise import RunningMoments
+from jumar.observations import finite
 from jumar.policies import Carry, Policy
 
 SEED_LIMIT = 2**31 - 1
@@ -169,7 +170,7 @@ class PoolScan:
         def row(state: Any, key: Array) -> tuple[Any, dict[str, Any]]:
             handle, raw, carry, start, over = state
             observations = raw.astype(narrow_dtype(raw.dtype))
-            actions, carry = policy.act(parameters, moments, observations, carry, start, None, key)
+            actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, key)
             handle, (raw, rewards, terminated, truncated, _) = step(handle, policy.actions.to_environment(actions, jnp))
             ended = terminated | truncated
             taken = {

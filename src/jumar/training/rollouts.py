@@ -21,6 +21,7 @@ from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
+from jumar.observations import finite
 from jumar.problem import Diagnostics
 from jumar.training.gathering import Gatherer, PoolScan, StepLoop, environment_seeds
 from jumar.trajectory import Trajectory
@@ -174,7 +175,7 @@ class CompiledRunner:
         def step(state: tuple[Any, Any, Array, Any], key: Array) -> tuple[tuple[Any, Any, Array, Any], tuple[Any, ...]]:
             states, observations, start, carry = state
             act_key, env_key = jax.random.split(key)
-            actions, carry = policy.act(parameters, moments, observations, carry, start, None, act_key)
+            actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, act_key)
             states, taken = step_batch(env, env.params, env_key, states, policy.actions.to_environment(actions, jnp))
             ended = taken.terminated | taken.truncated
             row = (observations, actions, start, taken._replace(observations=None))
