@@ -169,3 +169,19 @@ def test_cutting_is_all_or_nothing_when_it_rewrites(tmp_path: Path) -> None:
     with faults("full", 1), pytest.raises(OSError, match="No space left"):
         logs.cut(path, 20)
     assert path.read_bytes() == whole
+
+
+def test_every_changed_byte_of_a_digested_log_is_noticed_and_growth_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": 2}\n')
+    saved, whole = logs.digest(path), path.read_bytes()
+    path.write_bytes(whole + b'{"a": 3}\n')
+    assert logs.is_as_digested(path, saved)
+    for i in range(len(whole)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :])
+        assert not logs.is_as_digested(path, saved)
+    path.write_bytes(whole[:-1])
+    assert not logs.is_as_digested(path, saved)
+    path.unlink()
+    assert not logs.is_as_digested(path, saved)
+    assert logs.is_as_digested(path, logs.digest(path))

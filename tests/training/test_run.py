@@ -84,6 +84,21 @@ def test_a_run_killed_before_its_first_checkpoint_begins_at_step_0(
     assert what_is_logged(run) == what_is_logged(finished(command))
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.jsonl"])
+def test_a_log_that_was_changed_is_said_on_resume_and_training_goes_on(
+    name: str, finished: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    run = copy_of(finished(COMPILED), tmp_path / "run")
+    back_to(run, 512)
+    assert "changed or cut" not in spoken("resume", copy_of(run, tmp_path / "sound"))[1]
+    path = run / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    code, said = spoken("resume", run)
+    assert code == 0
+    assert f"{path} was changed or cut after the run wrote it" in said
+    assert digest(run) == digest(finished(COMPILED))
+
+
 def test_the_best_policy_is_taken_back_to_the_step_that_a_run_goes_on_from(
     finished: Callable[[list[str]], Path], tmp_path: Path
 ) -> None:

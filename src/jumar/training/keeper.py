@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,11 @@ def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:
 BEST = "the best policy"
 
 
+def digest_logs(runs: Sequence[RunDirectory]) -> list[dict[str, Any]]:
+    """Return the digests of each seed's logs, as they are now."""
+    return [{path.name: logs.digest(path) for path in (run.metrics, run.evaluations)} for run in runs]
+
+
 class LaneFiles:
     """The files of one seed."""
 
@@ -144,7 +149,10 @@ class Files:
         if BEST in self.unsaved:
             self.take_back_best(training)
         state = jax.device_get(training.state)
-        if self._try("the checkpoint", lambda: self._store.save(training.steps, state, training.record)):
+        if self._try(
+            "the checkpoint",
+            lambda: self._store.save(training.steps, state, {**training.record, "logs": digest_logs(self.runs)}),
+        ):
             training.saved_at = training.steps
             self._reporter.checkpoint(training.steps)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections import deque
@@ -123,6 +124,31 @@ def read(path: PathLike) -> list[dict[str, Any]]:
     What is no JSON object is passed over: a half last line, which a killed process leaves, or a foreign line.
     """
     return [entry for line in _lines(path) if (entry := _entry(line)) is not None]
+
+
+def digest(path: PathLike) -> dict[str, Any]:
+    """Return the length of a log in bytes and its SHA-256, as a checkpoint keeps them; a log that is not there is empty."""
+    length = Path(path).stat().st_size if Path(path).exists() else 0
+    return {"bytes": length, "sha256": _sha256_of_first(path, length)}
+
+
+def is_as_digested(path: PathLike, saved: Mapping[str, Any]) -> bool:
+    """Whether a log still begins with what :func:`digest` described; it may have grown since."""
+    return _sha256_of_first(path, saved["bytes"]) == saved["sha256"]
+
+
+def _sha256_of_first(path: PathLike, length: int) -> str | None:
+    """Return the SHA-256 of a log's first bytes, read piece by piece; ``None`` if it has fewer."""
+    hasher, left = hashlib.sha256(), length
+    if length:
+        try:
+            with open(path, "rb") as file:
+                while left and (piece := file.read(min(left, 2**20))):
+                    hasher.update(piece)
+                    left -= len(piece)
+        except FileNotFoundError:
+            return None
+    return None if left else hasher.hexdigest()
 
 
 def cut(path: PathLike, step: int, key: str = "time/total_timesteps") -> None:

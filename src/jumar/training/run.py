@@ -99,6 +99,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
         stack.callback(training.close)
         if checkpoint:
             restore(training, checkpoint, run)
+            _check_logs(run, plan, checkpoint, reporter)
         try:
             if total_timesteps is not None:
                 write_configs(run, plan)
@@ -316,6 +317,19 @@ def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> No
 def lanes(run: RunDirectory, plan: Plan) -> list[RunDirectory]:
     """Return the run directory of each seed: the run itself where there is only one."""
     return [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
+
+
+def _check_logs(run: RunDirectory, plan: Plan, checkpoint: Checkpoint, reporter: Reporter) -> None:
+    """Say which logs are not what they were at the checkpoint; they are kept as they are, and training needs none.
+
+    What ``Agent.save`` made has no logs.
+    """
+    for one, saved in zip(lanes(run, plan), checkpoint.record.get("logs", ()), strict=False):
+        for path in (one.metrics, one.evaluations):
+            if not logs.is_as_digested(path, saved[path.name]):
+                reporter.warn(
+                    f"{path} was changed or cut after the run wrote it; what is in it is not to be relied on."
+                )
 
 
 def _cut_back(run: RunDirectory, plan: Plan, step: int) -> None:
