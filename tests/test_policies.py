@@ -12,22 +12,19 @@ import pytest
 import scipy.stats
 from gymnasium import spaces
 
+from jumar.critics import make_critic
 from jumar.distributions import DiagGaussian
 from jumar.errors import UsageError
-from jumar.normalise import RunningMoments
-from jumar.observations import Encoder
-from jumar.policies import (
+from jumar.heads import (
     BernoulliHead,
     CategoricalHead,
-    Exploration,
     GaussianHead,
     MultiCategoricalHead,
-    Policy,
-    PolicySettings,
     StateDependentNoiseHead,
-    make_critic,
-    make_policy,
 )
+from jumar.normalise import RunningMoments
+from jumar.observations import Encoder
+from jumar.policies import Exploration, Policy, PolicySettings, make_policy
 from jumar.trajectory import Batch
 
 KEY = jax.random.PRNGKey(0)
@@ -264,7 +261,9 @@ def test_a_recurrent_critic_sees_each_successor_with_the_memory_of_its_own_episo
 
 def test_the_value_of_a_successor_inside_an_episode_is_the_value_of_the_next_row() -> None:
     for core in (None, "gru"):
-        critic = make_critic(Encoder.of(BOX, normalise=False), PolicySettings((8,), recurrent=core, recurrent_size=6))
+        critic = make_critic(
+            Encoder.of(BOX, normalise=False), PolicySettings(net_arch=(8,), recurrent=core, recurrent_size=6)
+        )
         x, carry, starts = observations(2, 7), critic.initial_carry(2), np.zeros((2, 7), bool)
         after = np.concatenate([x[:, 1:], observations(2, 1, seed=9)], axis=1)
         values, next_values, _ = jax.jit(critic.values)(lively(critic), {"vector": x}, {"vector": after}, carry, starts)
@@ -400,7 +399,7 @@ def jitted_shapes(policy: Policy, observation: Any) -> Any:
 def test_nothing_is_64_bits_wide_with_64_bit_mode_on(kind: str) -> None:
     observation_space: gym.Space[Any] = spaces.Box(-1, 1, (3,), np.float64)
     sde = "box" in kind
-    for settings in (SMALL, PolicySettings((8,), recurrent="lstm", use_sde=sde, normalize_observations=True)):
+    for settings in (SMALL, PolicySettings(net_arch=(8,), recurrent="lstm", use_sde=sde, normalize_observations=True)):
         with jax.enable_x64(True):
             shapes = jitted_shapes(make_policy(observation_space, ACTION_SPACES[kind], settings), np.zeros((2, 3)))
         assert {x.dtype for x in jax.tree.leaves(shapes)} <= {jnp.dtype("float32"), jnp.dtype("int32")}

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from updates import BOX, CONTINUOUS, compiled, experience, first_learner, flat, improve, make_update
 
@@ -155,7 +156,7 @@ def test_an_iteration_agrees_with_an_independent_implementation() -> None:
 
 def plain(update: OnPolicy, vf_coef: float = 0.5, **changes: Any) -> OnPolicy:
     """Return the update with one unclipped step of plain ascent on the whole batch."""
-    return replace(update, solver=Joint(Epochs(Optimiser(Constant(1.0), "sgd"), 1, 1), vf_coef), **changes)
+    return replace(update, solver=Joint(Epochs(Optimiser(Constant(1.0), optax.identity()), 1, 1), vf_coef), **changes)
 
 
 def test_one_full_batch_epoch_is_a_plain_policy_gradient_step() -> None:
@@ -188,7 +189,7 @@ def test_one_full_batch_epoch_is_a_plain_policy_gradient_step() -> None:
 
 def test_one_full_batch_epoch_turns_ppo_into_a2c() -> None:
     ppo = make_update(BOX, CONTINUOUS, learning_rate=0.01, ent_coef=0.01)
-    optimiser = Optimiser(Constant(0.01), "adam", 0.5, 1e-5)
+    optimiser = Optimiser(Constant(0.01), optax.scale_by_adam(eps=1e-5), 0.5)
     a2c = replace(ppo, objective=Score(), solver=Joint(Ascent(optimiser), 0.5))
     learner = first_learner(ppo)
     trajectory = experience(ppo, learner)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from gymnasium import spaces
 from probes import Probe, one
@@ -16,9 +17,9 @@ from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, i
 
 import jumar
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.ppo import value_loss
 from jumar.envs.classic_control import Pendulum
 from jumar.normalise import RunningMoments
+from jumar.objectives import ClippedSquaredError
 from jumar.schedules import Constant
 from jumar.solvers import Epochs, Joint, Optimiser
 from jumar.training.rollouts import CompiledRunner
@@ -257,7 +258,7 @@ def test_box_actions_are_stored_unclipped_with_the_log_probability_of_what_was_d
 
 
 def test_value_clipping_takes_the_larger_of_the_clipped_and_the_unclipped_loss() -> None:
-    loss = value_loss(Constant(0.5))
+    loss = ClippedSquaredError(Constant(0.5))
     values, old, targets = jnp.array([2.0, 0.2, -2.0]), jnp.zeros(3), jnp.array([3.0, 1.0, 3.0])
     # Unclipped (2-3)^2, (0.2-1)^2, (-2-3)^2; clipped (0.5-3)^2, (0.2-1)^2, (-0.5-3)^2.
     np.testing.assert_allclose(loss(values, old, targets, jnp.float32(1.0)), [6.25, 0.64, 25.0], rtol=1e-6)
@@ -284,7 +285,9 @@ def test_the_gradient_is_clipped_by_one_norm_over_actor_and_critic_together() ->
     trajectory = experience(update, learner)
 
     def step(max_grad_norm: float | None) -> tuple[np.ndarray, np.ndarray]:
-        plain = replace(update, solver=Joint(Epochs(Optimiser(Constant(1.0), "sgd", max_grad_norm), 1, 1), vf_coef=3.0))
+        plain = replace(
+            update, solver=Joint(Epochs(Optimiser(Constant(1.0), optax.identity(), max_grad_norm), 1, 1), vf_coef=3.0)
+        )
         new, _ = improve(plain, learner._replace(solver=plain.solver.init(learner.parameters)), trajectory)
         before, after = learner.parameters, new.parameters
         return tuple(flat(after[part]) - flat(before[part]) for part in ("policy", "critic"))  # type: ignore[return-value]

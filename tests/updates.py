@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.algorithms.ppo import PPOSettings, ppo
-from jumar.policies import make_critic, make_policy
+from jumar.critics import make_critic
+from jumar.policies import make_policy
 from jumar.training.rollouts import with_log_probs
 from jumar.trajectory import Batch, Trajectory
 
@@ -33,8 +34,8 @@ def make_update(
     made = PPOSettings.make({**SMALL, **settings})
     known = str((observation_space, action_space, made))
     if known not in _updates:
-        policy = make_policy(observation_space, action_space, made.policy_settings())
-        _updates[known] = ppo(made, policy, make_critic(policy.encoder, made.policy_settings()))
+        policy = make_policy(observation_space, action_space, made)
+        _updates[known] = ppo(made, policy, make_critic(policy.encoder, made))
     return _updates[known]
 
 

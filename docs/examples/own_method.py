@@ -2,13 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
-from jumar import estimators, objectives, policies, solvers
+from jumar import critics, estimators, normalise, objectives, policies, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.envs.classic_control import ENVIRONMENTS
 from jumar.schedules import Constant
 from jumar.training.rollouts import CompiledRunner
+from jumar.trajectory import standardise
 
 
 def huber(values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
@@ -22,16 +24,17 @@ def main(iterations: int = 300, n_envs: int = 32, n_steps: int = 16) -> list[flo
     env = ENVIRONMENTS["CartPole-v1"]()
     settings = policies.PolicySettings()
     policy = policies.make_policy(env.observation_space, env.action_space, settings)
+    adam = solvers.Optimiser(Constant(3e-3), optax.scale_by_adam(), max_grad_norm=0.5)
     update = OnPolicy(
         policy=policy,
-        critic=policies.make_critic(policy.encoder, settings),
+        critic=critics.make_critic(policy.encoder, settings),
+        rewards=normalise.RawRewards(),
         estimator=estimators.GAE(gamma=0.99, gae_lambda=0.95),
+        scale_advantages=standardise,
         objective=objectives.Score(),
-        value_loss=huber,
-        solver=solvers.Joint(solvers.Ascent(solvers.Optimiser(Constant(3e-3), "adam", max_grad_norm=0.5)), vf_coef=0.5),
         ent_coef=0.01,
-        normalize_advantage=True,
-        rewards=None,
+        value_loss=huber,
+        solver=solvers.Joint(solvers.Ascent(adam), vf_coef=0.5),
     )
     runner = CompiledRunner(update, env, "CartPole-v1", n_envs, n_steps, n_seeds=None)
     learner_key, env_key, key = jax.random.split(jax.random.PRNGKey(0), 3)

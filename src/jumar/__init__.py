@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jumar._version import __version__
 
 if TYPE_CHECKING:
-    from jumar import distributions, estimators, networks, objectives, policies, schedules, solvers
+    from jumar import critics, distributions, estimators, networks, objectives, policies, schedules, solvers
     from jumar.agents import PPO, Actor, Agent, evaluate_policy, load, load_policy
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
@@ -19,7 +19,7 @@ _HOMES = {
     **dict.fromkeys(("PPO", "Actor", "Agent", "evaluate_policy", "load", "load_policy"), "jumar.agents"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
-_PARTS = ("distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")
+_PARTS = ("critics", "distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")
 
 __all__ = [
     "PPO",
@@ -31,6 +31,7 @@ __all__ = [
     "TrainingFailed",
     "UsageError",
     "__version__",
+    "critics",
     "distributions",
     "estimators",
     "evaluate_policy",

@@ -8,6 +8,7 @@ row of the batch bootstraps from its successor like any other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +130,16 @@ def _discounted_sum(terms: Array, decay: Array) -> Array:
     return jax.lax.scan(step, jnp.zeros_like(terms[0]), (terms, decay), reverse=True)[1]
 
 
+class Estimator(Protocol):
+    """A part that makes advantages and value targets, each ``[T, N]``."""
+
+    def __call__(
+        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
+    ) -> tuple[Array, Array]:
+        """Return (advantages, value targets)."""
+        ...
+
+
 @dataclass(frozen=True)
 class GAE:
     """The part that makes advantages and value targets by :func:`gae`: ``A`` and ``A + V``."""
@@ -171,3 +182,16 @@ class RewardToGo:
         """Return (advantages, value targets), each ``[T, N]``."""
         returns = discounted_returns(rewards, successor_values, terminated, truncated, self.gamma)
         return returns - values, returns
+
+
+@dataclass(frozen=True)
+class LimitsAsEnds:
+    """A part around an estimator: a time limit counts as a termination, its future worth 0, as ``ppo2`` had it."""
+
+    estimator: Estimator
+
+    def __call__(
+        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
+    ) -> tuple[Array, Array]:
+        """Return (advantages, value targets), each ``[T, N]``."""
+        return self.estimator(rewards, values, successor_values, terminated | truncated, truncated)

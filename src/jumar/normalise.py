@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.trajectory import counted_row
+from jumar.trajectory import Trajectory, counted_row
 
 
 class RunningMoments(NamedTuple):
@@ -98,3 +99,57 @@ class RewardScale(NamedTuple):
     def scale(self, rewards: Array, clip: float, epsilon: float = 1e-8) -> Array:
         r"""Return :math:`clip(r / \sqrt{s^2 + \epsilon}, \pm clip)`; the mean is not taken away."""
         return jnp.clip(rewards * jax.lax.rsqrt(self.moments.variance + epsilon), -clip, clip)
+
+
+class RewardTransform(Protocol):
+    """A part that makes of raw rewards those that are learnt from."""
+
+    def init(self, n_envs: int) -> Any:
+        """Return its state before any reward."""
+        ...
+
+    def restart(self, state: Any) -> Any:
+        """Return the state with all episodes begun anew (the environments were rebuilt)."""
+        ...
+
+    def apply(self, state: Any, trajectory: Trajectory) -> tuple[Array, Any]:
+        """Return a rollout's rewards ``[T, N]`` as they are learnt from, and the state after it."""
+        ...
+
+
+@dataclass(frozen=True)
+class RawRewards:
+    """The part that leaves rewards as they are."""
+
+    def init(self, n_envs: int) -> tuple[()]:
+        """Return no state."""
+        return ()
+
+    def restart(self, state: tuple[()]) -> tuple[()]:
+        """Return no state."""
+        return state
+
+    def apply(self, state: tuple[()], trajectory: Trajectory) -> tuple[Array, tuple[()]]:
+        """Return the raw rewards."""
+        return trajectory.rewards, state
+
+
+@dataclass(frozen=True)
+class NormalisedRewards:
+    """The part that divides rewards by the spread of the discounted return (:class:`RewardScale`), and clips them."""
+
+    gamma: float
+    clip: float
+
+    def init(self, n_envs: int) -> RewardScale:
+        """Return the scale before any reward."""
+        return RewardScale.zero(n_envs)
+
+    def restart(self, state: RewardScale) -> RewardScale:
+        """Return the scale with all running returns at 0."""
+        return state.restarted()
+
+    def apply(self, state: RewardScale, trajectory: Trajectory) -> tuple[Array, RewardScale]:
+        """Let the scale learn from a rollout, then scale the rollout with it."""
+        state = state.updated(trajectory.rewards, trajectory.ended, trajectory.valid, self.gamma)
+        return state.scale(trajectory.rewards, self.clip), state

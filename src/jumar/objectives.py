@@ -124,3 +124,31 @@ class Clipped:
         """Return the share of rows outside of the range."""
         outside = clip_fraction(log_probs, old_log_probs, self.clip_range(remaining))
         return {"clip_fraction": weighted_mean(outside, weights)}
+
+
+class ValueLoss(Protocol):
+    """A part that says what the critic makes small, given the share of training that is left."""
+
+    def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
+        """Return the loss of each row."""
+        ...
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """The part whose loss is :func:`squared_error`."""
+
+    def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
+        """Return the loss of each row."""
+        return squared_error(values, targets)
+
+
+@dataclass(frozen=True)
+class ClippedSquaredError:
+    """The part whose loss is :func:`clipped_value_loss`, with a range that may shrink over training."""
+
+    clip_range: Schedule
+
+    def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
+        """Return the loss of each row."""
+        return clipped_value_loss(values, old_values, targets, self.clip_range(remaining))

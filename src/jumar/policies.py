@@ -6,157 +6,31 @@ moments are the policy's observation normaliser), a torso and a head that makes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jumar.actions import ActionCodec
-from jumar.distributions import (
-    FORBIDDEN,
-    Bernoulli,
-    Categorical,
-    DiagGaussian,
-    Distribution,
-    MultiCategorical,
-    mask_logits,
-)
+from jumar.distributions import Distribution
 from jumar.errors import UsageError
+from jumar.heads import (
+    BernoulliHead,
+    CategoricalHead,
+    GaussianHead,
+    Head,
+    MultiCategoricalHead,
+    StateDependentNoiseHead,
+)
 from jumar.networks import Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
 from jumar.normalise import RunningMoments
 from jumar.observations import Encoder
+from jumar.settings import Settings, setting
 from jumar.spaces import describe_space
 from jumar.trajectory import Batch
-
-
-class Head(Protocol):
-    """The last part of a policy: from the torso's latent vector to an action distribution."""
-
-    def init(self, key: Array) -> Parameters:
-        """Draw parameters."""
-        ...
-
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Distribution:
-        """Return the distribution of the actions at ``latent`` ``[..., width]``."""
-        ...
-
-
-@dataclass(frozen=True)
-class CategoricalHead:
-    """Logits linear in the latent vector, for a Discrete space."""
-
-    linear: Linear
-
-    def init(self, key: Array) -> Parameters:
-        """Draw parameters."""
-        return {"logits": self.linear.init(key)}
-
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Categorical:
-        """Return the categorical; ``mask`` is ``[..., n]``."""
-        return Categorical(mask_logits(self.linear.apply(parameters["logits"], latent), mask))
-
-
-@dataclass(frozen=True)
-class MultiCategoricalHead:
-    """Logits of several choices linear in the latent vector, for a MultiDiscrete space."""
-
-    linear: Linear
-    choices: tuple[int, ...]
-
-    def init(self, key: Array) -> Parameters:
-        """Draw parameters."""
-        return {"logits": self.linear.init(key)}
-
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> MultiCategorical:
-        """Return the choices; ``mask`` is ``[..., sum(choices)]``."""
-        logits = mask_logits(self.linear.apply(parameters["logits"], latent), mask)
-        ends = np.cumsum(self.choices)
-        widest = max(self.choices)
-        rows = [
-            jnp.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, widest - part.shape[-1])], constant_values=FORBIDDEN)
-            for part in jnp.split(logits, ends[:-1], axis=-1)
-        ]
-        return MultiCategorical(jnp.stack(rows, axis=-2))
-
-
-@dataclass(frozen=True)
-class BernoulliHead:
-    """Logits of bits linear in the latent vector, for a MultiBinary space."""
-
-    linear: Linear
-
-    def init(self, key: Array) -> Parameters:
-        """Draw parameters."""
-        return {"logits": self.linear.init(key)}
-
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Bernoulli:
-        """Return the bits; ``mask`` is ``[..., 2 n]``: for each bit whether 0 and whether 1 is allowed."""
-        logits = self.linear.apply(parameters["logits"], latent)
-        if mask is not None:
-            allowed = mask.reshape(*mask.shape[:-1], logits.shape[-1], 2)
-            never, always = jnp.asarray(FORBIDDEN, logits.dtype), jnp.asarray(-FORBIDDEN, logits.dtype)
-            logits = jnp.where(allowed[..., 1], logits, never)
-            logits = jnp.where(allowed[..., 0], logits, always)
-        return Bernoulli(logits)
-
-
-@dataclass(frozen=True)
-class GaussianHead:
-    """A mean linear in the latent vector and a free log deviation that is the same in every state, for a Box."""
-
-    linear: Linear
-    log_std_init: float
-
-    def init(self, key: Array) -> Parameters:
-        """Draw parameters."""
-        log_std = jnp.full((self.linear.outputs,), self.log_std_init, jnp.float32)
-        return {"mean": self.linear.init(key), "log_std": log_std}
-
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> DiagGaussian:
-        """Return the normal; a Box has no masks."""
-        mean = self.linear.apply(parameters["mean"], latent)
-        return DiagGaussian(mean, jnp.broadcast_to(parameters["log_std"], mean.shape))
-
-
-@dataclass(frozen=True)
-class StateDependentNoiseHead:
-    r"""Generalized state-dependent exploration (gSDE), for a Box.
-
-    The noise is a linear function of the latent vector, :math:`\epsilon(s) = z(s) W` with
-    :math:`W_{ij} \sim N(0, \sigma_{ij}^2)` drawn once for many steps, so that actions are smooth in time. The
-    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`. The latent vector is not trained
-    through the noise.
-
-    Source: Raffin, Kober and Stulp 2021, *Smooth Exploration for Robotic Reinforcement Learning*.
-    """
-
-    linear: Linear
-    log_std_init: float
-
-    def init(self, key: Array) -> Parameters:
-        """Draw parameters."""
-        shape = (self.linear.inputs, self.linear.outputs)
-        return {"mean": self.linear.init(key), "log_std": jnp.full(shape, self.log_std_init, jnp.float32)}
-
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> DiagGaussian:
-        """Return the normal that one action has over the draws of ``W``."""
-        mean = self.linear.apply(parameters["mean"], latent)
-        variance = jnp.square(jax.lax.stop_gradient(latent)) @ jnp.exp(2.0 * parameters["log_std"])
-        return DiagGaussian(mean, 0.5 * jnp.log(variance + 1e-6))
-
-    def draw(self, parameters: Parameters, key: Array, batch: tuple[int, ...]) -> Array:
-        """Draw a matrix ``W`` for each batch entry, ``[*batch, width, n]``."""
-        std = jnp.exp(parameters["log_std"])
-        return std * jax.random.normal(key, (*batch, *std.shape), jnp.float32)
-
-    def explore(self, parameters: Parameters, latent: Array, matrix: Array) -> Array:
-        """Return the action with the noise of ``matrix`` in it."""
-        mean = self.linear.apply(parameters["mean"], latent)
-        return mean + jnp.einsum("...i,...ij->...j", latent, matrix)
 
 
 class Exploration(NamedTuple):
@@ -175,20 +49,27 @@ class Carry(NamedTuple):
     exploration: Any
 
 
-@dataclass(frozen=True)
-class PolicySettings:
-    """What a policy is made of, as data."""
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings(Settings):
+    """The settings of a policy, its observation normaliser and its critic: what ``policy.json`` keeps."""
 
-    net_arch: tuple[int, ...] = (64, 64)
-    activation: str = "tanh"
-    ortho_init: bool = True
-    log_std_init: float = 0.0
-    use_sde: bool = False
-    sde_sample_freq: int = -1
-    recurrent: str | None = None
-    recurrent_size: int = 256
-    normalize_observations: bool = False
-    clip_observations: float = 10.0
+    net_arch: tuple[int, ...] = setting((64, 64), "sizes of the hidden layers, of actor and critic each", at_least=1)
+    activation: str = setting(
+        "tanh", "activation of the hidden layers", choices=("tanh", "relu", "elu", "silu", "gelu")
+    )
+    ortho_init: bool = setting(True, "draw matrices orthogonal (gain sqrt 2, heads 0.01 and 1)")
+    log_std_init: float = setting(0.0, "first log standard deviation of a Gaussian policy", at_least=-20, at_most=5)
+    use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
+    sde_sample_freq: int = setting(-1, "draw new gSDE noise every so many steps; -1: once per rollout", at_least=-1)
+    recurrent: str | None = setting(None, "recurrent core of actor and critic", choices=("gru", "lstm"))
+    recurrent_size: int = setting(256, "width of the recurrent core", at_least=1)
+    normalize_observations: bool = setting(False, "normalise observations by their running mean and variance")
+    clip_observations: float = setting(10.0, "clip normalised observations to this size", above=0)
+
+    @classmethod
+    def of(cls, settings: PolicySettings) -> PolicySettings:
+        """Return the policy's part of an algorithm's settings."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
     @property
     def initialiser(self) -> Initialiser:
@@ -289,48 +170,6 @@ class Policy:
         return exploration._replace(matrix=matrix)
 
 
-@dataclass(frozen=True)
-class Critic:
-    """A state-value function with a torso of its own."""
-
-    torso: Torso
-    linear: Linear
-
-    def init(self, key: Array) -> Parameters:
-        """Draw parameters: ``{"torso": ..., "head": ...}``."""
-        first, second = jax.random.split(key)
-        return {"torso": self.torso.init(first), "head": self.linear.init(second)}
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether the critic has a memory."""
-        return self.torso.core is not None
-
-    def initial_carry(self, n_envs: int) -> Any:
-        """Return the carry before any step."""
-        return self.torso.initial_carry((n_envs,))
-
-    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
-        """Return V at all rows of a batch."""
-        carry = batch.critic_carry if self.recurrent else ()
-        latent, _ = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
-        return self.linear.apply(parameters["head"], latent)[..., 0]
-
-    def values(
-        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
-    ) -> tuple[Array, Array, Any]:
-        """Return V of observations and of true successors of sequences ``[N, T, ...]``, and the carry after them.
-
-        A recurrent critic sees each successor with the memory of its own episode.
-        """
-        latent, carries = self.torso.unroll(parameters["torso"], features, carry, episode_start)
-        never = jnp.zeros_like(episode_start)
-        next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)
-        last = jax.tree.map(lambda x: x[:, -1], carries)
-        values, next_values = (self.linear.apply(parameters["head"], x)[..., 0] for x in (latent, next_latent))
-        return values, next_values, last
-
-
 def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any], settings: PolicySettings) -> Policy:
     """Build the neural policy of two spaces: an encoder, a torso and the head that the action space asks for.
 
@@ -351,17 +190,12 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
     )
     if not encoder.leaves:
         raise UsageError(f"the observation space {describe_space(observation_space)} holds nothing to act on.")
-    torso = _torso(encoder, settings)
+    torso = make_torso(encoder, settings)
     return Policy(encoder, torso, _head(codec, torso.outputs, settings), codec, settings.sde_sample_freq)
 
 
-def make_critic(encoder: Encoder, settings: PolicySettings) -> Critic:
-    """Build the value function that goes with a policy of the same settings."""
-    torso = _torso(encoder, settings)
-    return Critic(torso, Linear(torso.outputs, 1, 1.0, settings.initialiser))
-
-
-def _torso(encoder: Encoder, settings: PolicySettings) -> Torso:
+def make_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
+    """Build the network from encoded observations to a latent vector: actor and critic have one each."""
     return Torso(
         encoder.vector_size,
         encoder.image_shapes,

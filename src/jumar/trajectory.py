@@ -106,3 +106,8 @@ def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
     variance = jnp.sum(weights * jnp.square(centred)) / jnp.maximum(count - 1.0, 1.0)
     single = jnp.sum(weights > 0.0) == 1
     return jnp.where(single, values, centred / (jnp.sqrt(variance) + epsilon))
+
+
+def unscaled(values: Array, weights: Array) -> Array:
+    """Return the values as they are: what stands in the place of :func:`standardise` where nothing is scaled."""
+    return values

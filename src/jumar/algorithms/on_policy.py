@@ -6,46 +6,23 @@ normalisers learn from the batch last of all, so that nothing moves between acti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.normalise import RewardScale, RunningMoments
-from jumar.objectives import PolicyObjective, sampled_kl
-from jumar.policies import Critic, Policy
+from jumar.critics import Critic
+from jumar.estimators import Estimator
+from jumar.normalise import RewardTransform, RunningMoments
+from jumar.objectives import PolicyObjective, ValueLoss, sampled_kl
+from jumar.policies import Policy
 from jumar.problem import Diagnostics, Parameters, Problem
 from jumar.solvers import Solver
-from jumar.trajectory import Batch, Trajectory, standardise, weighted_mean
-
-
-class Estimator(Protocol):
-    """A part that makes advantages and value targets, each ``[T, N]``; see ``jumar.estimators``."""
-
-    def __call__(
-        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
-    ) -> tuple[Array, Array]:
-        """Return (advantages, value targets)."""
-        ...
-
-
-class ValueLoss(Protocol):
-    """A part that says what the critic's loss is."""
-
-    def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
-        """Return the loss of each row."""
-        ...
-
-
-@dataclass(frozen=True)
-class RewardNormaliser:
-    """The part that divides rewards by the spread of the discounted return, and clips them."""
-
-    gamma: float
-    clip: float
+from jumar.trajectory import Batch, Trajectory, weighted_mean
 
 
 class Learner(NamedTuple):
@@ -57,7 +34,8 @@ class Learner(NamedTuple):
     """The solver's own state."""
     observation_moments: RunningMoments
     """The observation normaliser, which belongs to the policy."""
-    reward_scale: RewardScale
+    reward_scale: Any
+    """The state of what transforms rewards."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +44,25 @@ class OnPolicy:
 
     policy: Policy
     critic: Critic
+    rewards: RewardTransform
     estimator: Estimator
+    scale_advantages: Callable[[Array, Array], Array]
+    """(advantages, weights) -> advantages, on every minibatch: ``standardise`` or ``unscaled`` of ``jumar.trajectory``."""
     objective: PolicyObjective
+    ent_coef: float
     value_loss: ValueLoss
     solver: Solver
-    ent_coef: float
-    normalize_advantage: bool
-    rewards: RewardNormaliser | None
-    bootstrap_truncated: bool = True
-    """Whether a truncated episode's future is worth V(successor), or 0 as if it had terminated."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
         moments = self.policy.encoder.initial_moments()
-        return Learner(parameters, self.solver.init(parameters), moments, RewardScale.zero(n_envs))
+        return Learner(parameters, self.solver.init(parameters), moments, self.rewards.init(n_envs))
+
+    def restart(self, learner: Learner) -> Learner:
+        """Return the learner with all episodes begun anew (the environments were rebuilt)."""
+        return learner._replace(reward_scale=self.rewards.restart(learner.reward_scale))
 
     def update(
         self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
@@ -92,7 +73,8 @@ class OnPolicy:
             the new learner, the critic's carry at the end of the rollout, and the flight record: scalars by the names
             of the metrics without their ``train/``.
         """
-        trajectory, reward_scale = self._scale_rewards(learner.reward_scale, trajectory)
+        rewards, reward_scale = self.rewards.apply(learner.reward_scale, trajectory)
+        trajectory = trajectory._replace(rewards=rewards)
         view = self._view(learner, trajectory)
         old = learner.parameters
 
@@ -116,12 +98,6 @@ class OnPolicy:
         """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
         return self._estimate(learner.parameters, trajectory, self._view(learner, trajectory))
 
-    def _scale_rewards(self, scale: RewardScale, trajectory: Trajectory) -> tuple[Trajectory, RewardScale]:
-        if self.rewards is None:
-            return trajectory, scale
-        scale = scale.updated(trajectory.rewards, trajectory.ended, trajectory.valid, self.rewards.gamma)
-        return trajectory._replace(rewards=scale.scale(trajectory.rewards, self.rewards.clip)), scale
-
     def _view(self, learner: Learner, trajectory: Trajectory) -> _View:
         """Encode and normalise all observations once, and lay them out as sequences ``[N, T, ...]``."""
         encoder = self.policy.encoder
@@ -138,9 +114,8 @@ class OnPolicy:
         values, successor_values, carry = self.critic.values(
             parameters["critic"], view.features, view.successors, trajectory.critic_carry, starts
         )
-        terminated = trajectory.terminated if self.bootstrap_truncated else trajectory.ended
         advantages, returns = self.estimator(
-            trajectory.rewards, values.T, successor_values.T, terminated, trajectory.truncated
+            trajectory.rewards, values.T, successor_values.T, trajectory.terminated, trajectory.truncated
         )
         batch = Batch(
             features=view.features,
@@ -175,9 +150,7 @@ class OnPolicy:
         }
 
     def _mean_objective(self, log_probs: Array, batch: Batch, remaining: Array) -> Array:
-        advantages = batch.advantages
-        if self.normalize_advantage:
-            advantages = standardise(advantages, batch.weights)
+        advantages = self.scale_advantages(batch.advantages, batch.weights)
         return weighted_mean(self.objective(log_probs, batch.log_probs, advantages, remaining), batch.weights)
 
     def _critic_loss(self, remaining: Array, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
-from jax import Array
+import optax
 
 from jumar import estimators, objectives, solvers
-from jumar.algorithms.on_policy import OnPolicy, RewardNormaliser, ValueLoss
-from jumar.algorithms.settings import OnPolicyFields
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.settings import OnPolicySettings
+from jumar.critics import Critic
 from jumar.errors import UsageError
-from jumar.policies import Critic, Policy
-from jumar.schedules import Constant, Linear, Schedule
+from jumar.normalise import NormalisedRewards, RawRewards
+from jumar.policies import Policy
+from jumar.schedules import Constant, Linear
 from jumar.settings import setting
+from jumar.trajectory import standardise, unscaled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOSettings(OnPolicyFields):
+class PPOSettings(OnPolicySettings):
     """Settings of PPO; the defaults are Stable-Baselines3's."""
 
     learning_rate: Constant | Linear = setting(Constant(3e-4), "learning rate of Adam", above=0, at_most=100)
@@ -50,7 +53,9 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     Raises:
         UsageError: ``batch_size`` does not divide the rollout.
     """
-    optimiser = solvers.Optimiser(settings.learning_rate, "adam", settings.max_grad_norm, settings.adam_epsilon)
+    optimiser = solvers.Optimiser(
+        settings.learning_rate, optax.scale_by_adam(eps=settings.adam_epsilon), settings.max_grad_norm
+    )
     epochs = solvers.Epochs(
         optimiser,
         settings.n_epochs,
@@ -58,29 +63,21 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         settings.target_kl,
         settings.recompute_advantages,
     )
+    clip = settings.clip_range_vf
+    gae = estimators.GAE(settings.gamma, settings.gae_lambda)
     return OnPolicy(
         policy=policy,
         critic=critic,
-        estimator=estimators.GAE(settings.gamma, settings.gae_lambda),
+        rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
+        if settings.normalize_rewards
+        else RawRewards(),
+        estimator=gae if settings.bootstrap_truncated else estimators.LimitsAsEnds(gae),
+        scale_advantages=standardise if settings.normalize_advantage else unscaled,
         objective=objectives.Clipped(settings.clip_range),
-        value_loss=value_loss(settings.clip_range_vf),
+        value_loss=objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip),
         solver=solvers.Joint(epochs, settings.vf_coef),
         ent_coef=settings.ent_coef,
-        normalize_advantage=settings.normalize_advantage,
-        rewards=RewardNormaliser(settings.gamma, settings.clip_rewards) if settings.normalize_rewards else None,
-        bootstrap_truncated=settings.bootstrap_truncated,
     )
-
-
-def value_loss(clip_range: Schedule | None) -> ValueLoss:
-    """Return the squared error, or its clipped form where a range is given."""
-    if clip_range is None:
-        return lambda values, old_values, targets, remaining: objectives.squared_error(values, targets)
-
-    def clipped(values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
-        return objectives.clipped_value_loss(values, old_values, targets, clip_range(remaining))
-
-    return clipped
 
 
 def count_minibatches(settings: PPOSettings, recurrent: bool) -> int:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.ppo import PPOSettings, ppo
-from jumar.algorithms.settings import OnPolicyFields
+from jumar.algorithms.settings import OnPolicySettings
+from jumar.critics import Critic
 from jumar.errors import unknown
-from jumar.policies import Critic, Policy
+from jumar.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,11 @@ class Algorithm:
 
     name: str
     title: str
-    settings: type[OnPolicyFields]
+    settings: type[OnPolicySettings]
     build: Callable[..., OnPolicy]
     """(settings, policy, critic) -> update."""
 
-    def make(self, settings: OnPolicyFields, policy: Policy, critic: Critic) -> OnPolicy:
+    def make(self, settings: OnPolicySettings, policy: Policy, critic: Critic) -> OnPolicy:
         """Put the parts together."""
         return self.build(settings, policy, critic)
 

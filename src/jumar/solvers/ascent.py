@@ -26,22 +26,17 @@ class Optimiser:
     """
 
     learning_rate: Schedule
-    kind: str = "adam"
-    """``adam`` (Kingma and Ba 2015), ``rmsprop`` (Hinton 2012, as in A2C) or ``sgd`` (plain ascent)."""
+    scaling: optax.GradientTransformation
+    """An Optax transformation: ``optax.scale_by_adam(eps=1e-5)``, or ``optax.identity()`` for plain ascent."""
     max_grad_norm: float | None = None
     """The gradient is scaled down to this Euclidean norm of all its entries together; ``None``: never."""
-    epsilon: float = 1e-5
 
     @property
     def transformation(self) -> optax.GradientTransformation:
         """The steps before the learning rate, as one Optax transformation."""
-        clip = optax.identity() if self.max_grad_norm is None else optax.clip_by_global_norm(self.max_grad_norm)
-        scale = {
-            "adam": lambda: optax.scale_by_adam(eps=self.epsilon),
-            "rmsprop": lambda: optax.scale_by_rms(decay=0.99, eps=self.epsilon, eps_in_sqrt=False),
-            "sgd": optax.identity,
-        }[self.kind]()
-        return optax.chain(clip, scale)
+        if self.max_grad_norm is None:
+            return self.scaling
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), self.scaling)
 
     def init(self, flat: Array) -> optax.OptState:
         """Return the state for a flat parameter vector."""

@@ -31,20 +31,10 @@ def describe_policy(training: Training, lane: int) -> dict[str, Any]:
         "environment": plan.environment_name,
         "seed": plan.seeds[lane],
         "step": training.steps,
-        "policy": policy_settings_to_json(plan.settings.policy_settings()),
+        "policy": PolicySettings.of(plan.settings).to_json(),
         "observation_space": space_to_json(training.spaces[0]),
         "action_space": space_to_json(training.spaces[1]),
     }
-
-
-def policy_settings_to_json(settings: PolicySettings) -> dict[str, Any]:
-    """Return policy settings as JSON-ready data."""
-    return {**vars(settings), "net_arch": list(settings.net_arch)}
-
-
-def policy_settings_from_json(data: dict[str, Any]) -> PolicySettings:
-    """Take back what ``policy_settings_to_json`` gave. Raises ``TypeError`` for anything else."""
-    return PolicySettings(**{**data, "net_arch": tuple(data["net_arch"])})
 
 
 def policy_arrays(snapshot: tuple[Any, Any]) -> dict[str, Any]:

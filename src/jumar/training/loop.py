@@ -14,9 +14,10 @@ from jax import Array
 
 from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.algorithms.registry import algorithm
+from jumar.critics import make_critic
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.errors import TrainingFailed, UsageError
-from jumar.policies import Policy, make_critic, make_policy
+from jumar.policies import Policy, make_policy
 from jumar.spaces import check_spaces, space_to_json
 from jumar.training.evaluation import LANES, LONGEST, Abandoned, Evaluator, compiled_evaluator, host_evaluator, never
 from jumar.training.gathering import SEED_LIMIT
@@ -399,9 +400,8 @@ def _build(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Sp
 def make_update(plan: Plan, source: Source, spaces: Spaces) -> OnPolicy:
     """Put together the algorithm that a plan asks for, for the spaces of an environment."""
     check_spaces(*spaces, source.name)
-    settings = plan.settings
-    policy = make_policy(*spaces, settings.policy_settings())
-    return algorithm(plan.algorithm).make(settings, policy, make_critic(policy.encoder, settings.policy_settings()))
+    policy = make_policy(*spaces, plan.settings)
+    return algorithm(plan.algorithm).make(plan.settings, policy, make_critic(policy.encoder, plan.settings))
 
 
 def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Callable[[], HostEnvironments]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jumar._version import __version__
 from jumar.algorithms.registry import algorithm
-from jumar.algorithms.settings import OnPolicyFields
+from jumar.algorithms.settings import OnPolicySettings
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import DamagedFile, UsageError
 
@@ -22,7 +22,7 @@ class Plan:
     """What a run is to do. Steps count all environments together."""
 
     algorithm: str
-    settings: OnPolicyFields
+    settings: OnPolicySettings
     environment: EnvironmentId | None
     """``None`` for a live object or a callable passed from Python."""
     environment_name: str

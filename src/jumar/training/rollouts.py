@@ -271,7 +271,7 @@ class HostRunner:
         self._name, self._rows = environments.name, 0
         policy, critic = self._update.policy, self._update.critic
         collector = Collector((), (), np.ones((n,), bool), policy.initial_carry(n), critic.initial_carry(n))
-        return learner._replace(reward_scale=learner.reward_scale.restarted()), collector
+        return self._update.restart(learner), collector
 
     def iterate(
         self, learner: Learner, collector: Any, key: Array, remaining: float

@@ -16,13 +16,13 @@ import numpy as np
 from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId, resolve
 from jumar.errors import DamagedFile, JumarError, UsageError
-from jumar.policies import Policy, make_policy
+from jumar.policies import Policy, PolicySettings, make_policy
 from jumar.spaces import require_same_spaces, space_from_json
 from jumar.training import logs
 from jumar.training.cache import enable_compile_cache
 from jumar.training.checkpoints import Checkpoint, CheckpointStore
 from jumar.training.files import arrays_to_tree
-from jumar.training.keeper import Files, policy_settings_from_json, write_configs
+from jumar.training.keeper import Files, write_configs
 from jumar.training.loop import Training, make_evaluator
 from jumar.training.loop import run as run_loop
 from jumar.training.plan import Plan, check_seed
@@ -164,8 +164,8 @@ def read_policy(folder: Path) -> tuple[Policy, Any, Any, tuple[Any, Any]]:
     arrays, description = load_policy(folder)
     try:
         spaces = space_from_json(description["observation_space"]), space_from_json(description["action_space"])
-        policy = make_policy(*spaces, policy_settings_from_json(description["policy"]))
-    except (KeyError, TypeError) as error:
+        policy = make_policy(*spaces, PolicySettings.make(description["policy"]))
+    except (KeyError, TypeError, UsageError) as error:
         raise DamagedFile(f"{folder / 'policy.json'} does not describe a policy of this version: {error}.") from None
     template = {
         "parameters": jax.eval_shape(policy.init, jax.random.PRNGKey(0)),

@@ -1,0 +1,63 @@
+"""Critics: value functions, networks of their own beside the policy's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.networks import Linear, Parameters, Torso
+from jumar.observations import Encoder
+from jumar.policies import PolicySettings, make_torso
+from jumar.trajectory import Batch
+
+
+@dataclass(frozen=True)
+class Critic:
+    """A state-value function with a torso of its own."""
+
+    torso: Torso
+    linear: Linear
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters: ``{"torso": ..., "head": ...}``."""
+        first, second = jax.random.split(key)
+        return {"torso": self.torso.init(first), "head": self.linear.init(second)}
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the critic has a memory."""
+        return self.torso.core is not None
+
+    def initial_carry(self, n_envs: int) -> Any:
+        """Return the carry before any step."""
+        return self.torso.initial_carry((n_envs,))
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return V at all rows of a batch."""
+        carry = batch.critic_carry if self.recurrent else ()
+        latent, _ = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
+        return self.linear.apply(parameters["head"], latent)[..., 0]
+
+    def values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return V of observations and of true successors of sequences ``[N, T, ...]``, and the carry after them.
+
+        A recurrent critic sees each successor with the memory of its own episode.
+        """
+        latent, carries = self.torso.unroll(parameters["torso"], features, carry, episode_start)
+        never = jnp.zeros_like(episode_start)
+        next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)
+        last = jax.tree.map(lambda x: x[:, -1], carries)
+        values, next_values = (self.linear.apply(parameters["head"], x)[..., 0] for x in (latent, next_latent))
+        return values, next_values, last
+
+
+def make_critic(encoder: Encoder, settings: PolicySettings) -> Critic:
+    """Build the value function that goes with a policy of the same settings."""
+    torso = make_torso(encoder, settings)
+    return Critic(torso, Linear(torso.outputs, 1, 1.0, settings.initialiser))

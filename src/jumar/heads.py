@@ -1,0 +1,146 @@
+"""Heads: the last part of a policy, from a torso's latent vector to the distribution that an action space asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jumar.distributions import (
+    FORBIDDEN,
+    Bernoulli,
+    Categorical,
+    DiagGaussian,
+    Distribution,
+    MultiCategorical,
+    mask_logits,
+)
+from jumar.networks import Linear, Parameters
+
+
+class Head(Protocol):
+    """The last part of a policy: from the torso's latent vector to an action distribution."""
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        ...
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Distribution:
+        """Return the distribution of the actions at ``latent`` ``[..., width]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class LogitHead:
+    """Base of the heads whose distribution has logits: they are linear in the latent vector."""
+
+    linear: Linear
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        return {"logits": self.linear.init(key)}
+
+    def logits(self, parameters: Parameters, latent: Array) -> Array:
+        """Return the logits, before any mask."""
+        return self.linear.apply(parameters["logits"], latent)
+
+
+@dataclass(frozen=True)
+class CategoricalHead(LogitHead):
+    """One categorical, for a Discrete space."""
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Categorical:
+        """Return the categorical; ``mask`` is ``[..., n]``."""
+        return Categorical(mask_logits(self.logits(parameters, latent), mask))
+
+
+@dataclass(frozen=True)
+class MultiCategoricalHead(LogitHead):
+    """Several independent categoricals, for a MultiDiscrete space."""
+
+    choices: tuple[int, ...]
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> MultiCategorical:
+        """Return the choices; ``mask`` is ``[..., sum(choices)]``."""
+        logits = mask_logits(self.logits(parameters, latent), mask)
+        ends = np.cumsum(self.choices)
+        widest = max(self.choices)
+        rows = [
+            jnp.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, widest - part.shape[-1])], constant_values=FORBIDDEN)
+            for part in jnp.split(logits, ends[:-1], axis=-1)
+        ]
+        return MultiCategorical(jnp.stack(rows, axis=-2))
+
+
+@dataclass(frozen=True)
+class BernoulliHead(LogitHead):
+    """Independent bits, for a MultiBinary space."""
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Bernoulli:
+        """Return the bits; ``mask`` is ``[..., 2 n]``: for each bit whether 0 and whether 1 is allowed."""
+        logits = self.logits(parameters, latent)
+        if mask is not None:
+            allowed = mask.reshape(*mask.shape[:-1], logits.shape[-1], 2)
+            never, always = jnp.asarray(FORBIDDEN, logits.dtype), jnp.asarray(-FORBIDDEN, logits.dtype)
+            logits = jnp.where(allowed[..., 1], logits, never)
+            logits = jnp.where(allowed[..., 0], logits, always)
+        return Bernoulli(logits)
+
+
+@dataclass(frozen=True)
+class GaussianHead:
+    """A mean linear in the latent vector and a free log deviation that is the same in every state, for a Box."""
+
+    linear: Linear
+    log_std_init: float
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        log_std = jnp.full((self.linear.outputs,), self.log_std_init, jnp.float32)
+        return {"mean": self.linear.init(key), "log_std": log_std}
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> DiagGaussian:
+        """Return the normal; a Box has no masks."""
+        mean = self.linear.apply(parameters["mean"], latent)
+        return DiagGaussian(mean, jnp.broadcast_to(parameters["log_std"], mean.shape))
+
+
+@dataclass(frozen=True)
+class StateDependentNoiseHead:
+    r"""Generalized state-dependent exploration (gSDE), for a Box.
+
+    The noise is a linear function of the latent vector, :math:`\epsilon(s) = z(s) W` with
+    :math:`W_{ij} \sim N(0, \sigma_{ij}^2)` drawn once for many steps, so that actions are smooth in time. The
+    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`. The latent vector is not trained
+    through the noise.
+
+    Source: Raffin, Kober and Stulp 2021, *Smooth Exploration for Robotic Reinforcement Learning*.
+    """
+
+    linear: Linear
+    log_std_init: float
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        shape = (self.linear.inputs, self.linear.outputs)
+        return {"mean": self.linear.init(key), "log_std": jnp.full(shape, self.log_std_init, jnp.float32)}
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> DiagGaussian:
+        """Return the normal that one action has over the draws of ``W``."""
+        mean = self.linear.apply(parameters["mean"], latent)
+        variance = jnp.square(jax.lax.stop_gradient(latent)) @ jnp.exp(2.0 * parameters["log_std"])
+        return DiagGaussian(mean, 0.5 * jnp.log(variance + 1e-6))
+
+    def draw(self, parameters: Parameters, key: Array, batch: tuple[int, ...]) -> Array:
+        """Draw a matrix ``W`` for each batch entry, ``[*batch, width, n]``."""
+        std = jnp.exp(parameters["log_std"])
+        return std * jax.random.normal(key, (*batch, *std.shape), jnp.float32)
+
+    def explore(self, parameters: Parameters, latent: Array, matrix: Array) -> Array:
+        """Return the action with the noise of ``matrix`` in it."""
+        mean = self.linear.apply(parameters["mean"], latent)
+        return mean + jnp.einsum("...i,...ij->...j", latent, matrix)
