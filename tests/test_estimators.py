@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jumar.estimators import GAE, NStep, RewardToGo, discounted_returns, full_returns, gae, n_step_returns
+from jumar.estimators import GAE, LimitsAsEnds, NStep, RewardToGo, discounted_returns, full_returns, gae, n_step_returns
 
 advantages_of = jax.jit(gae)
 to_go = jax.jit(discounted_returns)
@@ -56,6 +56,14 @@ def test_gae_of_three_rows_with_a_time_limit_in_the_middle() -> None:
 
 def test_termination_wins_over_a_time_limit_in_the_same_row() -> None:
     np.testing.assert_allclose(three_rows(flags(0, 1, 0), flags(0, 1, 0)), three_rows(flags(0, 1, 0), NEVER))
+
+
+@pytest.mark.parametrize("part", [GAE(0.5, 0.5), NStep(0.5, 2), RewardToGo(0.5)], ids=lambda part: type(part).__name__)
+def test_a_time_limit_that_counts_as_an_end_is_worth_what_a_termination_is(part: Any) -> None:
+    limit = LimitsAsEnds(part)(REWARDS, VALUES, SUCCESSORS, NEVER, flags(0, 1, 0))
+    for one, other in zip(limit, part(REWARDS, VALUES, SUCCESSORS, flags(0, 1, 0), NEVER), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(limit[0], part(REWARDS, VALUES, SUCCESSORS, NEVER, flags(0, 1, 0))[0])
 
 
 @pytest.mark.parametrize(
