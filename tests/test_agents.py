@@ -343,6 +343,14 @@ def test_a_mistake_is_answered_by_a_sentence(arguments: dict[str, Any], said: st
         jumar.PPO(**{**SMALL, **arguments})
 
 
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "10", True, None])
+def test_what_is_no_number_of_steps_is_refused(cartpole: jumar.PPO, steps: Any) -> None:
+    before = cartpole.num_timesteps
+    with pytest.raises(jumar.UsageError, match="total_timesteps="):
+        cartpole.learn(steps)
+    assert cartpole.num_timesteps == before
+
+
 def test_several_seeds_learn_side_by_side() -> None:
     probe = Probe(lambda observation, action, time: action.astype(np.float32), action_space=spaces.Discrete(2))
     agent = jumar.PPO(probe, seed=3, n_seeds=3, **{**SMALL, "learning_rate": 0.03}).learn(640)

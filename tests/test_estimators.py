@@ -20,11 +20,11 @@ n_step = jax.jit(n_step_returns, static_argnums=5)
 whole = jax.jit(full_returns)
 
 
-def column(*values: float) -> np.ndarray:
+def column(*values: float) -> Any:
     return np.array(values, np.float32)[:, None]
 
 
-def flags(*values: int) -> np.ndarray:
+def flags(*values: int) -> Any:
     return np.array(values, bool)[:, None]
 
 

@@ -12,11 +12,13 @@ from jumar._version import __version__
 
 if TYPE_CHECKING:
     from jumar import critics, distributions, estimators, networks, objectives, policies, schedules, solvers
-    from jumar.agents import PPO, Actor, Agent, evaluate_policy, load, load_policy
+    from jumar.actor import Actor, load_policy
+    from jumar.agents import PPO, Agent, evaluate_policy, load
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
 _HOMES = {
-    **dict.fromkeys(("PPO", "Actor", "Agent", "evaluate_policy", "load", "load_policy"), "jumar.agents"),
+    **dict.fromkeys(("PPO", "Agent", "evaluate_policy", "load"), "jumar.agents"),
+    **dict.fromkeys(("Actor", "load_policy"), "jumar.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
 _PARTS = ("critics", "distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")

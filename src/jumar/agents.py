@@ -12,161 +12,28 @@ from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jumar.actor import Actor
 from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
-from jumar.policies import Carry, Policy
-from jumar.spaces import describe_space
-from jumar.training import run as jobs
+from jumar.training.assembly import make_evaluator
 from jumar.training.cache import enable_compile_cache
 from jumar.training.checkpoints import CheckpointStore
-from jumar.training.gathering import narrow
 from jumar.training.keeper import Files, Nothing, save_lane, write_configs
-from jumar.training.loop import Callback, Keeper, Training, make_evaluator
-from jumar.training.loop import run as run_loop
-from jumar.training.plan import Plan, check_seed
-from jumar.training.policy_files import load_policy as load_policy_files
-from jumar.training.progress import Reporter, Silent, make_reporter
+from jumar.training.loop import Callback, Keeper, run_loop
+from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
+from jumar.training.planning import with_environment
+from jumar.training.policy_files import read_policy_files
+from jumar.training.progress import Reporter, Silent
+from jumar.training.reading import check_same_spaces, lanes, refuse_part_of_many, restore
+from jumar.training.reporters import make_reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.sources import FromId, FromObject, Source, source_of
+from jumar.training.training import Training
 
 AgentType = TypeVar("AgentType", bound="Agent")
-
-
-class Actor:
-    """A policy with its parameters, ready to act: NumPy in and NumPy out.
-
-    Args:
-        policy: what the policy is made of.
-        parameters: its parameters.
-        moments: its observation normaliser; acting does not change it.
-        spaces: the (observation, action) spaces that it was trained in.
-        seed: seeds the draws of ``deterministic=False``.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        parameters: Any,
-        moments: Any,
-        spaces: tuple[gym.Space[Any], gym.Space[Any]],
-        seed: int = 0,
-    ) -> None:
-        self.policy, self.parameters, self.moments = policy, parameters, moments
-        self.observation_space, self.action_space = spaces
-        self._key = jax.random.PRNGKey(seed)
-        self._draws = 0
-        self._greedy, self._sampled = _acting(policy)
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: np.ndarray | bool | None = None,
-        deterministic: bool = True,
-        action_masks: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, Any]:
-        """Return the action for an observation, or the actions for a batch of them.
-
-        Args:
-            observation: one observation in the observation space, or a batch with one more leading axis.
-            state: what the last call returned, for a recurrent policy; ``None`` at first.
-            episode_start: whether the episode(s) begin with this observation, which clears the memory.
-            deterministic: take the most likely action, else draw one.
-            action_masks: which actions are allowed, flat as in sb3-contrib; ``None``: all.
-
-        Returns:
-            The action(s), valid for the action space and in its dtype, and the next ``state``.
-
-        Raises:
-            UsageError: the observation does not fit the space or is not finite, or a mask does not fit.
-        """
-        batch, single = self._as_batch(observation)
-        n = len(jax.tree.leaves(batch)[0])
-        masks = None if action_masks is None else self._masks(action_masks, n)
-        carry = self.policy.initial_carry(n) if state is None else state
-        if not isinstance(carry, Carry):
-            raise UsageError(f"state is a {type(state).__name__}; pass what the last predict returned, or None.")
-        if state is not None and any(len(x) != n for x in jax.tree.leaves(carry.core)):
-            raise UsageError(f"state is not one of {n} observations; pass what the last predict returned, or None.")
-        start = np.broadcast_to(np.asarray(state is None if episode_start is None else episode_start, bool), (n,))
-        if deterministic:
-            actions, carry = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
-        else:
-            key = jax.random.fold_in(self._key, self._draws)
-            self._draws += 1
-            actions, carry = self._sampled(self.parameters, self.moments, batch, carry, start, masks, key)
-        actions = np.asarray(actions).astype(self.action_space.dtype)
-        return (actions[0] if single else actions), carry
-
-    def _as_batch(self, observation: Any) -> tuple[Any, bool]:
-        """Return the observation as a batch, and whether it was a single one."""
-        leaves = self.policy.encoder.leaves
-        try:
-            arrays = _arrays_in(self.observation_space, observation)
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise self._misfit(type(observation).__name__) from None
-        shapes = [leaf.pick(arrays).shape for leaf in leaves]
-        single = all(shape == leaf.shape for shape, leaf in zip(shapes, leaves, strict=True))
-        batched = all(shape[1:] == leaf.shape and shape for shape, leaf in zip(shapes, leaves, strict=True))
-        if not single and not (batched and len({shape[0] for shape in shapes}) == 1):
-            raise self._misfit(f"of shape {shapes[0] if len(shapes) == 1 else shapes}")
-        for x in jax.tree.leaves(arrays):
-            if x.dtype.kind not in "fiub":
-                raise self._misfit(f"of dtype {x.dtype}")
-            if x.dtype.kind == "f" and not np.isfinite(x).all():
-                raise UsageError(f"the observation holds a value that is {x[~np.isfinite(x)][0]}.")
-        with np.errstate(over="ignore"):
-            narrowed = narrow(arrays)
-        for x, wide in zip(jax.tree.leaves(narrowed), jax.tree.leaves(arrays), strict=True):
-            if x.dtype.kind == "f" and not np.isfinite(x).all():
-                raise UsageError(
-                    f"the observation holds {wide[~np.isfinite(x)][0]}, which single precision cannot hold."
-                )
-        return (jax.tree.map(lambda x: x[None], narrowed) if single else narrowed), single
-
-    def _masks(self, masks: np.ndarray, n: int) -> np.ndarray:
-        size = self.policy.actions.mask_size
-        if size is None:
-            raise UsageError(f"an action space {describe_space(self.action_space)} has no action masks.")
-        masks = np.asarray(masks, bool)
-        if masks.size != n * size:
-            raise UsageError(f"action_masks has shape {masks.shape}; it must be ({n}, {size}).")
-        masks = masks.reshape(n, size)
-        if not self.policy.actions.leaves_a_choice(masks).all():
-            raise UsageError("action_masks forbids every action.")
-        return masks
-
-    def _misfit(self, what: str) -> UsageError:
-        return UsageError(
-            f"the observation is {what}; the policy takes one (or a batch) in {describe_space(self.observation_space)}."
-        )
-
-
-def _arrays_in(space: gym.Space[Any], observation: Any) -> Any:
-    """Return an observation in the structure of its space, an array (of a list, say) for each plain space in it."""
-    if isinstance(space, gym.spaces.Dict):
-        return {name: _arrays_in(part, observation[name]) for name, part in space.spaces.items()}
-    if isinstance(space, gym.spaces.Tuple):
-        return tuple(_arrays_in(part, observation[i]) for i, part in enumerate(space.spaces))
-    return np.asarray(observation)
-
-
-def _acting(policy: Policy) -> tuple[Any, Any]:
-    def greedy(parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any) -> tuple[Any, Any]:
-        actions, carry = policy.act_greedily(parameters, moments, batch, carry, start, masks)
-        return policy.actions.to_environment(actions, jnp), carry
-
-    def sampled(
-        parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any, key: Any
-    ) -> tuple[Any, Any]:
-        actions, carry = policy.act(parameters, moments, batch, carry, start, masks, key)
-        return policy.actions.to_environment(actions, jnp), carry
-
-    return jax.jit(greedy), jax.jit(sampled)
 
 
 class Agent:
@@ -199,9 +66,9 @@ class Agent:
         frame_stack: int | None = None,
         **settings: Any,
     ) -> None:
+        check_n_seeds(n_seeds)
         check_seed(seed, n_seeds)
-        if n_seeds is not None and not 1 <= n_seeds <= jobs.MOST_SEEDS:
-            raise UsageError(f"n_seeds={n_seeds} is out of range: it must be at least 1 and at most {jobs.MOST_SEEDS}.")
+        check_count("workers", workers, 0)
         chosen = algorithm(self.algorithm)
         if env_kwargs and not isinstance(env, str):
             raise UsageError(
@@ -289,14 +156,10 @@ class Agent:
             EnvironmentFault: an environment failed.
             TrainingFailed: the update diverged. In both cases the agent keeps its last good state.
         """
-        for name, value, least in (
-            ("total_timesteps", total_timesteps, 1),
-            ("eval_every", eval_every, 0),
-            ("eval_episodes", eval_episodes, 1),
-            ("checkpoint_every", checkpoint_every, 0),
-        ):
-            if value < least:
-                raise UsageError(f"{name}={value} is out of range: it must be at least {least}.")
+        check_count("total_timesteps", total_timesteps, 1, MOST_STEPS)
+        check_count("eval_every", eval_every, 0)
+        check_count("eval_episodes", eval_episodes, 1)
+        check_count("checkpoint_every", checkpoint_every, 0)
         training = self._training
         if eval_every and not training.source.rebuildable:
             raise UsageError(
@@ -352,7 +215,7 @@ class Agent:
             store = CheckpointStore(run.checkpoints, keep=1)
             store.save(self._training.steps, jax.device_get(self._training.state), self._training.record)
             write_configs(run, self._training.plan, SAVED)
-            for lane, one in enumerate(jobs.lanes(run, self._training.plan)):
+            for lane, one in enumerate(lanes(run, self._training.plan)):
                 save_lane(one.policy, self._training, lane)
 
     def close(self) -> None:
@@ -416,18 +279,6 @@ def _own_directory(folder: Path) -> RunDirectory:
     return run
 
 
-def load_policy(path: str | Path) -> Actor:
-    """Load a policy alone, from the two files ``policy.safetensors`` and ``policy.json`` in a directory.
-
-    No environment is made and none of the run's other files is read: this is for deployment.
-
-    Raises:
-        UsageError: there is no policy in ``path``.
-        DamagedFile: a file is damaged, foreign or from a newer version.
-    """
-    return Actor(*jobs.read_policy(Path(path)))
-
-
 def load(path: str | Path, env: Any = None) -> Agent:
     """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept, ready to predict and to go on learning.
 
@@ -440,15 +291,15 @@ def load(path: str | Path, env: Any = None) -> Agent:
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
     run = RunDirectory.open(path)
-    jobs.refuse_part_of_many(run)
+    refuse_part_of_many(run)
     plan = Plan.from_json(run.read_config())
     source = _source_for(plan, env, run)
     checkpoint = CheckpointStore(run.checkpoints).newest()
     for words in [*checkpoint.warnings, *plan.differences_in_versions(run.read_config())]:
         warnings.warn(words, stacklevel=2)
     agent = AGENTS[plan.algorithm]._from_plan(replace(plan, environment=_id_of(source)), source)
-    jobs.restore(agent._training, checkpoint, run)
-    if (run.policy / "policy.json").exists() and (saved := load_policy_files(run.policy)[1]["step"]) != checkpoint.step:
+    restore(agent._training, checkpoint, run)
+    if (run.policy / "policy.json").exists() and (saved := read_policy_files(run.policy)[1]["step"]) != checkpoint.step:
         warnings.warn(
             f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {saved}; this agent has the "
             "former, jumar.load_policy gives the latter.",
@@ -459,7 +310,7 @@ def load(path: str | Path, env: Any = None) -> Agent:
 
 def _source_for(plan: Plan, env: Any, run: RunDirectory) -> Source:
     if isinstance(env, str) and plan.environment is not None:
-        again = jobs.with_environment(plan, env).environment  # with the settings that it was trained with
+        again = with_environment(plan, env).environment  # with the settings that it was trained with
         return source_of(again)
     if env is not None:
         return source_of(env)
@@ -496,8 +347,7 @@ def evaluate_policy(
     Raises:
         UsageError: the environment's spaces are not the policy's, or a number is out of range.
     """
-    if n_eval_episodes < 1:
-        raise UsageError(f"n_eval_episodes={n_eval_episodes} is out of range: it must be at least 1.")
+    check_count("n_eval_episodes", n_eval_episodes, 1)
     check_seed(seed, n_eval_episodes)
     actor = agent.actor() if isinstance(agent, Agent) else agent
     if isinstance(env, gym.vector.VectorEnv):
@@ -505,7 +355,7 @@ def evaluate_policy(
             "evaluate_policy takes one environment, an id or a function that makes one, not a vector environment."
         )
     source = source_of(env)
-    jobs.check_same_spaces(source, (actor.observation_space, actor.action_space))
+    check_same_spaces(source, (actor.observation_space, actor.action_space))
     evaluator = make_evaluator(source, actor.policy, 0, deterministic)
     episodes = evaluator(actor.parameters, actor.moments, n_eval_episodes, seed)
     if return_episode_rewards:

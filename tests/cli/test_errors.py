@@ -73,7 +73,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put a function in the place of training, resuming or evaluating."""
 
     def install(**functions: Callable[..., Any]) -> None:
-        monkeypatch.setitem(sys.modules, "jumar.training.run", fake := ModuleType("jumar.training.run"))
+        monkeypatch.setitem(sys.modules, "jumar.training.jobs", fake := ModuleType("jumar.training.jobs"))
         for name, function in functions.items():
             setattr(fake, name, function)
 
@@ -192,7 +192,7 @@ def evaluate(run, **options):
     subprocess.run(["echo", "from a child"])
     return {"mean_return": float("nan")}
 
-sys.modules["jumar.training.run"] = run = ModuleType("run")
+sys.modules["jumar.training.jobs"] = run = ModuleType("run")
 run.evaluate = evaluate
 from jumar.cli import evaluate as command
 command.words = lambda result: ""

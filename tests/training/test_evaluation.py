@@ -16,8 +16,8 @@ from updates import first_learner, make_update
 
 from jumar.envs.host import SerialEnvironments
 from jumar.errors import EnvironmentFault
+from jumar.training.assembly import make_evaluator
 from jumar.training.evaluation import compiled_evaluator, host_evaluator
-from jumar.training.loop import make_evaluator
 from jumar.training.sources import FromId, source_of
 
 

@@ -32,7 +32,7 @@ from jumar.training.files import (
     write_atomically,
     write_json,
 )
-from jumar.training.policy_files import load_policy, repair_policy, save_policy
+from jumar.training.policy_files import read_policy_files, repair_policy_files, write_policy_files
 
 
 def visible(folder: Path) -> list[str]:
@@ -296,7 +296,7 @@ NEW = ({"w": np.ones(60)}, {"name": "new"})
 
 def policy_seen(folder: Path) -> str | None:
     try:
-        arrays, description = load_policy(folder)
+        arrays, description = read_policy_files(folder)
     except UsageError:
         return None
     saved = {"old": OLD, "new": NEW}[description["name"]]
@@ -307,7 +307,10 @@ def policy_seen(folder: Path) -> str | None:
 
 def test_policy_pair_is_old_or_new_at_every_fault(tmp_path: Path) -> None:
     seen = after_every_fault(
-        tmp_path, lambda folder: save_policy(folder, *OLD), lambda folder: save_policy(folder, *NEW), policy_seen
+        tmp_path,
+        lambda folder: write_policy_files(folder, *OLD),
+        lambda folder: write_policy_files(folder, *NEW),
+        policy_seen,
     )
     for mode in MODES:
         assert set(seen[mode]) == {"old", "new"}
@@ -315,75 +318,77 @@ def test_policy_pair_is_old_or_new_at_every_fault(tmp_path: Path) -> None:
 
 
 def test_first_policy_is_none_or_whole_at_every_fault(tmp_path: Path) -> None:
-    seen = after_every_fault(tmp_path, lambda folder: None, lambda folder: save_policy(folder, *NEW), policy_seen)
+    seen = after_every_fault(
+        tmp_path, lambda folder: None, lambda folder: write_policy_files(folder, *NEW), policy_seen
+    )
     assert set(seen["kill"]) == {None, "new"}
 
 
 def test_a_save_after_any_cut_short_save_is_again_safe_at_every_fault(tmp_path: Path) -> None:
     def prepare(folder: Path) -> None:
-        save_policy(folder, *OLD)
+        write_policy_files(folder, *OLD)
         with pytest.MonkeyPatch.context() as patch:  # the new pair is committed; its arrays still wait
             patch.setattr(os, "replace", lambda a, b: None if str(b).endswith(".safetensors") else os.rename(a, b))
-            save_policy(folder, *NEW)
+            write_policy_files(folder, *NEW)
         assert policy_seen(folder) == "new"
         assert visible(folder) == ["policy.json", "policy.safetensors", "policy.safetensors.new"]
 
-    seen = after_every_fault(tmp_path, prepare, lambda folder: save_policy(folder, *OLD), policy_seen)
+    seen = after_every_fault(tmp_path, prepare, lambda folder: write_policy_files(folder, *OLD), policy_seen)
     assert set(seen["kill"]) == {"old", "new"}
 
 
 def test_repair_leaves_the_pair_alone_at_every_fault(tmp_path: Path) -> None:
-    save_policy(tmp_path / "whole", *OLD)
+    write_policy_files(tmp_path / "whole", *OLD)
     with faults() as counted:
-        save_policy(tmp_path / "whole", *NEW)
+        write_policy_files(tmp_path / "whole", *NEW)
     for at in range(1, counted.count + 1):
         folder = tmp_path / str(at)
-        save_policy(folder, *OLD)
+        write_policy_files(folder, *OLD)
         with faults("kill", at) as injected, suppress(Killed):
-            save_policy(folder, *NEW)
+            write_policy_files(folder, *NEW)
         injected.lose_unflushed(folder)
         before = policy_seen(folder)
-        repair_policy(folder)
+        repair_policy_files(folder)
         assert policy_seen(folder) == before
         assert visible(folder) == ["policy.json", "policy.safetensors"]
 
 
 def test_policy_arrays_do_not_depend_on_the_description(tmp_path: Path) -> None:
-    save_policy(tmp_path / "a", OLD[0], {"run": 1})
-    save_policy(tmp_path / "b", OLD[0], {"run": 2, "wall_time": 3.5})
+    write_policy_files(tmp_path / "a", OLD[0], {"run": 1})
+    write_policy_files(tmp_path / "b", OLD[0], {"run": 2, "wall_time": 3.5})
     assert (tmp_path / "a/policy.safetensors").read_bytes() == (tmp_path / "b/policy.safetensors").read_bytes()
 
 
 def test_every_changed_byte_of_a_policy_is_noticed(tmp_path: Path) -> None:
-    save_policy(tmp_path, {"w": np.arange(3, dtype=np.float32)}, {"name": "x"})
+    write_policy_files(tmp_path, {"w": np.arange(3, dtype=np.float32)}, {"name": "x"})
     for name in ("policy.json", "policy.safetensors"):
         whole = (tmp_path / name).read_bytes()
         for offset in range(len(whole)):
             (tmp_path / name).write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
             with pytest.raises(DamagedFile, match="policy"):
-                load_policy(tmp_path)
+                read_policy_files(tmp_path)
         (tmp_path / name).write_bytes(whole)
-    assert load_policy(tmp_path)[1] == {"name": "x"}
+    assert read_policy_files(tmp_path)[1] == {"name": "x"}
 
 
 def test_half_a_policy_and_none_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no policy in .*: it has no policy\.json"):
-        load_policy(tmp_path)
-    save_policy(tmp_path, *OLD)
+        read_policy_files(tmp_path)
+    write_policy_files(tmp_path, *OLD)
     (tmp_path / "policy.safetensors").unlink()
     with pytest.raises(DamagedFile, match=r"policy\.safetensors is missing"):
-        load_policy(tmp_path)
+        read_policy_files(tmp_path)
 
 
 def test_a_reader_survives_a_writer_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_policy(tmp_path, *OLD)
+    write_policy_files(tmp_path, *OLD)
     read, looks = policy_files.read_bytes, []
 
     def read_while_written(*args: Any) -> bytes:
         data = read(*args)
         looks.append(args)
         if len(looks) == 1:  # the description was just read, its arrays not yet
-            save_policy(tmp_path, *NEW)
+            write_policy_files(tmp_path, *NEW)
         return data
 
     monkeypatch.setattr(policy_files, "read_bytes", read_while_written)

@@ -22,12 +22,12 @@ from jumar.training.progress import (
     Reporter,
     Silent,
     clock_time,
-    make_reporter,
     percent,
     percent_done,
     short_number,
     shown_metrics,
 )
+from jumar.training.reporters import make_reporter
 
 INFO = {
     "algorithm": "ppo",
@@ -390,7 +390,7 @@ def test_messages_before_the_panel_opens_are_lines_of_their_own():
 
 LIVE_RUN = """
 import sys
-from jumar.training.progress import make_reporter
+from jumar.training.reporters import make_reporter
 reporter = make_reporter(sys.stderr)
 assert type(reporter).__name__ == "Panel", reporter
 try:

@@ -12,7 +12,7 @@ from jumar.cli.output import Outcome
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Evaluate the policy."""
-    from jumar.training.run import evaluate
+    from jumar.training.jobs import evaluate
 
     result = evaluate(
         Path(arguments.run),

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from jumar.cli.output import Outcome, run_words
-from jumar.training.progress import make_reporter
+from jumar.training.reporters import make_reporter
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Go on with the run."""
     with contextlib.closing(make_reporter(sys.stderr, quiet=arguments.quiet)) as reporter:
-        from jumar.training.run import resume
+        from jumar.training.jobs import resume
 
         summary = resume(
             Path(arguments.run), total_timesteps=arguments.total_timesteps, env=arguments.env, reporter=reporter

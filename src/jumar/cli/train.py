@@ -12,7 +12,7 @@ from jumar.cli.output import Outcome, run_words
 from jumar.cli.parser import Algorithms, given_settings
 from jumar.errors import UsageError
 from jumar.settings import coerce
-from jumar.training.progress import make_reporter
+from jumar.training.reporters import make_reporter
 from jumar.training.request import TrainRequest, Wrapper
 
 
@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
     """Train as the arguments say."""
     request = request_from(arguments, algorithms)
     with contextlib.closing(make_reporter(sys.stderr, quiet=arguments.quiet)) as reporter:
-        from jumar.training.run import train
+        from jumar.training.jobs import train
 
         summary = train(request, reporter)
     return Outcome(summary, run_words(summary))

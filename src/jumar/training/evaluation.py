@@ -40,6 +40,13 @@ class Episodes(NamedTuple):
     cut: int = 0
     """How many episodes had not ended after ``LONGEST`` steps, and were cut there."""
 
+    @property
+    def complaint(self) -> str | None:
+        """What is to be said of episodes that were cut, ``None`` where all ended."""
+        if not self.cut:
+            return None
+        return f"{self.cut} episodes of the evaluation had not ended after {LONGEST:,} steps, and were cut."
+
     def summary(self) -> dict[str, Any]:
         """Return the numbers that ``jumar evaluate --json`` prints."""
         return {

@@ -15,12 +15,12 @@ from jumar.spaces import space_to_json
 from jumar.training import figure, logs
 from jumar.training.checkpoints import CheckpointStore
 from jumar.training.files import tree_to_arrays
-from jumar.training.loop import Metrics, Training
 from jumar.training.plan import Plan
-from jumar.training.policy_files import save_policy
+from jumar.training.policy_files import write_policy_files
 from jumar.training.progress import Reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.tensorboard import ScalarWriter
+from jumar.training.training import Metrics, Training
 
 
 def describe_policy(training: Training, lane: int) -> dict[str, Any]:
@@ -45,13 +45,13 @@ def policy_arrays(snapshot: tuple[Any, Any]) -> dict[str, Any]:
 
 def save_lane(folder: Path, training: Training, lane: int) -> None:
     """Write one seed's policy, as it is now, to ``policy.safetensors`` and ``policy.json`` in ``folder``."""
-    save_policy(folder, policy_arrays(training.snapshot(lane)), describe_policy(training, lane))
+    write_policy_files(folder, policy_arrays(training.snapshot(lane)), describe_policy(training, lane))
 
 
 def save_best(folder: Path, training: Training, lane: int) -> None:
     """Write the policy of one seed's best evaluation."""
     description = {**describe_policy(training, lane), "step": training.best_steps[lane]}
-    save_policy(folder, policy_arrays(training.best_policies[lane]), description)
+    write_policy_files(folder, policy_arrays(training.best_policies[lane]), description)
 
 
 def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:

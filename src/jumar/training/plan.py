@@ -7,12 +7,18 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from jumar._version import __version__
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import DamagedFile, UsageError
 
+MOST_SEEDS = 10_000
+"""How many seeds may share a program."""
+MOST_STEPS = 10**12
+"""How long a run may be, in environment steps."""
 LARGEST_SEED = 2**31 - 1
 VERSIONED = ("jax", "jaxlib", "numpy", "gymnasium", "envpool", "mujoco", "gymnax", "brax")
 
@@ -124,9 +130,25 @@ _NUMBERS = ("seed", "total_timesteps", "schedule_start", "eval_every", "eval_epi
 
 
 def check_seed(seed: int, n_seeds: int | None = None) -> None:
-    """Raise a ``UsageError`` for a seed that the random number generators cannot all take."""
-    if not 0 <= seed <= LARGEST_SEED - (n_seeds or 1):
+    """Raise a ``UsageError`` for a seed, or so many from it on, that the random number generators cannot all take."""
+    check_count("seed", seed, 0)
+    if seed > LARGEST_SEED - (n_seeds or 1):
         raise UsageError(f"seed={seed} is out of range: it must be at least 0 and below 2^31.")
+
+
+def check_n_seeds(n_seeds: int | None) -> None:
+    """Raise a ``UsageError`` for a number of seeds that no run has; ``None`` is a plain run."""
+    if n_seeds is not None:
+        check_count("n_seeds", n_seeds, 1, MOST_SEEDS)
+
+
+def check_count(name: str, value: int, least: int, most: int | None = None) -> None:
+    """Raise a ``UsageError`` for what is no whole number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise UsageError(f"{name}={value!r} is not a whole number.")
+    if value < least or (most is not None and value > most):
+        upper = "" if most is None else f" and at most {most}"
+        raise UsageError(f"{name}={value} is out of range: it must be at least {least}{upper}.")
 
 
 def _version(name: str) -> str | None:

@@ -37,7 +37,7 @@ READS = 5
 """How often a reader tries again while a writer changes the pair under it."""
 
 
-def save_policy(folder: PathLike, arrays: dict[str, np.ndarray], description: dict[str, Any]) -> None:
+def write_policy_files(folder: PathLike, arrays: dict[str, np.ndarray], description: dict[str, Any]) -> None:
     """Write a policy to ``folder`` (made if need be); at any kill a reader gets the old pair or the new one.
 
     The bytes of ``policy.safetensors`` depend only on the arrays.
@@ -50,7 +50,7 @@ def save_policy(folder: PathLike, arrays: dict[str, np.ndarray], description: di
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Arrays that wait from a save that was cut short may be the only ones that policy.json knows.
-    repair_policy(folder)
+    repair_policy_files(folder)
     data = pack_arrays(arrays)
     write_atomically(folder / WAITING, data)
     write_json(folder / DESCRIPTION, KIND, description, {ARRAYS: sha256(data)})
@@ -58,8 +58,8 @@ def save_policy(folder: PathLike, arrays: dict[str, np.ndarray], description: di
     flush_folder(folder)
 
 
-def repair_policy(folder: PathLike) -> None:
-    """Complete or undo a ``save_policy`` that was cut short, so that only the pair is left. Raises ``OSError``.
+def repair_policy_files(folder: PathLike) -> None:
+    """Complete or undo a ``write_policy_files`` that was cut short, so that only the pair is left. Raises ``OSError``.
 
     A policy that is damaged is left as it is.
     """
@@ -78,8 +78,8 @@ def repair_policy(folder: PathLike) -> None:
     flush_folder(folder)
 
 
-def load_policy(folder: PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the arrays and the description that ``save_policy`` wrote to ``folder``. The folder is not changed.
+def read_policy_files(folder: PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the description that ``write_policy_files`` wrote to ``folder``. The folder is not changed.
 
     Raises:
         UsageError: there is no policy in ``folder``.

@@ -7,7 +7,6 @@ must not end because the window that showed it was closed.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -60,22 +59,6 @@ class Reporter(Protocol):
     def close(self) -> None:
         """Give the terminal back; safe to call twice, and whatever happened before."""
         ...
-
-
-def make_reporter(stream: IO[str], *, quiet: bool = False, environment: Mapping[str, str] | None = None) -> Reporter:
-    """Choose the reporter that fits ``stream``: a panel on a capable terminal, else plain lines; warnings if quiet.
-
-    ``environment`` holds the environment variables (default: the process's own); ``TERM=dumb`` means no panel.
-    """
-    environment = os.environ if environment is None else environment
-    if quiet:
-        return Silent(stream)
-    if not stream.isatty() or environment.get("TERM", "dumb") in ("dumb", "unknown", ""):
-        return PlainLines(stream)
-    from jumar.training.panel import Panel
-
-    panel = Panel(stream)
-    return panel if panel.fits() else PlainLines(stream)
 
 
 class Silent:

@@ -39,8 +39,8 @@ class Outcome(NamedTuple):
 class Runner(Protocol):
     """One kind of environment, ready to be iterated."""
 
-    restartable: bool
-    """Whether a scheduled checkpoint must rebuild the environments, because their state cannot be saved."""
+    has_barriers: bool
+    """Whether a scheduled checkpoint is a barrier, at which environments begin anew: their state cannot be saved."""
 
     def init(self, key: Array) -> Any:
         """Return the collector's first state: what of the environments can be saved, as a pytree."""
@@ -109,7 +109,7 @@ class CompiledRunner:
         n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K.
     """
 
-    restartable = False
+    has_barriers = False
 
     def __init__(
         self, update: OnPolicy, env: CompiledEnvironment, name: str, n_envs: int, n_steps: int, n_seeds: int | None
@@ -242,7 +242,7 @@ class HostRunner:
     seeds; a live object that cannot be rebuilt is only reset.
     """
 
-    restartable = True
+    has_barriers = True
 
     def __init__(self, update: OnPolicy, make: Callable[[], HostEnvironments], n_steps: int) -> None:
         self._update, self._make, self._n_steps = update, make, n_steps

@@ -17,15 +17,14 @@ from test_resume import CASES, RUN, SMALL, digest, jumar, what_is_logged
 
 import jumar as jumar_library
 from jumar.cli import main
-from jumar.training import evaluation, files, logs, loop
-from jumar.training import run as jobs
+from jumar.training import evaluation, files, jobs, logs
 from jumar.training.checkpoints import DESCRIPTION, CheckpointStore
 from jumar.training.files import encode_json, read_json
 from jumar.training.keeper import Files
-from jumar.training.loop import Training
-from jumar.training.policy_files import load_policy
+from jumar.training.policy_files import read_policy_files
 from jumar.training.progress import Silent
 from jumar.training.signals import StopFlag
+from jumar.training.training import Training
 
 COMPILED = ["train", "ppo", *CASES["compiled"], *RUN]
 ENVIRONMENTS = Path(__file__).parents[1] / "envs"
@@ -108,7 +107,7 @@ def test_the_best_policy_is_taken_back_to_the_step_that_a_run_goes_on_from(
     back_to(run, 512)
     jumar("resume", run, "--total-timesteps", "512")
     (evaluated,) = logs.read(run / "evaluations.jsonl")
-    assert evaluated["step"] == load_policy(run / "best")[1]["step"] == 512
+    assert evaluated["step"] == read_policy_files(run / "best")[1]["step"] == 512
     best = jumar("evaluate", run, "--best", "--episodes", "2")
     assert best["returns"] == jumar("evaluate", run, "--episodes", "2")["returns"]
 
@@ -180,7 +179,7 @@ def test_an_evaluation_gives_way_to_a_signal_and_is_repeated(
     assert "Go on from step 256, the last checkpoint" in error
     assert CheckpointStore(run / "checkpoints").steps() == [0, 256]
     assert logs.read(run / "evaluations.jsonl") == []
-    assert load_policy(run)[1]["step"] == 512
+    assert read_policy_files(run)[1]["step"] == 512
     jumar("resume", run)
     assert digest(run) == digest(finished(command))
     assert what_is_logged(run) == what_is_logged(finished(command))
@@ -190,8 +189,7 @@ def test_an_evaluation_gives_way_to_a_signal_and_is_repeated(
 def test_episodes_of_an_evaluation_that_do_not_end_are_cut_and_counted(
     env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (evaluation, loop):
-        monkeypatch.setattr(module, "LONGEST", 6)  # no pole falls so soon
+    monkeypatch.setattr(evaluation, "LONGEST", 6)  # no pole falls so soon
     training = jumar_library.PPO(env, n_envs=2, n_steps=32, batch_size=32, net_arch=(8,))._training
     said = io.StringIO()
     training.reporter = Silent(said)
@@ -247,7 +245,10 @@ def test_a_directory_that_is_removed_under_a_run_is_made_again_with_its_configur
         (["gymnasium/CartPole-v1", "--use-sde"], "use_sde needs a Box action space"),
         (["jax/CartPole-v1", "--workers", "2"], "workers=2, but jax/CartPole-v1 is compiled"),
         (["jax/CartPole-v1", "--n-steps", "1e30"], "n_steps=1e30 is out of range: it must be at least 1 and at most"),
-        (["jax/CartPole-v1", "--n-seeds", "1000000"], "n_seeds=1000000 is out of range: it must be at most 10000"),
+        (
+            ["jax/CartPole-v1", "--n-seeds", "1000000"],
+            "n_seeds=1000000 is out of range: it must be at least 1 and at most 10000",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_no_directory(words: list[str], said: str, tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""From a plan and a source to what they ask for: the update, the runner, the evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.registry import algorithm
+from jumar.critics import make_critic
+from jumar.envs.host import HostEnvironments, Warn
+from jumar.errors import UsageError
+from jumar.policies import Policy, make_policy
+from jumar.spaces import check_spaces
+from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
+from jumar.training.plan import Plan
+from jumar.training.rollouts import CompiledRunner, HostRunner, Runner
+from jumar.training.sources import Source
+
+Spaces = tuple[gym.Space[Any], gym.Space[Any]]
+
+
+def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Spaces, int | None]:
+    """Put together the update and the runner that a plan asks for; return the spaces and the host's time limit too."""
+    settings = plan.settings
+    if source.compiled:
+        env = source.make_compiled()
+        spaces = env.observation_space, env.action_space
+        update = make_update(plan, source, spaces)
+        runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds)
+        return update, runner, spaces, None
+    if plan.n_seeds is not None:
+        raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
+    environments = source.make_host(settings.n_envs, plan.workers, warn)
+    if environments.n_envs != settings.n_envs:
+        raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
+    spaces = environments.observation_space, environments.action_space
+    try:
+        update = make_update(plan, source, spaces)
+    except Exception:
+        environments.close()
+        raise
+    runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps)
+    return update, runner, spaces, environments.episode_limit
+
+
+def make_update(plan: Plan, source: Source, spaces: Spaces) -> OnPolicy:
+    """Put together the algorithm that a plan asks for, for the spaces of an environment."""
+    check_spaces(*spaces, source.name)
+    policy = make_policy(*spaces, plan.settings)
+    return algorithm(plan.algorithm).make(plan.settings, policy, make_critic(policy.encoder, plan.settings))
+
+
+def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Callable[[], HostEnvironments]:
+    """Return a maker of environments that hands out the ones already made first."""
+    waiting = [first]
+
+    def make() -> HostEnvironments:
+        if waiting:
+            return waiting.pop()
+        return source.make_host(plan.settings.n_envs, plan.workers, warn)
+
+    return make
+
+
+def make_evaluator(
+    source: Source, policy: Policy, workers: int, deterministic: bool = True, warn: Warn | None = None
+) -> Evaluator:
+    """Return an evaluator in fresh environments of a source."""
+    if source.compiled:
+        return compiled_evaluator(policy, source.make_compiled(), source.name, deterministic)
+    lanes = LANES if source.rebuildable else 1
+    return host_evaluator(policy, lambda n: source.make_host(n, min(workers, n), warn), deterministic, lanes)

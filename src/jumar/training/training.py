@@ -1,0 +1,241 @@
+"""A run under way: its state, one iteration of it, and an evaluation of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jumar.algorithms.on_policy import Learner
+from jumar.errors import TrainingFailed
+from jumar.policies import Policy
+from jumar.spaces import space_to_json
+from jumar.training.assembly import assemble, make_evaluator
+from jumar.training.evaluation import Evaluator, never
+from jumar.training.gathering import SEED_LIMIT
+from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
+from jumar.training.plan import Plan
+from jumar.training.progress import Reporter
+from jumar.training.rollouts import Outcome
+from jumar.training.sources import Source
+from jumar.training.timing import Stopwatch
+
+Metrics = dict[str, float | None]
+
+EVALUATION = 2**32 - 1
+"""Stands in the place of the step in the seed of evaluations, so that no training environment shares it."""
+
+
+class State(NamedTuple):
+    """Everything that a checkpoint keeps in arrays; with several seeds the learner and collector have a leading axis."""
+
+    learner: Learner
+    collector: Any
+    episodes: list[EpisodeState]
+    """An entry per seed."""
+    best: list[Any]
+    """The policy of the best evaluation of each seed (before the first one: the policy that the run began with)."""
+
+
+class Training:
+    """A run under way.
+
+    Args:
+        plan: what to do.
+        source: where the environments come from.
+        reporter: whom to tell.
+    """
+
+    def __init__(self, plan: Plan, source: Source, reporter: Reporter) -> None:
+        self.plan, self.source, self.reporter = plan, source, reporter
+        self.steps = 0
+        self.iterations = 0
+        self._began = time.perf_counter()
+        self.best: list[float | None] = [None] * len(plan.seeds)
+        self.best_steps = [0] * len(plan.seeds)
+        self.saved_at: int | None = None
+        """The step of the newest checkpoint, from which a resumed run goes on."""
+        self.last_evaluation: list[float | None] = [None] * len(plan.seeds)
+        self.stopwatch = Stopwatch()
+        self._steps_here = 0
+        self._health = [Health() for _ in plan.seeds]
+        self.update, self.runner, self.spaces, self.episode_limit = assemble(plan, source, self._warn)
+        self._keys = jnp.stack([jax.random.PRNGKey(seed) for seed in plan.seeds])
+        self._evaluator: Evaluator | None = None
+        self.episodes = [EpisodeStatistics(plan.settings.n_envs) for _ in plan.seeds]
+        with self.stopwatch.running():
+            self.learner, self.collector = self._first_state()
+        self.best_policies = [jax.device_get(self.snapshot(lane)) for lane in range(len(plan.seeds))]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken so far, evaluations and compilation included, and interruptions not."""
+        return time.perf_counter() - self._began
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that is trained."""
+        return self.update.policy
+
+    @property
+    def state(self) -> State:
+        """What a checkpoint keeps. The state of host environments cannot be kept: a restart stands for it."""
+        collector = () if self.runner.has_barriers else self.collector
+        return State(self.learner, collector, [lane.state for lane in self.episodes], self.best_policies)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the arrays, as JSON-ready data."""
+        return {
+            "steps": self.steps,
+            "iterations": self.iterations,
+            "elapsed": self.elapsed,
+            "best": self.best,
+            "best_steps": self.best_steps,
+            "last_evaluation": self.last_evaluation,
+            "spaces": [space_to_json(space) for space in self.spaces],
+        }
+
+    def restore(self, state: State, record: dict[str, Any]) -> None:
+        """Go back to a saved state; host environments begin anew, as they did when it was saved."""
+        self.steps, self.iterations = record["steps"], record["iterations"]
+        self._began = time.perf_counter() - record["elapsed"]
+        self.best, self.best_steps = list(record["best"]), list(record["best_steps"])
+        self.best_policies = list(state.best)
+        self.last_evaluation = list(record["last_evaluation"])
+        self.learner = state.learner
+        if not self.runner.has_barriers:
+            self.collector = state.collector
+        for lane, episodes in zip(self.episodes, state.episodes, strict=True):
+            lane.state = EpisodeState(*(np.array(x) for x in episodes))
+
+    def restart(self) -> None:
+        """Begin anew in host environments, from seeds derived from (seed, step); compiled ones go on as they are."""
+        if self.runner.has_barriers:
+            self.learner, self.collector = self.runner.restart(self.learner, self.collector, self.plan.seed, self.steps)
+            for lane in self.episodes:
+                lane.restart()
+
+    def snapshot(self, lane: int) -> tuple[Any, Any]:
+        """Return (policy parameters, observation moments) of one seed: all that acting needs."""
+        snapshot = self.learner.parameters["policy"], self.learner.observation_moments
+        return snapshot if self.plan.n_seeds is None else jax.tree.map(lambda x: x[lane], snapshot)
+
+    def iterate(self) -> list[Metrics]:
+        """Collect one rollout and learn from it; return the metrics of each seed.
+
+        Raises:
+            EnvironmentFault: an environment failed.
+            TrainingFailed: the update made something that is no number. In both cases the state is as it was before.
+        """
+        plan = self.plan
+        remaining = plan.remaining(self.steps)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, np.uint32(self.iterations + 1))
+        with self.stopwatch.running():
+            learner, collector, record, outcome = self.runner.iterate(
+                self.learner, self.collector, keys if plan.n_seeds else keys[0], remaining
+            )
+        records, outcomes = self._by_lane(record, outcome)
+        for lane, one in enumerate(records):
+            self._check_finite(lane, one)
+        self.learner, self.collector = learner, collector
+        taken = int(outcomes[0].valid.sum())
+        self.steps += taken
+        self._steps_here += taken * len(outcomes)
+        self.iterations += 1
+        lanes = enumerate(zip(records, outcomes, strict=True))
+        return [self._metrics(i, record, one, remaining) for i, (record, one) in lanes]
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Steps of all seeds per second in this process, compilation and evaluation left out."""
+        return self._steps_here / self.stopwatch.working if self._steps_here else None
+
+    def evaluate(self, lane: int, episodes: int, stop: Callable[[], Any] = never) -> dict[str, Any]:
+        """Run deterministic episodes of one seed's policy in separate environments; training does not notice.
+
+        Raises:
+            Abandoned: ``stop`` said so.
+        """
+        if self._evaluator is None:
+            self._evaluator = make_evaluator(self.source, self.policy, self.plan.workers, warn=self._warn)
+        seed = evaluation_seed(self.plan.seeds[lane])
+        result = self._evaluator(*self.snapshot(lane), episodes, seed, stop)
+        summary = result.summary()
+        if result.complaint:
+            self._warn(result.complaint)
+        return {
+            "time/total_timesteps": self.steps,
+            "step": self.steps,
+            "mean_return": summary["mean_return"],
+            "std_return": summary["std_return"],
+            "returns": summary["returns"],
+            "lengths": [int(x) for x in result.lengths],
+            "cut_episodes": result.cut,
+        }
+
+    def close(self) -> None:
+        """Release the environments."""
+        self.runner.close()
+
+    def _warn(self, words: str) -> None:
+        self.reporter.warn(words)
+
+    def _first_state(self) -> tuple[Learner, Any]:
+        def first(key: Array) -> Learner:
+            return self.update.init(jax.random.fold_in(key, 0), self.plan.settings.n_envs)
+
+        if self.plan.n_seeds is None:
+            key = self._keys[0]
+            return jax.jit(first)(key), self.runner.init(jax.random.fold_in(key, 2**31))
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, 2**31)
+        return jax.jit(jax.vmap(first))(self._keys), self.runner.init(keys)
+
+    def _by_lane(self, record: dict[str, Any], outcome: Outcome) -> tuple[list[dict[str, Any]], list[Outcome]]:
+        if self.plan.n_seeds is None:
+            return [record], [outcome]
+        lanes = range(self.plan.n_seeds)
+        return [jax.tree.map(lambda x, i=i: x[i], record) for i in lanes], [
+            Outcome(*(x[i] for x in outcome)) for i in lanes
+        ]
+
+    def _check_finite(self, lane: int, record: dict[str, Any]) -> None:
+        if bool(record["finite"]):
+            return
+        which = f" of seed {self.plan.seeds[lane]}" if self.plan.n_seeds else ""
+        raise TrainingFailed(
+            f"the update after step {self.steps}{which} made parameters that are NaN or infinite (gradient norm "
+            f"{float(record['grad_norm']):.3g}); try a lower learning_rate. The last good state is kept."
+        )
+
+    def _metrics(self, lane: int, record: dict[str, Any], outcome: Outcome, remaining: float) -> Metrics:
+        statistics = self.episodes[lane]
+        statistics.add(outcome.rewards, outcome.terminated | outcome.truncated, outcome.valid)
+        metrics: Metrics = {
+            "time/total_timesteps": self.steps,
+            "time/steps_per_second": self.steps_per_second,
+            "time/elapsed": self.elapsed,
+            "rollout/ep_rew_mean": statistics.mean_return,
+            "rollout/ep_len_mean": statistics.mean_length,
+        }
+        metrics |= {f"train/{name}": float(x) for name, x in record.items() if name != "finite"}
+        for name in ("learning_rate", "clip_range"):
+            schedule = getattr(self.plan.settings, name, None)
+            if schedule is not None:
+                metrics[f"train/{name}"] = float(schedule(remaining))
+        return metrics
+
+    def health(self, lane: int, metrics: Metrics) -> list[str]:
+        """Return what is off, in words."""
+        which = f"seed {self.plan.seeds[lane]}: " if self.plan.n_seeds else ""
+        return [which + words for words in self._health[lane].check(metrics)]
+
+
+def evaluation_seed(seed: int) -> int:
+    """Return the seed of a run's evaluation episodes; it leaves room for a million of them."""
+    return int(np.random.SeedSequence([seed, EVALUATION]).generate_state(1)[0]) % (SEED_LIMIT - 1_000_000)
