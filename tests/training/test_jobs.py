@@ -247,7 +247,7 @@ def test_a_directory_that_is_removed_under_a_run_is_made_again_with_its_configur
         (["jax/CartPole-v1", "--n-steps", "1e30"], "n_steps=1e30 is out of range: it must be at least 1 and at most"),
         (
             ["jax/CartPole-v1", "--n-seeds", "1000000"],
-            "n_seeds=1000000 is out of range: it must be at least 1 and at most 10000",
+            "n_seeds=1000000 is out of range: it must be at least 1 and at most",
         ),
     ],
 )
