@@ -47,7 +47,7 @@ class OnPolicy:
     rewards: RewardTransform
     estimator: Estimator
     scale_advantages: Callable[[Array, Array], Array]
-    """(advantages, weights) -> advantages, on every minibatch: ``standardise`` or ``unscaled`` of ``jumar.trajectory``."""
+    """Scales the advantages of a minibatch by its weights: ``standardise`` or ``unscaled`` of ``jumar.trajectory``."""
     objective: PolicyObjective
     ent_coef: float
     value_loss: ValueLoss
