@@ -154,10 +154,10 @@ import os, sys, time
 from pathlib import Path
 from jumar.training.run_directory import RunDirectory
 with RunDirectory(Path(sys.argv[1])).lock():
-    child = os.fork() if sys.argv[2] == "fork" else 1
-    if child == 0:
-        time.sleep(60)
-    print(child, flush=True)
+    if sys.argv[2] == "alone":
+        print(1, flush=True)
+    elif os.fork() == 0:  # the child speaks: only then has it let go of the lock
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
