@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.schedules import Schedule
-from jumar.trajectory import weighted_mean
 
 MAX_LOG_RATIO = 20.0
 """The size of the log ratio is clamped here, so that a ratio is at most e^20 and no infinity appears in float32."""
@@ -79,8 +78,8 @@ class PolicyObjective(Protocol):
         """Return the objective of each row."""
         ...
 
-    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
-        """Return scalars worth knowing about this objective on a batch."""
+    def diagnose(self, log_probs: Array, old_log_probs: Array, remaining: Array) -> dict[str, Array]:
+        """Return numbers of each row whose means are worth knowing."""
         ...
 
 
@@ -92,7 +91,7 @@ class Score:
         """Return the objective of each row."""
         return score(log_probs, advantages)
 
-    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
+    def diagnose(self, log_probs: Array, old_log_probs: Array, remaining: Array) -> dict[str, Array]:
         """Return nothing: there is no clipping."""
         return {}
 
@@ -105,7 +104,7 @@ class Surrogate:
         """Return the objective of each row."""
         return surrogate(log_probs, old_log_probs, advantages)
 
-    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
+    def diagnose(self, log_probs: Array, old_log_probs: Array, remaining: Array) -> dict[str, Array]:
         """Return nothing: there is no clipping."""
         return {}
 
@@ -120,10 +119,9 @@ class Clipped:
         """Return the objective of each row."""
         return clipped_surrogate(log_probs, old_log_probs, advantages, self.clip_range(remaining))
 
-    def diagnose(self, log_probs: Array, old_log_probs: Array, weights: Array, remaining: Array) -> dict[str, Array]:
-        """Return the share of rows outside of the range."""
-        outside = clip_fraction(log_probs, old_log_probs, self.clip_range(remaining))
-        return {"clip_fraction": weighted_mean(outside, weights)}
+    def diagnose(self, log_probs: Array, old_log_probs: Array, remaining: Array) -> dict[str, Array]:
+        """Return 1 for the rows outside of the range."""
+        return {"clip_fraction": clip_fraction(log_probs, old_log_probs, self.clip_range(remaining))}
 
 
 class ValueLoss(Protocol):

@@ -34,6 +34,11 @@ def kl(old: Distribution, new: Distribution) -> Array:
     return old.kl(new)
 
 
+def unprepared(batch: Batch) -> Batch:
+    """Return the minibatch as it is."""
+    return batch
+
+
 @dataclass(frozen=True)
 class Climb:
     """One objective of one pytree of parameters."""
@@ -41,6 +46,8 @@ class Climb:
     objective: Objective
     estimate: Callable[[Parameters], Batch]
     """The whole batch, its advantages and value targets estimated with the critic of these parameters."""
+    prepare: Callable[[Batch], Batch] = unprepared
+    """What is done to a minibatch before the objective sees it; no parameters have a part in it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Problem:
     """The action distributions at all rows, a function of the policy's parameters."""
     estimate: Callable[[Parameters], Batch]
     """The whole batch, estimated with the critic of these joint parameters."""
+    prepare: Callable[[Batch], Batch] = unprepared
+    """What is done to a minibatch before the objective and the loss see it: scaling its advantages, say."""
     divergence: Divergence = kl
 
     def joint(self, vf_coef: float) -> Climb:
@@ -65,7 +74,7 @@ class Problem:
             loss, about_critic = self.critic_loss(parameters["critic"], batch)
             return gain - vf_coef * loss, {**about_policy, **about_critic}
 
-        return Climb(objective, self.estimate)
+        return Climb(objective, self.estimate, self.prepare)
 
     def distance(self, old: Parameters, new: Parameters, batch: Batch) -> tuple[Array, Array]:
         """Return D between two policies' parameters: its mean over the rows, and the largest of them."""

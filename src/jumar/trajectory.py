@@ -87,6 +87,14 @@ def weighted_mean(values: Array, weights: Array) -> Array:
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-8)
 
 
+def weighted_means(columns: dict[str, Array], weights: Array) -> dict[str, Array]:
+    """Return the :func:`weighted_mean` of each of several arrays of one shape, by one sum over all of them."""
+    stack = jnp.stack(list(columns.values()))
+    axes = tuple(range(1, stack.ndim))
+    means = jnp.sum(stack * weights, axes) / jnp.maximum(jnp.sum(weights), 1e-8)
+    return dict(zip(columns, means, strict=True))
+
+
 def counted_row(rows: Array, weights: Array) -> Array:
     """Return the row of largest weight (the first of them): ``rows`` ``[..., *shape]``, ``weights`` ``[...]``."""
     return rows.reshape(-1, *rows.shape[weights.ndim :])[jnp.argmax(weights)]

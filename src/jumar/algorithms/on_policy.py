@@ -22,7 +22,7 @@ from jumar.objectives import PolicyObjective, ValueLoss, sampled_kl
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Parameters, Problem
 from jumar.solvers import Solver
-from jumar.trajectory import Batch, Trajectory, weighted_mean
+from jumar.trajectory import Batch, Trajectory, weighted_mean, weighted_means
 
 
 class Learner(NamedTuple):
@@ -86,11 +86,12 @@ class OnPolicy:
             partial(self._critic_loss, remaining),
             self.policy.evaluate,
             estimate,
+            self._prepare,
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
         batch, critic_carry = self._estimate(old, trajectory, view)
-        record = {**record, **self._flight_record(problem, old, parameters, batch, remaining)}
+        record = {**record, **self._flight_record(problem, old, parameters, self._prepare(batch), remaining)}
         new = Learner(parameters, solver, self._learn_moments(learner.observation_moments, trajectory), reward_scale)
         return new, critic_carry, {**record, "finite": _all_finite(new)}
 
@@ -136,22 +137,22 @@ class OnPolicy:
             return batch._replace(carry=memory, critic_carry=trajectory.critic_carry), carry
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry
 
+    def _prepare(self, batch: Batch) -> Batch:
+        """Return a minibatch as the objective takes it, its advantages scaled."""
+        return batch._replace(advantages=self.scale_advantages(batch.advantages, batch.weights))
+
     def _policy_objective(self, remaining: Array, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
         """Return the mean objective with its entropy bonus, a function of the policy's parameters."""
         distribution = self.policy.evaluate(parameters, batch)
         log_probs = distribution.log_prob(batch.actions)
-        gain = self._mean_objective(log_probs, batch, remaining)
-        entropy = weighted_mean(distribution.entropy(), batch.weights)
-        return gain + self.ent_coef * entropy, {
-            "actor_loss": -gain,
-            "entropy": entropy,
-            "approx_kl": weighted_mean(sampled_kl(log_probs, batch.log_probs), batch.weights),
-            **self.objective.diagnose(log_probs, batch.log_probs, batch.weights, remaining),
+        columns = {
+            "actor_loss": -self.objective(log_probs, batch.log_probs, batch.advantages, remaining),
+            "entropy": distribution.entropy(),
+            "approx_kl": sampled_kl(log_probs, batch.log_probs),
+            **self.objective.diagnose(log_probs, batch.log_probs, remaining),
         }
-
-    def _mean_objective(self, log_probs: Array, batch: Batch, remaining: Array) -> Array:
-        advantages = self.scale_advantages(batch.advantages, batch.weights)
-        return weighted_mean(self.objective(log_probs, batch.log_probs, advantages, remaining), batch.weights)
+        means = weighted_means(columns, batch.weights)
+        return self.ent_coef * means["entropy"] - means["actor_loss"], means
 
     def _critic_loss(self, remaining: Array, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
         """Return the mean value loss, a function of the critic's parameters."""
@@ -162,15 +163,16 @@ class OnPolicy:
     def _flight_record(
         self, problem: Problem, old: Parameters, new: Parameters, batch: Batch, remaining: Array
     ) -> Diagnostics:
-        """Measure the whole update on the whole batch, by the estimates that it began with."""
-        before, after = (
-            self._mean_objective(problem.distribution(p["policy"], batch).log_prob(batch.actions), batch, remaining)
-            for p in (old, new)
-        )
+        """Measure the whole update on the whole (prepared) batch, by the estimates that it began with."""
+
+        def objective(parameters: Parameters) -> Array:
+            log_probs = problem.distribution(parameters["policy"], batch).log_prob(batch.actions)
+            return weighted_mean(self.objective(log_probs, batch.log_probs, batch.advantages, remaining), batch.weights)
+
         mean_kl, max_kl = problem.distance(old["policy"], new["policy"], batch)
         return {
-            "policy_objective_before": before,
-            "policy_objective_after": after,
+            "policy_objective_before": objective(old),
+            "policy_objective_after": objective(new),
             "mean_kl": mean_kl,
             "max_kl": max_kl,
             "explained_variance": explained_variance(batch.values, batch.returns, batch.weights),

@@ -72,6 +72,6 @@ class Ascent:
     ) -> tuple[Parameters, Any, Diagnostics]:
         """Take the step."""
         flat, unravel = ravel_pytree(parameters)
-        (_, diagnostics), gradient = flat_objective(climb, unravel)(flat, climb.estimate(parameters))
+        (_, diagnostics), gradient = flat_objective(climb, unravel)(flat, climb.prepare(climb.estimate(parameters)))
         flat, state = self.optimiser.ascend(flat, gradient, state, remaining)
         return unravel(flat), state, {**diagnostics, "grad_norm": jnp.linalg.norm(gradient)}

@@ -67,7 +67,7 @@ class Epochs:
         def epoch(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Diagnostics]:
             inner, running = carry
             batch = climb.estimate(unravel(inner[0]))._replace(values=first.values) if self.recompute else first
-            minibatches = split(batch, key, self.n_minibatches)
+            minibatches = jax.vmap(climb.prepare)(split(batch, key, self.n_minibatches))
             if self.target_kl is not None:
                 return jax.lax.scan(guarded, carry, minibatches)
             inner, diagnostics = jax.lax.scan(step, inner, minibatches)
