@@ -11,12 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from jumar.training.compiler import tune_compiler
+
 OWNER = "JUMAR_TEST_CACHE_OWNER"
 """Set by the process that made the cache folder; workers of pytest-xdist inherit it and share the folder."""
 
 if OWNER not in os.environ:
     os.environ[OWNER] = str(os.getpid())
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="jumar-tests-")
+
+
+# As in every process that trains: results of this process and of those that it starts are compared bit for bit.
+tune_compiler()
 
 
 def pytest_unconfigure() -> None:

@@ -19,8 +19,8 @@ from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
 from jumar.training.assembly import make_evaluator
-from jumar.training.cache import enable_compile_cache
 from jumar.training.checkpoints import CheckpointStore
+from jumar.training.compiler import prepare_compiler
 from jumar.training.keeper import Files, Nothing, save_lane, write_configs
 from jumar.training.loop import Callback, Keeper, run_loop
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
@@ -103,7 +103,7 @@ class Agent:
         return agent
 
     def _begin(self, plan: Plan, source: Source) -> None:
-        enable_compile_cache(lambda words: None)
+        prepare_compiler(lambda words: None)
         self._training = Training(plan, source, Silent())
 
     @property

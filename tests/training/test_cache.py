@@ -16,8 +16,8 @@ from jumar.training import cache
 
 PROGRAM = """
 import logging, sys
-from jumar.training.cache import enable_compile_cache
-folder = enable_compile_cache(lambda text: print("warned:", text))
+from jumar.training.compiler import prepare_compiler
+folder = prepare_compiler(lambda text: print("warned:", text))
 import jax, jax.numpy as jnp
 from jax import monitoring
 hits = []

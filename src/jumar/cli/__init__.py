@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from jumar.cli.output import json_line, reserved_output
-    from jumar.training.cache import quiet_compiler
+    from jumar.training.compiler import quiet_compiler
 
     quiet_compiler()
     # The user's own environments lie where the command is typed. Last, so that nothing there hides an installed module.

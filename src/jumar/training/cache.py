@@ -28,12 +28,10 @@ def enable_compile_cache(warn: Callable[[str], None]) -> Path | None:
 
     ``None`` is returned, and nothing is changed, when the environment has ``JUMAR_NO_COMPILE_CACHE=1``, when the user
     gave JAX a cache folder of their own (``JAX_COMPILATION_CACHE_DIR``), and, after a call of ``warn``, when the folder
-    is not safe (a link, another user's, writable by others) or cannot be made. Call it before JAX compiles anything,
-    and ``quiet_compiler`` before JAX is imported.
+    is not safe (a link, another user's, writable by others) or cannot be made. Call it before JAX compiles anything.
     """
     if os.environ.get(SWITCH_OFF, "0") not in ("", "0") or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return None
-    quiet_compiler()
     import jax
 
     if getattr(jax.config, "jax_compilation_cache_dir", None):
@@ -50,16 +48,6 @@ def enable_compile_cache(warn: Callable[[str], None]) -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
-
-
-def quiet_compiler() -> None:
-    """Keep XLA from printing on standard error; it has an effect only before JAX is first imported.
-
-    On some processors XLA reports an error for every program that it loads from the cache, because it takes its own
-    tuning flags (``+prefer-no-gather``) for features that the machine lacks; the program runs all the same
-    (jax issue 38445). What is a real error to the caller is raised, too. ``TF_CPP_MIN_LOG_LEVEL``, if set, stays.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _cache_home() -> Path:

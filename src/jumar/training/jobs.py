@@ -12,8 +12,8 @@ import numpy as np
 from jumar.errors import JumarError, UsageError
 from jumar.training import logs
 from jumar.training.assembly import make_evaluator
-from jumar.training.cache import enable_compile_cache
 from jumar.training.checkpoints import Checkpoint, CheckpointStore
+from jumar.training.compiler import prepare_compiler
 from jumar.training.keeper import Files, write_configs
 from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
@@ -42,7 +42,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         Stopped: a signal came; everything is saved.
         JumarError: training could not go on; the last good state is saved.
     """
-    enable_compile_cache(reporter.warn)
+    prepare_compiler(reporter.warn)
     plan = make_plan(request, reporter)
     assert plan.environment is not None
     source = FromId(plan.environment)
@@ -68,7 +68,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
         UsageError: there is no run, it cannot be resumed, or it needs ``--env`` repeated.
         DamagedFile: no checkpoint is sound.
     """
-    enable_compile_cache(reporter.warn)
+    prepare_compiler(reporter.warn)
     run = RunDirectory.open(run_path)
     refuse_part_of_many(run)
     saved = run.read_config()
@@ -118,7 +118,7 @@ def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: b
         UsageError: no run or policy is there, or it needs ``--env`` repeated.
         DamagedFile: a file is damaged, or the environment's spaces are not those that the policy was trained in.
     """
-    enable_compile_cache(lambda words: None)
+    prepare_compiler(lambda words: None)
     check_count("episodes", episodes, 1)
     check_seed(seed, episodes)
     run = RunDirectory.open(run_path)

@@ -1,0 +1,50 @@
+"""Preparing XLA, the compiler behind JAX: what it prints, how it compiles for processors, what it keeps.
+
+All of this is the process's own: it holds for everything that JAX compiles in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jumar.training.cache import enable_compile_cache
+
+TUNING = {
+    "xla_cpu_use_multi_output_fusion": "true",
+    "xla_cpu_small_while_loop_byte_threshold": "1000000",
+}
+"""Options of XLA's processor backend; other backends, and versions that do not know them, pass over them.
+
+By default XLA hands the many small steps of a minibatch back and forth between threads, which costs more than they do.
+With these options it fuses across several outputs, compiles small loops as a whole, and stays on one thread for them.
+"""
+
+
+def prepare_compiler(warn: Callable[[str], None]) -> Path | None:
+    """Do all that is below, before JAX compiles anything; see :func:`~jumar.training.cache.enable_compile_cache`."""
+    quiet_compiler()
+    tune_compiler()
+    return enable_compile_cache(warn)
+
+
+def tune_compiler() -> None:
+    """Add :data:`TUNING` to the environment variable ``XLA_FLAGS``, unless it has such options already.
+
+    XLA reads the variable when it first compiles something, and never again.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_backend_extra_options" not in flags:
+        options = ",".join(f"{name}={value}" for name, value in TUNING.items())
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={options}".strip()
+
+
+def quiet_compiler() -> None:
+    """Keep XLA from printing on standard error; it has an effect only before JAX is first imported.
+
+    On some processors XLA reports an error for every program that it loads from the cache, because it takes its own
+    tuning flags (``+prefer-no-gather``) for features that the machine lacks; the program runs all the same
+    (jax issue 38445). What is a real error to the caller is raised, too. ``TF_CPP_MIN_LOG_LEVEL``, if set, stays.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
