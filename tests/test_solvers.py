@@ -19,7 +19,7 @@ from jumar.distributions import DiagGaussian
 from jumar.problem import Climb, Problem
 from jumar.schedules import Constant, Linear
 from jumar.solvers import Ascent, Epochs, Joint, Optimiser
-from jumar.solvers.epochs import split, summarise
+from jumar.solvers.epochs import PACKED_ROWS, random_order, split, summarise
 from jumar.trajectory import Batch, weighted_mean
 
 KEY = jax.random.PRNGKey(0)
@@ -114,6 +114,35 @@ def test_a_split_holds_every_row_once(minibatches: int, size: int, seed: int) ->
     np.testing.assert_array_equal(np.sort(np.ravel(parts.advantages)), numbers)
     np.testing.assert_array_equal(parts.advantages, parts.returns)
     np.testing.assert_array_equal(parts.features["vector"][..., 0], parts.advantages)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 2048, PACKED_ROWS, PACKED_ROWS + 3])
+def test_a_random_order_holds_every_row_once(rows: int) -> None:
+    for seed in range(3):
+        order = random_order(jax.random.PRNGKey(seed), rows)
+        assert order.dtype == jnp.int32
+        np.testing.assert_array_equal(np.sort(order), np.arange(rows))
+
+
+@pytest.mark.parametrize("rows", [3, 4])
+def test_every_order_is_equally_likely(rows: int) -> None:
+    draws = 24_000
+    orders = jax.vmap(lambda key: random_order(key, rows))(jax.random.split(KEY, draws))
+    _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    n = {3: 6, 4: 24}[rows]
+    assert len(counts) == n
+    expected = draws / n
+    # Chi-squared with n - 1 degrees of freedom: its mean, and five standard deviations.
+    assert np.sum(np.square(counts - expected)) / expected < (n - 1) + 5.0 * np.sqrt(2.0 * (n - 1))
+
+
+def test_rows_whose_random_bits_are_equal_come_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def equal_but_for_the_mask(key: Array, shape: tuple[int, ...]) -> Array:
+        return jnp.zeros(shape, jnp.uint32).at[0].set(key[0])
+
+    monkeypatch.setattr(jax.random, "bits", equal_but_for_the_mask)
+    assert random_order(jnp.asarray([0, 0], jnp.uint32), 4).tolist() == [0, 1, 2, 3]
+    assert random_order(jnp.asarray([3, 0], jnp.uint32), 4).tolist() == [3, 2, 1, 0]
 
 
 def test_every_epoch_walks_through_all_rows_in_an_order_of_its_own() -> None:

@@ -73,10 +73,11 @@ def test_a_continuous_action_finds_the_target() -> None:
         random_sign,
         action_space=spaces.Box(-1.0, 1.0, (1,), np.float32),
     )
-    agent = trained(target, 12000)
+    # The learning rate falls to 0: at a constant one the mean keeps wandering about the target, seed by seed.
+    agent = trained(target, 12000, learning_rate="linear:0.01")
     for observation in (1.0, -1.0):
         action, _ = agent.predict(np.full(1, observation, np.float32))
-        assert action[0] == pytest.approx(0.5 * observation, abs=0.1)
+        assert action[0] == pytest.approx(0.5 * observation, abs=0.02)
 
 
 def test_a_memory_recalls_what_was_shown_at_the_start() -> None:
