@@ -1,7 +1,8 @@
-"""Two directives that write tables from the code, so that the pages cannot fall behind it.
+"""Directives that write tables from the code, so that the pages cannot fall behind it.
 
 ``settings-table`` takes a settings class (``jumar.algorithms.ppo:PPOSettings``) and lists every setting with its
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
+``presets-table`` takes an algorithm's name and lists its presets.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import SETTING, build
+from jumar.presets import presets
 from jumar.settings import Settings, describe, kinds
 
 Row = tuple[str, ...]
@@ -79,6 +81,20 @@ def _option_row(action: argparse.Action) -> Row:
     return f"`{name}{value}`", (action.help or "").replace("%%", "%")
 
 
+def preset_rows(algorithm: str) -> list[Row]:
+    """Return rows (environment, what it reached, steps, seeds, settings) of an algorithm's presets."""
+    rows = []
+    for preset in presets(algorithm).values():
+        reached = preset.reached
+        measured = ("", "", "")
+        if reached:
+            interval = f"{reached.mean:,.1f} [{reached.low:,.1f}, {reached.high:,.1f}]"
+            measured = (interval, f"{reached.total_timesteps:,}", str(reached.seeds))
+        settings = " ".join(f"`{name}={_shown(value)}`" for name, value in preset.settings.items())
+        rows.append((preset.name, *measured, settings))
+    return rows
+
+
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:
     """Return a table in Markdown; a bar inside of a cell is escaped."""
     lines = [header, tuple("---" for _ in header), *rows]
@@ -86,7 +102,7 @@ def markdown_table(header: Row, rows: Sequence[Row]) -> str:
 
 
 class _Table(SphinxDirective):
-    """Base of the two: groups of rows, each under its title."""
+    """Base of the directives: groups of rows, each under its title."""
 
     required_arguments = 1
     header: Row = ()
@@ -98,7 +114,10 @@ class _Table(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return a table for each group, made by the page's own parser."""
         groups = self.groups(self.arguments[0])
-        parts = [f"**{title}**\n\n{markdown_table(self.header, rows)}" for title, rows in groups.items()]
+        parts = [
+            f"**{title}**\n\n{markdown_table(self.header, rows)}" if title else markdown_table(self.header, rows)
+            for title, rows in groups.items()
+        ]
         return self.parse_text_to_nodes("\n\n".join(parts))
 
 
@@ -111,6 +130,16 @@ class SettingsTable(_Table):
         """Return the settings of ``module:Class``."""
         module, _, name = argument.partition(":")
         return settings_rows(getattr(importlib.import_module(module), name))
+
+
+class PresetsTable(_Table):
+    """The presets of an algorithm."""
+
+    header = ("environment", "reached [95 %]", "steps", "seeds", "settings")
+
+    def groups(self, argument: str) -> dict[str, list[Row]]:
+        """Return the presets of an algorithm, without a title."""
+        return {"": preset_rows(argument)}
 
 
 class CommandOptions(_Table):
@@ -127,4 +156,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("command-options", CommandOptions)
+    app.add_directive("presets-table", PresetsTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

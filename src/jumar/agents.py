@@ -14,6 +14,7 @@ import gymnasium as gym
 import jax
 import numpy as np
 
+from jumar import presets
 from jumar.actor import Actor
 from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId
@@ -47,6 +48,8 @@ class Agent:
         workers: worker processes that step the environments, 0 for none.
         env_kwargs: keyword arguments of an environment given by its id.
         frame_stack: show the policy the last so many observations at once.
+        preset: name of the tuned settings to start from, ``"none"`` for none; by default those of this algorithm for
+            the environment's id, if there are any.
         settings: the algorithm's settings by name; those of its settings class.
 
     Raises:
@@ -64,6 +67,7 @@ class Agent:
         workers: int = 0,
         env_kwargs: Mapping[str, Any] | None = None,
         frame_stack: int | None = None,
+        preset: str | None = None,
         **settings: Any,
     ) -> None:
         check_n_seeds(n_seeds)
@@ -81,11 +85,13 @@ class Agent:
         if workers and source.compiled:
             raise UsageError(f"workers={workers}, but {source.name} is compiled and is not stepped by processes.")
         environment = source.id if isinstance(source, FromId) else None
+        start = presets.choose(chosen.name, environment.name if environment else "", preset)
         plan = Plan(
             algorithm=self.algorithm,
-            settings=chosen.settings.make(settings),
+            settings=chosen.settings.make({**(start.settings if start else {}), **settings}),
             environment=environment,
             environment_name=environment.name if environment else source.name,
+            preset=start.name if start else None,
             seed=seed,
             total_timesteps=1,
             eval_every=0,

@@ -1,9 +1,9 @@
-"""``jumar list``: the algorithms and the environments that there are, a line each, the name first."""
+"""``jumar list``: the algorithms, environments or presets that there are, a line each, the name first."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jumar.cli.output import Outcome
 from jumar.cli.parser import Algorithms
@@ -13,10 +13,23 @@ def run(arguments: argparse.Namespace, load_algorithms: Callable[[], Algorithms]
     """Make the list; the algorithms are loaded, and JAX with them, only if it is about them."""
     if arguments.what == "algorithms":
         entries, keys = [(entry.name, entry.title) for entry in load_algorithms().values()], ("name", "title")
+    elif arguments.what == "presets":
+        return _presets(load_algorithms())
     else:
         from jumar.envs.registry import list_environments
 
         entries, keys = list_environments(), ("id", "description")
+    return Outcome({arguments.what: [dict(zip(keys, entry, strict=True)) for entry in entries]}, _table(entries))
+
+
+def _presets(algorithms: Algorithms) -> Outcome:
+    from jumar.presets import presets
+
+    every = [(algorithm, preset) for algorithm in algorithms for preset in presets(algorithm).values()]
+    lines = [(preset.name, f"{algorithm}, {preset.reached or 'not measured'}") for algorithm, preset in every]
+    return Outcome({"presets": [{"algorithm": name, **preset.to_json()} for name, preset in every]}, _table(lines))
+
+
+def _table(entries: Sequence[tuple[str, str]]) -> str:
     width = max((len(name) for name, _ in entries), default=0)
-    lines = [f"{name:<{width}}  {words}".rstrip() for name, words in entries]
-    return Outcome({arguments.what: [dict(zip(keys, entry, strict=True)) for entry in entries]}, "\n".join(lines))
+    return "\n".join(f"{name:<{width}}  {words}".rstrip() for name, words in entries)

@@ -298,7 +298,7 @@ COMMANDS = (
     ("train", "train a policy and save it in a run directory", "jumar train ALGO ENV [options]"),
     ("resume", "go on from the newest sound checkpoint of a run", "jumar resume RUN [options]"),
     ("evaluate", "run a trained policy in fresh environments", "jumar evaluate RUN [options]"),
-    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs [options]"),
+    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
 """Name, summary and usage of every command."""
@@ -350,7 +350,8 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
     )  # fmt: skip
     general.add_argument(
         "--preset", metavar="NAME|none",
-        help="tuned settings to start from (default: those of this algorithm and environment, if there are any)",
+        help="tuned settings to start from (default: those of this algorithm and environment, if there are any; "
+        "`jumar list presets` lists them)",
     )  # fmt: skip
     defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
     _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
@@ -501,8 +502,10 @@ def _add_evaluate(parser: Parser) -> None:
 
 def _add_list(parser: Parser) -> None:
     parser.examples = {"WHAT": "jumar list envs"}
-    known = ("algorithms", "envs")
-    parser.add_argument("what", metavar="WHAT", type=one_of("list", *known), choices=known, help="algorithms or envs")
+    known = ("algorithms", "envs", "presets")
+    parser.add_argument(
+        "what", metavar="WHAT", type=one_of("list", *known), choices=known, help="algorithms, envs or presets"
+    )
 
 
 def _add_completion(parser: Parser) -> None:

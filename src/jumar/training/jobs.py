@@ -225,6 +225,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "algorithm": plan.algorithm,
         "env": plan.environment_name,
         "backend": plan.backend,
+        "preset": plan.preset,
         "seed": plan.seed,
         "total_timesteps": training.steps,
         "wall_time_s": training.elapsed,

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from jumar import presets
 from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId, resolve
 from jumar.errors import JumarError, UsageError
@@ -33,8 +34,6 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
         UsageError: something in it is unknown or out of range.
     """
     chosen = algorithm(request.algorithm)
-    if request.preset not in (None, "none"):
-        raise UsageError(f"unknown preset {request.preset!r}: there are no presets yet; use --preset none.")
     check_n_seeds(request.n_seeds)
     check_seed(request.seed, request.n_seeds)
     check_count("total_timesteps", request.total_timesteps, 1, MOST_STEPS)
@@ -42,14 +41,17 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
     for name in ("eval_every", "checkpoint_every", "workers"):
         if (value := getattr(request, name)) is not None:
             check_count(name, value, 0)
-    given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
-    settings = chosen.settings.make(given)
     wrappers = tuple((name, dict(kwargs)) for name, kwargs in request.wrappers)
     environment = resolve(request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0)
     if environment.compiled and request.workers:
         raise UsageError(f"workers={request.workers}, but {request.env} is compiled and is not stepped by processes.")
     if environment.full_name != environment.text:
         reporter.note(f"environment: {environment.full_name}")
+    given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
+    preset = presets.choose(chosen.name, environment.name, request.preset)
+    settings = chosen.settings.make({**(preset.settings if preset else {}), **given})
+    if preset:
+        reporter.note(f"preset: {preset}")
     eval_every = request.eval_every
     return Plan(
         algorithm=chosen.name,
@@ -65,7 +67,7 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
         workers=request.workers
         if request.workers is not None
         else choose_workers(environment, settings.n_envs, reporter),
-        preset=None,
+        preset=preset.name if preset else None,
     )
 
 

@@ -1,0 +1,187 @@
+"""Whole trainings as processes, several at a time, and the score of each by one protocol.
+
+A run is evaluated every 20,000 steps (every 2 % of shorter ones) for 10 deterministic episodes with raw rewards; its
+score is the mean return over its last 10 evaluations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import Failed, last_line
+
+EVALUATIONS = 50
+LONGEST_BETWEEN = 20_000
+EPISODES = 10
+COUNTED = 10
+"""How many of the last evaluations make the score."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Args:
+        env: the environment's id.
+        total_timesteps: steps over all environments.
+        seed: seeds everything.
+        command: what runs it, without the words of the protocol: they are ``--env`` or a positional already in it.
+        name: what it is called in reports: a side, or a candidate.
+    """
+
+    name: str
+    env: str
+    total_timesteps: int
+    seed: int
+    command: tuple[str, ...]
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between evaluations."""
+        return max(1, min(LONGEST_BETWEEN, self.total_timesteps // EVALUATIONS))
+
+    @property
+    def words(self) -> list[str]:
+        """The whole command; what it prints last is a JSON object with ``evaluations``, or names a run directory."""
+        protocol = {
+            "--total-timesteps": self.total_timesteps,
+            "--seed": self.seed,
+            "--eval-every": self.eval_every,
+            "--eval-episodes": EPISODES,
+        }
+        return [*self.command, *(str(word) for pair in protocol.items() for word in pair)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training gave."""
+
+    seed: int
+    evaluations: list[float]
+    """Mean return of each evaluation, in order."""
+    wall_time_s: float
+    """Seconds of the process, evaluations included; several run at a time."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """The mean of the last evaluations."""
+        last = self.evaluations[-COUNTED:]
+        return sum(last) / len(last)
+
+
+def jumar_command(env: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the command that trains PPO with a preset (``None``: the environment's own) and settings."""
+    words = [sys.executable, "-m", "jumar", "train", "ppo", env, "--checkpoint-every", "0", "--quiet", "--json"]
+    words += ["--preset", preset] if preset else []
+    for name, value in settings.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
+    return tuple(words)
+
+
+def in_parallel(
+    jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | Failed], None], pin: bool = True
+) -> None:
+    """Run all jobs, ``processes`` at a time, each on a processor of its own; ``done`` is called as each one ends.
+
+    Ctrl-C and SIGTERM end the processes too.
+    """
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    cores = sorted(os.sched_getaffinity(0)) if pin and hasattr(os, "sched_getaffinity") else []
+    lock, running = threading.Lock(), set[subprocess.Popen[bytes]]()
+    stopping = threading.Event()
+
+    def work(index: int) -> None:
+        core = {cores[index % len(cores)]} if cores else None
+        while not stopping.is_set():
+            try:
+                job = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                outcome: Run | Failed = train(job, core, running)
+            except Failed as failure:
+                outcome = failure
+            if not stopping.is_set():
+                with lock:
+                    done(job, outcome)
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(processes)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.5)
+    finally:
+        stopping.set()
+        for process in list(running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def train(job: Job, core: set[int] | None, running: set[subprocess.Popen[bytes]]) -> Run:
+    """Run one job to its end, on the given processors.
+
+    Raises:
+        Failed: it ended with an error, or said nothing that can be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="jumar-returns-") as name:
+        folder = Path(name)
+        words = job.words + (["--run-dir", str(folder / "run")] if "jumar" in job.command else [])
+        start = time.perf_counter()
+        with (folder / "out").open("w+") as output, (folder / "err").open("w+") as errors:
+            process = subprocess.Popen(words, stdout=output, stderr=errors, start_new_session=True)
+            running.add(process)
+            try:
+                if core is not None:
+                    os.sched_setaffinity(process.pid, core)
+                code = process.wait()
+            finally:
+                running.discard(process)
+        seconds = time.perf_counter() - start
+        if code:
+            raise Failed(last_line((folder / "err").read_text()) or f"exit code {code}")
+        return read(job, folder, seconds)
+
+
+def read(job: Job, folder: Path, seconds: float) -> Run:
+    """Read what a training left: its evaluations, from its run directory or from the last line that it printed."""
+    log = folder / "run" / "evaluations.jsonl"
+    try:
+        if log.exists():
+            rows = [json.loads(line)["returns"] for line in log.read_text().splitlines()]
+            return Run(job.seed, [sum(row) / len(row) for row in rows], seconds)
+        said = json.loads(last_line((folder / "out").read_text()))
+        return Run(job.seed, [float(x) for x in said["evaluations"]], seconds, said.get("versions", {}))
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise Failed(f"it left no evaluations that can be read ({type(error).__name__})") from None
+
+
+def say(words: str) -> None:
+    """Tell how it goes."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def seeds(text: str) -> list[int]:
+    """Read ``5`` as the seeds 0 to 4, and ``3,7`` as those two."""
+    return [int(part) for part in text.split(",")] if "," in text else list(range(int(text)))

@@ -1,0 +1,1 @@
+"""What runs amount to: statistics over seeds and tasks."""
