@@ -109,7 +109,7 @@ class Agent:
         return agent
 
     def _begin(self, plan: Plan, source: Source) -> None:
-        prepare_compiler(lambda words: None)
+        prepare_compiler(lambda words: None, plan.n_seeds)
         self._training = Training(plan, source, Silent())
 
     @property

@@ -39,3 +39,38 @@ def test_options_are_added_once_and_beside_others(monkeypatch: pytest.MonkeyPatc
     assert all(f"{name}={value}" in once for name, value in TUNING.items())
     tune_compiler()
     assert os.environ["XLA_FLAGS"] == once
+
+
+SPREAD = """
+import sys
+import jax
+import jax.numpy as jnp
+from jumar.training.compiler import divide_processors
+from jumar.training.rollouts import over_seeds
+parts = int(sys.argv[1])
+divide_processors(parts)
+x = jnp.arange(12.0).reshape(4, 3)
+y = jax.jit(over_seeds(lambda x, shared: jnp.cumsum(x) * shared, (0, None), 4))(x, 2.0)
+assert (y == 2.0 * jnp.cumsum(x, axis=1)).all()
+print(len(jax.devices()), len(y.sharding.device_set))
+"""
+
+
+def spread(parts: int, flags: str) -> list[int]:
+    """Return how many devices JAX has, and over how many of them four seeds are spread."""
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", SPREAD, str(parts)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_processors_are_divided_among_seeds() -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert spread(1, "") == [1, 1]
+    devices = max(n for n in range(1, cores + 1) if 4 % n == 0)
+    assert spread(4, "") == [devices, devices]
+
+
+@pytest.mark.parametrize(("devices", "used"), [(2, 2), (3, 2), (4, 4), (8, 4)])
+def test_seeds_are_spread_over_as_many_devices_as_divide_them(devices: int, used: int) -> None:
+    assert spread(4, f"--xla_force_host_platform_device_count={devices}") == [devices, used]

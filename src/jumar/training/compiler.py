@@ -5,6 +5,7 @@ All of this is the process's own: it holds for everything that JAX compiles in i
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,27 @@ With these options it fuses across several outputs, compiles small loops as a wh
 """
 
 
-def prepare_compiler(warn: Callable[[str], None]) -> Path | None:
+def prepare_compiler(warn: Callable[[str], None], n_seeds: int | None = None) -> Path | None:
     """Do all that is below, before JAX compiles anything; see :func:`~jumar.training.cache.enable_compile_cache`."""
     quiet_compiler()
     tune_compiler()
+    if n_seeds is not None:
+        divide_processors(n_seeds)
     return enable_compile_cache(warn)
+
+
+def divide_processors(parts: int) -> None:
+    """Let JAX see the processors as up to so many devices, so that a program can be spread over them.
+
+    It has no effect once JAX has begun to compute, or where the user says how many there are.
+    """
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jax.config.read("jax_num_cpu_devices") > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has begun
+        jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if parts % n == 0))
 
 
 def tune_compiler() -> None:

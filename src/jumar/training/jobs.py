@@ -42,7 +42,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         Stopped: a signal came; everything is saved.
         JumarError: training could not go on; the last good state is saved.
     """
-    prepare_compiler(reporter.warn)
+    prepare_compiler(reporter.warn, request.n_seeds)
     plan = make_plan(request, reporter)
     assert plan.environment is not None
     source = FromId(plan.environment)
@@ -68,11 +68,11 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
         UsageError: there is no run, it cannot be resumed, or it needs ``--env`` repeated.
         DamagedFile: no checkpoint is sound.
     """
-    prepare_compiler(reporter.warn)
     run = RunDirectory.open(run_path)
     refuse_part_of_many(run)
     saved = run.read_config()
     plan = with_environment(Plan.from_json(saved), env)
+    prepare_compiler(reporter.warn, plan.n_seeds)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.note))
         stack.enter_context(run.lock())

@@ -106,7 +106,8 @@ class CompiledRunner:
         name: what to call it in errors.
         n_envs: how many copies.
         n_steps: steps of each per iteration.
-        n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K.
+        n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K, and
+            to spread it over JAX's devices.
     """
 
     has_barriers = False
@@ -119,7 +120,7 @@ class CompiledRunner:
         self._rows = 0
         init, iterate = self._init, self._iterate
         if n_seeds is not None:
-            init, iterate = jax.vmap(init), jax.vmap(iterate, in_axes=(0, 0, 0, None))
+            init, iterate = over_seeds(init, (0,), n_seeds), over_seeds(iterate, (0, 0, 0, None), n_seeds)
         self._compiled_init, self._compiled_iterate = jax.jit(init), jax.jit(iterate)
 
     def init(self, key: Array) -> Collector:
@@ -199,6 +200,27 @@ class CompiledRunner:
             critic_carry=collector.critic_carry,
         )
         return Collector(*last, collector.critic_carry), trajectory
+
+
+def over_seeds(function: Callable[..., Any], in_axes: tuple[int | None, ...], n_seeds: int) -> Callable[..., Any]:
+    """Return the function mapped over a leading axis of seeds, which is divided evenly among JAX's devices.
+
+    As many devices take part as divide the seeds. No seed has to do with another, so nothing passes between devices.
+
+    Args:
+        function: of arrays without the axis.
+        in_axes: 0 for an argument that has the axis, ``None`` for one that all seeds share.
+        n_seeds: its length.
+    """
+    mapped = jax.vmap(function, in_axes=in_axes)
+    devices = jax.devices()
+    n = max(k for k in range(1, len(devices) + 1) if n_seeds % k == 0)
+    if n == 1:
+        return mapped
+    mesh = jax.sharding.Mesh(np.asarray(devices[:n]), ("seeds",))
+    each, all_alike = jax.sharding.PartitionSpec("seeds"), jax.sharding.PartitionSpec()
+    specs = tuple(all_alike if axis is None else each for axis in in_axes)
+    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=each, check_vma=False)
 
 
 def check_faults(faults: Faults, name: str, rows: int) -> None:
