@@ -27,9 +27,22 @@ def prepare_compiler(warn: Callable[[str], None], n_seeds: int | None = None) ->
     """Do all that is below, before JAX compiles anything; see :func:`~jumar.training.cache.enable_compile_cache`."""
     quiet_compiler()
     tune_compiler()
+    compute_where_called()
     if n_seeds is not None:
         divide_processors(n_seeds)
     return enable_compile_cache(warn)
+
+
+def compute_where_called() -> None:
+    """Let processors compute a program in the thread that calls it, rather than hand it to another and wait.
+
+    Every call of Jumar's waits for its result, and a sleeping thread takes longer to wake than a small policy takes to
+    act. It has no effect once JAX has begun to compute.
+    """
+    import jax
+
+    with contextlib.suppress(AttributeError):  # the option is not in every version
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def divide_processors(parts: int) -> None:
@@ -40,7 +53,7 @@ def divide_processors(parts: int) -> None:
     import jax
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jax.config.read("jax_num_cpu_devices") > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    if getattr(jax.config, "jax_num_cpu_devices", -1) > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     with contextlib.suppress(RuntimeError):  # JAX has begun
         jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if parts % n == 0))
