@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from report import ComparisonResult, Measurement, SideResult, round_steps
@@ -57,6 +57,8 @@ class Side:
         trial_steps: steps of that trial.
         peer: the environment it needs, a name of ``peers/NAME.txt``; ``None`` for Jumar's own interpreter.
         run_dir: whether it takes ``--run-dir``.
+        seeds: of how many seeds it counts the steps of one; its rate is of all.
+        times: how many times as long as the others it runs.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Side:
     trial_steps: int
     peer: str | None = None
     run_dir: bool = False
+    seeds: int = 1
+    times: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ class _Bench:
             return 0
         outcome.variant = max(outcome.trials, key=lambda name: outcome.trials[name].steps_per_second)
         rate = outcome.trials[outcome.variant].steps_per_second
-        return round_steps(rate, self.effort.seconds, self.comparison.rollout)
+        return round_steps(rate, self.effort.seconds * side.times, self.comparison.rollout)
 
     def measure_round(self, side: Side, outcome: SideResult, steps: int, index: int) -> None:
         """Add one round to the outcome, or the reason why there is none."""
@@ -204,12 +208,14 @@ class _Bench:
         self.say(f"{label}: {measured.steps_per_second:,.0f} steps/s")
 
     def _run(self, side: Side, variant: Variant, steps: int) -> Measurement:
-        command = [str(self.peers.interpreter(side.peer)), *variant.words, "--total-timesteps", str(steps)]
+        each = max(1, steps // side.seeds)
+        command = [str(self.peers.interpreter(side.peer)), *variant.words, "--total-timesteps", str(each)]
         run_dir = self.scratch / "run"
         if side.run_dir:
             shutil.rmtree(run_dir, ignore_errors=True)
             command += ["--run-dir", str(run_dir)]
-        return measure(command, self.scratch, self.effort.limit_s)
+        measured = measure(command, self.scratch, self.effort.limit_s * max(1.0, side.times))
+        return replace(measured, total_timesteps=measured.total_timesteps * side.seeds)
 
     def _label(self, outcome: SideResult, variant: Variant) -> str:
         return ", ".join(filter(None, (self.comparison.name, outcome.title, variant.name)))
@@ -257,11 +263,12 @@ def read_measurement(output: str, process_s: float, peak_memory_mib: float) -> M
         compiling = said.get("compile_time_s")
         compile_time_s = None if compiling is None else float(compiling)
         versions = {str(name): str(version) for name, version in said.get("versions", {}).items()}
+        profile = {str(name): float(ms) for name, ms in said.get("profile", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Failed(f"its last line is no result: {last_line(output)[:200]!r}") from None
     if steps < 1 or not (math.isfinite(rate) and rate > 0):
         raise Failed(f"it reports {steps} steps at {rate} steps/s")
-    return Measurement(steps, rate, process_s, peak_memory_mib, compile_time_s, versions)
+    return Measurement(steps, rate, process_s, peak_memory_mib, compile_time_s, versions, profile)
 
 
 def last_line(text: str) -> str:
@@ -298,4 +305,5 @@ def _surroundings(scratch: Path) -> dict[str, str]:
     kept = {
         name: x for name, x in os.environ.items() if name not in ("JUMAR_NO_COMPILE_CACHE", "JAX_COMPILATION_CACHE_DIR")
     }
-    return {**kept, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(scratch / "cache")}
+    paths = os.pathsep.join(filter(None, (str(PEERS), os.environ.get("PYTHONPATH"))))  # the slow environment lies there
+    return {**kept, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(scratch / "cache"), "PYTHONPATH": paths}

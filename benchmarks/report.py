@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+PROFILE = "profile"
+"""The name of the side that measures the parts of an iteration."""
 BUSY = 0.5
 """Load average of the last minute, before the first measurement, above which the figures earn a warning."""
 
@@ -30,6 +32,8 @@ class Measurement:
     """Seconds of tracing and compiling; ``None`` where nothing is compiled."""
     versions: dict[str, str] = field(default_factory=dict)
     """What the process says of its own packages."""
+    profile: dict[str, float] = field(default_factory=dict)
+    """Milliseconds of an iteration's parts, of a side that measures them; see ``peers/iteration.py``."""
 
     @property
     def steps_per_process_second(self) -> float:
@@ -117,41 +121,12 @@ class Spread:
         return cls(statistics.median(numbers), min(numbers), max(numbers)) if numbers else None
 
 
-@dataclass(frozen=True)
-class IterationTime:
-    """Where the time of one iteration goes, in milliseconds."""
-
-    whole: float
-    epochs: float
-
-    @property
-    def rest(self) -> float:
-        """What is done once per iteration: collecting above all, then advantages and the log."""
-        return self.whole - self.epochs
-
-
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Spread | None:
     """Return how many times faster one side was: the ratio within each round, and its spread over the rounds.
 
     A change of the machine's speed between rounds cancels. Rounds that only one side has are left out.
     """
     return Spread.of([a / b for a, b in zip(numerator, denominator, strict=False)])
-
-
-def iteration_time(
-    rollout: int, n_epochs: int, all_epochs: Sequence[float], one_epoch: Sequence[float]
-) -> IterationTime | None:
-    """Split an iteration from rates with ``n_epochs`` and with one epoch, measured in the same rounds.
-
-    One iteration of ``rollout`` steps takes ``rollout / rate`` seconds, and the two kinds differ by
-    ``n_epochs - 1`` epochs. Medians over the rounds.
-    """
-    if n_epochs < 2 or not all_epochs or not one_epoch:
-        return None
-    pairs = list(zip(all_epochs, one_epoch, strict=False))
-    whole = statistics.median(rollout / a for a, _ in pairs)
-    all_but_one = statistics.median(rollout / a - rollout / b for a, b in pairs)
-    return IterationTime(1000 * whole, 1000 * all_but_one * n_epochs / (n_epochs - 1))
 
 
 def round_steps(rate: float, seconds: float, unit: int) -> int:
@@ -201,7 +176,7 @@ def _table(comparison: ComparisonResult) -> str:
         "peak MiB",
     )
     jumar = comparison.side("jumar")
-    rows = [_row(side, jumar) for side in comparison.sides]
+    rows = [_row(side, jumar) for side in comparison.sides if side.name != PROFILE]
     lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -233,18 +208,33 @@ def _compile_times(side: SideResult) -> str:
 
 
 def _notes(comparison: ComparisonResult) -> list[str]:
-    jumar, one_epoch = comparison.side("jumar"), comparison.side("jumar-1-epoch")
-    if jumar is None or one_epoch is None:
+    side = comparison.side(PROFILE)
+    if side is None or not side.rounds:
         return []
-    time = iteration_time(comparison.rollout, comparison.n_epochs, jumar.rates, one_epoch.rates)
-    if time is None:
-        return []
-    if not 0.0 < time.epochs < time.whole:
-        return ["The rounds differ too much to tell the epochs of Jumar's iteration from the rest."]
-    return [
-        f"One iteration of Jumar ({comparison.rollout:,} steps) takes {time.whole:.0f} ms: {time.epochs:.0f} ms for "
-        f"{comparison.n_epochs} epochs of minibatches, {time.rest:.0f} ms for collecting and all else that is done once."
+    names = [name for name in side.rounds[0].profile if all(name in one.profile for one in side.rounds)]
+    ms = {name: statistics.median(one.profile[name] for one in side.rounds) for name in names}
+    return [profile_table(ms, comparison.rollout)] if set(PARTS) <= set(ms) else []
+
+
+PARTS = ("iteration", "simulator", "policy", "collecting", "epochs", "advantages", "arithmetic")
+
+
+def profile_table(ms: Mapping[str, float], rollout: int) -> str:
+    """Return where the time of one iteration goes, in milliseconds, and the limits beside it."""
+    between = ms["collecting"] - ms["simulator"] - ms["policy"]
+    rest = ms["iteration"] - ms["collecting"] - ms["epochs"] - ms["advantages"]
+    rows = [
+        ("simulator", ms["simulator"], f"{ms['simulator']:.1f} (the simulator alone)"),
+        ("policy", ms["policy"], ""),
+        ("waiting and copying between them", between, ""),
+        ("values, advantages, flight record", ms["advantages"], ""),
+        ("epochs of minibatches", ms["epochs"], f"{ms['arithmetic']:.1f} (their products at the peak rate)"),
+        ("all else", rest, ""),
+        ("**whole iteration**", ms["iteration"], f"{ms['simulator'] + ms['arithmetic']:.1f}"),
     ]
+    lines = [f"| one iteration of Jumar ({rollout:,} steps) | ms | share | limit, ms |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"| {name} | {part:.1f} | {100 * part / ms['iteration']:.0f} % | {limit} |" for name, part, limit in rows]
+    return "\n".join(lines)
 
 
 def _spread(spread: Spread, form: str) -> str:

@@ -1,4 +1,4 @@
-"""How fast Jumar is beside Stable-Baselines3 and beside the simulator alone.
+"""How fast Jumar is beside Stable-Baselines3, rejax and the simulator alone, and where its time goes.
 
     .venv/bin/python benchmarks/speed.py [--quick] [--only NAME ...] [--rounds N] [--out DIR]
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compare
-from report import ComparisonResult, Report, write
+from report import PROFILE, ComparisonResult, Report, write
 
 RESULTS = HERE / "results"
 PARTIAL = RESULTS / "partial"
@@ -32,25 +32,41 @@ PACKAGES = ("jumar", "jax", "jaxlib", "numpy", "gymnasium", "envpool", "mujoco")
 N_EPOCHS, BATCH_SIZE = 10, 64
 
 
-def jumar_side(env: str, n_envs: int, n_steps: int, n_epochs: int = N_EPOCHS) -> Side:
+def jumar_side(env: str, n_envs: int, n_steps: int, *, seeds: int = 1, times: float = 1.0) -> Side:
     """Jumar by its public command, without what the other side does not do: evaluations and checkpoints."""
-    words = ["-m", "jumar", "train", "ppo", env, "--preset", "none", *_sizes(n_envs, n_steps, n_epochs)]
+    words = ["-m", "jumar", "train", "ppo", env, "--preset", "none", *_sizes(n_envs, n_steps)]
     words += ["--eval-every", "0", "--checkpoint-every", "0", "--quiet", "--json"]
-    whole = n_epochs == N_EPOCHS
-    name, title = ("jumar", "Jumar") if whole else (f"jumar-{n_epochs}-epoch", f"Jumar, {n_epochs} epoch")
-    return Side(name, title, (Variant("", tuple(words)),), trial_steps=40_960, run_dir=True)
+    words += ["--n-seeds", str(seeds)] if seeds > 1 else []
+    name, title = ("jumar", "Jumar") if times == 1.0 else (f"jumar-{times:g}-times", f"Jumar, {times:g} times as long")
+    trial = 40_960 * seeds
+    return Side(name, title, (Variant("", tuple(words)),), trial_steps=trial, run_dir=True, seeds=seeds, times=times)
 
 
-def sb3_side(env: str, n_envs: int, n_steps: int) -> Side:
-    """Stable-Baselines3 in the fastest of the ways that it offers on a processor."""
-    vectors = {"dummy": "DummyVecEnv", "subproc": "SubprocVecEnv"} if n_envs > 1 else {"dummy": "DummyVecEnv"}
-    script = (str(PEERS / "sb3_ppo.py"), "--env", env, *_sizes(n_envs, n_steps, N_EPOCHS))
-    variants = tuple(
-        Variant(f"{label}, torch threads: {threads}", (*script, "--vector", vector, "--threads", str(threads)))
-        for vector, label in vectors.items()
-        for threads in (1, 2)
-    )
-    return Side("sb3", "Stable-Baselines3", variants, trial_steps=8_192, peer="sb3")
+def profile_side(env: str, n_envs: int, n_steps: int) -> Side:
+    """Jumar's iteration in parts."""
+    words = (str(PEERS / "iteration.py"), "--env", env, *_sizes(n_envs, n_steps))
+    return Side(PROFILE, "Jumar, in parts", (Variant("", words),), trial_steps=8_192)
+
+
+def sb3_side(env: str, *sizes: tuple[int, int]) -> Side:
+    """Stable-Baselines3 in the fastest of the ways that it offers on a processor, and of the sizes (n_envs, n_steps)."""
+    variants = []
+    for n_envs, n_steps in sizes:
+        script = (str(PEERS / "sb3_ppo.py"), "--env", env, *_sizes(n_envs, n_steps))
+        vectors = {"dummy": "DummyVecEnv", "subproc": "SubprocVecEnv"} if n_envs > 1 else {"dummy": "DummyVecEnv"}
+        many = f"{n_envs} x {n_steps}, " if len(sizes) > 1 else ""
+        variants += [
+            Variant(f"{many}{label}, torch threads: {threads}", (*script, "--vector", kind, "--threads", str(threads)))
+            for kind, label in vectors.items()
+            for threads in (1, 2)
+        ]
+    return Side("sb3", "Stable-Baselines3", tuple(variants), trial_steps=8_192, peer="sb3")
+
+
+def rejax_side(n_envs: int, n_steps: int, seeds: int = 1) -> Side:
+    """Return rejax on gymnax's CartPole, one program; the steps of all seeds count."""
+    words = (str(PEERS / "rejax_ppo.py"), "--env", "CartPole-v1", *_sizes(n_envs, n_steps), "--n-seeds", str(seeds))
+    return Side("rejax", "rejax", (Variant("", words),), trial_steps=200_000, peer="rejax")
 
 
 def envpool_side(env: str, n_envs: int) -> Side:
@@ -70,39 +86,81 @@ def compiled_side(n_envs: int, n_steps: int) -> Side:
     return Side("simulator", "compiled CartPole alone", (variant,), trial_steps=2_000_000)
 
 
-def _sizes(n_envs: int, n_steps: int, n_epochs: int) -> tuple[str, ...]:
-    numbers = {"--n-envs": n_envs, "--n-steps": n_steps, "--n-epochs": n_epochs, "--batch-size": BATCH_SIZE}
+def slow_side() -> Side:
+    """The slow environment alone, stepped by one process."""
+    variant = Variant("", (str(PEERS / "slow_alone.py"),))
+    return Side("simulator", "stepping alone, one process", (variant,), trial_steps=2_000)
+
+
+def _sizes(n_envs: int, n_steps: int) -> tuple[str, ...]:
+    numbers = {"--n-envs": n_envs, "--n-steps": n_steps, "--n-epochs": N_EPOCHS, "--batch-size": BATCH_SIZE}
     return tuple(word for name, number in numbers.items() for word in (name, str(number)))
 
 
 def comparisons() -> dict[str, Comparison]:
     """Return all comparisons by name; each iteration is 2,048 steps, 10 epochs of minibatches of 64."""
+    cheetah, cartpole, slow = "envpool/HalfCheetah-v5", "jax/CartPole-v1", "slow_env:Slow-v0"
     sides = {
         "halfcheetah": (
             "HalfCheetah-v5, 8 environments",
             (
-                jumar_side("envpool/HalfCheetah-v5", 8, 256),
-                sb3_side("HalfCheetah-v5", 8, 256),
+                jumar_side(cheetah, 8, 256),
+                sb3_side("HalfCheetah-v5", (8, 256)),
                 envpool_side("HalfCheetah-v5", 8),
-                jumar_side("envpool/HalfCheetah-v5", 8, 256, n_epochs=1),
+                profile_side(cheetah, 8, 256),
+            ),
+        ),
+        "halfcheetah-32": (
+            "HalfCheetah-v5, 32 environments",
+            (
+                jumar_side(cheetah, 32, 64),
+                sb3_side("HalfCheetah-v5", (8, 256), (32, 64)),
+                envpool_side("HalfCheetah-v5", 32),
+                profile_side(cheetah, 32, 64),
+            ),
+        ),
+        "halfcheetah-1": (
+            "HalfCheetah-v5, 1 environment",
+            (
+                jumar_side(cheetah, 1, 2048),
+                sb3_side("HalfCheetah-v5", (1, 2048)),
+                envpool_side("HalfCheetah-v5", 1),
+                profile_side(cheetah, 1, 2048),
             ),
         ),
         "cartpole-compiled": (
             "CartPole-v1 compiled, 8 environments",
             (
-                jumar_side("jax/CartPole-v1", 8, 256),
-                sb3_side("CartPole-v1", 8, 256),
+                jumar_side(cartpole, 8, 256),
+                sb3_side("CartPole-v1", (8, 256)),
+                rejax_side(8, 256),
                 compiled_side(8, 256),
-                jumar_side("jax/CartPole-v1", 8, 256, n_epochs=1),
+                profile_side(cartpole, 8, 256),
             ),
+        ),
+        "cartpole-seeds": (
+            "CartPole-v1 compiled, 8 seeds of 8 environments",
+            (jumar_side(cartpole, 8, 256, seeds=8), rejax_side(8, 256, seeds=8)),
         ),
         "cartpole-gymnasium": (
             "CartPole-v1 of Gymnasium, 1 environment",
             (
                 jumar_side("gymnasium/CartPole-v1", 1, 2048),
-                sb3_side("CartPole-v1", 1, 2048),
-                jumar_side("gymnasium/CartPole-v1", 1, 2048, n_epochs=1),
+                sb3_side("CartPole-v1", (1, 2048)),
+                profile_side("gymnasium/CartPole-v1", 1, 2048),
             ),
+        ),
+        "slow-python": (
+            "A Python environment of 1 ms a step, 1 environment",
+            (jumar_side(slow, 1, 2048), slow_side()),
+        ),
+        "slow-python-workers": (
+            "A Python environment of 1 ms a step, 8 environments in worker processes",
+            (jumar_side(slow, 8, 256), slow_side()),
+        ),
+        "memory": (
+            "Memory of a long run",
+            (jumar_side(cheetah, 8, 256), jumar_side(cheetah, 8, 256, times=4.0)),
         ),
     }
     return {name: Comparison(name, title, 2048, N_EPOCHS, them) for name, (title, them) in sides.items()}

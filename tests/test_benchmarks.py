@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jumar.cli.parser import build
 from jumar.cli.train import request_from
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+PEERS = BENCHMARKS / "peers"
 
 # The benchmark is a script beside its modules, and no package.
 sys.path.append(str(BENCHMARKS))
@@ -29,15 +31,26 @@ def measurement(rate: float, compile_time_s: float | None = None, versions: dict
     return report.Measurement(10_000, rate, 4.0, 300.4, compile_time_s, versions or {})
 
 
+PROFILE = {
+    "iteration": 100.0,
+    "simulator": 50.0,
+    "policy": 4.0,
+    "collecting": 60.0,
+    "epochs": 30.0,
+    "advantages": 5.0,
+    "arithmetic": 12.5,
+}
+
+
 def example() -> Any:
     jumar = report.SideResult("jumar", "Jumar", {"": measurement(19_000, 6.54)}, {}, "")
     jumar.rounds = [measurement(20_000, 1.0), measurement(22_000, 1.2), measurement(24_000, 1.1)]
-    one_epoch = report.SideResult("jumar-1-epoch", "Jumar, 1 epoch", {"": measurement(48_000, 5.0)}, {}, "")
-    one_epoch.rounds = [measurement(50_000, 1.0), measurement(55_000, 1.0), measurement(60_000, 1.0)]
+    parts = report.SideResult("profile", "Jumar, in parts", {"": measurement(20_000)}, {}, "")
+    parts.rounds = [replace(measurement(20_000), profile={**PROFILE, "iteration": ms}) for ms in (99.0, 100.0, 101.0)]
     sb3 = report.SideResult("sb3", "SB3", {"a": measurement(5_000, None, {"torch": "2.0"})}, {"b": "no\nroom"}, "a")
     sb3.rounds = [measurement(5_000), measurement(5_000), measurement(4_000)]
     broken = report.SideResult("simulator", "EnvPool alone", failure="No module named 'envpool'")
-    result = report.ComparisonResult("cheetah", "HalfCheetah", 2_000, 10, [jumar, sb3, broken, one_epoch])
+    result = report.ComparisonResult("cheetah", "HalfCheetah", 2_000, 10, [jumar, sb3, broken, parts])
     machine = {"processor": "A processor", "cores": 2, "system": "Linux x86_64", "load_before": 0.1}
     return report.Report("2026-01-02 03:04 UTC", False, machine, {"jumar": "0.1"}, [result])
 
@@ -48,14 +61,18 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert report.paired_ratio([20.0], []) is None
 
 
-def test_an_iteration_is_split_by_what_nine_epochs_take() -> None:
-    # 2,000 steps at 20,000/s are 100 ms, at 50,000/s 40 ms: 9 epochs take 60 ms, and 10 take 66.7 ms.
-    time = report.iteration_time(2_000, 10, [20_000.0], [50_000.0])
-    assert time.whole == pytest.approx(100.0)
-    assert time.epochs == pytest.approx(200.0 / 3.0)
-    assert time.rest == pytest.approx(100.0 / 3.0)
-    assert report.iteration_time(2_000, 1, [20_000.0], [50_000.0]) is None
-    assert report.iteration_time(2_000, 10, [20_000.0], []) is None
+def test_an_iteration_is_shown_in_parts_beside_its_limit() -> None:
+    lines = report.profile_table(PROFILE, 2_000).splitlines()
+    assert lines[0] == "| one iteration of Jumar (2,000 steps) | ms | share | limit, ms |"
+    assert lines[2:] == [
+        "| simulator | 50.0 | 50 % | 50.0 (the simulator alone) |",
+        "| policy | 4.0 | 4 % |  |",
+        "| waiting and copying between them | 6.0 | 6 % |  |",
+        "| values, advantages, flight record | 5.0 | 5 % |  |",
+        "| epochs of minibatches | 30.0 | 30 % | 12.5 (their products at the peak rate) |",
+        "| all else | 5.0 | 5 % |  |",
+        "| **whole iteration** | 100.0 | 100 % | 62.5 |",
+    ]
 
 
 def test_steps_are_whole_iterations_and_last_long_enough() -> None:
@@ -67,20 +84,17 @@ def test_steps_are_whole_iterations_and_last_long_enough() -> None:
 def test_the_table() -> None:
     lines = report.to_markdown(example()).splitlines()
     start = lines.index("## HalfCheetah") + 4
-    assert lines[start : start + 4] == [
+    assert lines[start : start + 3] == [
         "| Jumar | 22,000 (20,000 to 24,000) |  | 2,500 | 6.5 / 1.1 | 300 |",
         "| SB3 (a) | 5,000 (4,000 to 5,000) | 4.40 (4.00 to 6.00) | 2,500 |  | 300 |",
         "| EnvPool alone | failed |  |  |  |  |",
-        "| Jumar, 1 epoch | 55,000 (50,000 to 60,000) |  | 2,500 | 5.0 / 1.0 | 300 |",
     ]
     assert "jumar 0.1." in lines
     assert "SB3: torch 2.0." in lines
     assert "- cheetah, EnvPool alone: No module named 'envpool'" in lines
     assert "- cheetah, SB3, b: no room" in lines
-    # Medians of (100, 91, 83) ms and of their distances to (40, 36, 33) ms, 10 ninths of them.
-    assert any(
-        line.startswith("One iteration of Jumar (2,000 steps) takes 91 ms: 61 ms for 10 epochs") for line in lines
-    )
+    assert report.profile_table(PROFILE, 2_000) in "\n".join(lines)  # medians over the rounds
+    assert not any("Jumar, in parts" in line for line in lines)
 
 
 def test_the_page_says_when_its_figures_are_not_to_be_quoted() -> None:
@@ -93,14 +107,6 @@ def test_the_page_says_when_its_figures_are_not_to_be_quoted() -> None:
     assert "Quick run" in page
     assert "the load was 1.7" in page
     assert "Interrupted" in page
-
-
-def test_a_split_that_makes_no_sense_is_not_told() -> None:
-    noisy = example()
-    noisy.comparisons[0].side("jumar-1-epoch").rounds = [measurement(10_000)] * 3
-    page = report.to_markdown(noisy)
-    assert "One iteration" not in page
-    assert "differ too much" in page
 
 
 def test_files_replace_older_ones(tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_files_replace_older_ones(tmp_path: Path) -> None:
 
 def test_a_result_is_the_last_line() -> None:
     output = 'hello\n{"total_timesteps": 1}\n{"total_timesteps": 64, "steps_per_second": 8, "compile_time_s": null}\n\n'
-    assert harness.read_measurement(output, 2.0, 3.0) == report.Measurement(64, 8.0, 2.0, 3.0, None, {})
+    assert harness.read_measurement(output, 2.0, 3.0) == report.Measurement(64, 8.0, 2.0, 3.0, None, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -243,21 +249,27 @@ def options(words: tuple[str, ...]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("comparison", speed.comparisons().values(), ids=lambda c: c.name)
-def test_both_sides_are_given_the_same_sizes_and_jumar_knows_its_options(comparison: Any) -> None:
-    jumar, sb3 = (next(side for side in comparison.sides if side.name == name) for name in ("jumar", "sb3"))
+def test_all_sides_are_given_the_same_work_and_jumar_knows_its_options(comparison: Any) -> None:
+    jumar = next(side for side in comparison.sides if side.name == "jumar")
     words = jumar.variants[0].words
     assert words[:3] == ("-m", "jumar", "train")
     arguments = build(ALGORITHMS, "ppo")[1]["train"].read(list(words[3:]))
     request = request_from(arguments, ALGORITHMS)
     assert (request.eval_every, request.checkpoint_every, request.preset) == (0, 0, "none")
+    assert (request.n_seeds or 1) == jumar.seeds
     ours = options(words)
-    assert int(ours["--n-envs"]) * int(ours["--n-steps"]) == comparison.rollout
-    assert int(ours["--n-epochs"]) == comparison.n_epochs
-    for variant in sb3.variants:
-        theirs = options(variant.words)
-        sizes = ("--n-envs", "--n-steps", "--n-epochs", "--batch-size")
-        assert {name: ours[name] for name in sizes} == {name: theirs[name] for name in sizes}
-        assert words[4].endswith("/" + theirs["--env"])
+    work = {"--n-epochs": str(comparison.n_epochs), "--batch-size": str(speed.BATCH_SIZE)}
+    for side in comparison.sides:
+        for variant in side.variants:
+            theirs = options(variant.words)
+            assert all((PEERS / word).exists() for word in variant.words if word.endswith(".py"))
+            if side.name in ("jumar", "sb3", "rejax", "profile"):
+                assert int(theirs["--n-envs"]) * int(theirs["--n-steps"]) == comparison.rollout
+                assert {name: theirs[name] for name in work} == work
+            if side.name in ("jumar", "rejax"):
+                assert theirs.get("--n-seeds", "1") == ours.get("--n-seeds", "1")
+            if "--env" in theirs:
+                assert words[4].endswith("/" + theirs["--env"]) or words[4] == theirs["--env"]
 
 
 def test_a_part_or_a_quick_look_does_not_replace_the_whole_results(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 
+@functools.lru_cache(maxsize=64)
 def narrow_dtype(dtype: Any) -> np.dtype:
     """Return a dtype with 64-bit floats and integers narrowed to 32 bits, others as they are."""
     dtype = np.dtype(dtype)

@@ -209,8 +209,11 @@ class Rows:
         for name, value in row.items():
             if self.arrays.get(name) is None:
                 self.arrays[name] = self._begin(name, t, value)
-            for target, source in zip(jax.tree.leaves(self.arrays[name]), jax.tree.leaves(value), strict=True):
-                target[t] = source
+            if type(value) is np.ndarray:  # a walk over a tree of one leaf would take longer than all else here
+                self.arrays[name][t] = value
+            else:
+                for target, source in zip(jax.tree.leaves(self.arrays[name]), jax.tree.leaves(value), strict=True):
+                    target[t] = source
 
     def _begin(self, name: str, t: int, value: Any) -> Any:
         """Return the arrays of a field that row ``t`` is the first to have; ``None`` where it has none either."""
@@ -225,6 +228,8 @@ class Rows:
 
 def narrow(observations: Any) -> Any:
     """Return observations with 64-bit numbers narrowed to 32 bits: what the policy sees and what is stored."""
+    if type(observations) is np.ndarray:
+        return observations.astype(narrow_dtype(observations.dtype), copy=False)
     return jax.tree.map(lambda x: x.astype(narrow_dtype(x.dtype), copy=False), observations)
 
 
