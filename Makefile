@@ -9,9 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 .PHONY: train test check docs lock clean
 
 train: $(VENV)/.train
-	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000 --n-envs 32 --n-steps 64 --batch-size 128 \
-		--learning-rate linear:1e-3 --gamma 0.98 --gae-lambda 0.9 --log-std-init -1 --recompute-advantages \
-		--normalize-observations --normalize-rewards
+	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000
 	@echo "(the command is $(VENV)/bin/jumar; after '. $(VENV)/bin/activate' it is jumar)"
 
 test: $(VENV)/.test

@@ -130,7 +130,8 @@ class Profile:
                 return alone(handle)
 
         def collecting() -> Any:
-            return gatherer.gather(*self._arguments(), self.key)
+            parameters, moments, carry, start = self._arguments()
+            return gatherer.gather(parameters, moments, carry, start, self.key)
 
         def policy() -> Any:
             with jax.enable_x64(True):
