@@ -59,7 +59,6 @@ TASKS = {
     "walker2d": Task("Walker2d-v5", 1_000_000, 5, 3_400, with_defaults=True),
     "swimmer": Task("Swimmer-v5", 1_000_000, 5, 200),
     "doublependulum": Task("InvertedDoublePendulum-v5", 1_000_000, 5, 8_500),
-    "ant": Task("Ant-v5", 1_000_000, 5, 1_500),
 }
 
 
