@@ -29,6 +29,11 @@ POLL_S = 0.02
 Say = Callable[[str], None]
 
 
+def say(words: str) -> None:
+    """Tell how it goes."""
+    print(words, file=sys.stderr, flush=True)
+
+
 class Failed(Exception):
     """A process failed; the text is the reason, in one line."""
 

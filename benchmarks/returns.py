@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import HERE, PEERS, Failed, Peers
-from speed import machine, versions
-from trainings import COUNTED, EPISODES, Job, Run, in_parallel, jumar_command, say
+from harness import HERE, PEERS, Failed, Peers, say
+from speed import machine, terminate, versions
+from trainings import COUNTED, EPISODES, Job, Run, in_parallel, jumar_command
 
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
+from jumar.training.compiler import count_processors
 
 RESULTS = HERE / "results"
 PRESETS = HERE.parent / "src" / "jumar" / "presets" / "ppo.json"
@@ -198,7 +199,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES), help="these alone")
     parser.add_argument("--again", action="store_true", help="repeat what was measured already")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: processors)"
+        "--jobs", type=int, default=count_processors(), help="trainings at a time (default: processors)"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="where to write (default: results)")
     parser.add_argument("--presets", action="store_true", help="write what the presets reached into the library's data")
@@ -211,7 +212,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """Train what is missing; return 1 if anything failed, 130 or 143 if it was stopped."""
     arguments = parse(words)
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     results = Results(arguments.out)
     peers, jobs, failures = Peers(say), [], []
     for name in arguments.only:
@@ -261,10 +262,6 @@ def _today() -> str:
     from datetime import UTC, datetime
 
     return datetime.now(UTC).strftime("%Y-%m-%d")
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

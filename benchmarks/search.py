@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Failed
-from trainings import Job, Run, in_parallel, jumar_command, say, seeds
+from harness import Failed, say
+from trainings import Job, Run, in_parallel, jumar_command, seeds
 
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
+from jumar.training.compiler import count_processors
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("candidates", type=Path, help="the file with the candidates")
     parser.add_argument("--seeds", type=seeds, default=[100, 101], help="seeds: 100,101 or a number (default: 100,101)")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: processors)"
+        "--jobs", type=int, default=count_processors(), help="trainings at a time (default: processors)"
     )
     parser.add_argument("--out", type=Path, help="a file for every single score, as JSON")
     return parser.parse_args(words)

@@ -20,8 +20,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
-from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compare
+from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compare, say
 from report import PROFILE, ComparisonResult, Report, write
+
+from jumar.training.compiler import count_processors
 
 RESULTS = HERE / "results"
 PARTIAL = RESULTS / "partial"
@@ -97,37 +99,25 @@ def _sizes(n_envs: int, n_steps: int) -> tuple[str, ...]:
     return tuple(word for name, number in numbers.items() for word in (name, str(number)))
 
 
+def cheetahs(n_envs: int, n_steps: int, *more: tuple[int, int]) -> tuple[str, tuple[Side, ...]]:
+    """Return title and sides of a comparison on HalfCheetah; Stable-Baselines3 may take ``more`` sizes."""
+    env = "HalfCheetah-v5"
+    sides = (
+        jumar_side(f"envpool/{env}", n_envs, n_steps),
+        sb3_side(env, (n_envs, n_steps), *more),
+        envpool_side(env, n_envs),
+        profile_side(f"envpool/{env}", n_envs, n_steps),
+    )
+    return f"{env}, {n_envs} environment{'s' if n_envs > 1 else ''}", sides
+
+
 def comparisons() -> dict[str, Comparison]:
     """Return all comparisons by name; each iteration is 2,048 steps, 10 epochs of minibatches of 64."""
     cheetah, cartpole, slow = "envpool/HalfCheetah-v5", "jax/CartPole-v1", "slow_env:Slow-v0"
     sides = {
-        "halfcheetah": (
-            "HalfCheetah-v5, 8 environments",
-            (
-                jumar_side(cheetah, 8, 256),
-                sb3_side("HalfCheetah-v5", (8, 256)),
-                envpool_side("HalfCheetah-v5", 8),
-                profile_side(cheetah, 8, 256),
-            ),
-        ),
-        "halfcheetah-32": (
-            "HalfCheetah-v5, 32 environments",
-            (
-                jumar_side(cheetah, 32, 64),
-                sb3_side("HalfCheetah-v5", (8, 256), (32, 64)),
-                envpool_side("HalfCheetah-v5", 32),
-                profile_side(cheetah, 32, 64),
-            ),
-        ),
-        "halfcheetah-1": (
-            "HalfCheetah-v5, 1 environment",
-            (
-                jumar_side(cheetah, 1, 2048),
-                sb3_side("HalfCheetah-v5", (1, 2048)),
-                envpool_side("HalfCheetah-v5", 1),
-                profile_side(cheetah, 1, 2048),
-            ),
-        ),
+        "halfcheetah": cheetahs(8, 256),
+        "halfcheetah-32": cheetahs(32, 64, (8, 256)),
+        "halfcheetah-1": cheetahs(1, 2048),
         "cartpole-compiled": (
             "CartPole-v1 compiled, 8 environments",
             (
@@ -190,10 +180,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 def machine() -> dict[str, str | int | float]:
     """Describe what everything runs on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "processor": _processor(),
-        "cores": cores,
+        "cores": count_processors(),
         "system": f"{platform.system()} {platform.machine()}",
         "load_before": round(os.getloadavg()[0], 2),
     }
@@ -222,18 +211,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
+def terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
 def main(words: list[str] | None = None) -> int:
     """Measure, and write after every measurement; return 1 if anything failed, 130 or 143 if it was stopped."""
     arguments = parse(words)
-    signal.signal(signal.SIGTERM, _terminate)  # an exception, so that no process is left behind
+    signal.signal(signal.SIGTERM, terminate)  # an exception, so that no process is left behind
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     report = Report(date, arguments.quick, machine(), versions())
     peers = Peers(say)

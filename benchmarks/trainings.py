@@ -96,9 +96,7 @@ def jumar_command(env: str, preset: str | None, settings: Mapping[str, Any]) -> 
     return tuple(words)
 
 
-def in_parallel(
-    jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | Failed], None], pin: bool = True
-) -> None:
+def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | Failed], None]) -> None:
     """Run all jobs, ``processes`` at a time, each on a processor of its own; ``done`` is called as each one ends.
 
     Ctrl-C and SIGTERM end the processes too.
@@ -106,7 +104,7 @@ def in_parallel(
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
-    cores = sorted(os.sched_getaffinity(0)) if pin and hasattr(os, "sched_getaffinity") else []
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     lock, running = threading.Lock(), set[subprocess.Popen[bytes]]()
     stopping = threading.Event()
 
@@ -175,11 +173,6 @@ def read(job: Job, folder: Path, seconds: float) -> Run:
         return Run(job.seed, [float(x) for x in said["evaluations"]], seconds, said.get("versions", {}))
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise Failed(f"it left no evaluations that can be read ({type(error).__name__})") from None
-
-
-def say(words: str) -> None:
-    """Tell how it goes."""
-    print(words, file=sys.stderr, flush=True)
 
 
 def seeds(text: str) -> list[int]:

@@ -103,6 +103,11 @@ def choose(algorithm: str, environment: str, asked: str | None) -> Preset | None
     return known[asked]
 
 
+def merged(preset: Preset | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a preset's settings with those given in their place; what is given comes first."""
+    return {**(preset.settings if preset else {}), **given}
+
+
 @cache
 def _read(algorithm: str) -> dict[str, Preset]:
     file = resources.files(__name__) / f"{algorithm}.json"

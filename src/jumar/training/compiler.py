@@ -45,6 +45,11 @@ def compute_where_called() -> None:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
+def count_processors() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def divide_processors(parts: int) -> None:
     """Let JAX see the processors as up to so many devices, so that a program can be spread over them.
 
@@ -52,13 +57,12 @@ def divide_processors(parts: int) -> None:
     """
     import jax
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if getattr(jax.config, "jax_num_cpu_devices", -1) > 0 or "host_platform_device_count" in os.environ.get(
-        "XLA_FLAGS", ""
-    ):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if getattr(jax.config, "jax_num_cpu_devices", -1) > 0 or "host_platform_device_count" in flags:
         return
+    devices = max(n for n in range(1, count_processors() + 1) if parts % n == 0)
     with contextlib.suppress(RuntimeError):  # JAX has begun
-        jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if parts % n == 0))
+        jax.config.update("jax_num_cpu_devices", devices)
 
 
 def tune_compiler() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from jumar import presets
 from jumar.algorithms.registry import algorithm
 from jumar.envs.registry import EnvironmentId, resolve
 from jumar.errors import JumarError, UsageError
+from jumar.training.compiler import count_processors
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
 from jumar.training.progress import Reporter
 from jumar.training.request import TrainRequest
@@ -49,7 +49,7 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
         reporter.note(f"environment: {environment.full_name}")
     given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
     preset = presets.choose(chosen.name, environment.name, request.preset)
-    settings = chosen.settings.make({**(preset.settings if preset else {}), **given})
+    settings = chosen.settings.make(presets.merged(preset, given))
     if preset:
         reporter.note(f"preset: {preset}")
     eval_every = request.eval_every
@@ -76,7 +76,7 @@ def choose_workers(environment: EnvironmentId, n_envs: int, reporter: Reporter) 
 
     Workers change no result, only the time that it takes.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = count_processors()
     if environment.backend != "gymnasium" or n_envs < 2 or cores < 2:
         return 0
     environments = FromId(environment).make_host(1, 0, reporter.warn)
