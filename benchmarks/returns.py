@@ -59,6 +59,7 @@ TASKS = {
     "hopper": Task("Hopper-v5", 1_000_000, 5, 2_400, with_defaults=True),
     "walker2d": Task("Walker2d-v5", 1_000_000, 5, 3_400, with_defaults=True),
     "swimmer": Task("Swimmer-v5", 1_000_000, 5, 200),
+    "ant": Task("Ant-v5", 1_000_000, 5, 1_500),
     "doublependulum": Task("InvertedDoublePendulum-v5", 1_000_000, 5, 8_500),
 }
 
