@@ -80,7 +80,9 @@ def test_actions_are_valid_and_their_log_prob_is_that_of_the_unclipped_action(ki
 
     @jax.jit
     def act_and_evaluate(parameters: Any) -> Any:
-        actions, _ = policy.act(parameters, unnormalised(policy), x, policy.initial_carry(200), starts, None, KEY)
+        actions, _ = policy.act(
+            parameters, unnormalised(policy), x, policy.initial_carry(200), starts, None, policy.noise(KEY, 200)
+        )
         distribution = policy.evaluate(parameters, batch_of({"vector": x}, actions, starts))
         stored = distribution.log_prob(actions)
         return actions, policy.actions.to_environment(actions, jnp), stored, distribution, distribution.mode()
@@ -101,6 +103,19 @@ def test_actions_are_valid_and_their_log_prob_is_that_of_the_unclipped_action(ki
     np.testing.assert_allclose(greedy, mode, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ACTION_SPACES)
+def test_noise_drawn_for_a_rollout_is_what_each_of_its_steps_would_draw(kind: str) -> None:
+    policy = make_policy(BOX, ACTION_SPACES[kind], SMALL)
+    keys, x, starts = jax.random.split(KEY, 5), observations(3), jnp.zeros(3, bool)
+    rows = policy.rollout_noise(keys, 3)
+    for key, row in zip(keys, rows, strict=True):
+        np.testing.assert_array_equal(row, policy.noise(key, 3))
+    parameters, carry = lively(policy), policy.initial_carry(3)
+    actions, _ = policy.act(parameters, unnormalised(policy), x, carry, starts, None, rows[2])
+    distribution, _ = policy.distribution(parameters, {"vector": jnp.asarray(x)}, (), starts, None)
+    np.testing.assert_array_equal(actions, distribution.sample(keys[2]))
+
+
 @pytest.mark.parametrize("kind", ["discrete", "multi_discrete", "multi_binary"])
 def test_masked_actions_are_never_taken(kind: str) -> None:
     policy = make_policy(BOX, ACTION_SPACES[kind], SMALL)
@@ -115,7 +130,7 @@ def test_masked_actions_are_never_taken(kind: str) -> None:
     @jax.jit
     def act(parameters: Any) -> Any:
         arguments = parameters, unnormalised(policy), x, policy.initial_carry(300), starts, mask
-        actions, greedy = policy.act(*arguments, KEY)[0], policy.act_greedily(*arguments)[0]
+        actions, greedy = policy.act(*arguments, policy.noise(KEY, 300))[0], policy.act_greedily(*arguments)[0]
         distribution = policy.evaluate(parameters, batch_of({"vector": x}, actions, starts, mask=mask))
         return actions, greedy, distribution.log_prob(actions), distribution.entropy()
 
@@ -137,7 +152,7 @@ def test_a_mask_in_the_observation_is_obeyed() -> None:
     mask = np.tile(np.array([[0, 1, 0, 0]], np.int8), (50, 1))
     observation = {"action_mask": mask, "x": observations(50)}
     arguments = lively(policy), unnormalised(policy), observation, policy.initial_carry(50), np.zeros(50, bool), None
-    np.testing.assert_array_equal(jax.jit(policy.act)(*arguments, KEY)[0], np.ones(50))
+    np.testing.assert_array_equal(jax.jit(policy.act)(*arguments, policy.noise(KEY, 50))[0], np.ones(50))
     np.testing.assert_array_equal(jax.jit(policy.act_greedily)(*arguments)[0], np.ones(50))
 
 
@@ -204,7 +219,8 @@ def test_evaluating_sequences_at_once_equals_acting_step_by_step(core: str, kind
 
     @jax.jit
     def step(carry: Any, x: Any, starts: Any, key: Any) -> Any:
-        actions, after = policy.act(parameters, unnormalised(policy), x, carry, starts, None, key)
+        noise = policy.noise(key, 2)
+        actions, after = policy.act(parameters, unnormalised(policy), x, carry, starts, None, noise)
         _, after_greedy = policy.act_greedily(parameters, unnormalised(policy), x, carry, starts, None)
         distribution, core_after = policy.distribution(parameters, {"vector": x}, carry.core, starts, None)
         return actions, distribution.log_prob(actions), after, (after_greedy.core, core_after)
@@ -283,8 +299,8 @@ def roll(policy: Policy, parameters: Any, carry: Any, n_steps: int, first_key: i
 
     @jax.jit
     def step(x: Any, carry: Any, key: Any) -> Any:
-        starts = jnp.zeros(2, bool)
-        action, after = policy.act(parameters, unnormalised(policy), x, carry, starts, None, key)
+        starts, noise = jnp.zeros(2, bool), policy.noise(key, 2)
+        action, after = policy.act(parameters, unnormalised(policy), x, carry, starts, None, noise)
         latent, _ = policy.torso.apply(parameters["torso"], {"vector": x}, (), starts)
         return action, after, latent, policy.head.distribution(parameters["head"], latent, None).mode()
 
@@ -387,8 +403,9 @@ def test_greedy_actions_have_no_noise_and_leave_the_exploration_alone() -> None:
 def jitted_shapes(policy: Policy, observation: Any) -> Any:
     def everything(key: Any) -> Any:
         parameters, carry = policy.init(key), policy.initial_carry(2)
+        noise = policy.noise(key, 2)
         actions, carry = policy.act(
-            parameters, policy.encoder.initial_moments(), observation, carry, jnp.zeros(2, bool), None, key
+            parameters, policy.encoder.initial_moments(), observation, carry, jnp.zeros(2, bool), None, noise
         )
         return parameters, actions, carry
 

@@ -101,14 +101,15 @@ class Profile:
 
         @jax.jit
         def act(parameters: Any, moments: Any, observations: Any, carry: Any, key: jax.Array) -> Any:
-            def row(state: Any, key: jax.Array) -> tuple[Any, Any]:
+            def row(state: Any, noise: jax.Array) -> tuple[Any, Any]:
                 carry, touch = state
                 seen = jax.tree.map(lambda x: x + touch.astype(x.dtype), observations)
-                actions, carry = policy.act(parameters, moments, seen, carry, start, mask, key)
+                actions, carry = policy.act(parameters, moments, seen, carry, start, mask, noise)
                 given = policy.actions.to_environment(actions, jnp)
                 return (carry, jnp.sum(given.astype(jnp.float32)) * 0.0), given
 
-            return jax.lax.scan(row, (carry, jnp.float32(0.0)), jax.random.split(key, self.rows))
+            noise = policy.rollout_noise(jax.random.split(key, self.rows), self.n_envs)
+            return jax.lax.scan(row, (carry, jnp.float32(0.0)), noise)
 
         return lambda: act(parameters, moments, observations, carry, self.key)
 

@@ -144,7 +144,8 @@ def _acting(policy: Policy) -> tuple[Any, Any]:
     def sampled(
         parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any, key: Any
     ) -> tuple[Any, Any]:
-        actions, carry = policy.act(parameters, moments, batch, carry, start, masks, key)
+        noise = policy.noise(key, len(start))
+        actions, carry = policy.act(parameters, moments, batch, carry, start, masks, noise)
         return policy.actions.to_environment(actions, jnp), carry
 
     return jax.jit(greedy), jax.jit(sampled)

@@ -1,8 +1,10 @@
 """Action distributions: immutable pytrees of their own parameters.
 
 Each has ``sample``, ``mode``, ``log_prob``, ``entropy`` and ``kl`` (all summed over the parts of an action, natural
-logarithm) and ``fisher_product``, the product of a tangent with the Fisher information of the distribution's *own*
-parameters in closed form: the ``H`` in the Fisher-vector product ``J' H J`` of a policy. Leading axes are free.
+logarithm). A sample is a function of the parameters and of ``noise`` that does not depend on them (``outcome``), so
+that the noise of many steps can be drawn at once, before the first of them. Each has also ``fisher_product``, the
+product of a tangent with the Fisher information of the distribution's *own* parameters in closed form: the ``H`` in the
+Fisher-vector product ``J' H J`` of a policy. Leading axes are free.
 
 An action mask is applied to logits by :func:`mask_logits`; a masked action has probability exactly 0, and adds
 exactly 0 to entropy, KL and Fisher products.
@@ -11,7 +13,7 @@ exactly 0 to entropy, KL and Fisher products.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +30,17 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 class Distribution(Protocol):
     """What every action distribution can do; ``...`` stands for the batch axes."""
 
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Draw what a sample is made from; ``shape`` ``[..., n]`` is that of the parameters."""
+        ...
+
+    def outcome(self, noise: Array) -> Array:
+        """Return the sample that the noise makes, for each batch entry."""
+        ...
+
     def sample(self, key: Array) -> Array:
-        """Draw one action for each batch entry."""
+        """Draw one action for each batch entry: the outcome of new noise."""
         ...
 
     def mode(self) -> Array:
@@ -73,9 +84,18 @@ class Categorical(NamedTuple):
         """The probabilities ``[..., n]``."""
         return jax.nn.softmax(self.logits)
 
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Draw standard Gumbel numbers."""
+        return jax.random.gumbel(key, shape, dtype)
+
+    def outcome(self, noise: Array) -> Array:
+        r"""Return :math:`\arg\max_a x_a + g_a` (the Gumbel trick), ``x`` the logits and ``g`` the noise."""
+        return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
+
     def sample(self, key: Array) -> Array:
-        """Draw actions by the Gumbel trick."""
-        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+        """Draw actions."""
+        return self.outcome(self.noise(key, self.logits.shape, self.logits.dtype))
 
     def mode(self) -> Array:
         """Return the most likely action."""
@@ -114,6 +134,12 @@ class MultiCategorical(NamedTuple):
         """The choices as one batch of categoricals."""
         return Categorical(self.logits)
 
+    noise = staticmethod(Categorical.noise)
+
+    def outcome(self, noise: Array) -> Array:
+        """Return the :meth:`Categorical.outcome` of each choice."""
+        return self.parts.outcome(noise)
+
     def sample(self, key: Array) -> Array:
         """Draw each choice on its own."""
         return self.parts.sample(key)
@@ -144,10 +170,18 @@ class Bernoulli(NamedTuple):
 
     logits: Array
 
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Draw uniform numbers in [0, 1)."""
+        return jax.random.uniform(key, shape, dtype)
+
+    def outcome(self, noise: Array) -> Array:
+        r"""Return 1 where :math:`u < \sigma(x)`, ``x`` the logits and ``u`` the noise."""
+        return (noise < jax.nn.sigmoid(self.logits)).astype(jnp.int32)
+
     def sample(self, key: Array) -> Array:
         """Draw each bit on its own."""
-        uniform = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
-        return (uniform < jax.nn.sigmoid(self.logits)).astype(jnp.int32)
+        return self.outcome(self.noise(key, self.logits.shape, self.logits.dtype))
 
     def mode(self) -> Array:
         """Return 1 where it is the likelier bit."""
@@ -187,9 +221,18 @@ class DiagGaussian(NamedTuple):
         """The standard deviations ``[..., n]``."""
         return jnp.exp(self.log_std)
 
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Draw standard normal numbers."""
+        return jax.random.normal(key, shape, dtype)
+
+    def outcome(self, noise: Array) -> Array:
+        r"""Return :math:`\mu + \sigma \epsilon`, :math:`\epsilon` the noise."""
+        return self.mean + self.std * noise
+
     def sample(self, key: Array) -> Array:
-        r"""Draw :math:`\mu + \sigma \epsilon`."""
-        return self.mean + self.std * jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        """Draw actions."""
+        return self.outcome(self.noise(key, self.mean.shape, self.mean.dtype))
 
     def mode(self) -> Array:
         """Return the mean."""

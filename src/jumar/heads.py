@@ -33,6 +33,10 @@ class Head(Protocol):
         """Return the distribution of the actions at ``latent`` ``[..., width]``."""
         ...
 
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw what the actions of one step of ``n_envs`` environments are made from."""
+        ...
+
 
 @dataclass(frozen=True)
 class LogitHead:
@@ -57,6 +61,10 @@ class CategoricalHead(LogitHead):
         """Return the categorical; ``mask`` is ``[..., n]``."""
         return Categorical(mask_logits(self.logits(parameters, latent), mask))
 
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw Gumbel noise ``[N, n]``."""
+        return Categorical.noise(key, (n_envs, self.linear.outputs))
+
 
 @dataclass(frozen=True)
 class MultiCategoricalHead(LogitHead):
@@ -75,6 +83,10 @@ class MultiCategoricalHead(LogitHead):
         ]
         return MultiCategorical(jnp.stack(rows, axis=-2))
 
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw Gumbel noise ``[N, k, n_max]``."""
+        return MultiCategorical.noise(key, (n_envs, len(self.choices), max(self.choices)))
+
 
 @dataclass(frozen=True)
 class BernoulliHead(LogitHead):
@@ -89,6 +101,10 @@ class BernoulliHead(LogitHead):
             logits = jnp.where(allowed[..., 1], logits, never)
             logits = jnp.where(allowed[..., 0], logits, always)
         return Bernoulli(logits)
+
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw uniform noise ``[N, n]``."""
+        return Bernoulli.noise(key, (n_envs, self.linear.outputs))
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,10 @@ class GaussianHead:
         """Return the normal; a Box has no masks."""
         mean = self.linear.apply(parameters["mean"], latent)
         return DiagGaussian(mean, jnp.broadcast_to(parameters["log_std"], mean.shape))
+
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw normal noise ``[N, n]``."""
+        return DiagGaussian.noise(key, (n_envs, self.linear.outputs))
 
 
 @dataclass(frozen=True)
@@ -134,6 +154,10 @@ class StateDependentNoiseHead:
         mean = self.linear.apply(parameters["mean"], latent)
         variance = jnp.square(jax.lax.stop_gradient(latent)) @ jnp.exp(2.0 * parameters["log_std"])
         return DiagGaussian(mean, 0.5 * jnp.log(variance + 1e-6))
+
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Return the key: ``W`` is large, and drawn only where it is renewed."""
+        return key
 
     def draw(self, parameters: Parameters, key: Array, batch: tuple[int, ...]) -> Array:
         """Draw a matrix ``W`` for each batch entry, ``[*batch, width, n]``."""

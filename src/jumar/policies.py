@@ -118,6 +118,18 @@ class Policy:
         latent, core = self.torso.apply(parameters["torso"], features, core, episode_start)
         return self.head.distribution(parameters["head"], latent, mask), core
 
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw the noise of one :meth:`act` in ``n_envs`` environments."""
+        return self.head.noise(key, n_envs)
+
+    def rollout_noise(self, keys: Array, n_envs: int) -> Array:
+        """Draw the noise of a whole rollout at once, a row for each of ``keys`` ``[T, 2]``.
+
+        It is what :meth:`noise` draws step by step, without what random numbers cost in a program that is small
+        otherwise.
+        """
+        return jax.vmap(lambda key: self.noise(key, n_envs))(keys)
+
     def act(
         self,
         parameters: Parameters,
@@ -126,15 +138,15 @@ class Policy:
         carry: Carry,
         episode_start: Array,
         mask: Array | None,
-        key: Array,
+        noise: Array,
     ) -> tuple[Array, Carry]:
-        """Draw the actions of ``N`` environments; the observation normaliser is left as it is."""
+        """Return random actions of ``N`` environments, made from ``noise``; the observation normaliser is left as it is."""
         features = self.encoder.encode(observation, moments)
         mask = self.encoder.mask(observation, mask)
         latent, core = self.torso.apply(parameters["torso"], features, carry.core, episode_start)
         if not isinstance(self.head, StateDependentNoiseHead):
-            return self.head.distribution(parameters["head"], latent, mask).sample(key), Carry(core, ())
-        exploration = self._refresh(parameters["head"], carry.exploration, key)
+            return self.head.distribution(parameters["head"], latent, mask).outcome(noise), Carry(core, ())
+        exploration = self._refresh(parameters["head"], carry.exploration, noise)
         action = self.head.explore(parameters["head"], latent, exploration.matrix)
         return action, Carry(core, exploration._replace(age=exploration.age + 1))
 

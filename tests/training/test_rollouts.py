@@ -23,7 +23,7 @@ from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.vector import VectorAdapter
 from jumar.envs.workers import WorkerEnvironments
 from jumar.errors import EnvironmentFault
-from jumar.training.gathering import PoolScan, Rows, StepLoop, environment_seeds
+from jumar.training.gathering import PoolScan, StepLoop, environment_seeds, joined
 from jumar.training.rollouts import CompiledRunner, Faults, HostRunner, check_faults
 from jumar.trajectory import Trajectory
 
@@ -51,7 +51,7 @@ def host(make: Callable[[], HostEnvironments], **settings: Any) -> tuple[HostRun
     return HostRunner(update, make, T), update
 
 
-def joined(trajectories: list[Trajectory]) -> Any:
+def chained(trajectories: list[Trajectory]) -> Any:
     """Join rollouts along time, without the carries."""
     bare = [trajectory._replace(carry=(), critic_carry=()) for trajectory in trajectories]
     return jax.tree.map(lambda *parts: np.concatenate(parts), *bare)
@@ -77,7 +77,7 @@ def timed() -> tuple[Any, Any]:
 
 def test_a_compiled_rollout_is_what_happened(timed: tuple[Any, Any]) -> None:
     trajectories, _ = run(*timed, 3)
-    whole = joined(trajectories)
+    whole = chained(trajectories)
     check_continuity(whole)
     times = np.arange(3 * T) % 5
     np.testing.assert_array_equal(whole.observations[..., 0], np.stack([times] * N, 1))
@@ -161,15 +161,15 @@ def test_next_step_and_same_step_environments_yield_the_same_experience() -> Non
     same, _ = run(*with_learner(host(vector(AutoresetMode.SAME_STEP))), 4)
     following, _ = run(*with_learner(host(vector(AutoresetMode.NEXT_STEP))), 4)
     plain, _ = run(*with_learner(host(serial(Metronome))), 4)
-    check_continuity(joined(same))
-    assert joined(same).valid.all()
-    assert not joined(following).valid.all()
+    check_continuity(chained(same))
+    assert chained(same).valid.all()
+    assert not chained(following).valid.all()
     for n in range(N):
-        expected = experience_of(joined(plain), n)
-        assert experience_of(joined(same), n) == expected
-        shorter = experience_of(joined(following), n)
+        expected = experience_of(chained(plain), n)
+        assert experience_of(chained(same), n) == expected
+        shorter = experience_of(chained(following), n)
         assert shorter == expected[: len(shorter)]
-        assert len(shorter) == 4 * T - np.sum(~joined(following).valid[:, n])
+        assert len(shorter) == 4 * T - np.sum(~chained(following).valid[:, n])
 
 
 def with_learner(pair: tuple[Any, Any], n_envs: int = N) -> tuple[Any, Any]:
@@ -367,20 +367,20 @@ class Stuck(gym.Env):
 
 
 def test_rows_before_a_field_first_appears_are_neutral() -> None:
-    rows = Rows(4)
-    for t in range(4):
-        late = t >= 2
-        rows.put(
-            t,
-            observations={"a": np.full((1, 2), t)},
-            action_masks=np.array([[False, True]]) if late else None,
-            costs=np.array([t + 0.5], np.float32) if late else None,
-            never=None,
-        )
-    assert rows.arrays["action_masks"][:, 0].tolist() == [[True, True]] * 2 + [[False, True]] * 2
-    assert rows.arrays["costs"][:, 0].tolist() == [0.0, 0.0, 2.5, 3.5]
-    assert rows.arrays["observations"]["a"][:, 0, 1].tolist() == [0, 1, 2, 3]
-    assert rows.arrays["never"] is None
+    masks = joined([None, None, *[np.array([[False, True]])] * 2], before=True)
+    assert masks.dtype == bool
+    assert masks[:, 0].tolist() == [[True, True]] * 2 + [[False, True]] * 2
+    costs = joined([None, np.array([1.5], np.float32)])
+    assert costs.dtype == np.float32
+    assert costs[:, 0].tolist() == [0.0, 1.5]
+    assert joined([None, None]) is None
+
+
+def test_rows_are_joined_leaf_by_leaf() -> None:
+    rows = joined([{"a": np.full((2, 3), t), "b": (np.array([t, -t]),)} for t in range(4)])
+    assert rows["a"].shape == (4, 2, 3)
+    assert rows["a"][:, 1, 2].tolist() == [0, 1, 2, 3]
+    assert rows["b"][0].tolist() == [[0, 0], [1, -1], [2, -2], [3, -3]]
 
 
 def test_masks_and_costs_that_come_late_are_the_same_with_and_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +391,7 @@ def test_masks_and_costs_that_come_late_are_the_same_with_and_without_workers(mo
         runner, learner = with_learner(host(make))
         trajectories, _ = run(runner, learner, 2)
         runner.close()
-        together.append(joined(trajectories))
+        together.append(chained(trajectories))
     alone, by_workers = together
     jax.tree.map(np.testing.assert_array_equal, alone, by_workers)
     # The mask of the fourth step's info is that of the fifth row; the episode ends with the fifth step.

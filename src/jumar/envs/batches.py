@@ -7,6 +7,7 @@ cut or wrapped around in silence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from gymnasium import Space, spaces
 
 Batch = Any
 """An array, or a dict or tuple of batches."""
+
+FEW = 64
+"""Up to so many numbers, a list is faster looked through than an array."""
 
 
 class Misfit(Exception):
@@ -93,11 +97,11 @@ def check_values(space: Space, batch: Batch, path: str = "") -> None:
         for index, child in enumerate(space.spaces):
             check_values(child, batch[index], f"{path}[{index!r}]")
     elif isinstance(space, spaces.Box):
-        if space.dtype.kind == "f" and not np.isfinite(batch).all():
+        if space.dtype.kind == "f" and not all_finite(batch):
             _report(~np.isfinite(batch), batch, path, "finite")
     else:
         low, high = _range(space)
-        if not ((batch >= low) & (batch < high)).all():
+        if not _all_within(batch, low, high):
             _report((batch < low) | (batch >= high), batch, path, f"in {space}")
 
 
@@ -112,16 +116,32 @@ def prepare_actions(space: Space, actions: Any, n: int) -> np.ndarray:
         raise Misfit(f"actions of shape {actions.shape} instead of {(n, *_shape(space))}")
     if isinstance(space, spaces.Box):
         return _prepare_box(space, actions)
-    low, high = _range(space)
     if actions.dtype.kind not in "iub":
         raise Misfit(f"actions of dtype {actions.dtype} instead of whole numbers")
-    if not ((actions >= low) & (actions < high)).all():
+    low, high = _range(space)
+    if not _all_within(actions, low, high):
         _report((actions < low) | (actions >= high), actions, "", f"in {space}")
     return actions.astype(space.dtype)
 
 
+def _all_within(array: np.ndarray, low: Any, high: Any) -> bool:
+    """Return whether ``low <= array < high`` everywhere."""
+    if isinstance(low, int) and array.size <= FEW:
+        values = array.ravel().tolist()
+        return not values or (low <= min(values) and max(values) < high)
+    return bool(((array >= low) & (array < high)).all())
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Return whether no number is NaN or infinite.
+
+    The sum of squares is one call where the plain test takes three; only when it overflows is the plain test needed.
+    """
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+
+
 def _prepare_box(space: spaces.Box, actions: np.ndarray) -> np.ndarray:
-    if not np.isfinite(actions).all():
+    if not all_finite(actions):
         _report(~np.isfinite(actions), actions, "", "finite")
     prepared = actions.astype(space.dtype)
     if prepared.dtype != actions.dtype:

@@ -228,9 +228,8 @@ def read_rewards(rewards: Any, n: int) -> np.ndarray:
             if np.ndim(reward) != 0 or np.asarray(reward).dtype.kind not in "fiub":
                 raise Misfit(f"{type(reward).__name__} {reward!r:.60}, which is not a number", row)
         raise Misfit(f"an array of shape {array.shape} and dtype {array.dtype}, not {n} numbers")
-    finite = np.isfinite(array)
-    if not finite.all():
-        row = int(np.argmin(finite))
+    if not batches.all_finite(array):
+        row = int(np.argmin(np.isfinite(array)))
         raise Misfit(f"{array[row]}, which is not finite", row)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 

@@ -29,7 +29,7 @@ Warn = Callable[[str], None]
 
 
 class HostStep(NamedTuple):
-    """What one step of N environments gave. All arrays have a leading axis N and are new: they may be kept.
+    """What one step of N environments gave. All arrays have a leading axis N; they may be kept, but not written to.
 
     ``observations``: what to act on next, already after the reset where an episode ended in SAME_STEP backends.
     ``rewards``: float ``[N]``. ``terminated``, ``truncated``: bool ``[N]``, never both true: termination wins.
@@ -117,6 +117,8 @@ class SerialEnvironments:
         self._check_alike()
         self._step_functions = [env.step for env in self._envs]
         self._plain_box = isinstance(self.observation_space, spaces.Box)
+        self._none, self._all = np.zeros(self.n_envs, dtype=bool), np.ones(self.n_envs, dtype=bool)
+        self._none.flags.writeable = self._all.flags.writeable = False
         self._extras = Extras(self.n_envs, self.action_space)
         self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
         self._boundary = Boundary(
@@ -177,17 +179,12 @@ class SerialEnvironments:
             for row in ended:
                 self._reset_row(row, None, observations)
             self._boundary.check_observations(observations)
-        terminations = np.array(terminated, dtype=bool)
-        truncations = np.array(truncated, dtype=bool) & ~terminations
+            terminations = np.array(terminated, dtype=bool)
+            truncations = np.array(truncated, dtype=bool) & ~terminations
+        else:
+            terminations = truncations = self._none
         return HostStep(
-            observations,
-            rewards,
-            terminations,
-            truncations,
-            successors,
-            np.ones(self.n_envs, dtype=bool),
-            self._extras.masks(),
-            costs,
+            observations, rewards, terminations, truncations, successors, self._all, self._extras.masks(), costs
         )
 
     def close(self) -> None:

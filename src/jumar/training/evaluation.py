@@ -105,8 +105,8 @@ def single_actor(policy: Policy, deterministic: bool) -> Act:
         if deterministic:
             action, carry = policy.act_greedily(parameters, moments, observation, carry, start, mask)
         else:
-            key = jax.random.fold_in(key, t)
-            action, carry = policy.act(parameters, moments, observation, carry, start, mask, key)
+            noise = policy.noise(jax.random.fold_in(key, t), 1)
+            action, carry = policy.act(parameters, moments, observation, carry, start, mask, noise)
         return policy.actions.to_environment(action, jnp), carry
 
     return act

@@ -173,17 +173,22 @@ class CompiledRunner:
         parameters, moments = learner.parameters["policy"], learner.observation_moments
         carry = policy.begin_rollout(collector.carry)
 
-        def step(state: tuple[Any, Any, Array, Any], key: Array) -> tuple[tuple[Any, Any, Array, Any], tuple[Any, ...]]:
+        def step(
+            state: tuple[Any, Any, Array, Any], random: tuple[Array, Array]
+        ) -> tuple[tuple[Any, Any, Array, Any], tuple[Any, ...]]:
             states, observations, start, carry = state
-            act_key, env_key = jax.random.split(key)
-            actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, act_key)
+            noise, env_key = random
+            actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, noise)
             states, taken = step_batch(env, env.params, env_key, states, policy.actions.to_environment(actions, jnp))
             ended = taken.terminated | taken.truncated
             row = (observations, actions, start, taken._replace(observations=None))
             return (states, taken.observations, ended, carry), row
 
         first = (collector.environments, collector.observations, collector.episode_start, carry)
-        last, (observations, actions, starts, taken) = jax.lax.scan(step, first, jax.random.split(key, self._n_steps))
+        act_key, env_key = jax.random.split(key)
+        noise = policy.rollout_noise(jax.random.split(act_key, self._n_steps), self._n_envs)
+        random = noise, jax.random.split(env_key, self._n_steps)
+        last, (observations, actions, starts, taken) = jax.lax.scan(step, first, random)
         trajectory = Trajectory(
             observations=observations,
             actions=actions,
