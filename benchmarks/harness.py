@@ -226,10 +226,11 @@ class _Bench:
         return ", ".join(filter(None, (self.comparison.name, outcome.title, variant.name)))
 
 
-def measure(command: list[str], scratch: Path, limit_s: float) -> Measurement:
+def measure(command: list[str], scratch: Path, limit_s: float, first_on_path: Path | None = None) -> Measurement:
     """Run a command to its end; return what it says of itself in its last line, and what is seen from outside.
 
-    It runs in ``scratch``, where its compile cache is, too: the first command there finds none.
+    It runs in ``scratch``, where its compile cache is, too: the first command there finds none. ``first_on_path`` is
+    where Python looks for modules first.
 
     Raises:
         Failed: it did not end in time, ended with an error, or said nothing that can be read.
@@ -239,7 +240,12 @@ def measure(command: list[str], scratch: Path, limit_s: float) -> Measurement:
         try:
             # A session of its own, so that it can be stopped together with all that it started.
             process = subprocess.Popen(
-                command, stdout=output, stderr=errors, cwd=scratch, env=_surroundings(scratch), start_new_session=True
+                command,
+                stdout=output,
+                stderr=errors,
+                cwd=scratch,
+                env=_surroundings(scratch, first_on_path),
+                start_new_session=True,
             )
         except OSError as error:
             raise Failed(f"it could not be started: {error.strerror}") from None
@@ -305,10 +311,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _surroundings(scratch: Path) -> dict[str, str]:
+def _surroundings(scratch: Path, first_on_path: Path | None) -> dict[str, str]:
     """Return the environment variables of a measured process: the processor only, and a compile cache of its own."""
     kept = {
         name: x for name, x in os.environ.items() if name not in ("JUMAR_NO_COMPILE_CACHE", "JAX_COMPILATION_CACHE_DIR")
     }
-    paths = os.pathsep.join(filter(None, (str(PEERS), os.environ.get("PYTHONPATH"))))  # the slow environment lies there
+    folders = (first_on_path, PEERS, os.environ.get("PYTHONPATH"))  # the slow environment lies among the peers
+    paths = os.pathsep.join(str(folder) for folder in folders if folder)
     return {**kept, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(scratch / "cache"), "PYTHONPATH": paths}

@@ -36,7 +36,7 @@ N_EPOCHS, BATCH_SIZE = 10, 64
 
 def jumar_side(env: str, n_envs: int, n_steps: int, *, seeds: int = 1, times: float = 1.0) -> Side:
     """Jumar by its public command, without what the other side does not do: evaluations and checkpoints."""
-    words = ["-m", "jumar", "train", "ppo", env, "--preset", "none", *_sizes(n_envs, n_steps)]
+    words = ["-m", "jumar", "train", "ppo", env, "--preset", "none", *words_for(n_envs, n_steps)]
     words += ["--eval-every", "0", "--checkpoint-every", "0", "--quiet", "--json"]
     words += ["--n-seeds", str(seeds)] if seeds > 1 else []
     name, title = ("jumar", "Jumar") if times == 1.0 else (f"jumar-{times:g}-times", f"Jumar, {times:g} times as long")
@@ -46,7 +46,7 @@ def jumar_side(env: str, n_envs: int, n_steps: int, *, seeds: int = 1, times: fl
 
 def profile_side(env: str, n_envs: int, n_steps: int) -> Side:
     """Jumar's iteration in parts."""
-    words = (str(PEERS / "iteration.py"), "--env", env, *_sizes(n_envs, n_steps))
+    words = (str(PEERS / "iteration.py"), "--env", env, *words_for(n_envs, n_steps))
     return Side(PROFILE, "Jumar, in parts", (Variant("", words),), trial_steps=8_192)
 
 
@@ -54,7 +54,7 @@ def sb3_side(env: str, *sizes: tuple[int, int]) -> Side:
     """Stable-Baselines3 in the fastest of the ways that it offers on a processor, and of the sizes (n_envs, n_steps)."""
     variants = []
     for n_envs, n_steps in sizes:
-        script = (str(PEERS / "sb3_ppo.py"), "--env", env, *_sizes(n_envs, n_steps))
+        script = (str(PEERS / "sb3_ppo.py"), "--env", env, *words_for(n_envs, n_steps))
         vectors = {"dummy": "DummyVecEnv", "subproc": "SubprocVecEnv"} if n_envs > 1 else {"dummy": "DummyVecEnv"}
         many = f"{n_envs} x {n_steps}, " if len(sizes) > 1 else ""
         variants += [
@@ -67,7 +67,7 @@ def sb3_side(env: str, *sizes: tuple[int, int]) -> Side:
 
 def rejax_side(n_envs: int, n_steps: int, seeds: int = 1) -> Side:
     """Return rejax on gymnax's CartPole, one program; the steps of all seeds count."""
-    words = (str(PEERS / "rejax_ppo.py"), "--env", "CartPole-v1", *_sizes(n_envs, n_steps), "--n-seeds", str(seeds))
+    words = (str(PEERS / "rejax_ppo.py"), "--env", "CartPole-v1", *words_for(n_envs, n_steps), "--n-seeds", str(seeds))
     return Side("rejax", "rejax", (Variant("", words),), trial_steps=200_000, peer="rejax")
 
 
@@ -94,7 +94,8 @@ def slow_side() -> Side:
     return Side("simulator", "stepping alone, one process", (variant,), trial_steps=2_000)
 
 
-def _sizes(n_envs: int, n_steps: int) -> tuple[str, ...]:
+def words_for(n_envs: int, n_steps: int) -> tuple[str, ...]:
+    """Return the words for a rollout of this size, and for the epochs and minibatches that all comparisons have."""
     numbers = {"--n-envs": n_envs, "--n-steps": n_steps, "--n-epochs": N_EPOCHS, "--batch-size": BATCH_SIZE}
     return tuple(word for name, number in numbers.items() for word in (name, str(number)))
 

@@ -150,8 +150,9 @@ class Profile:
         def policy() -> Any:
             parameters, moments, carry, start = self._arguments()
             observations, masks = gatherer._observations, gatherer._masks
+            noise = np.asarray(self.update.policy.rollout_noise(jax.random.split(self.key, self.rows), self.n_envs))
             for t in range(self.rows):
-                given = gatherer._act(parameters, moments, observations, carry, start, masks, self.key, np.uint32(t))
+                given = gatherer._act(parameters, moments, observations, carry, start, masks, noise[t])
                 np.asarray(given[1])
                 carry = given[2]
 
