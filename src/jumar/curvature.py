@@ -1,0 +1,160 @@
+r"""Curvature: Fisher matrices, their products with vectors, and the linear systems that natural gradients solve.
+
+The Fisher matrix of a policy at :math:`\theta` is the second derivative of the mean divergence
+:math:`E_s[KL(\pi_\theta(\cdot|s) \| \pi_{\theta'}(\cdot|s))]` in :math:`\theta'`, at :math:`\theta' = \theta`. It comes
+in three forms here, all of flat parameter vectors ``[d]``:
+
+- exact in the actions, from the distributions at the rows of a batch: :math:`E_s[J^T H J]`, with ``J`` the derivative of
+  the distribution's own parameters and ``H`` their Fisher matrix in closed form (:func:`fisher_product`, and
+  :func:`dense` for the matrix itself);
+- sampled per step, :math:`E[s_t s_t^T]` of scores :math:`s_t = \nabla \log \pi(a_t|s_t)` (:func:`step_fisher`);
+- sampled per trajectory, :math:`E[(\sum_t s_t)(\sum_t s_t)^T]` (:func:`trajectory_fisher`): the Fisher matrix of
+  the distribution of whole trajectories, some ``T`` times as large as the mean over steps.
+
+Sources: Amari 1998, *Natural Gradient Works Efficiently in Learning*; Kakade 2001, *A Natural Policy Gradient*;
+Martens and Sutskever 2012 (products by linearising, conjugate gradient with damping).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.distributions import Distribution
+
+Product = Callable[[Array], Array]
+"""The product of a fixed symmetric matrix ``[d, d]`` with a vector ``[d]``."""
+
+
+def fisher_product(distribution: Callable[[Array], Distribution], flat: Array, weights: Array) -> Product:
+    r"""Return :math:`v \mapsto F v` with :math:`F = \sum_i w_i J_i^T H_i J_i / \sum_i w_i`.
+
+    The distributions are linearised once, here; each product costs about one evaluation of their derivative forward and one
+    backward, less than a gradient of an objective.
+
+    Args:
+        distribution: of flat parameters ``[d]``; the action distributions at all rows.
+        flat: the parameters to linearise at.
+        weights: of the rows, the shape of a log-probability; where all are 0, so is F.
+    """
+    at, push = jax.linearize(distribution, flat)
+    pull = jax.linear_transpose(push, flat)
+    shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
+
+    def product(vector: Array) -> Array:
+        curved = at.fisher_product(push(vector))
+        (result,) = pull(
+            jax.tree.map(lambda x: x * shares.reshape(shares.shape + (1,) * (x.ndim - shares.ndim)), curved)
+        )
+        return result
+
+    return product
+
+
+def damped(product: Product, damping: float | Array) -> Product:
+    r"""Return :math:`v \mapsto F v + \lambda v`."""
+    return lambda vector: product(vector) + damping * vector
+
+
+def dense(product: Product, flat: Array) -> Array:
+    """Return the matrix ``[d, d]`` of a product, for small ``d``: one product for each column."""
+    return jax.vmap(product)(jnp.eye(flat.size, dtype=flat.dtype))
+
+
+def scores(log_prob: Callable[[Array], Array], flat: Array) -> Array:
+    r"""Return :math:`\nabla \log \pi` of every row, ``[..., d]``; ``log_prob`` gives ``[...]``. For small ``d``."""
+    return jax.jacfwd(log_prob)(flat)
+
+
+def step_fisher(scores: Array, weights: Array) -> Array:
+    r"""Return :math:`\sum_i w_i s_i s_i^T / \sum_i w_i`, ``[d, d]``, of scores ``[..., d]`` and weights ``[...]``.
+
+    The mean over steps of the outer product of scores: an unbiased estimate of the Fisher matrix of one decision.
+    """
+    rows, shares = scores.reshape(-1, scores.shape[-1]), weights.reshape(-1) / jnp.maximum(jnp.sum(weights), 1e-8)
+    return (rows * shares[:, None]).T @ rows
+
+
+def trajectory_fisher(scores: Array, weights: Array) -> Array:
+    r"""Return the mean over trajectories of :math:`(\sum_t w_t s_t)(\sum_t w_t s_t)^T`, ``[d, d]``.
+
+    Args:
+        scores: ``[N, T, d]``.
+        weights: ``[N, T]``: 0 where a trajectory has ended before, else 1.
+
+    Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.9.
+    """
+    whole = jnp.einsum("ntd,nt->nd", scores, weights)
+    return whole.T @ whole / whole.shape[0]
+
+
+class Solution(NamedTuple):
+    """What the conjugate gradient method found for ``A x = b``."""
+
+    x: Array
+    residual: Array
+    r""":math:`\|b - A x\| / \|b\|`; 0 where b is 0."""
+    iterations: Array
+    """How many products were taken, int32."""
+    blocked: Array
+    """True where it stopped at a direction without positive curvature: there ``A`` is not positive definite."""
+
+
+def conjugate_gradient(product: Product, b: Array, iterations: int, tolerance: float = 1e-10) -> Solution:
+    r"""Solve ``A x = b`` for a symmetric positive definite ``A``, from ``x = 0``.
+
+    .. math::
+        \alpha = \frac{r^T r}{p^T A p}, \quad x \leftarrow x + \alpha p, \quad r \leftarrow r - \alpha A p, \quad
+        p \leftarrow r + \frac{r_{new}^T r_{new}}{r^T r} p
+
+    It ends after ``iterations``, when :math:`\|r\| \le tolerance \, \|b\|`, or at a direction with
+    :math:`p^T A p \le 0` (or none that is a number), which is not taken: ``x`` is then what was found before, 0 at worst.
+    Every ``x`` on the way has :math:`b^T x \ge 0`, so a step along it never goes down.
+
+    Args:
+        product: :math:`v \mapsto A v`.
+        b: the right-hand side ``[d]``.
+        iterations: the most products to take.
+        tolerance: on the residual, relative to b.
+
+    Source: Hestenes and Stiefel 1952; Nocedal and Wright 2006, *Numerical Optimization*, algorithm 5.2.
+    """
+    size = b @ b
+    goal = jnp.square(jnp.asarray(tolerance, b.dtype)) * size
+
+    def unfinished(state: tuple[Array, ...]) -> Array:
+        _, _, _, remaining, count, blocked = state
+        return (count < iterations) & (remaining > goal) & ~blocked
+
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, r, p, remaining, count, _ = state
+        image = product(p)
+        bend = p @ image
+        ahead = bend > 0.0  # False for NaN
+        length = jnp.where(ahead, remaining / jnp.where(ahead, bend, 1.0), 0.0)
+        x, r_new = jnp.where(ahead, x + length * p, x), jnp.where(ahead, r - length * image, r)
+        left = r_new @ r_new
+        p = r_new + left / remaining * p
+        return x, r_new, p, left, count + 1, ~ahead
+
+    start = (jnp.zeros_like(b), b, b, size, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    x, r, _, _, count, blocked = jax.lax.while_loop(unfinished, step, start)
+    residual = jnp.where(size > 0.0, jnp.linalg.norm(r) / jnp.sqrt(jnp.where(size > 0.0, size, 1.0)), 0.0)
+    return Solution(x, residual, count, blocked)
+
+
+def boundary_length(bend: Array, delta: float | Array) -> Array:
+    r"""Return :math:`\sqrt{2 \delta / x^T F x}`: how often a direction ``x`` fits into :math:`\frac12 d^T F d \le \delta`.
+
+    ``bend`` is :math:`x^T F x`: with the Fisher matrix *undamped*, however ``x`` was found, so that the divergence of
+    the step is ``delta`` to second order. With :math:`F = I` it is the length of the restricted gradient, whose ball has
+    the radius :math:`\sqrt{2 \delta}`. Where ``bend`` is not positive, the length is 0: there is nothing to go along.
+
+    Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equations 12.6 and 12.12.
+    """
+    ahead = bend > 0.0
+    return jnp.where(ahead, jnp.sqrt(2.0 * delta / jnp.where(ahead, bend, 1.0)), 0.0)

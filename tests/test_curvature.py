@@ -1,0 +1,247 @@
+"""Fisher matrices and conjugate gradients, against explicit matrices, worked examples and Monte Carlo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from jumar.curvature import (
+    boundary_length,
+    conjugate_gradient,
+    damped,
+    dense,
+    fisher_product,
+    scores,
+    step_fisher,
+    trajectory_fisher,
+)
+from jumar.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
+
+KEY = jax.random.PRNGKey(3)
+ROWS, WIDTH = 7, 3
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def features() -> Array:
+    return jnp.asarray(np.random.default_rng(1).standard_normal((ROWS, WIDTH)))
+
+
+def categorical(flat: Array) -> Categorical:
+    return Categorical(jnp.tanh(features() @ flat.reshape(WIDTH, 4)))
+
+
+def several(flat: Array) -> MultiCategorical:
+    return MultiCategorical(jnp.tanh(features() @ flat.reshape(WIDTH, 6)).reshape(ROWS, 2, 3))
+
+
+def bits(flat: Array) -> Bernoulli:
+    return Bernoulli(jnp.tanh(features() @ flat.reshape(WIDTH, 4)))
+
+
+def gaussian(flat: Array) -> DiagGaussian:
+    mean = jnp.tanh(features() @ flat[:6].reshape(WIDTH, 2))
+    return DiagGaussian(mean, jnp.broadcast_to(flat[6:], mean.shape))
+
+
+POLICIES: dict[str, tuple[Callable[[Array], Any], int]] = {
+    "categorical": (categorical, 12),
+    "multi_categorical": (several, 18),
+    "bernoulli": (bits, 12),
+    "gaussian": (gaussian, 8),
+}
+WEIGHTS = np.array([1.0, 1.0, 0.0, 2.0, 0.5, 1.0, 1.0])
+
+
+def mean_kl(policy: Callable[[Array], Distribution], old: Array, new: Array) -> Array:
+    return jnp.sum(WEIGHTS * policy(old).kl(policy(new))) / WEIGHTS.sum()
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_the_fisher_vector_product_is_the_hessian_of_the_mean_divergence(kind: str) -> None:
+    policy, d = POLICIES[kind]
+    flat = 0.5 * jax.random.normal(KEY, (d,))
+    matrix = jax.hessian(lambda new: mean_kl(policy, flat, new))(flat)
+    product = fisher_product(policy, flat, jnp.asarray(WEIGHTS))
+    vector = jax.random.normal(jax.random.PRNGKey(5), (d,))
+    np.testing.assert_allclose(product(vector), matrix @ vector, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(dense(product, flat), matrix, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(damped(product, 0.3)(vector), matrix @ vector + 0.3 * vector, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_the_mean_outer_product_of_scores_is_the_same_matrix_within_its_standard_error(kind: str) -> None:
+    policy, d = POLICIES[kind]
+    flat = 0.5 * jax.random.normal(KEY, (d,))
+    exact = dense(fisher_product(policy, flat, jnp.asarray(WEIGHTS)), flat)
+
+    @jax.jit
+    def sampled(key: Array) -> Array:
+        actions = jax.lax.stop_gradient(policy(flat)).sample(key)
+        return step_fisher(scores(lambda x: policy(x).log_prob(actions), flat), jnp.asarray(WEIGHTS))
+
+    n = 32_000
+    estimates = np.asarray(jax.vmap(sampled)(jax.random.split(jax.random.PRNGKey(1), n)))
+    standard_error = estimates.std(0) / np.sqrt(n)
+    np.testing.assert_array_less(np.abs(estimates.mean(0) - exact), 5.0 * standard_error + 1e-12)
+    assert np.linalg.norm(standard_error) < 0.02 * np.linalg.norm(exact)
+
+
+def test_no_weight_gives_no_curvature() -> None:
+    policy, d = POLICIES["categorical"]
+    flat = jnp.ones(d)
+    assert not np.any(fisher_product(policy, flat, jnp.zeros(ROWS))(flat))
+    assert not np.any(step_fisher(jnp.ones((ROWS, d)), jnp.zeros(ROWS)))
+
+
+# -- conjugate gradients ----------------------------------------------------------------------------------------------
+
+
+def system(d: int) -> tuple[Array, Array]:
+    rng = np.random.default_rng(2)
+    root = rng.standard_normal((d, d))
+    return jnp.asarray(root @ root.T + 0.1 * np.eye(d)), jnp.asarray(rng.standard_normal(d))
+
+
+def test_as_many_iterations_as_unknowns_solve_the_system() -> None:
+    matrix, b = system(12)
+    found = conjugate_gradient(lambda v: matrix @ v, b, 24, tolerance=1e-12)
+    np.testing.assert_allclose(found.x, np.linalg.solve(matrix, b), rtol=1e-8)
+    assert found.residual <= 1e-12
+    assert 12 <= found.iterations <= 24
+    assert not found.blocked
+
+
+def test_the_residual_reported_is_the_residual() -> None:
+    matrix, b = system(12)
+    for iterations in (0, 1, 3, 6):
+        found = conjugate_gradient(lambda v: matrix @ v, b, iterations)
+        assert found.iterations == iterations
+        expected = np.linalg.norm(b - matrix @ found.x) / np.linalg.norm(b)
+        np.testing.assert_allclose(found.residual, expected, rtol=1e-10)
+        assert b @ found.x >= 0.0
+
+
+def test_a_loose_tolerance_ends_early() -> None:
+    matrix, b = system(12)
+    found = conjugate_gradient(lambda v: matrix @ v, b, 100, tolerance=0.1)
+    assert found.residual <= 0.1
+    assert found.iterations < 12
+
+
+@pytest.mark.parametrize("eigenvalues", [(1.0, -1.0, 2.0), (0.0, 0.0, 0.0), (np.nan, 1.0, 1.0)])
+def test_a_direction_without_positive_curvature_is_not_taken(eigenvalues: tuple[float, ...]) -> None:
+    spectrum = jnp.asarray(eigenvalues)
+    found = conjugate_gradient(lambda v: spectrum * v, jnp.array([0.1, 1.0, 0.1]), 10)
+    assert found.blocked
+    assert np.isfinite(found.x).all()
+    assert np.isfinite(found.residual)
+
+
+def test_no_gradient_gives_no_step() -> None:
+    found = conjugate_gradient(lambda v: v, jnp.zeros(4), 10)
+    assert not np.any(found.x)
+    assert (found.residual, found.iterations, bool(found.blocked)) == (0.0, 0, False)
+
+
+def test_a_singular_fisher_matrix_is_solved_where_it_can_be_and_damping_bounds_the_rest() -> None:
+    """A tabular softmax does not feel a constant added to its logits; a gradient never points along it."""
+    flat = jnp.array([0.3, -0.2, 0.5])
+    product = fisher_product(lambda x: Categorical(x[None]), flat, jnp.ones(1))
+    assert np.linalg.matrix_rank(np.asarray(dense(product, flat))) == 2
+    gradient = product(jnp.array([1.0, 2.0, -1.0]))
+    found = conjugate_gradient(product, gradient, 10)
+    np.testing.assert_allclose(product(found.x), gradient, atol=1e-12)
+    off = conjugate_gradient(damped(product, 0.1), jnp.ones(3), 10)
+    np.testing.assert_allclose(off.x, np.full(3, 10.0), rtol=1e-10)
+
+
+# -- lengths ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_to_the_boundary_has_the_divergence_asked_for_to_second_order() -> None:
+    policy, d = POLICIES["gaussian"]
+    flat = 0.5 * jax.random.normal(KEY, (d,))
+    product = fisher_product(policy, flat, jnp.asarray(WEIGHTS))
+    direction = conjugate_gradient(product, jax.random.normal(jax.random.PRNGKey(9), (d,)), 30).x
+    gaps = []
+    for delta in (1e-3, 1e-5):
+        step = boundary_length(direction @ product(direction), delta) * direction
+        gaps.append(abs(float(mean_kl(policy, flat, flat + step)) / delta - 1.0))
+    assert np.log(gaps[0] / gaps[1]) / np.log(100.0) >= 0.45
+
+
+def test_a_linear_gaussian_mean_with_a_fixed_deviation_reaches_the_boundary_exactly() -> None:
+    x = features()
+
+    def policy(flat: Array) -> DiagGaussian:
+        mean = x @ flat.reshape(WIDTH, 2)
+        return DiagGaussian(mean, jnp.full_like(mean, 0.4))
+
+    flat, direction = jnp.ones(6), jnp.arange(6.0) - 2.0
+    product = fisher_product(policy, flat, jnp.asarray(WEIGHTS))
+    step = boundary_length(direction @ product(direction), 0.7) * direction
+    np.testing.assert_allclose(mean_kl(policy, flat, flat + step), 0.7, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bend", [0.0, -1.0, np.nan])
+def test_there_is_no_length_where_there_is_no_curvature(bend: float) -> None:
+    assert boundary_length(jnp.asarray(bend), 0.1) == 0.0
+
+
+# -- the worked examples of Algorithms for Decision Making, chapter 12 ---------------------------------------------------
+
+ACTIONS = np.array([[-0.532, 0.597, 1.947], [-0.263, -2.212, 2.364]])
+THETA = np.array([0.0, 1.0])
+
+
+def book_log_prob(theta: Array) -> Array:
+    shape = ACTIONS.shape
+    mean, log_std = jnp.full(shape, theta[0])[..., None], jnp.full(shape, jnp.log(theta[1]))[..., None]
+    return DiagGaussian(mean, log_std).log_prob(jnp.asarray(ACTIONS)[..., None])
+
+
+def test_example_12_1_with_the_fisher_matrix_that_its_data_have() -> None:
+    """The book prints 118.115 for the last entry, which belongs to an older draft of the data."""
+    each = scores(book_log_prob, jnp.asarray(THETA))
+    np.testing.assert_allclose(each.sum(1), [[2.012, 1.430242], [-0.111, 7.550609]], atol=1e-6)
+    fisher = trajectory_fisher(each, jnp.ones((2, 3)))
+    np.testing.assert_allclose(fisher, [[2.0302, 1.0198], [1.0198, 29.5286]], atol=5e-5)
+    np.testing.assert_allclose(np.linalg.inv(fisher), [[0.501249, -0.017311], [-0.017311, 0.034463]], atol=1e-6)
+    gradient = (each.sum(1) * ACTIONS.sum(1)[:, None]).mean(0)
+    np.testing.assert_allclose(gradient, [2.0302, 1.0198], atol=5e-5)
+    direction = conjugate_gradient(lambda v: fisher @ v, gradient, 10).x
+    np.testing.assert_allclose(direction, [1.0, 0.0], atol=1e-12)
+    new = THETA + boundary_length(gradient @ direction, 0.1) * direction
+    np.testing.assert_allclose(new, [0.313864, 1.0], atol=1e-6)
+
+
+def test_the_fisher_matrix_per_step_of_the_same_data() -> None:
+    each = scores(book_log_prob, jnp.asarray(THETA))
+    expected = [[7.490426, 3.955867], [3.955867, 22.896317]]  # a sum over the three steps, a mean over the two rollouts
+    np.testing.assert_allclose(3.0 * step_fisher(each, jnp.ones((2, 3))), expected, atol=1e-6)
+    exact = fisher_product(
+        lambda theta: DiagGaussian(theta[:1][None], jnp.log(theta[1:])[None]), jnp.asarray(THETA), jnp.ones(1)
+    )
+    np.testing.assert_allclose(3.0 * dense(exact, jnp.asarray(THETA)), np.diag([3.0, 6.0]), atol=1e-12)
+
+
+def test_the_natural_gradient_of_a_bernoulli_policy_is_the_same_everywhere() -> None:
+    """J = 100 pi(1) + pi(0) with pi(1) = sigmoid(theta): the gradient vanishes far out, 99 does not."""
+    for theta, gradient, fisher in ((0.0, 24.75, 0.25), (5.0, 0.658158, 0.006648)):
+        at = jnp.array([theta])
+        slope = jax.grad(lambda x: 1.0 + 99.0 * jax.nn.sigmoid(x[0]))(at)
+        product = fisher_product(lambda x: Bernoulli(x[None]), at, jnp.ones(1))
+        np.testing.assert_allclose(slope, [gradient], atol=1e-6)
+        np.testing.assert_allclose(dense(product, at), [[fisher]], atol=1e-6)
+        np.testing.assert_allclose(conjugate_gradient(product, slope, 5).x, [99.0], rtol=1e-12)
