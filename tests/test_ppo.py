@@ -14,7 +14,8 @@ import pytest
 from updates import BOX, CONTINUOUS, compiled, experience, first_learner, flat, improve, make_update
 
 from jumar.algorithms.on_policy import OnPolicy, explained_variance
-from jumar.algorithms.ppo import PPOSettings, count_minibatches
+from jumar.algorithms.parts import count_minibatches
+from jumar.algorithms.ppo import PPOSettings
 from jumar.errors import UsageError
 from jumar.objectives import Score
 from jumar.schedules import Constant
@@ -231,7 +232,7 @@ def test_a_recurrent_policy_is_trained_with_whole_sequences() -> None:
 def test_a_batch_size_that_does_not_fit_is_refused_with_one_that_does(given: Row, recurrent: bool, said: str) -> None:
     settings = PPOSettings.make({"n_envs": 4, "n_steps": 48, **given})
     with pytest.raises(UsageError, match=said):
-        count_minibatches(settings, recurrent)
+        count_minibatches(settings, settings.batch_size, recurrent)
 
 
 def test_explained_variance_is_1_for_a_perfect_critic_and_0_for_a_constant_one() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import jumar
 from jumar import presets
-from jumar.algorithms.ppo import count_minibatches
+from jumar.algorithms.parts import count_minibatches
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli import main
 from jumar.errors import UsageError
@@ -34,7 +34,7 @@ def test_every_file_is_of_an_algorithm() -> None:
 @pytest.mark.parametrize(("algorithm", "preset"), EVERY, ids=[f"{a}-{p.name}" for a, p in EVERY])
 def test_a_preset_is_sound(algorithm: str, preset: Preset) -> None:
     settings: Any = ALGORITHMS[algorithm].settings.make(preset.settings)
-    assert count_minibatches(settings, recurrent=settings.recurrent is not None) > 1
+    assert count_minibatches(settings, settings.batch_size, settings.recurrent is not None) > 1
     plain, defaults = settings.to_json(), ALGORITHMS[algorithm].settings().to_json()
     assert [name for name in preset.settings if plain[name] == defaults[name]] == [], "the default need not be said"
     assert preset.reached is not None, "benchmarks/returns.py --presets fills it in"

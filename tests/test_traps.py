@@ -320,7 +320,7 @@ def without_values(learner: Any) -> Any:
 
 @pytest.mark.parametrize("case", ["zero advantages", "single step", "one action", "constant advantages"])
 def test_degenerate_batches_give_no_nan(case: str) -> None:
-    small = {"n_envs": 1, "n_steps": 1, "batch_size": 1} if case == "single step" else {}
+    small: dict[str, Any] = {"n_envs": 1, "n_steps": 1, "batch_size": 1} if case == "single step" else {}
     update = make_update(BOX, spaces.Discrete(1) if case == "one action" else CONTINUOUS, n_epochs=2, **small)
     learner = first_learner(update, small.get("n_envs", 2))
     if "advantages" in case:

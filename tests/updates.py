@@ -14,7 +14,7 @@ from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
 from jumar.algorithms.on_policy import Learner, OnPolicy
-from jumar.algorithms.ppo import PPOSettings, ppo
+from jumar.algorithms.registry import algorithm
 from jumar.critics import make_critic
 from jumar.policies import make_policy
 from jumar.training.rollouts import with_log_probs
@@ -24,18 +24,25 @@ BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 CONTINUOUS = spaces.Box(-1.0, 1.0, (2,), np.float32)
 CHOICES = spaces.Discrete(3)
 _updates: dict[str, OnPolicy] = {}
-SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "net_arch": (6,)}
+SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "net_arch": (6,)}
 
 
 def make_update(
-    observation_space: gym.Space[Any] = BOX, action_space: gym.Space[Any] = CHOICES, **settings: Any
+    observation_space: gym.Space[Any] = BOX,
+    action_space: gym.Space[Any] = CHOICES,
+    name: str = "ppo",
+    **settings: Any,
 ) -> OnPolicy:
-    """Return PPO with small networks; by default one epoch of one minibatch. The same call returns the same object."""
-    made = PPOSettings.make({**SMALL, **settings})
-    known = str((observation_space, action_space, made))
+    """Return an algorithm with small networks and one minibatch; PPO by default, one epoch of it.
+
+    The same call returns the same object.
+    """
+    chosen = algorithm(name)
+    made = chosen.settings.make({**SMALL, **({"n_epochs": 1} if name == "ppo" else {}), **settings})
+    known = str((name, observation_space, action_space, made))
     if known not in _updates:
         policy = make_policy(observation_space, action_space, made)
-        _updates[known] = ppo(made, policy, make_critic(policy.encoder, made))
+        _updates[known] = chosen.make(made, policy, make_critic(policy.encoder, made))
     return _updates[known]
 
 

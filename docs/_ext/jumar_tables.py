@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import SETTING, build
 from jumar.presets import presets
-from jumar.settings import Settings, describe, kinds
+from jumar.settings import Settings, describe, kinds, range_words
 
 Row = tuple[str, ...]
 
@@ -45,9 +45,8 @@ def _settings_row(settings: type[Settings], field: dataclasses.Field[Any]) -> Ro
 
 
 def _range(metadata: Mapping[str, Any]) -> str:
-    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
-    bounds = [f"{said} {metadata[name]:g}" for name, said in words.items() if metadata[name] is not None]
-    return ", " + " and ".join(bounds) if bounds else ""
+    words = range_words(metadata)
+    return "" if words == "finite" else f", {words}"
 
 
 def _shown(default: Any) -> str:

@@ -13,18 +13,21 @@ from jumar._version import __version__
 if TYPE_CHECKING:
     from jumar import critics, distributions, estimators, networks, objectives, policies, schedules, solvers
     from jumar.actor import Actor, load_policy
-    from jumar.agents import PPO, Agent, evaluate_policy, load
+    from jumar.agents import NPG, PPO, TNPG, TRPO, Agent, evaluate_policy, load
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
 _HOMES = {
-    **dict.fromkeys(("PPO", "Agent", "evaluate_policy", "load"), "jumar.agents"),
+    **dict.fromkeys(("NPG", "PPO", "TNPG", "TRPO", "Agent", "evaluate_policy", "load"), "jumar.agents"),
     **dict.fromkeys(("Actor", "load_policy"), "jumar.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
 _PARTS = ("critics", "distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")
 
 __all__ = [
+    "NPG",
     "PPO",
+    "TNPG",
+    "TRPO",
     "Actor",
     "Agent",
     "DamagedFile",

@@ -264,7 +264,25 @@ class PPO(Agent):
     algorithm = "ppo"
 
 
-AGENTS: dict[str, type[Agent]] = {"ppo": PPO}
+class TRPO(Agent):
+    """Trust region policy optimization; settings: ``jumar.algorithms.trpo.TRPOSettings``."""
+
+    algorithm = "trpo"
+
+
+class NPG(Agent):
+    """Natural policy gradient; settings: ``jumar.algorithms.npg.NPGSettings``."""
+
+    algorithm = "npg"
+
+
+class TNPG(Agent):
+    """Truncated natural policy gradient; settings: ``jumar.algorithms.npg.TNPGSettings``."""
+
+    algorithm = "tnpg"
+
+
+AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (NPG, PPO, TNPG, TRPO)}
 
 
 SAVED = "agent"

@@ -6,6 +6,7 @@ moments are the policy's observation normaliser), a torso and a head that makes 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -91,6 +92,11 @@ class Policy:
         """Draw parameters: ``{"torso": ..., "head": ...}``."""
         first, second = jax.random.split(key)
         return {"torso": self.torso.init(first), "head": self.head.init(second)}
+
+    def count_parameters(self) -> int:
+        """Return how many numbers the parameters are."""
+        shapes = jax.eval_shape(self.init, jax.random.PRNGKey(0))
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
     @property
     def recurrent(self) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from jumar.errors import UsageError, unknown
@@ -75,6 +76,7 @@ def setting(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
+    below: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
     """Declare a field of a settings class: its default, what it does, its unit, and the values that it may take."""
@@ -84,6 +86,7 @@ def setting(
         "at_least": at_least,
         "above": above,
         "at_most": at_most,
+        "below": below,
         "choices": choices,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -199,23 +202,25 @@ def _check_range(name: str, given: Any, value: Any, metadata: Mapping[str, Any])
     for number in numbers:
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue
-        low, above, high = metadata["at_least"], metadata["above"], metadata["at_most"]
-        if isinstance(number, int) and high is None and number > LARGEST_COUNT:
-            high = LARGEST_COUNT
-        good = (
-            math.isfinite(number)
-            and (low is None or number >= low)
-            and (above is None or number > above)
-            and (high is None or number <= high)
-        )
-        if not good:
-            raise UsageError(f"{name}={_as_typed(given)} is out of range: it must be {_range_words(low, above, high)}.")
+        bounds = {name: metadata[name] for name in _BOUNDS if metadata[name] is not None}
+        if isinstance(number, int) and "at_most" not in bounds and number > LARGEST_COUNT:
+            bounds["at_most"] = LARGEST_COUNT
+        if not (math.isfinite(number) and all(_BOUNDS[name][1](number, bound) for name, bound in bounds.items())):
+            raise UsageError(f"{name}={_as_typed(given)} is out of range: it must be {range_words(bounds)}.")
 
 
-def _range_words(low: float | None, above: float | None, high: float | None) -> str:
-    lower = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
-    upper = f"at most {high:g}" if high is not None else ""
-    return " and ".join(part for part in (lower, upper) if part) or "finite"
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "at_least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "at_most": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
+
+
+def range_words(metadata: Mapping[str, Any]) -> str:
+    """Say what a field's numbers may be, e.g. ``"at least 0 and at most 1"``."""
+    words = [f"{said} {metadata[name]:g}" for name, (said, _) in _BOUNDS.items() if metadata.get(name) is not None]
+    return " and ".join(words) or "finite"
 
 
 def _as_typed(value: Any) -> str:
@@ -230,4 +235,4 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-__all__ = ["ALIASES", "Schedule", "Settings", "coerce", "describe", "kinds", "setting"]
+__all__ = ["ALIASES", "Schedule", "Settings", "coerce", "describe", "kinds", "range_words", "setting"]

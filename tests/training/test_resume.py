@@ -43,16 +43,20 @@ sys.exit(main(sys.argv[4:]))
 """
 """Runs the command, and sends itself a real signal after the given iteration, or after the given renaming of a file."""
 
-SMALL = ["--n-envs", "2", "--n-steps", "32", "--batch-size", "32", "--n-epochs", "2", "--net-arch", "8"]
+SMALL = ["--n-envs", "2", "--n-steps", "32", "--batch-size", "32", "--net-arch", "8"]
 RUN = ["--total-timesteps", "1024", "--checkpoint-every", "256", "--eval-every", "512", "--eval-episodes", "2", *SMALL]
 NORMALISED = ["--normalize-observations", "--normalize-rewards"]
 
+PPO = ["ppo", "--n-epochs", "2"]
+TRPO = ["trpo", "--n-critic-updates", "2"]
+
 CASES = {
-    "compiled": ["jax/CartPole-v1", *NORMALISED],
-    "compiled recurrent": ["jax/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4"],
-    "host": ["gymnasium/CartPole-v1", *NORMALISED],
-    "host gSDE": ["gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
-    "pool recurrent": ["envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
+    "compiled": [*PPO, "jax/CartPole-v1", *NORMALISED],
+    "compiled recurrent": [*PPO, "jax/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4"],
+    "host": [*PPO, "gymnasium/CartPole-v1", *NORMALISED],
+    "host gSDE": [*PPO, "gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
+    "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
+    "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
 }
 
 
@@ -93,7 +97,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def train(case: str) -> Path:
         if case not in runs:
             runs[case] = folder / case.replace(" ", "_")
-            jumar("train", "ppo", *CASES[case], *RUN, "--run-dir", runs[case])
+            jumar("train", *CASES[case], *RUN, "--run-dir", runs[case])
         return runs[case]
 
     return train
@@ -110,6 +114,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host", signal.SIGTERM, "iteration", 6),
         ("host", signal.SIGKILL, "renaming", 4),
         ("host gSDE", signal.SIGKILL, "iteration", 7),
+        ("TRPO", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),
     ],
@@ -118,7 +123,7 @@ def test_a_stopped_run_ends_with_the_policy_of_one_never_stopped(
     case: str, number: int, where: str, count: int, uninterrupted: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    stopped_by(number, where, count, "train", "ppo", *CASES[case], *RUN, "--run-dir", run)
+    stopped_by(number, where, count, "train", *CASES[case], *RUN, "--run-dir", run)
     if number != signal.SIGKILL:
         assert (run / "policy.safetensors").exists(), "a run stopped by a signal saves the policy"
         assert digest(run) != digest(uninterrupted(case))
@@ -132,7 +137,7 @@ def test_a_run_that_is_killed_again_and_again_still_ends_with_the_same_policy(
     uninterrupted: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    stopped_by(signal.SIGKILL, "iteration", 3, "train", "ppo", *CASES["compiled"], *RUN, "--run-dir", run)
+    stopped_by(signal.SIGKILL, "iteration", 3, "train", *CASES["compiled"], *RUN, "--run-dir", run)
     for where, count in (("renaming", 1), ("iteration", 6), ("renaming", 3)):
         stopped_by(signal.SIGKILL, where, count, "resume", run)
     jumar("resume", run)
@@ -142,22 +147,22 @@ def test_a_run_that_is_killed_again_and_again_still_ends_with_the_same_policy(
 
 
 def test_the_same_command_gives_the_same_policy_and_another_seed_another(uninterrupted: Any, tmp_path: Path) -> None:
-    jumar("train", "ppo", *CASES["compiled"], *RUN, "--run-dir", tmp_path / "again")
-    jumar("train", "ppo", *CASES["compiled"], *RUN, "--seed", "1", "--run-dir", tmp_path / "other")
+    jumar("train", *CASES["compiled"], *RUN, "--run-dir", tmp_path / "again")
+    jumar("train", *CASES["compiled"], *RUN, "--seed", "1", "--run-dir", tmp_path / "other")
     assert digest(tmp_path / "again") == digest(uninterrupted("compiled"))
     assert digest(tmp_path / "other") != digest(uninterrupted("compiled"))
 
 
 @pytest.mark.parametrize("case", ["compiled", "host"])
 def test_evaluation_changes_nothing_in_training(case: str, uninterrupted: Any, tmp_path: Path) -> None:
-    summary = jumar("train", "ppo", *CASES[case], *RUN, "--eval-every", "0", "--run-dir", tmp_path / "run")
+    summary = jumar("train", *CASES[case], *RUN, "--eval-every", "0", "--run-dir", tmp_path / "run")
     assert summary["last_eval_mean"] is None
     assert digest(tmp_path / "run") == digest(uninterrupted(case))
 
 
 def test_a_finished_run_says_so_and_a_larger_total_trains_on(uninterrupted: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    jumar("train", "ppo", *CASES["compiled"], *RUN, "--run-dir", run)
+    jumar("train", *CASES["compiled"], *RUN, "--run-dir", run)
     before, errors = digest(run), io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
         assert main(["resume", str(run)]) == 0
@@ -173,7 +178,7 @@ def test_a_finished_run_says_so_and_a_larger_total_trains_on(uninterrupted: Any,
 
 
 def test_many_seeds_in_one_program_have_a_run_each_and_resume_as_a_whole(tmp_path: Path) -> None:
-    many = ["train", "ppo", "jax/CartPole-v1", *RUN, "--n-seeds", "3", "--seed", "5", "--eval-every", "0"]
+    many = ["train", *PPO, "jax/CartPole-v1", *RUN, "--n-seeds", "3", "--seed", "5", "--eval-every", "0"]
     summary = jumar(*many, "--run-dir", tmp_path / "whole")
     assert [run["seed"] for run in summary["runs"]] == [5, 6, 7]
     whole = [digest(tmp_path / "whole" / f"seed_{seed}") for seed in (5, 6, 7)]

@@ -8,10 +8,9 @@ import optax
 
 from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.parts import count_minibatches, reward_transform, with_time_limits
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
-from jumar.errors import UsageError
-from jumar.normalise import NormalisedRewards, RawRewards
 from jumar.policies import Policy
 from jumar.schedules import Constant, Linear
 from jumar.settings import setting
@@ -59,41 +58,19 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     epochs = solvers.Epochs(
         optimiser,
         settings.n_epochs,
-        count_minibatches(settings, policy.recurrent),
+        count_minibatches(settings, settings.batch_size, policy.recurrent),
         settings.target_kl,
         settings.recompute_advantages,
     )
     clip = settings.clip_range_vf
-    gae = estimators.GAE(settings.gamma, settings.gae_lambda)
     return OnPolicy(
         policy=policy,
         critic=critic,
-        rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
-        if settings.normalize_rewards
-        else RawRewards(),
-        estimator=gae if settings.bootstrap_truncated else estimators.LimitsAsEnds(gae),
+        rewards=reward_transform(settings),
+        estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
         scale_advantages=standardise if settings.normalize_advantage else unscaled,
         objective=objectives.Clipped(settings.clip_range),
         value_loss=objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip),
         solver=solvers.Joint(epochs, settings.vf_coef),
         ent_coef=settings.ent_coef,
-    )
-
-
-def count_minibatches(settings: PPOSettings, recurrent: bool) -> int:
-    """Return how many minibatches a rollout has.
-
-    Raises:
-        UsageError: ``batch_size`` does not divide it; for a recurrent policy: is not made of whole sequences.
-    """
-    rollout, size = settings.n_envs * settings.n_steps, settings.batch_size
-    unit = settings.n_steps if recurrent else 1
-    if size % unit == 0 and rollout % size == 0:
-        return rollout // size
-    fitting = [n for n in range(unit, rollout + 1, unit) if rollout % n == 0]
-    nearest = min(fitting, key=lambda n: abs(n - size))
-    why = "whole sequences of n_steps, and it must divide" if recurrent else "a divisor of"
-    raise UsageError(
-        f"batch_size={size} does not fit: it must be {why} n_envs * n_steps = {settings.n_envs} * {settings.n_steps} "
-        f"= {rollout}; the nearest that fits is {nearest}."
     )

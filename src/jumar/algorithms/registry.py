@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.ppo import PPOSettings, ppo
 from jumar.algorithms.settings import OnPolicySettings
+from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.critics import Critic
 from jumar.errors import unknown
 from jumar.policies import Policy
@@ -29,7 +31,10 @@ class Algorithm:
 
 
 ALGORITHMS: dict[str, Algorithm] = {
+    "npg": Algorithm("npg", "Natural policy gradient", NPGSettings, npg),
     "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),
+    "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),
+    "trpo": Algorithm("trpo", "Trust region policy optimization", TRPOSettings, trpo),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jumar.policies import PolicySettings
+from jumar.schedules import Constant, Linear
 from jumar.settings import setting
 
 
@@ -20,3 +21,33 @@ class OnPolicySettings(PolicySettings):
     bootstrap_truncated: bool = setting(
         True, "value the future of an episode that a time limit cut; false treats the cut as the end, as ppo2 did"
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CriticFitSettings(OnPolicySettings):
+    """The settings of methods that move the policy once a rollout, and fit the critic by itself."""
+
+    learning_rate: Constant | Linear = setting(
+        Constant(1e-3), "learning rate of the critic's Adam; the policy has none", above=0, at_most=100
+    )
+    batch_size: int = setting(
+        128, "size of the critic's minibatches; it must divide n_envs * n_steps", unit="steps", at_least=1
+    )
+    n_critic_updates: int = setting(10, "passes of the critic over each rollout", at_least=1, at_most=100_000)
+    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
+    normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+    adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NaturalSettings(CriticFitSettings):
+    """The settings of methods that follow the natural gradient by conjugate gradients."""
+
+    target_kl: float = setting(0.01, "mean KL(old || new) that an update may reach", unit="nats", above=0)
+    cg_max_steps: int = setting(15, "iterations of the conjugate gradient", at_least=1, at_most=10_000)
+    cg_damping: float = setting(0.1, "added to the Fisher matrix's diagonal in the conjugate gradient", at_least=0)
+    cg_tolerance: float = setting(
+        1e-10, "the conjugate gradient ends at this residual, relative to the gradient", at_least=0, below=1
+    )
+    sub_sampling_factor: int = setting(1, "only every so many-th row has a part in the Fisher matrix", at_least=1)

@@ -1,0 +1,59 @@
+"""TRPO: surrogate . mean KL . backtracking around a truncated natural step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jumar import estimators, objectives, solvers
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.parts import critic_fit, reward_transform, with_time_limits
+from jumar.algorithms.settings import NaturalSettings
+from jumar.critics import Critic
+from jumar.policies import Policy
+from jumar.settings import setting
+from jumar.trajectory import standardise, unscaled
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TRPOSettings(NaturalSettings):
+    """Settings of TRPO; the defaults are sb3-contrib's."""
+
+    line_search_shrinking_factor: float = setting(
+        0.8, "each step tried is this fraction of the one before", above=0, below=1
+    )
+    line_search_max_iter: int = setting(10, "how many steps are tried", at_least=1, at_most=1000)
+
+
+def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
+    r"""Trust region policy optimization (Schulman et al. 2015) as a choice of parts.
+
+    .. math::
+        \max_\theta E[w A] \quad \text{subject to} \quad E[KL(\pi_{old} \| \pi_\theta)] \le \delta, \quad
+        w = \pi_\theta(a|s) / \pi_{old}(a|s).
+
+    The direction ``x`` solves :math:`(F + \lambda I) x = g` by conjugate gradients, the step is
+    :math:`\sqrt{2 \delta / x^T F x} \, x` with the undamped ``F``, and a line search shortens it until the constraint holds
+    and the surrogate has grown. The critic is fitted afterwards, by itself.
+    """
+    geometry = solvers.MeanKL(
+        solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance),
+        settings.cg_damping,
+        settings.sub_sampling_factor,
+    )
+    search = solvers.LineSearch(
+        solvers.Step(geometry, solvers.Boundary(settings.target_kl)),
+        settings.target_kl,
+        settings.line_search_shrinking_factor,
+        settings.line_search_max_iter,
+    )
+    return OnPolicy(
+        policy=policy,
+        critic=critic,
+        rewards=reward_transform(settings),
+        estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
+        scale_advantages=standardise if settings.normalize_advantage else unscaled,
+        objective=objectives.Surrogate(),
+        ent_coef=settings.ent_coef,
+        value_loss=objectives.SquaredError(),
+        solver=solvers.Separate(search, critic_fit(settings, policy)),
+    )

@@ -1,0 +1,217 @@
+r"""Steps of the policy alone: a direction, and how far to go along it.
+
+A :class:`Geometry` says what distance is, and so which way is up: with the curvature ``F`` of the distance at the old
+parameters, the direction is :math:`x = F^{-1} g`. A :class:`Length` says how often to take it. Their product is one
+:class:`Step`; a line search may shorten it (:mod:`jumar.solvers.trust_region`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from jumar.curvature import Product, Solution, boundary_length, conjugate_gradient, damped, dense, fisher_product
+from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.schedules import Schedule
+from jumar.trajectory import Batch
+
+Unravel = Callable[[Array], Parameters]
+"""From a flat vector to the policy's parameters."""
+
+
+class Direction(NamedTuple):
+    """Which way to go, in flat parameters."""
+
+    x: Array
+    bend: Array
+    """:math:`x^T F x`, with the curvature undamped."""
+    about: Diagnostics
+
+
+class Geometry(Protocol):
+    """A part that says what distance between policies is."""
+
+    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
+        """Return the direction of steepest ascent at ``flat``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Euclidean:
+    """The distance between parameters: the direction is the gradient."""
+
+    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
+        """Return the gradient itself."""
+        return Direction(gradient, gradient @ gradient, {})
+
+
+class LinearSolver(Protocol):
+    """A way to solve ``F x = g`` for a symmetric ``F`` without negative curvature."""
+
+    def solve(self, product: Product, gradient: Array) -> Solution:
+        """Return the solution, of least norm where there are many."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConjugateGradient:
+    """At most so many iterations of :func:`jumar.curvature.conjugate_gradient`."""
+
+    iterations: int
+    tolerance: float = 1e-10
+
+    def solve(self, product: Product, gradient: Array) -> Solution:
+        """Return what was found, with its residual."""
+        return conjugate_gradient(product, gradient, self.iterations, self.tolerance)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The pseudo-inverse of the whole matrix, for some hundreds of parameters at most.
+
+    Eigenvalues below ``tolerance`` times the largest count as 0: a tabular softmax has one for every state, along which
+    the policy does not change.
+    """
+
+    tolerance: float = 1e-6
+
+    def solve(self, product: Product, gradient: Array) -> Solution:
+        """Return the solution of least norm."""
+        values, vectors = jnp.linalg.eigh(dense(product, gradient))
+        counted = values > self.tolerance * jnp.max(jnp.abs(values))
+        shares = jnp.where(counted, (vectors.T @ gradient) / jnp.where(counted, values, 1.0), 0.0)
+        x = vectors @ shares
+        size = jnp.linalg.norm(gradient)
+        residual = jnp.where(size > 0.0, jnp.linalg.norm(product(x) - gradient) / jnp.where(size > 0.0, size, 1.0), 0.0)
+        return Solution(x, residual, jnp.asarray(gradient.size, jnp.int32), ~jnp.any(counted) & (size > 0.0))
+
+
+@dataclass(frozen=True)
+class MeanKL:
+    r"""The mean divergence of the action distributions: the natural gradient.
+
+    ``F`` is the second derivative of the mean of :math:`KL(\pi_{old} \| \pi)` over the batch's rows, by the closed form of the
+    distributions, and ``x`` solves :math:`(F + \lambda I) x = g`.
+    """
+
+    system: LinearSolver
+    damping: float = 0.0
+    r"""The :math:`\lambda` of the system."""
+    every: int = 1
+    """Only every so many-th row has a part in the system, which costs as much less."""
+
+    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
+        """Solve for the natural gradient."""
+        some = jax.tree.map(lambda x: x[:: self.every], batch)
+        product = fisher_product(lambda flat: problem.distribution(unravel(flat), some), flat, some.weights)
+        found = self.system.solve(damped(product, self.damping), gradient)
+        about = {
+            "cg_residual": found.residual,
+            "cg_iterations": found.iterations.astype(jnp.float32),
+            "cg_blocked": found.blocked.astype(jnp.float32),
+        }
+        return Direction(found.x, found.x @ product(found.x), about)
+
+
+class Length(Protocol):
+    """A part that says how often a direction is taken, given the share of training that is left."""
+
+    def __call__(self, direction: Direction, remaining: Array) -> Array:
+        """Return the factor."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A fixed rate, whatever the direction's size."""
+
+    rate: Schedule
+
+    def __call__(self, direction: Direction, remaining: Array) -> Array:
+        """Return the rate."""
+        return jnp.asarray(self.rate(remaining))
+
+
+@dataclass(frozen=True)
+class Boundary:
+    r"""To the boundary of :math:`\frac12 d^T F d \le \delta`: :func:`jumar.curvature.boundary_length`."""
+
+    delta: float
+
+    def __call__(self, direction: Direction, remaining: Array) -> Array:
+        """Return the factor; 0 where the direction has no curvature."""
+        return boundary_length(direction.bend, self.delta)
+
+
+class PolicyMove(NamedTuple):
+    """Where a step of the policy led, from and to in flat parameters."""
+
+    flat: Array
+    state: Any
+    about: Diagnostics
+
+
+class PolicySolver(Protocol):
+    """A part that moves the policy's parameters alone, on one batch."""
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the solver's own state for the policy's parameters."""
+        ...
+
+    def move(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+    ) -> PolicyMove:
+        """Return better parameters, flat, and scalars for the flight record.
+
+        Args:
+            problem: what to climb, and the distance.
+            flat: the policy's parameters, those that the experience was collected with.
+            unravel: makes a pytree of them.
+            batch: the whole batch, prepared.
+            state: what ``init`` or the last ``move`` returned.
+            remaining: the share of training that is left, in [0, 1].
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step along a geometry's direction, as far as a length says.
+
+    A step that is no number, because a gradient is none, is not taken.
+    """
+
+    geometry: Geometry
+    length: Length
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return nothing: a step has no memory."""
+        return ()
+
+    def move(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+    ) -> PolicyMove:
+        """Take the step."""
+        gradient = jax.grad(lambda flat: problem.policy_objective(unravel(flat), batch)[0])(flat)
+        direction = self.geometry.direction(problem, flat, unravel, batch, gradient)
+        step = self.length(direction, remaining) * direction.x
+        sound = jnp.all(jnp.isfinite(step)) & jnp.all(jnp.isfinite(gradient))
+        step = jnp.where(sound, step, 0.0)
+        about = {
+            "grad_norm": jnp.linalg.norm(gradient),
+            "step_norm": jnp.linalg.norm(step),
+            "predicted_improvement": jnp.where(sound, gradient @ step, 0.0),
+            **direction.about,
+        }
+        return PolicyMove(jnp.where(sound, flat + step, flat), state, about)
+
+
+def ravel(parameters: Parameters) -> tuple[Array, Unravel]:
+    """Return parameters as one flat vector, and the way back."""
+    return ravel_pytree(parameters)

@@ -1,0 +1,74 @@
+"""The trust region: a step of the policy is shortened until it is near enough and better than staying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.problem import Parameters, Problem
+from jumar.solvers.natural import PolicyMove, PolicySolver, Unravel
+from jumar.trajectory import Batch, weighted_mean
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    r"""Backtracking around any step of the policy.
+
+    The step ``d`` of the solver inside is tried at the fractions :math:`1, \alpha, \alpha^2, \dots`; the first is taken for
+    which, on the batch,
+
+    .. math::
+        E[KL(\pi_{old} \| \pi)] \le \delta \quad \text{and} \quad L(\theta + \alpha^j d) > L(\theta).
+
+    After ``most`` fractions the parameters stay what they were, to the last bit.
+
+    Source: Schulman et al. 2015, *Trust Region Policy Optimization*, appendix C.
+    """
+
+    step: PolicySolver
+    delta: float
+    """The largest mean divergence."""
+    shrink: float = 0.8
+    r"""The :math:`\alpha`, in (0, 1)."""
+    most: int = 10
+    """How many fractions are tried."""
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the state of the solver inside."""
+        return self.step.init(parameters)
+
+    def move(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+    ) -> PolicyMove:
+        """Take the step, or a part of it, or none."""
+        whole = self.step.move(problem, flat, unravel, batch, state, remaining)
+        change = whole.flat - flat
+        old = problem.distribution(unravel(flat), batch)
+
+        def objective(flat: Array) -> Array:
+            return problem.policy_objective(unravel(flat), batch)[0]
+
+        before = objective(flat)
+
+        def tried(fraction: Array) -> Array:
+            candidate = flat + fraction * change
+            rows = problem.divergence(old, problem.distribution(unravel(candidate), batch))
+            near = weighted_mean(rows, batch.weights) <= self.delta
+            return near & (objective(candidate) > before)  # both are False for NaN
+
+        def unfinished(search: tuple[Array, Array]) -> Array:
+            tries, accepted = search
+            return ~accepted & (tries < self.most)
+
+        def next_try(search: tuple[Array, Array]) -> tuple[Array, Array]:
+            tries, _ = search
+            return tries + 1, tried(jnp.power(jnp.asarray(self.shrink, flat.dtype), tries))
+
+        tries, accepted = jax.lax.while_loop(unfinished, next_try, (jnp.zeros((), jnp.int32), jnp.zeros((), bool)))
+        fraction = jnp.where(accepted, jnp.power(jnp.asarray(self.shrink, flat.dtype), tries - 1), 0.0)
+        about = {**whole.about, "step_fraction": fraction, "line_search_tries": tries.astype(jnp.float32)}
+        return PolicyMove(jnp.where(accepted, flat + fraction * change, flat), whole.state, about)

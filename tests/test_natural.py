@@ -1,0 +1,280 @@
+"""Steps of the policy alone: directions, lengths and the line search, in float64 on problems of a dozen parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from jumar.distributions import Categorical, DiagGaussian, Distribution
+from jumar.objectives import surrogate
+from jumar.problem import Parameters, Problem
+from jumar.schedules import Constant
+from jumar.solvers import (
+    Boundary,
+    ConjugateGradient,
+    Dense,
+    Euclidean,
+    LineSearch,
+    MeanKL,
+    PolicySolver,
+    Rate,
+    Step,
+)
+from jumar.trajectory import Batch, weighted_mean
+
+ROWS, WIDTH, CHOICES = 40, 3, 4
+ALL = jnp.float32(1.0)
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def softmax(parameters: Parameters, batch: Batch) -> Categorical:
+    return Categorical(jnp.tanh(batch.features @ parameters["kernel"]) + parameters["bias"])
+
+
+def gaussian(parameters: Parameters, batch: Batch) -> DiagGaussian:
+    mean = batch.features @ parameters["kernel"]
+    return DiagGaussian(mean, jnp.full_like(mean, -0.3))
+
+
+def first(outputs: int = CHOICES) -> Parameters:
+    rng = np.random.default_rng(1)
+    return {
+        "bias": jnp.asarray(0.3 * rng.standard_normal(outputs)),
+        "kernel": jnp.asarray(0.5 * rng.standard_normal((WIDTH, outputs))),
+    }
+
+
+def experience(distribution: Callable[..., Distribution], parameters: Parameters) -> Batch:
+    rng = np.random.default_rng(2)
+    blank = jnp.zeros(ROWS)
+    weights = jnp.asarray(np.where(np.arange(ROWS) % 7 == 3, 0.0, 1.0))
+    features = jnp.asarray(rng.standard_normal((ROWS, WIDTH)))
+    batch = Batch(features, blank, blank, blank, blank, blank, weights, None, blank.astype(bool), (), ())
+    old = distribution(parameters, batch)
+    actions = old.sample(jax.random.PRNGKey(0))
+    advantages = jnp.asarray(rng.standard_normal(ROWS))
+    return batch._replace(actions=actions, log_probs=old.log_prob(actions), advantages=advantages)
+
+
+def problem_of(distribution: Callable[..., Distribution], batch: Batch) -> Problem:
+    def objective(parameters: Parameters, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        log_probs = distribution(parameters, batch).log_prob(batch.actions)
+        return weighted_mean(surrogate(log_probs, batch.log_probs, batch.advantages), batch.weights), {}
+
+    def no_loss(parameters: Parameters, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        return jnp.zeros(()), {}
+
+    return Problem(objective, no_loss, distribution, lambda parameters: batch)
+
+
+def moved(
+    solver: PolicySolver,
+    distribution: Callable[..., Distribution] = softmax,
+    parameters: Parameters | None = None,
+    **changes: Any,
+) -> tuple[Array, dict[str, Array], Problem, Batch]:
+    """Move once; return the change of the flat parameters, the record, and what it was done on."""
+    parameters = first() if parameters is None else parameters
+    batch = experience(distribution, parameters)._replace(**changes)
+    problem = problem_of(distribution, batch)
+    flat, unravel = ravel_pytree(parameters)
+    result = solver.move(problem, flat, unravel, batch, solver.init(parameters), ALL)
+    return result.flat - flat, result.about, problem, batch
+
+
+def gradient_of(problem: Problem, batch: Batch, parameters: Parameters) -> Array:
+    return ravel_pytree(jax.grad(lambda p: problem.policy_objective(p, batch)[0])(parameters))[0]
+
+
+def distance(problem: Problem, batch: Batch, change: Array, parameters: Parameters | None = None) -> float:
+    parameters = first() if parameters is None else parameters
+    flat, unravel = ravel_pytree(parameters)
+    return float(problem.distance(parameters, unravel(flat + change), batch)[0])
+
+
+# -- directions and lengths -------------------------------------------------------------------------------------------
+
+
+def test_a_restricted_step_goes_along_the_gradient_to_the_boundary_of_its_ball() -> None:
+    change, about, problem, batch = moved(Step(Euclidean(), Boundary(0.02)))
+    gradient = gradient_of(problem, batch, first())
+    np.testing.assert_allclose(change, np.sqrt(0.04) * gradient / np.linalg.norm(gradient), rtol=1e-12)
+    np.testing.assert_allclose(about["step_norm"], 0.2, rtol=1e-12)
+    np.testing.assert_allclose(about["predicted_improvement"], gradient @ change, rtol=1e-12)
+    np.testing.assert_allclose(about["grad_norm"], np.linalg.norm(gradient), rtol=1e-12)
+
+
+def hessian_of_the_mean_kl(problem: Problem, batch: Batch, parameters: Parameters) -> Array:
+    flat, unravel = ravel_pytree(parameters)
+    return jax.hessian(lambda new: problem.distance(parameters, unravel(new), batch)[0])(flat)
+
+
+@pytest.mark.parametrize("system", [Dense(), ConjugateGradient(200, 1e-13)])
+def test_a_natural_step_solves_the_damped_system_and_is_scaled_by_the_undamped_matrix(system: Any) -> None:
+    change, about, problem, batch = moved(Step(MeanKL(system, damping=0.1), Boundary(0.02)))
+    gradient = gradient_of(problem, batch, first())
+    fisher = hessian_of_the_mean_kl(problem, batch, first())
+    x = np.linalg.solve(fisher + 0.1 * np.eye(len(gradient)), gradient)
+    np.testing.assert_allclose(change, np.sqrt(0.04 / (x @ fisher @ x)) * x, rtol=1e-7)
+    assert about["cg_residual"] < 1e-9
+    assert about["cg_blocked"] == 0.0
+
+
+def test_a_fixed_rate_multiplies_the_natural_gradient() -> None:
+    change, _, problem, batch = moved(Step(MeanKL(Dense(), damping=0.1), Rate(Constant(0.3))))
+    fisher = hessian_of_the_mean_kl(problem, batch, first())
+    x = np.linalg.solve(fisher + 0.1 * np.eye(len(change)), gradient_of(problem, batch, first()))
+    np.testing.assert_allclose(change, 0.3 * x, rtol=1e-6)  # a schedule is in single precision
+
+
+def test_as_many_conjugate_gradient_steps_as_parameters_make_tnpg_of_npg() -> None:
+    exact, *_ = moved(Step(MeanKL(Dense(), damping=0.1), Boundary(0.01)))
+    truncated, about, *_ = moved(Step(MeanKL(ConjugateGradient(len(exact), 0.0), damping=0.1), Boundary(0.01)))
+    assert len(exact) == 16
+    assert about["cg_iterations"] == 16
+    np.testing.assert_allclose(truncated, exact, atol=1e-8)
+
+
+def test_rows_left_out_of_the_matrix_are_left_out_of_the_direction_alone() -> None:
+    change, _, problem, batch = moved(Step(MeanKL(Dense(), damping=0.1, every=3), Boundary(0.02)))
+    some = jax.tree.map(lambda x: x[::3], batch)
+    fisher = hessian_of_the_mean_kl(problem, some, first())
+    x = np.linalg.solve(fisher + 0.1 * np.eye(len(change)), gradient_of(problem, batch, first()))
+    np.testing.assert_allclose(change, np.sqrt(0.04 / (x @ fisher @ x)) * x, rtol=1e-7)
+
+
+def test_a_singular_fisher_matrix_gives_the_solution_of_least_norm() -> None:
+    """A constant added to all logits changes nothing: the matrix is singular, and nothing goes along that direction."""
+    change, about, *_ = moved(Step(MeanKL(Dense()), Boundary(0.02)))
+    assert np.isfinite(change).all()
+    np.testing.assert_allclose(change[:CHOICES].sum(), 0.0, atol=1e-10)
+    assert about["cg_residual"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("solver", "invariant"),
+    [
+        (Step(MeanKL(Dense()), Boundary(0.02)), True),
+        (Step(MeanKL(Dense()), Rate(Constant(0.3))), True),
+        (Step(Euclidean(), Boundary(0.02)), False),
+        (Step(Euclidean(), Rate(Constant(0.3))), False),
+    ],
+)
+def test_undamped_natural_steps_do_not_depend_on_the_parametrisation_and_plain_ones_do(
+    solver: Step, invariant: bool
+) -> None:
+    flat, unravel = ravel_pytree({"kernel": first(2)["kernel"]})
+    rng = np.random.default_rng(5)
+    matrix = jnp.asarray(rng.standard_normal((flat.size, flat.size)) + 2.0 * np.eye(flat.size))
+
+    def other(parameters: Parameters, batch: Batch) -> DiagGaussian:
+        return gaussian(unravel(matrix @ parameters["z"] + 0.5), batch)
+
+    change, *_ = moved(solver, gaussian, unravel(flat))
+    image, *_ = moved(solver, other, {"z": jnp.linalg.solve(matrix, flat - 0.5)})
+    gap = np.linalg.norm(matrix @ image - change) / np.linalg.norm(change)
+    assert gap < 1e-9 if invariant else gap > 0.1
+
+
+def test_a_natural_step_of_a_linear_gaussian_mean_reaches_the_divergence_exactly() -> None:
+    start = {"kernel": first(2)["kernel"]}
+    change, _, problem, batch = moved(Step(MeanKL(Dense()), Boundary(0.5)), gaussian, start)
+    np.testing.assert_allclose(distance(problem, batch, change, start), 0.5, rtol=1e-10)
+
+
+def test_the_divergence_of_a_natural_step_nears_the_one_asked_for_as_it_shrinks() -> None:
+    gaps = []
+    for delta in (1e-4, 1e-6, 1e-8):
+        change, _, problem, batch = moved(Step(MeanKL(Dense()), Boundary(delta)))
+        gaps.append(abs(distance(problem, batch, change) / delta - 1.0))
+    slopes = np.diff(np.log(gaps)) / np.log(1e-2)
+    assert (slopes >= 0.45).all()
+
+
+@pytest.mark.parametrize("geometry", [Euclidean(), MeanKL(Dense()), MeanKL(ConjugateGradient(10), 0.1)])
+@pytest.mark.parametrize("length", [Boundary(0.02), Rate(Constant(0.3))])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"advantages": jnp.zeros(ROWS)},
+        {"weights": jnp.zeros(ROWS)},
+        {"advantages": jnp.full(ROWS, np.nan)},
+        {"advantages": jnp.full(ROWS, np.inf)},
+    ],
+)
+def test_nothing_to_climb_gives_no_step_and_no_nan(geometry: Any, length: Any, changes: Any) -> None:
+    for solver in (Step(geometry, length), LineSearch(Step(geometry, length), 0.02)):
+        change, about, *_ = moved(solver, **changes)
+        assert not np.any(change)
+        assert about["step_norm"] == 0.0
+        assert about["predicted_improvement"] == 0.0
+
+
+# -- the line search --------------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_is_near_and_better_is_taken_whole() -> None:
+    step = Step(MeanKL(Dense()), Boundary(1e-4))
+    change, *_ = moved(step)
+    searched, about, *_ = moved(LineSearch(step, 1.1e-4))
+    np.testing.assert_allclose(searched, change, rtol=1e-12)
+    assert (about["step_fraction"], about["line_search_tries"]) == (1.0, 1.0)
+
+
+def test_a_step_that_is_too_far_is_shortened_to_the_first_fraction_that_is_near_enough_and_better() -> None:
+    step = Step(MeanKL(Dense()), Boundary(4.0))
+    change, _, problem, batch = moved(step)
+    searched, about, *_ = moved(LineSearch(step, 0.01, shrink=0.5, most=20))
+    flat, unravel = ravel_pytree(first())
+
+    def acceptable(fraction: float) -> bool:
+        candidate = unravel(flat + fraction * change)
+        gain = problem.policy_objective(candidate, batch)[0] - problem.policy_objective(first(), batch)[0]
+        return bool(gain > 0.0) and float(problem.distance(first(), candidate, batch)[0]) <= 0.01
+
+    tries = next(j for j in range(20) if acceptable(0.5**j))
+    assert tries > 1
+    np.testing.assert_allclose(searched, 0.5**tries * change, rtol=1e-12)
+    assert (float(about["step_fraction"]), float(about["line_search_tries"])) == (0.5**tries, tries + 1)
+    assert distance(problem, batch, searched) <= 0.01
+
+
+def test_a_step_that_is_never_good_changes_no_bit() -> None:
+    """The divergence of any step is made infinite."""
+    parameters = first()
+    batch = experience(softmax, parameters)
+    problem = replace(problem_of(softmax, batch), divergence=lambda old, new: jnp.full(ROWS, np.inf))
+    flat, unravel = ravel_pytree(parameters)
+    solver = LineSearch(Step(MeanKL(Dense()), Boundary(0.01)), 0.01, most=7)
+    result = solver.move(problem, flat, unravel, batch, (), ALL)
+    assert np.array_equal(result.flat, flat)
+    assert (result.about["step_fraction"], result.about["line_search_tries"]) == (0.0, 7.0)
+
+
+def test_a_step_that_does_not_improve_is_refused_however_near_it_is() -> None:
+    """The objective is at its maximum over the ray: it falls in both directions."""
+    parameters = first()
+    batch = experience(softmax, parameters)
+    flat, unravel = ravel_pytree(parameters)
+
+    def peak(candidate: Parameters, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        away = ravel_pytree(candidate)[0] - flat
+        # A slope that the gradient sees, and a cliff that it does not.
+        return jnp.sum(away) - 1e6 * jnp.sum(jnp.abs(jax.lax.stop_gradient(away))), {}
+
+    problem = replace(problem_of(softmax, batch), policy_objective=peak)
+    result = LineSearch(Step(Euclidean(), Boundary(1e-4)), 1.0).move(problem, flat, unravel, batch, (), ALL)
+    assert np.array_equal(result.flat, flat)

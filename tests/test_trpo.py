@@ -1,0 +1,113 @@
+"""TRPO, NPG and TNPG as whole updates: the trust region holds, a refused step changes nothing, odd input does no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
+
+METHODS = ("trpo", "npg", "tnpg")
+ACTIONS: dict[str, gym.Space[Any]] = {
+    "discrete": CHOICES,
+    "continuous": CONTINUOUS,
+    "multi_discrete": spaces.MultiDiscrete([3, 2]),
+    "multi_binary": spaces.MultiBinary(3),
+}
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+@pytest.mark.parametrize("recurrent", [None, "gru"])
+def test_an_accepted_step_stays_in_the_trust_region_and_raises_the_surrogate(kind: str, recurrent: str | None) -> None:
+    update = make_update(BOX, ACTIONS[kind], "trpo", recurrent=recurrent, recurrent_size=4, target_kl=0.05)
+    learner = first_learner(update)
+    new, record = improve(update, learner, experience(update, learner))
+    assert record["finite"]
+    assert record["step_fraction"] > 0.0
+    assert 0.0 < record["mean_kl"] <= 0.05
+    assert record["policy_objective_after"] > record["policy_objective_before"]
+    assert record["cg_blocked"] == 0.0
+    assert not np.array_equal(flat(new.parameters["critic"]), flat(learner.parameters["critic"]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_small_step_has_the_divergence_asked_for_and_the_gain_predicted(name: str) -> None:
+    update = make_update(BOX, CONTINUOUS, name, target_kl=1e-4)
+    learner = first_learner(update)
+    _, record = improve(update, learner, experience(update, learner))
+    assert record["mean_kl"] == pytest.approx(1e-4, rel=0.1)
+    gain = record["policy_objective_after"] - record["policy_objective_before"]
+    assert gain == pytest.approx(float(record["predicted_improvement"]), rel=0.1)
+
+
+def test_a_refused_step_changes_no_bit_of_the_policy_and_the_critic_learns_all_the_same() -> None:
+    """A region so small that no step in it changes the surrogate in single precision."""
+    update = make_update(BOX, CHOICES, "trpo", target_kl=1e-16)
+    learner = first_learner(update)
+    new, record = improve(update, learner, experience(update, learner))
+    assert (record["step_fraction"], record["line_search_tries"]) == (0.0, 10.0)
+    assert np.array_equal(flat(new.parameters["policy"]), flat(learner.parameters["policy"]))
+    assert not np.array_equal(flat(new.parameters["critic"]), flat(learner.parameters["critic"]))
+    assert record["mean_kl"] == 0.0
+
+
+def test_the_policy_s_step_does_not_depend_on_how_the_critic_is_fitted() -> None:
+    steps = []
+    for settings in ({}, {"learning_rate": 0.1, "n_critic_updates": 3}):
+        update = make_update(BOX, CONTINUOUS, "trpo", **settings)
+        learner = first_learner(update)
+        new, _ = improve(update, learner, experience(update, learner))
+        steps.append(flat(new.parameters["policy"]))
+    np.testing.assert_array_equal(*steps)
+
+
+def test_a_fixed_rate_is_another_method_than_a_step_to_the_divergence() -> None:
+    changes = []
+    for rate in (0.01, 0.02):
+        update = make_update(BOX, CONTINUOUS, "npg", natural_step="rate", policy_learning_rate=rate)
+        learner = first_learner(update)
+        new, _ = improve(update, learner, experience(update, learner))
+        changes.append(flat(new.parameters["policy"]) - flat(learner.parameters["policy"]))
+    np.testing.assert_allclose(changes[1], 2.0 * changes[0], rtol=1e-3, atol=1e-7)
+
+
+def test_npg_by_the_whole_matrix_and_by_conjugate_gradients_agree() -> None:
+    steps = []
+    for dense_up_to in (400, 0):
+        update = make_update(BOX, CONTINUOUS, "npg", dense_up_to=dense_up_to, cg_tolerance=1e-6)
+        learner = first_learner(update)
+        new, record = improve(update, learner, experience(update, learner))
+        assert record["cg_residual"] < 1e-4
+        steps.append(flat(new.parameters["policy"]))
+    np.testing.assert_allclose(*steps, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "case", ["one action", "no reward", "one row", "no experience", "no deviation", "far behaviour"]
+)
+def test_what_gives_no_direction_gives_no_nan(name: str, case: str) -> None:
+    action_space = {"one action": spaces.Discrete(1), "no deviation": CONTINUOUS}.get(case, CHOICES)
+    rows = 1 if case == "one row" else 8
+    update = make_update(BOX, action_space, name, n_steps=rows, batch_size=2 * rows)
+    learner = first_learner(update)
+    changes: dict[str, Any] = {}
+    if case == "no reward":
+        changes["rewards"] = jnp.zeros((rows, 2))
+    if case == "no experience":
+        changes["valid"] = jnp.zeros((rows, 2), bool)
+    if case == "no deviation":
+        head = {**learner.parameters["policy"]["head"], "log_std": jnp.full(2, -80.0)}
+        policy = {**learner.parameters["policy"], "head": head}
+        learner = learner._replace(parameters={**learner.parameters, "policy": policy})
+    trajectory = experience(update, learner, n_steps=rows, **changes)
+    if case == "far behaviour":
+        trajectory = trajectory._replace(log_probs=jnp.full((rows, 2), -np.inf))
+    new, record = improve(update, learner, trajectory)
+    assert record["finite"], record
+    if case in ("one action", "no experience"):
+        assert np.array_equal(flat(new.parameters["policy"]), flat(learner.parameters["policy"]))
