@@ -357,3 +357,10 @@ def test_several_seeds_learn_side_by_side() -> None:
     actors = [agent.actor(lane) for lane in range(3)]
     assert len({flat(actor.parameters).tobytes() for actor in actors}) == 3
     assert [int(actor.predict(np.ones(1, np.float32))[0]) for actor in actors] == [1, 1, 1]
+
+
+def test_a_setting_of_another_algorithm_is_refused_with_those_that_have_it() -> None:
+    with pytest.raises(jumar.UsageError, match="clip_range is not a setting of trpo, but of ppo"):
+        jumar.TRPO("jax/CartPole-v1", clip_range=0.2)
+    with pytest.raises(jumar.UsageError, match="unknown setting 'cg_dumping'; did you mean cg_damping"):
+        jumar.TRPO("jax/CartPole-v1", cg_dumping=0.2)

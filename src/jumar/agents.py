@@ -88,7 +88,7 @@ class Agent:
         start = presets.choose(chosen.name, environment.name if environment else "", preset)
         plan = Plan(
             algorithm=self.algorithm,
-            settings=chosen.settings.make(presets.merged(start, settings)),
+            settings=chosen.make_settings(presets.merged(start, settings)),
             environment=environment,
             environment_name=environment.name if environment else source.name,
             preset=start.name if start else None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
 from jumar.algorithms.on_policy import OnPolicy
@@ -11,7 +12,7 @@ from jumar.algorithms.ppo import PPOSettings, ppo
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.critics import Critic
-from jumar.errors import unknown
+from jumar.errors import UsageError, unknown
 from jumar.policies import Policy
 
 
@@ -24,6 +25,23 @@ class Algorithm:
     settings: type[OnPolicySettings]
     build: Callable[..., OnPolicy]
     """(settings, policy, critic) -> update."""
+
+    def make_settings(self, values: Mapping[str, Any]) -> OnPolicySettings:
+        """Make the algorithm's settings from names and values, as :meth:`jumar.settings.Settings.make` does.
+
+        Raises:
+            UsageError: a name is unknown, or a setting of other algorithms, which are named; or a value does not fit.
+        """
+        for name in values:
+            owners = [other.name for other in ALGORITHMS.values() if name in other.setting_names]
+            if owners and self.name not in owners:
+                raise UsageError(f"{name} is not a setting of {self.name}, but of {', '.join(owners)}.")
+        return self.settings.make(values)
+
+    @property
+    def setting_names(self) -> list[str]:
+        """The names of the algorithm's settings."""
+        return [field.name for field in fields(self.settings)]
 
     def make(self, settings: OnPolicySettings, policy: Policy, critic: Critic) -> OnPolicy:
         """Put the parts together."""

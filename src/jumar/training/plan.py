@@ -109,7 +109,7 @@ class Plan:
             environment = data["environment"]
             return cls(
                 algorithm=data["algorithm"],
-                settings=algorithm(data["algorithm"]).settings.make(data["settings"]),
+                settings=algorithm(data["algorithm"]).make_settings(data["settings"]),
                 environment=None if environment is None else EnvironmentId.from_json(environment),
                 environment_name=str(data["environment_name"]),
                 **{name: int(data[name]) for name in _NUMBERS},

@@ -49,7 +49,7 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
         reporter.note(f"environment: {environment.full_name}")
     given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
     preset = presets.choose(chosen.name, environment.name, request.preset)
-    settings = chosen.settings.make(presets.merged(preset, given))
+    settings = chosen.make_settings(presets.merged(preset, given))
     if preset:
         reporter.note(f"preset: {preset}")
     eval_every = request.eval_every
