@@ -31,6 +31,7 @@ INTERNAL = ("jumar.cli", "jumar.training", "jumar.envs", "jumar.algorithms")
 PUBLIC_INSIDE = (
     "jumar.envs.compiled",
     "jumar.envs.classic_control",
+    "jumar.algorithms.a2c",
     "jumar.algorithms.npg",
     "jumar.algorithms.on_policy",
     "jumar.algorithms.parts",

@@ -24,7 +24,7 @@ BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 CONTINUOUS = spaces.Box(-1.0, 1.0, (2,), np.float32)
 CHOICES = spaces.Discrete(3)
 _updates: dict[str, OnPolicy] = {}
-SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "net_arch": (6,)}
+SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "net_arch": (6,)}
 
 
 def make_update(
@@ -38,7 +38,8 @@ def make_update(
     The same call returns the same object.
     """
     chosen = algorithm(name)
-    made = chosen.settings.make({**SMALL, **({"n_epochs": 1} if name == "ppo" else {}), **settings})
+    small = {setting: value for setting, value in SMALL.items() if setting in chosen.setting_names}
+    made = chosen.settings.make({**small, **settings})
     known = str((name, observation_space, action_space, made))
     if known not in _updates:
         policy = make_policy(observation_space, action_space, made)

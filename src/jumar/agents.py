@@ -252,6 +252,12 @@ class Agent:
         return known[1]
 
 
+class A2C(Agent):
+    """Advantage actor-critic; settings: ``jumar.algorithms.a2c.A2CSettings``."""
+
+    algorithm = "a2c"
+
+
 class PPO(Agent):
     """Proximal policy optimization with the clipped surrogate; settings: ``jumar.algorithms.ppo.PPOSettings``.
 
@@ -282,7 +288,7 @@ class TNPG(Agent):
     algorithm = "tnpg"
 
 
-AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (NPG, PPO, TNPG, TRPO)}
+AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (A2C, NPG, PPO, TNPG, TRPO)}
 
 
 SAVED = "agent"

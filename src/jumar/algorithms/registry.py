@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from jumar.algorithms.a2c import A2CSettings, a2c
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.ppo import PPOSettings, ppo
@@ -49,6 +50,7 @@ class Algorithm:
 
 
 ALGORITHMS: dict[str, Algorithm] = {
+    "a2c": Algorithm("a2c", "Advantage actor-critic", A2CSettings, a2c),
     "npg": Algorithm("npg", "Natural policy gradient", NPGSettings, npg),
     "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),
     "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),

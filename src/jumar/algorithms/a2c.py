@@ -1,0 +1,64 @@
+"""A2C: score . Euclidean . ascent, with a critic."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import optax
+
+from jumar import estimators, objectives, solvers
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.parts import reward_transform, with_time_limits
+from jumar.algorithms.settings import OnPolicySettings
+from jumar.critics import Critic
+from jumar.policies import Policy
+from jumar.schedules import Constant, Linear
+from jumar.settings import setting
+from jumar.trajectory import standardise, unscaled
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class A2CSettings(OnPolicySettings):
+    """Settings of A2C; the defaults are Stable-Baselines3's."""
+
+    learning_rate: Constant | Linear = setting(Constant(7e-4), "learning rate of the optimiser", above=0, at_most=100)
+    n_steps: int = setting(5, "steps of each environment per iteration", unit="steps", at_least=1)
+    gae_lambda: float = setting(
+        1.0, "lambda of generalized advantage estimation; 1: returns of up to n_steps", at_least=0, at_most=1
+    )
+    normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+    vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
+    max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
+    use_rms_prop: bool = setting(True, "scale gradients by RMSprop; false: by Adam")
+    rms_prop_eps: float = setting(1e-5, "epsilon of RMSprop, or of Adam", above=0, at_most=1)
+
+
+def a2c(settings: A2CSettings, policy: Policy, critic: Critic) -> OnPolicy:
+    r"""Advantage actor-critic (Mnih et al. 2016, synchronous) as a choice of parts.
+
+    One step of the optimiser per rollout along the gradient of
+
+    .. math::
+        E[\log \pi_\theta(a|s) \, A] + c_1 H(\pi_\theta) - c_2 (V - R)^2.
+
+    With ``gae_lambda`` 1, ``A`` is the return over the rest of the rollout, bootstrapped with the critic, minus its value.
+    """
+    eps = settings.rms_prop_eps
+    scaling = (
+        optax.scale_by_rms(decay=0.99, eps=eps, eps_in_sqrt=False)
+        if settings.use_rms_prop
+        else optax.scale_by_adam(eps=eps)
+    )
+    optimiser = solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm)
+    return OnPolicy(
+        policy=policy,
+        critic=critic,
+        rewards=reward_transform(settings),
+        estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
+        scale_advantages=standardise if settings.normalize_advantage else unscaled,
+        objective=objectives.Score(),
+        ent_coef=settings.ent_coef,
+        value_loss=objectives.SquaredError(),
+        solver=solvers.Joint(solvers.Ascent(optimiser), settings.vf_coef),
+    )
