@@ -70,14 +70,14 @@ def experience(distribution: Callable[..., Distribution], parameters: Parameters
 
 
 def problem_of(distribution: Callable[..., Distribution], batch: Batch) -> Problem:
-    def objective(parameters: Parameters, batch: Batch) -> tuple[Array, dict[str, Array]]:
-        log_probs = distribution(parameters, batch).log_prob(batch.actions)
+    def gain(at: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        log_probs = at.log_prob(batch.actions)
         return weighted_mean(surrogate(log_probs, batch.log_probs, batch.advantages), batch.weights), {}
 
     def no_loss(parameters: Parameters, batch: Batch) -> tuple[Array, dict[str, Array]]:
         return jnp.zeros(()), {}
 
-    return Problem(objective, no_loss, distribution, lambda parameters: batch)
+    return Problem(gain, no_loss, distribution, lambda parameters: batch)
 
 
 def moved(
@@ -270,11 +270,11 @@ def test_a_step_that_does_not_improve_is_refused_however_near_it_is() -> None:
     batch = experience(softmax, parameters)
     flat, unravel = ravel_pytree(parameters)
 
-    def peak(candidate: Parameters, batch: Batch) -> tuple[Array, dict[str, Array]]:
-        away = ravel_pytree(candidate)[0] - flat
+    def peak(at: Categorical, batch: Batch) -> tuple[Array, dict[str, Array]]:
+        away = at.logits - softmax(parameters, batch).logits
         # A slope that the gradient sees, and a cliff that it does not.
         return jnp.sum(away) - 1e6 * jnp.sum(jnp.abs(jax.lax.stop_gradient(away))), {}
 
-    problem = replace(problem_of(softmax, batch), policy_objective=peak)
+    problem = replace(problem_of(softmax, batch), gain=peak)
     result = LineSearch(Step(Euclidean(), Boundary(1e-4)), 1.0).move(problem, flat, unravel, batch, (), ALL)
     assert np.array_equal(result.flat, flat)

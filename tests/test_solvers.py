@@ -268,7 +268,7 @@ def test_joint_climbs_the_objective_and_the_critics_loss_by_one_gradient() -> No
     def loss(parameters: Any, batch: Batch) -> Any:
         return (parameters["x"][0] - 3.0) ** 2, {"loss": parameters["x"][0]}
 
-    whole = Problem(gain, loss, lambda parameters, batch: None, lambda parameters: rows([0.0]))  # type: ignore[arg-type]
+    whole = Problem(gain, loss, lambda parameters, batch: parameters, lambda parameters: rows([0.0]))  # type: ignore[arg-type]
     solver = Joint(Ascent(Optimiser(Constant(0.1), optax.identity())), vf_coef=0.5)
     both = {"policy": start(0.0), "critic": start(0.0)}
     solved, _, record = solver.solve(whole, both, solver.init(both), jnp.float32(1.0), KEY)

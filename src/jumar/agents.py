@@ -270,6 +270,12 @@ class PPO(Agent):
     algorithm = "ppo"
 
 
+class PPOPenalty(Agent):
+    """Proximal policy optimization with a KL penalty; settings: ``jumar.algorithms.ppo.PPOPenaltySettings``."""
+
+    algorithm = "ppo-penalty"
+
+
 class TRPO(Agent):
     """Trust region policy optimization; settings: ``jumar.algorithms.trpo.TRPOSettings``."""
 
@@ -288,7 +294,7 @@ class TNPG(Agent):
     algorithm = "tnpg"
 
 
-AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (A2C, NPG, PPO, TNPG, TRPO)}
+AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (A2C, NPG, PPO, PPOPenalty, TNPG, TRPO)}
 
 
 SAVED = "agent"

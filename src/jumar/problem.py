@@ -54,8 +54,11 @@ class Climb:
 class Problem:
     """One update's problem; the joint parameters are ``{"policy": ..., "critic": ...}``."""
 
-    policy_objective: Objective
-    """L, a function of the policy's parameters: the surrogate with what is added to it (an entropy bonus)."""
+    gain: Callable[[Any, Batch], tuple[Array, Diagnostics]]
+    """L, a function of the action distributions at all rows: the surrogate with what is added to it (an entropy bonus).
+
+    What a penalty or another objective adds is added here, where the network has been evaluated once.
+    """
     critic_loss: Objective
     """What the critic makes small, a function of the critic's parameters."""
     distribution: Callable[[Parameters, Batch], Distribution]
@@ -65,6 +68,10 @@ class Problem:
     prepare: Callable[[Batch], Batch] = unprepared
     """What is done to a minibatch before the objective and the loss see it: scaling its advantages, say."""
     divergence: Divergence = kl
+
+    def policy_objective(self, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
+        """Return L and scalars worth knowing about it, a function of the policy's parameters."""
+        return self.gain(self.distribution(parameters, batch), batch)
 
     def joint(self, vf_coef: float) -> Climb:
         """Return the climb of both at once: the policy's objective minus ``vf_coef`` times the critic's loss."""

@@ -80,6 +80,8 @@ class Batch(NamedTuple):
     carry: PyTree
     """Carries at the start of each sequence; empty without memory."""
     critic_carry: PyTree
+    old: PyTree = ()
+    """The action distributions before the update, where a divergence from them is part of the objective."""
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.critics import Critic
+from jumar.distributions import Distribution
 from jumar.estimators import Estimator
 from jumar.normalise import RewardTransform, RunningMoments
 from jumar.objectives import PolicyObjective, ValueLoss, sampled_kl
@@ -82,7 +83,7 @@ class OnPolicy:
             return self._estimate(parameters, trajectory, view)[0]
 
         problem = Problem(
-            partial(self._policy_objective, remaining),
+            partial(self._gain, remaining),
             partial(self._critic_loss, remaining),
             self.policy.evaluate,
             estimate,
@@ -141,9 +142,8 @@ class OnPolicy:
         """Return a minibatch as the objective takes it, its advantages scaled."""
         return batch._replace(advantages=self.scale_advantages(batch.advantages, batch.weights))
 
-    def _policy_objective(self, remaining: Array, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
-        """Return the mean objective with its entropy bonus, a function of the policy's parameters."""
-        distribution = self.policy.evaluate(parameters, batch)
+    def _gain(self, remaining: Array, distribution: Distribution, batch: Batch) -> tuple[Array, Diagnostics]:
+        """Return the mean objective with its entropy bonus, a function of the action distributions."""
         log_probs = distribution.log_prob(batch.actions)
         columns = {
             "actor_loss": -self.objective(log_probs, batch.log_probs, batch.advantages, remaining),

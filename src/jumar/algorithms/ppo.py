@@ -18,14 +18,13 @@ from jumar.trajectory import standardise, unscaled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOSettings(OnPolicySettings):
-    """Settings of PPO; the defaults are Stable-Baselines3's."""
+class EpochSettings(OnPolicySettings):
+    """Settings of methods that climb by epochs of minibatches; the defaults are Stable-Baselines3's."""
 
     learning_rate: Constant | Linear = setting(Constant(3e-4), "learning rate of Adam", above=0, at_most=100)
     batch_size: int = setting(64, "size of a minibatch; it must divide n_envs * n_steps", unit="steps", at_least=1)
     n_epochs: int = setting(10, "passes over each rollout", at_least=1, at_most=100_000)
     gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
-    clip_range: Constant | Linear = setting(Constant(0.2), "clip the probability ratio to 1 ± this", above=0)
     clip_range_vf: Constant | Linear | None = setting(
         None, "clip the value's change to this (max of clipped and unclipped loss)", above=0
     )
@@ -34,8 +33,24 @@ class PPOSettings(OnPolicySettings):
     ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
     max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
-    target_kl: float | None = setting(None, "stop an update when a minibatch's KL exceeds 1.5 times this", above=0)
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOSettings(EpochSettings):
+    """Settings of PPO; the defaults are Stable-Baselines3's."""
+
+    clip_range: Constant | Linear = setting(Constant(0.2), "clip the probability ratio to 1 ± this", above=0)
+    target_kl: float | None = setting(None, "stop an update when a minibatch's KL exceeds 1.5 times this", above=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOPenaltySettings(EpochSettings):
+    """Settings of PPO with a penalty."""
+
+    kl_coef: float = setting(1.0, "weight of the divergence from the old policy; the first one if it adapts", above=0)
+    adaptive_kl: bool = setting(True, "double or halve kl_coef after updates that miss target_kl by half again")
+    target_kl: float = setting(0.01, "mean KL(old || new) that an update shall have", unit="nats", above=0)
 
 
 def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -52,6 +67,35 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     Raises:
         UsageError: ``batch_size`` does not divide the rollout.
     """
+    return _by_epochs(settings, policy, critic, objectives.Clipped(settings.clip_range), settings.target_kl)
+
+
+def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) -> OnPolicy:
+    r"""Proximal policy optimization with a penalty (Schulman et al. 2017, section 4) as a choice of parts.
+
+    Maximises, by ``n_epochs`` passes of minibatch Adam over each rollout,
+
+    .. math::
+        E[w A] - \beta E[KL(\pi_{old} \| \pi_\theta)] + c_1 H(\pi_\theta) - c_2 (V - R)^2, \quad
+        w = \pi_\theta(a|s) / \pi_{old}(a|s),
+
+    with a fixed :math:`\beta` or one that adapts to the divergence of the last update.
+
+    Raises:
+        UsageError: ``batch_size`` does not divide the rollout.
+    """
+    plain = _by_epochs(settings, policy, critic, objectives.Surrogate(), None)
+    target = settings.target_kl if settings.adaptive_kl else None
+    return dataclasses.replace(plain, solver=solvers.Penalty(plain.solver, settings.kl_coef, target))
+
+
+def _by_epochs(
+    settings: EpochSettings,
+    policy: Policy,
+    critic: Critic,
+    objective: objectives.PolicyObjective,
+    stop_at_kl: float | None,
+) -> OnPolicy:
     optimiser = solvers.Optimiser(
         settings.learning_rate, optax.scale_by_adam(eps=settings.adam_epsilon), settings.max_grad_norm
     )
@@ -59,7 +103,7 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         optimiser,
         settings.n_epochs,
         count_minibatches(settings, settings.batch_size, policy.recurrent),
-        settings.target_kl,
+        stop_at_kl,
         settings.recompute_advantages,
     )
     clip = settings.clip_range_vf
@@ -69,7 +113,7 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         rewards=reward_transform(settings),
         estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
         scale_advantages=standardise if settings.normalize_advantage else unscaled,
-        objective=objectives.Clipped(settings.clip_range),
+        objective=objective,
         value_loss=objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip),
         solver=solvers.Joint(epochs, settings.vf_coef),
         ent_coef=settings.ent_coef,

@@ -9,7 +9,7 @@ from typing import Any
 from jumar.algorithms.a2c import A2CSettings, a2c
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.ppo import PPOSettings, ppo
+from jumar.algorithms.ppo import PPOPenaltySettings, PPOSettings, ppo, ppo_penalty
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.critics import Critic
@@ -53,6 +53,9 @@ ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm("a2c", "Advantage actor-critic", A2CSettings, a2c),
     "npg": Algorithm("npg", "Natural policy gradient", NPGSettings, npg),
     "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),
+    "ppo-penalty": Algorithm(
+        "ppo-penalty", "Proximal policy optimization with a KL penalty", PPOPenaltySettings, ppo_penalty
+    ),
     "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),
     "trpo": Algorithm("trpo", "Trust region policy optimization", TRPOSettings, trpo),
 }

@@ -21,6 +21,7 @@ from jumar.solvers.natural import (
     Rate,
     Step,
 )
+from jumar.solvers.penalty import Penalty
 from jumar.solvers.separate import Separate
 from jumar.solvers.trust_region import LineSearch
 
@@ -39,6 +40,7 @@ __all__ = [
     "LinearSolver",
     "MeanKL",
     "Optimiser",
+    "Penalty",
     "PolicySolver",
     "Rate",
     "Separate",

@@ -1,0 +1,68 @@
+"""The penalty: a solver climbs the objective minus a multiple of the divergence from the old policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.distributions import Distribution
+from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.solvers.joint import Solver
+from jumar.trajectory import Batch, weighted_mean
+
+SMALLEST, LARGEST = 1e-4, 1e4
+"""The adaptive coefficient stays between these."""
+
+
+@dataclass(frozen=True)
+class Penalty:
+    r"""Penalty around any solver: :math:`\max_\theta L(\theta) - \beta E[KL(\pi_{old} \| \pi_\theta)]`.
+
+    With a target the coefficient is adapted once after each update, by the divergence of the whole batch:
+
+    .. math::
+        \beta \leftarrow 2 \beta \;\text{if}\; KL > 1.5 \, KL_{target}, \qquad
+        \beta \leftarrow \beta / 2 \;\text{if}\; KL < KL_{target} / 1.5.
+
+    Source: Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, section 4.
+    """
+
+    solver: Solver
+    coefficient: float
+    r"""The first, or only, :math:`\beta`."""
+    target: float | None = None
+    """The mean divergence that an update shall have; ``None``: the coefficient is fixed."""
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the state of the solver inside, and the coefficient."""
+        return {"solver": self.solver.init(parameters), "coefficient": jnp.asarray(self.coefficient, jnp.float32)}
+
+    def solve(
+        self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
+    ) -> tuple[Parameters, Any, Diagnostics]:
+        """Climb the penalised objective, then adapt the coefficient."""
+        beta, old = state["coefficient"], parameters["policy"]
+
+        def gain(distribution: Distribution, batch: Batch) -> tuple[Array, Diagnostics]:
+            value, about = problem.gain(distribution, batch)
+            rows = problem.divergence(batch.old, distribution)
+            return value - beta * weighted_mean(rows, batch.weights), about
+
+        def estimate(parameters: Parameters) -> Batch:
+            batch = problem.estimate(parameters)
+            return batch._replace(old=problem.distribution(old, batch))
+
+        penalised = replace(problem, gain=gain, estimate=estimate)
+        new, inside, record = self.solver.solve(penalised, parameters, state["solver"], remaining, key)
+        mean_kl, _ = problem.distance(old, new["policy"], problem.estimate(parameters))
+        states = {"solver": inside, "coefficient": self._adapted(beta, mean_kl)}
+        return new, states, {**record, "kl_coef": beta}
+
+    def _adapted(self, beta: Array, mean_kl: Array) -> Array:
+        if self.target is None:
+            return beta
+        factor = jnp.where(mean_kl > 1.5 * self.target, 2.0, jnp.where(mean_kl < self.target / 1.5, 0.5, 1.0))
+        return jnp.clip(beta * factor, SMALLEST, LARGEST)
