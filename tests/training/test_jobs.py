@@ -26,9 +26,9 @@ from jumar.training.progress import Silent
 from jumar.training.signals import StopFlag
 from jumar.training.training import Training
 
-COMPILED = ["train", "ppo", *CASES["compiled"], *RUN]
+COMPILED = ["train", *CASES["compiled"], *RUN]
 ENVIRONMENTS = Path(__file__).parents[1] / "envs"
-HOST = ["train", "ppo", *CASES["host"], *RUN]
+HOST = ["train", *CASES["host"], *RUN]
 
 
 def refused(*words: str | Path) -> tuple[int, str]:
@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], 
     folder = tmp_path_factory.mktemp("finished")
 
     def train(command: list[str]) -> Path:
-        run = folder / command[2].replace("/", "_")
+        run = folder / next(word for word in command if "/" in word).replace("/", "_")
         if not run.exists():
             jumar(*command, "--run-dir", run)
         return run
