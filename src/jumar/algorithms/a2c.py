@@ -6,19 +6,18 @@ import dataclasses
 
 import optax
 
-from jumar import estimators, objectives, solvers
+from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import reward_transform, with_time_limits
-from jumar.algorithms.settings import OnPolicySettings
+from jumar.algorithms.parts import actor_critic
+from jumar.algorithms.settings import ActorCriticSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Linear
 from jumar.settings import setting
-from jumar.trajectory import standardise, unscaled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class A2CSettings(OnPolicySettings):
+class A2CSettings(ActorCriticSettings):
     """Settings of A2C; the defaults are Stable-Baselines3's."""
 
     learning_rate: Constant | Linear = setting(Constant(7e-4), "learning rate of the optimiser", above=0, at_most=100)
@@ -27,7 +26,6 @@ class A2CSettings(OnPolicySettings):
         1.0, "lambda of generalized advantage estimation; 1: returns of up to n_steps", at_least=0, at_most=1
     )
     normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
     max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
     use_rms_prop: bool = setting(True, "scale gradients by RMSprop; false: by Adam")
@@ -51,14 +49,5 @@ def a2c(settings: A2CSettings, policy: Policy, critic: Critic) -> OnPolicy:
         else optax.scale_by_adam(eps=eps)
     )
     optimiser = solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm)
-    return OnPolicy(
-        policy=policy,
-        critic=critic,
-        rewards=reward_transform(settings),
-        estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
-        scale_advantages=standardise if settings.normalize_advantage else unscaled,
-        objective=objectives.Score(),
-        ent_coef=settings.ent_coef,
-        value_loss=objectives.SquaredError(),
-        solver=solvers.Joint(solvers.Ascent(optimiser), settings.vf_coef),
-    )
+    solver = solvers.Joint(solvers.Ascent(optimiser), settings.vf_coef)
+    return actor_critic(settings, policy, critic, objectives.Score(), solver)

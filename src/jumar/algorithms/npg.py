@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from jumar import estimators, objectives, solvers
+from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import critic_fit, reward_transform, with_time_limits
+from jumar.algorithms.parts import actor_critic, critic_fit
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Linear
 from jumar.settings import setting
-from jumar.trajectory import standardise, unscaled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,17 +71,8 @@ def npg(settings: NPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
 
 
 def _natural(
-    settings: NaturalSettings, policy: Policy, critic: Critic, solver: solvers.LinearSolver, length: solvers.Length
+    settings: NaturalSettings, policy: Policy, critic: Critic, system: solvers.LinearSolver, length: solvers.Length
 ) -> OnPolicy:
-    geometry = solvers.MeanKL(solver, settings.cg_damping, settings.sub_sampling_factor)
-    return OnPolicy(
-        policy=policy,
-        critic=critic,
-        rewards=reward_transform(settings),
-        estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
-        scale_advantages=standardise if settings.normalize_advantage else unscaled,
-        objective=objectives.Surrogate(),
-        ent_coef=settings.ent_coef,
-        value_loss=objectives.SquaredError(),
-        solver=solvers.Separate(solvers.Step(geometry, length), critic_fit(settings, policy)),
-    )
+    geometry = solvers.MeanKL(system, settings.cg_damping, settings.sub_sampling_factor)
+    solver = solvers.Separate(solvers.Step(geometry, length), critic_fit(settings, policy))
+    return actor_critic(settings, policy, critic, objectives.Surrogate(), solver)

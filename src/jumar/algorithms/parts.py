@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import optax
 
-from jumar import estimators, solvers
-from jumar.algorithms.settings import CriticFitSettings, OnPolicySettings
+from jumar import estimators, objectives, solvers
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.settings import ActorCriticSettings, CriticFitSettings, OnPolicySettings
+from jumar.critics import Critic
 from jumar.errors import UsageError
-from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
+from jumar.normalise import NormalisedRewards, RawRewards
 from jumar.policies import Policy
+from jumar.trajectory import standardise, unscaled
 
 
-def reward_transform(settings: OnPolicySettings) -> RewardTransform:
-    """Return what is done to rewards before they are learnt from."""
-    return NormalisedRewards(settings.gamma, settings.clip_rewards) if settings.normalize_rewards else RawRewards()
+def actor_critic(
+    settings: ActorCriticSettings,
+    policy: Policy,
+    critic: Critic,
+    objective: objectives.PolicyObjective,
+    solver: solvers.Solver,
+    value_loss: objectives.ValueLoss | None = None,
+) -> OnPolicy:
+    """Put an update together of what a method chooses, and of what the settings say of the rest.
 
-
-def with_time_limits(settings: OnPolicySettings, estimator: estimators.Estimator) -> estimators.Estimator:
-    """Return the estimator with time limits treated as the settings say."""
-    return estimator if settings.bootstrap_truncated else estimators.LimitsAsEnds(estimator)
+    Advantages and value targets are by GAE; the value loss is the squared error unless another is given.
+    """
+    gae = estimators.GAE(settings.gamma, settings.gae_lambda)
+    return OnPolicy(
+        policy=policy,
+        critic=critic,
+        rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
+        if settings.normalize_rewards
+        else RawRewards(),
+        estimator=gae if settings.bootstrap_truncated else estimators.LimitsAsEnds(gae),
+        scale_advantages=standardise if settings.normalize_advantage else unscaled,
+        objective=objective,
+        ent_coef=settings.ent_coef,
+        value_loss=value_loss or objectives.SquaredError(),
+        solver=solver,
+    )
 
 
 def critic_fit(settings: CriticFitSettings, policy: Policy) -> solvers.Epochs:

@@ -6,31 +6,28 @@ import dataclasses
 
 import optax
 
-from jumar import estimators, objectives, solvers
+from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import count_minibatches, reward_transform, with_time_limits
-from jumar.algorithms.settings import OnPolicySettings
+from jumar.algorithms.parts import actor_critic, count_minibatches
+from jumar.algorithms.settings import ActorCriticSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Linear
 from jumar.settings import setting
-from jumar.trajectory import standardise, unscaled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EpochSettings(OnPolicySettings):
+class EpochSettings(ActorCriticSettings):
     """Settings of methods that climb by epochs of minibatches; the defaults are Stable-Baselines3's."""
 
     learning_rate: Constant | Linear = setting(Constant(3e-4), "learning rate of Adam", above=0, at_most=100)
     batch_size: int = setting(64, "size of a minibatch; it must divide n_envs * n_steps", unit="steps", at_least=1)
     n_epochs: int = setting(10, "passes over each rollout", at_least=1, at_most=100_000)
-    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
     clip_range_vf: Constant | Linear | None = setting(
         None, "clip the value's change to this (max of clipped and unclipped loss)", above=0
     )
     normalize_advantage: bool = setting(True, "standardise advantages in every minibatch")
     recompute_advantages: bool = setting(False, "estimate advantages anew with the current critic before every epoch")
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
     max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
@@ -107,14 +104,6 @@ def _by_epochs(
         settings.recompute_advantages,
     )
     clip = settings.clip_range_vf
-    return OnPolicy(
-        policy=policy,
-        critic=critic,
-        rewards=reward_transform(settings),
-        estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
-        scale_advantages=standardise if settings.normalize_advantage else unscaled,
-        objective=objective,
-        value_loss=objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip),
-        solver=solvers.Joint(epochs, settings.vf_coef),
-        ent_coef=settings.ent_coef,
-    )
+    value_loss = objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip)
+    solver = solvers.Joint(epochs, settings.vf_coef)
+    return actor_critic(settings, policy, critic, objective, solver, value_loss)

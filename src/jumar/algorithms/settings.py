@@ -24,7 +24,16 @@ class OnPolicySettings(PolicySettings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CriticFitSettings(OnPolicySettings):
+class ActorCriticSettings(OnPolicySettings):
+    """The settings of methods with a critic, whose advantages are by GAE."""
+
+    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
+    normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CriticFitSettings(ActorCriticSettings):
     """The settings of methods that move the policy once a rollout, and fit the critic by itself."""
 
     learning_rate: Constant | Linear = setting(
@@ -34,9 +43,6 @@ class CriticFitSettings(OnPolicySettings):
         128, "size of the critic's minibatches; it must divide n_envs * n_steps", unit="steps", at_least=1
     )
     n_critic_updates: int = setting(10, "passes of the critic over each rollout", at_least=1, at_most=100_000)
-    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
-    normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from jumar import estimators, objectives, solvers
+from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import critic_fit, reward_transform, with_time_limits
+from jumar.algorithms.parts import actor_critic, critic_fit
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.settings import setting
-from jumar.trajectory import standardise, unscaled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,14 +45,5 @@ def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         settings.line_search_shrinking_factor,
         settings.line_search_max_iter,
     )
-    return OnPolicy(
-        policy=policy,
-        critic=critic,
-        rewards=reward_transform(settings),
-        estimator=with_time_limits(settings, estimators.GAE(settings.gamma, settings.gae_lambda)),
-        scale_advantages=standardise if settings.normalize_advantage else unscaled,
-        objective=objectives.Surrogate(),
-        ent_coef=settings.ent_coef,
-        value_loss=objectives.SquaredError(),
-        solver=solvers.Separate(search, critic_fit(settings, policy)),
-    )
+    solver = solvers.Separate(search, critic_fit(settings, policy))
+    return actor_critic(settings, policy, critic, objectives.Surrogate(), solver)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
 from jumar.curvature import Product, Solution, boundary_length, conjugate_gradient, damped, dense, fisher_product
 from jumar.problem import Diagnostics, Parameters, Problem
@@ -150,9 +149,10 @@ class Boundary:
 
 
 class PolicyMove(NamedTuple):
-    """Where a step of the policy led, from and to in flat parameters."""
+    """Where a step of the policy led."""
 
     flat: Array
+    """The policy's parameters after it."""
     state: Any
     about: Diagnostics
 
@@ -210,8 +210,3 @@ class Step:
             **direction.about,
         }
         return PolicyMove(jnp.where(sound, flat + step, flat), state, about)
-
-
-def ravel(parameters: Parameters) -> tuple[Array, Unravel]:
-    """Return parameters as one flat vector, and the way back."""
-    return ravel_pytree(parameters)

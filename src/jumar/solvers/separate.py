@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from jumar.problem import Climb, Diagnostics, Parameters, Problem
 from jumar.solvers.joint import Climber
-from jumar.solvers.natural import PolicySolver, ravel
+from jumar.solvers.natural import PolicySolver
 from jumar.trajectory import Batch
 
 
@@ -28,7 +29,7 @@ class Separate:
         self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
     ) -> tuple[Parameters, Any, Diagnostics]:
         """Move both; the scalars of the critic's climb are named ``critic_*``, except for its loss."""
-        flat, unravel = ravel(parameters["policy"])
+        flat, unravel = ravel_pytree(parameters["policy"])
         batch = problem.prepare(problem.estimate(parameters))
         moved = self.policy.move(problem, flat, unravel, batch, state["policy"], remaining)
         policy = unravel(moved.flat)
