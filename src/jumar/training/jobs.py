@@ -45,7 +45,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
     prepare_compiler(reporter.warn, request.n_seeds)
     plan = make_plan(request, reporter)
     assert plan.environment is not None
-    source = FromId(plan.environment)
+    source = FromId(plan.environment, plan.cost)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.note))
         training = Training(plan, source, reporter)
@@ -86,7 +86,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
             plan = plan.with_total(total_timesteps)
             reporter.note(f"the new total is {total_timesteps} steps; schedules are anchored to it")
         assert plan.environment is not None
-        training = Training(plan, FromId(plan.environment), reporter)
+        training = Training(plan, FromId(plan.environment, plan.cost), reporter)
         stack.callback(training.close)
         if checkpoint:
             restore(training, checkpoint, run)
@@ -132,7 +132,7 @@ def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: b
         raise UsageError(f"{run} has no {what}.")
     policy, parameters, moments, spaces = read_policy(folder)
     assert plan.environment is not None
-    source = FromId(plan.environment)
+    source = FromId(plan.environment, plan.cost)
     check_same_spaces(source, spaces)
     evaluator = make_evaluator(source, policy, plan.workers, not stochastic)
     return {"run_dir": str(run), **evaluator(parameters, moments, episodes, seed).summary()}
