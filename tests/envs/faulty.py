@@ -196,6 +196,7 @@ gym.register("FaultyReset-v0", "faulty:FaultyReset")
 gym.register("Leaving-v0", "faulty:Leaving")
 gym.register("Rich-v0", "faulty:Rich")
 gym.register("Modules-v0", "faulty:Modules")
+gym.register("Runner-v0", "faulty:Runner")
 gym.register("LimitedWalk-v0", "faulty:Walk", max_episode_steps=4, kwargs={"ends": 4})
 
 

@@ -216,6 +216,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
             "seed": seed,
             "ep_rew_mean": training.episodes[i].mean_return,
             "last_eval_mean": training.last_evaluation[i],
+            **_known(ep_cost_mean=training.episodes[i].mean_cost),
         }
         for i, (one, seed) in enumerate(zip(lanes(run, plan), plan.seeds, strict=True))
     ]
@@ -233,8 +234,14 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "compile_time_s": training.stopwatch.compiling,
         "ep_rew_mean": _mean([lane["ep_rew_mean"] for lane in each]),
         "last_eval_mean": _mean([lane["last_eval_mean"] for lane in each]),
+        **_known(ep_cost_mean=_mean([lane.get("ep_cost_mean") for lane in each])),
     }
     return summary if plan.n_seeds is None else {**summary, "runs": each}
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    """Return the values that are not ``None``."""
+    return {name: x for name, x in values.items() if x is not None}
 
 
 def _mean(values: list[Any]) -> float | None:

@@ -126,6 +126,7 @@ def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
         return float("nan") if number is None else number
 
     kl, clipped, explained = value("mean_kl"), value("clip_fraction"), value("explained_variance")
+    beyond_a_limit = value("cost_excess") > 0.0  # there the objective is given up for the cost
     gain = value("policy_objective_after") - value("policy_objective_before")
     stopped = value("stopped_early") > 0.0 and value("gradient_steps") <= 1.0
     return {
@@ -135,6 +136,6 @@ def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
         "clip": f"{100 * clipped:.0f} % of the ratios are clipped; try a lower learning_rate or n_epochs"
         * (clipped > 0.6),
         "still": "the updates do not change the policy: the advantages or the gradient are zero" * (kl == 0.0),
-        "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01),
+        "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01 and not beyond_a_limit),
         "stopped": "target_kl stops every update at its first minibatches; raise it or lower learning_rate" * stopped,
     }
