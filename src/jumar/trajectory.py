@@ -82,6 +82,12 @@ class Batch(NamedTuple):
     critic_carry: PyTree
     old: PyTree = ()
     """The action distributions before the update, where a divergence from them is part of the objective."""
+    cost_advantages: PyTree = ()
+    """Advantages of costs; like what follows, an array where costs are limited."""
+    cost_returns: PyTree = ()
+    """The targets of the critic of costs."""
+    cost_values: PyTree = ()
+    """Its values before the update."""
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:

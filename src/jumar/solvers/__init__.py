@@ -6,6 +6,7 @@ climbed by whom.
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser
+from jumar.solvers.dual import DualStep, WithinLimit
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
 from jumar.solvers.natural import (
@@ -23,14 +24,17 @@ from jumar.solvers.natural import (
 )
 from jumar.solvers.penalty import Penalty
 from jumar.solvers.separate import Separate
-from jumar.solvers.trust_region import LineSearch
+from jumar.solvers.trust_region import Acceptance, Better, LineSearch
 
 __all__ = [
+    "Acceptance",
     "Ascent",
+    "Better",
     "Boundary",
     "Climber",
     "ConjugateGradient",
     "Dense",
+    "DualStep",
     "Epochs",
     "Euclidean",
     "Geometry",
@@ -46,4 +50,5 @@ __all__ = [
     "Separate",
     "Solver",
     "Step",
+    "WithinLimit",
 ]
