@@ -6,7 +6,7 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import actor_critic, critic_fit
+from jumar.algorithms.parts import apart, compose
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
@@ -74,5 +74,5 @@ def _natural(
     settings: NaturalSettings, policy: Policy, critic: Critic, system: solvers.LinearSolver, length: solvers.Length
 ) -> OnPolicy:
     geometry = solvers.MeanKL(system, settings.cg_damping, settings.sub_sampling_factor)
-    solver = solvers.Separate(solvers.Step(geometry, length), critic_fit(settings, policy))
-    return actor_critic(settings, policy, critic, objectives.Surrogate(), solver)
+    solver = apart(settings, policy, solvers.Step(geometry, length))
+    return compose(settings, policy, critic, objectives.Surrogate(), solver)

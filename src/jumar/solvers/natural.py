@@ -165,7 +165,7 @@ class PolicySolver(Protocol):
         ...
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Return better parameters, flat, and scalars for the flight record.
 
@@ -176,6 +176,7 @@ class PolicySolver(Protocol):
             batch: the whole batch, prepared.
             state: what ``init`` or the last ``move`` returned.
             remaining: the share of training that is left, in [0, 1].
+            key: a random key.
         """
         ...
 
@@ -195,7 +196,7 @@ class Step:
         return ()
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Take the step."""
         gradient = jax.grad(lambda flat: problem.policy_objective(unravel(flat), batch)[0])(flat)

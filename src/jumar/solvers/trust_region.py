@@ -42,10 +42,10 @@ class LineSearch:
         return self.step.init(parameters)
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Take the step, or a part of it, or none."""
-        whole = self.step.move(problem, flat, unravel, batch, state, remaining)
+        whole = self.step.move(problem, flat, unravel, batch, state, remaining, key)
         change = whole.flat - flat
         old = problem.distribution(unravel(flat), batch)
 
@@ -56,7 +56,7 @@ class LineSearch:
 
         def tried(fraction: Array) -> Array:
             candidate = flat + fraction * change
-            rows = problem.divergence(old, problem.distribution(unravel(candidate), batch))
+            rows = problem.divergence(old, problem.distribution(unravel(candidate), batch), batch)
             near = weighted_mean(rows, batch.weights) <= self.delta
             return near & (objective(candidate) > before)  # both are False for NaN
 
