@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -181,3 +182,88 @@ def test_settings_that_do_not_go_together_are_refused_in_words() -> None:
         make_update(BOX, CHOICES, "reinforce", baseline="independent", n_envs=1, batch_size=8)
     with pytest.raises(UsageError, match="independent"):
         make_update(BOX, CHOICES, "ppo", baseline="independent")
+
+
+def by_hand(update: Any, learner: Any, trajectory: Trajectory, gamma: float) -> list[tuple[np.ndarray, float, int]]:
+    """Return (sum of scores, discounted return, length) of every episode that ended."""
+    rewards = np.asarray(trajectory.rewards)
+    found = []
+    for n, rows, ended in episodes_of(trajectory):
+        if ended:
+            here = np.zeros_like(rewards)
+            here[rows, n] = 1.0
+            total = sum(gamma**k * rewards[t, n] for k, t in enumerate(rows))
+            found.append((score_gradient(update, learner, trajectory, here), total, len(rows)))
+    return found
+
+
+def test_npg_by_trajectories_is_the_natural_update_of_the_textbook() -> None:
+    """Algorithm 12.4 of *Algorithms for Decision Making*: mean gradient and mean Fisher matrix over whole trajectories."""
+    settings: dict[str, Any] = {
+        "advantage": "return",
+        "baseline": "none",
+        "fisher": "trajectories",
+        "normalize_advantage": False,
+        "cg_damping": 0.0,
+        "gamma": 0.9,
+    }
+    update = make_update(BOX, CHOICES, "npg", target_kl=0.01, **settings)
+    learner = first_learner(update)
+    trajectory = experience(update, learner)
+    episodes = by_hand(update, learner, trajectory, 0.9)
+    assert len(episodes) == 2
+    gradient = sum(score * total for score, total, _ in episodes) / 2
+    fisher = sum(np.outer(score, score) for score, _, _ in episodes) / 2
+    u = np.linalg.pinv(fisher, rcond=1e-5) @ gradient
+    step, record, _ = change(update, learner, trajectory)
+    np.testing.assert_allclose(step, u * np.sqrt(0.02 / (gradient @ u)), atol=2e-4)
+    assert 0.0 < record["mean_kl"] < 0.01, "the bound is on the divergence of trajectories, which are some steps long"
+
+
+def test_the_sampled_fisher_matrix_of_steps_gives_another_step_to_nearly_the_same_divergence() -> None:
+    steps = {}
+    for fisher in ("exact", "steps"):
+        update = make_update(BOX, CHOICES, "npg", fisher=fisher, n_steps=128, batch_size=256)
+        learner = first_learner(update)
+        steps[fisher], record, _ = change(update, learner, experience(update, learner, n_steps=128))
+        assert record["mean_kl"] == pytest.approx(0.01, rel=0.5)
+    assert not np.allclose(steps["exact"], steps["steps"], atol=1e-5)
+
+
+def test_ppo_by_plain_ascent_on_returns_is_the_clamped_update_of_the_textbook() -> None:
+    """Algorithm 12.6 of *Algorithms for Decision Making*, with the corrected condition of its clamp."""
+    rate, clip, updates = 2.0, 0.05, 4
+    settings: dict[str, Any] = {
+        "optimizer": "sgd",
+        "advantage": "to-go",
+        "baseline": "none",
+        "normalize_advantage": False,
+        "discount_states": True,
+        "max_grad_norm": None,
+        "gamma": 0.9,
+    }
+    update = make_update(BOX, CHOICES, "ppo", learning_rate=rate, clip_range=clip, n_epochs=updates, **settings)
+    learner = first_learner(update)
+    trajectory = experience(update, learner)
+    rewards = np.asarray(trajectory.rewards)
+    to_go, discounts = np.zeros_like(rewards), np.zeros_like(rewards)
+    for n, rows, ended in episodes_of(trajectory):
+        for k, t in enumerate(rows):
+            discounts[t, n] = ended * 0.9**k
+            to_go[t, n] = ended * sum(0.9 ** (k + u - t) * rewards[u, n] for u in rows[k:])
+    batch = rows_of(update, learner, trajectory)
+    old = np.asarray(batch.log_probs).reshape(2, 8).T
+    log_prob = jax.jit(lambda policy: update.policy.evaluate(policy, batch).log_prob(batch.actions))
+    at, clamped = learner, 0
+    for _ in range(updates):
+        ratio = np.exp(np.asarray(log_prob(at.parameters["policy"])).reshape(2, 8).T - old)
+        dropped = ((to_go > 0) & (ratio > 1 + clip)) | ((to_go < 0) & (ratio < 1 - clip))
+        clamped += dropped.sum()
+        # grad pi / pi_old is the ratio times the score; the mean is over d(s) instead of over steps.
+        gradient = score_gradient(update, at, trajectory, np.where(dropped, 0.0, ratio * to_go) / discounts.sum())
+        shapes, unravel = jax.flatten_util.ravel_pytree(at.parameters["policy"])
+        policy = unravel(shapes + jnp.asarray(rate * gradient, jnp.float32))
+        at = at._replace(parameters={**at.parameters, "policy": policy})
+    assert clamped > 0
+    step, _, _ = change(update, learner, trajectory)
+    np.testing.assert_allclose(step, flat(at.parameters["policy"]) - flat(learner.parameters["policy"]), atol=1e-5)

@@ -22,6 +22,7 @@ from jumar.solvers.natural import (
     Step,
 )
 from jumar.solvers.penalty import Penalty
+from jumar.solvers.sampled import StepFisher, TrajectoryFisher
 from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate
 from jumar.solvers.trust_region import LineSearch
 
@@ -49,4 +50,6 @@ __all__ = [
     "Separate",
     "Solver",
     "Step",
+    "StepFisher",
+    "TrajectoryFisher",
 ]
