@@ -37,6 +37,8 @@ PUBLIC_INSIDE = (
     "jumar.algorithms.parts",
     "jumar.algorithms.ppo",
     "jumar.algorithms.registry",
+    "jumar.algorithms.reinforce",
+    "jumar.algorithms.restricted",
     "jumar.algorithms.settings",
     "jumar.algorithms.trpo",
 )

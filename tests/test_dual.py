@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from test_natural import ALL, ROWS, distance, experience, first, gaussian, gradient_of, problem_of, softmax
+from test_natural import ALL, KEY, ROWS, distance, experience, first, gaussian, gradient_of, problem_of, softmax
 
 from jumar.distributions import Distribution
 from jumar.objectives import surrogate
@@ -205,7 +205,7 @@ def constrained(distribution: Callable[..., Distribution], excess: float, costs:
 def moved(solver: PolicySolver, problem: Problem, batch: Batch) -> tuple[Array, dict[str, Array]]:
     """Return the change of the flat parameters, and the record."""
     flat, unravel = ravel_pytree(first())
-    result = solver.move(problem, flat, unravel, batch, solver.init(first()), ALL)
+    result = solver.move(problem, flat, unravel, batch, solver.init(first()), ALL, KEY)
     return result.flat - flat, result.about
 
 
@@ -321,7 +321,7 @@ def test_a_step_that_breaks_a_promise_changes_no_bit(what: str) -> None:
         problem = replace(problem, constraint=replace(problem.constraint, cost=lambda at, rows: rising(at)))
     flat, unravel = ravel_pytree(first())
     solver = LineSearch(DualStep(MeanKL(Dense()), DELTA), DELTA, most=5, acceptance=WithinLimit())
-    result = solver.move(problem, flat, unravel, batch, solver.init(first()), ALL)
+    result = solver.move(problem, flat, unravel, batch, solver.init(first()), ALL, KEY)
     assert np.array_equal(result.flat, flat)
     assert (result.about["step_fraction"], result.about["line_search_tries"]) == (0.0, 5.0)
 

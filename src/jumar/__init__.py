@@ -13,12 +13,37 @@ from jumar._version import __version__
 if TYPE_CHECKING:
     from jumar import critics, distributions, estimators, networks, objectives, policies, schedules, solvers
     from jumar.actor import Actor, load_policy
-    from jumar.agents import A2C, NPG, PPO, TNPG, TRPO, Agent, PPOPenalty, evaluate_policy, load
+    from jumar.agents import (
+        A2C,
+        NPG,
+        PPO,
+        REINFORCE,
+        TNPG,
+        TRPO,
+        Agent,
+        PPOPenalty,
+        RestrictedGradient,
+        evaluate_policy,
+        load,
+    )
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
 _HOMES = {
     **dict.fromkeys(
-        ("A2C", "NPG", "PPO", "PPOPenalty", "TNPG", "TRPO", "Agent", "evaluate_policy", "load"), "jumar.agents"
+        (
+            "A2C",
+            "NPG",
+            "PPO",
+            "PPOPenalty",
+            "REINFORCE",
+            "RestrictedGradient",
+            "TNPG",
+            "TRPO",
+            "Agent",
+            "evaluate_policy",
+            "load",
+        ),
+        "jumar.agents",
     ),
     **dict.fromkeys(("Actor", "load_policy"), "jumar.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
@@ -29,6 +54,7 @@ __all__ = [
     "A2C",
     "NPG",
     "PPO",
+    "REINFORCE",
     "TNPG",
     "TRPO",
     "Actor",
@@ -37,6 +63,7 @@ __all__ = [
     "EnvironmentFault",
     "JumarError",
     "PPOPenalty",
+    "RestrictedGradient",
     "TrainingFailed",
     "UsageError",
     "__version__",

@@ -281,6 +281,18 @@ class PPOPenalty(Agent):
     algorithm = "ppo-penalty"
 
 
+class REINFORCE(Agent):
+    """Policy gradient by whole returns; settings: ``jumar.algorithms.reinforce.ReinforceSettings``."""
+
+    algorithm = "reinforce"
+
+
+class RestrictedGradient(Agent):
+    """Policy gradient by steps of one length; settings: ``jumar.algorithms.restricted.RestrictedSettings``."""
+
+    algorithm = "restricted"
+
+
 class TRPO(Agent):
     """Trust region policy optimization; settings: ``jumar.algorithms.trpo.TRPOSettings``."""
 
@@ -299,7 +311,9 @@ class TNPG(Agent):
     algorithm = "tnpg"
 
 
-AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (A2C, NPG, PPO, PPOPenalty, TNPG, TRPO)}
+AGENTS: dict[str, type[Agent]] = {
+    agent.algorithm: agent for agent in (A2C, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+}
 
 
 SAVED = "agent"

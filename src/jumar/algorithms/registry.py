@@ -10,6 +10,8 @@ from jumar.algorithms.a2c import A2CSettings, a2c
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.ppo import PPOPenaltySettings, PPOSettings, ppo, ppo_penalty
+from jumar.algorithms.reinforce import ReinforceSettings, reinforce
+from jumar.algorithms.restricted import RestrictedSettings, restricted
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.critics import Critic
@@ -56,6 +58,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "ppo-penalty": Algorithm(
         "ppo-penalty", "Proximal policy optimization with a KL penalty", PPOPenaltySettings, ppo_penalty
     ),
+    "reinforce": Algorithm("reinforce", "Policy gradient by whole returns", ReinforceSettings, reinforce),
+    "restricted": Algorithm("restricted", "Policy gradient by steps of one length", RestrictedSettings, restricted),
     "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),
     "trpo": Algorithm("trpo", "Trust region policy optimization", TRPOSettings, trpo),
 }

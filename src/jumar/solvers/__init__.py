@@ -1,8 +1,9 @@
 """Solvers: ways to solve an update's problem, put together from frozen parts.
 
-A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A *policy solver* (``Step``, ``LineSearch``)
-moves the policy alone, by a *geometry* and a *length*. A *solver* (``Joint``, ``Separate``) says what of a problem is
-climbed by whom.
+A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A *policy solver* moves the policy alone: by a
+*geometry* and a *length* (``Step``, ``LineSearch``), within a limit on a cost (``DualStep``), or as a climber does
+(``Climbing``). A *solver* (``Joint``, ``Separate``, ``Independent``, ``PolicyAlone``) says what of a problem is climbed by
+whom.
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser
@@ -23,7 +24,8 @@ from jumar.solvers.natural import (
     Step,
 )
 from jumar.solvers.penalty import Penalty
-from jumar.solvers.separate import Separate
+from jumar.solvers.sampled import StepFisher, TrajectoryFisher
+from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate
 from jumar.solvers.trust_region import Acceptance, Better, LineSearch
 
 __all__ = [
@@ -32,12 +34,14 @@ __all__ = [
     "Better",
     "Boundary",
     "Climber",
+    "Climbing",
     "ConjugateGradient",
     "Dense",
     "DualStep",
     "Epochs",
     "Euclidean",
     "Geometry",
+    "Independent",
     "Joint",
     "Length",
     "LineSearch",
@@ -45,10 +49,13 @@ __all__ = [
     "MeanKL",
     "Optimiser",
     "Penalty",
+    "PolicyAlone",
     "PolicySolver",
     "Rate",
     "Separate",
     "Solver",
     "Step",
+    "StepFisher",
+    "TrajectoryFisher",
     "WithinLimit",
 ]

@@ -108,7 +108,7 @@ class DualStep:
         return ()
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Take the step."""
         constraint = constraint_of(problem)

@@ -109,13 +109,18 @@ class MeanKL:
         """Solve for the natural gradient."""
         some = jax.tree.map(lambda x: x[:: self.every], batch)
         product = fisher_product(lambda flat: problem.distribution(unravel(flat), some), flat, some.weights)
-        found = self.system.solve(damped(product, self.damping), gradient)
-        about = {
-            "cg_residual": found.residual,
-            "cg_iterations": found.iterations.astype(jnp.float32),
-            "cg_blocked": found.blocked.astype(jnp.float32),
-        }
-        return Direction(found.x, found.x @ product(found.x), about)
+        return solved(self.system, product, self.damping, gradient)
+
+
+def solved(system: LinearSolver, product: Product, damping: float, gradient: Array) -> Direction:
+    r"""Return the solution of :math:`(F + \lambda I) x = g` as a direction; its bend is that of the undamped ``F``."""
+    found = system.solve(damped(product, damping), gradient)
+    about = {
+        "cg_residual": found.residual,
+        "cg_iterations": found.iterations.astype(jnp.float32),
+        "cg_blocked": found.blocked.astype(jnp.float32),
+    }
+    return Direction(found.x, found.x @ product(found.x), about)
 
 
 class Length(Protocol):
@@ -165,7 +170,7 @@ class PolicySolver(Protocol):
         ...
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Return better parameters, flat, and scalars for the flight record.
 
@@ -176,6 +181,7 @@ class PolicySolver(Protocol):
             batch: the whole batch, prepared.
             state: what ``init`` or the last ``move`` returned.
             remaining: the share of training that is left, in [0, 1].
+            key: a random key.
         """
         ...
 
@@ -195,7 +201,7 @@ class Step:
         return ()
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Take the step."""
         gradient = jax.grad(lambda flat: problem.policy_objective(unravel(flat), batch)[0])(flat)

@@ -62,17 +62,17 @@ class LineSearch:
         return self.step.init(parameters)
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Take the step, or a part of it, or none."""
-        whole = self.step.move(problem, flat, unravel, batch, state, remaining)
+        whole = self.step.move(problem, flat, unravel, batch, state, remaining, key)
         change = whole.flat - flat
         old = problem.distribution(unravel(flat), batch)
         good_enough = self.acceptance.test(problem, batch, old)
 
         def tried(fraction: Array) -> Array:
             candidate = problem.distribution(unravel(flat + fraction * change), batch)
-            near = weighted_mean(problem.divergence(old, candidate), batch.weights) <= self.delta
+            near = weighted_mean(problem.divergence(old, candidate, batch), batch.weights) <= self.delta
             return near & good_enough(candidate)  # both are False for NaN
 
         def unfinished(search: tuple[Array, Array]) -> Array:
