@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jumar.actor import Actor, load_policy
     from jumar.agents import (
         A2C,
+        CPO,
         NPG,
         PPO,
         REINFORCE,
@@ -32,6 +33,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "A2C",
+            "CPO",
             "NPG",
             "PPO",
             "PPOPenalty",
@@ -52,6 +54,7 @@ _PARTS = ("critics", "distributions", "estimators", "networks", "objectives", "p
 
 __all__ = [
     "A2C",
+    "CPO",
     "NPG",
     "PPO",
     "REINFORCE",

@@ -263,6 +263,15 @@ class A2C(Agent):
     algorithm = "a2c"
 
 
+class CPO(Agent):
+    """Constrained policy optimization; settings: ``jumar.algorithms.cpo.CPOSettings``.
+
+    It needs a cost per step: the environment's ``info["cost"]``, or ``cost="velocity:V"``.
+    """
+
+    algorithm = "cpo"
+
+
 class PPO(Agent):
     """Proximal policy optimization with the clipped surrogate; settings: ``jumar.algorithms.ppo.PPOSettings``.
 
@@ -312,7 +321,7 @@ class TNPG(Agent):
 
 
 AGENTS: dict[str, type[Agent]] = {
-    agent.algorithm: agent for agent in (A2C, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+    agent.algorithm: agent for agent in (A2C, CPO, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
 }
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import Critic
 from jumar.distributions import Distribution
 from jumar.estimators import Estimator, Steps, ages
@@ -23,7 +24,7 @@ from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.solvers import Solver
-from jumar.trajectory import Batch, Trajectory, weighted_mean, weighted_means
+from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 
 
 class Learner(NamedTuple):
@@ -39,6 +40,8 @@ class Learner(NamedTuple):
     """The state of what transforms rewards."""
     ages: Array
     """Steps so far of the episode that is open in each environment, ``[N]`` int32."""
+    costs: Any
+    """The state of what becomes of costs."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,29 @@ class OnPolicy:
     solver: Solver
     divergence: Divergence = kl
     """What trust regions bound and penalties weigh."""
+    costs: Costs = CostsIgnored()
+    """What becomes of costs beside the rewards: a constraint, or nothing."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
         moments = self.policy.encoder.initial_moments()
-        no_steps = jnp.zeros((n_envs,), jnp.int32)
-        return Learner(parameters, self.solver.init(parameters), moments, self.rewards.init(n_envs), no_steps)
+        return Learner(
+            parameters=parameters,
+            solver=self.solver.init(parameters),
+            observation_moments=moments,
+            reward_scale=self.rewards.init(n_envs),
+            ages=jnp.zeros((n_envs,), jnp.int32),
+            costs=self.costs.init(n_envs),
+        )
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt)."""
         return learner._replace(
-            reward_scale=self.rewards.restart(learner.reward_scale), ages=jnp.zeros_like(learner.ages)
+            reward_scale=self.rewards.restart(learner.reward_scale),
+            ages=jnp.zeros_like(learner.ages),
+            costs=self.costs.restart(learner.costs),
         )
 
     def update(
@@ -85,6 +98,7 @@ class OnPolicy:
         rewards, reward_scale = self.rewards.apply(learner.reward_scale, trajectory)
         trajectory = trajectory._replace(rewards=rewards)
         view = self._view(learner, trajectory)
+        costs = self.costs.follow(learner.costs, trajectory)
         old = learner.parameters
 
         def estimate(parameters: Parameters) -> Batch:
@@ -97,13 +111,16 @@ class OnPolicy:
             estimate,
             self._prepare,
             self.divergence,
+            self.costs.constraint(costs),
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
         batch, critic_carry = self._estimate(old, trajectory, view)
-        record = {**record, **self._flight_record(problem, old, parameters, self._prepare(batch), remaining)}
+        batch = self._prepare(batch)
+        record = {**record, **self._flight_record(problem, old, parameters, batch, remaining)}
+        record = {**record, **self.costs.record(costs, problem, old, parameters, batch)}
         moments = self._learn_moments(learner.observation_moments, trajectory)
-        new = Learner(parameters, solver, moments, reward_scale, view.ages_after)
+        new = Learner(parameters, solver, moments, reward_scale, view.ages_after, costs)
         return new, critic_carry, {**record, "finite": _all_finite(new)}
 
     def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
@@ -145,22 +162,22 @@ class OnPolicy:
         )
         # Where no estimator asks for the ratios, the compiler leaves this evaluation out.
         log_probs = self.policy.evaluate(parameters["policy"], batch).log_prob(batch.actions)
-        estimates = self.estimator(
-            Steps(
-                rewards=trajectory.rewards,
-                values=values.T,
-                successor_values=successor_values.T,
-                terminated=trajectory.terminated,
-                truncated=trajectory.truncated,
-                age=view.ages,
-                log_ratios=log_ratio(log_probs, batch.log_probs).T,
-            )
+        steps = Steps(
+            rewards=trajectory.rewards,
+            values=values.T,
+            successor_values=successor_values.T,
+            terminated=trajectory.terminated,
+            truncated=trajectory.truncated,
+            age=view.ages,
+            log_ratios=log_ratio(log_probs, batch.log_probs).T,
         )
+        estimates = self.estimator(steps)
         batch = batch._replace(
             advantages=estimates.advantages.T,
             returns=estimates.targets.T,
             weights=batch.weights * estimates.weights.T,
         )
+        batch, carry = self.costs.estimate(parameters["critic"], batch, trajectory, view.successors, steps, carry)
         if self.policy.recurrent or self.critic.recurrent:
             return batch, carry
         batch = batch._replace(carry=(), critic_carry=())
@@ -186,7 +203,8 @@ class OnPolicy:
         """Return the mean value loss, a function of the critic's parameters."""
         values = self.critic.evaluate(parameters, batch)
         loss = weighted_mean(self.value_loss(values, batch.values, batch.returns, remaining), batch.weights)
-        return loss, {"value_loss": loss}
+        of_costs, about = self.costs.loss(parameters, batch, remaining)
+        return loss + of_costs, {"value_loss": loss, **about}
 
     def _flight_record(
         self, problem: Problem, old: Parameters, new: Parameters, batch: Batch, remaining: Array
@@ -223,16 +241,6 @@ class _View(NamedTuple):
     """How old each row's episode is, ``[T, N]``."""
     ages_after: Array
     """How old the open episodes are after the last row, ``[N]``."""
-
-
-def explained_variance(values: Array, returns: Array, weights: Array) -> Array:
-    r"""Return :math:`1 - Var(R - V) / Var(R)`: 1 for a perfect critic, 0 for a constant one; 0 where Var(R) is 0."""
-
-    def variance(x: Array) -> Array:
-        return weighted_mean(jnp.square(x - weighted_mean(x, weights)), weights)
-
-    spread = variance(returns)
-    return jnp.where(spread > 0.0, 1.0 - variance(returns - values) / jnp.where(spread > 0.0, spread, 1.0), 0.0)
 
 
 def _by_environment(tree: Any) -> Any:

@@ -10,8 +10,11 @@ import numpy as np
 
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.registry import algorithm
+from jumar.constraints import check_one_cost
 from jumar.critics import make_critic
+from jumar.envs.compiled import traced_info
 from jumar.envs.host import HostEnvironments, Warn
+from jumar.envs.pool import EnvPoolEnvironments
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies import Policy, make_policy
 from jumar.spaces import check_spaces
@@ -30,6 +33,8 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, 
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
         update = make_update(plan, source, spaces)
+        if update.costs.needed:
+            check_one_cost(traced_info(env, source.name).get("cost"))
         runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds)
         return update, runner, spaces, None
     if plan.n_seeds is not None:
@@ -41,6 +46,8 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, 
     spaces = environments.observation_space, environments.action_space
     try:
         update = make_update(plan, source, spaces)
+        if update.costs.needed and isinstance(environments, EnvPoolEnvironments) and not environments.has_costs:
+            check_one_cost(None)
     except Exception:
         environments.close()
         raise
