@@ -122,7 +122,8 @@ def test_the_multipliers_are_those_of_the_paper_s_dual(seed: int, share: float) 
     c = share * reach(f, b)
     x, y = np.linalg.solve(f, g), np.linalg.solve(f, b)
     _, best = solved(f, g, b, c)
-    np.testing.assert_allclose((best.divergence, best.cost), paper_s_dual(g @ x, b @ x, b @ y, c, DELTA), rtol=1e-7)
+    expected = paper_s_dual(float(g @ x), float(b @ x), float(b @ y), c, DELTA)
+    np.testing.assert_allclose((best.divergence, best.cost), expected, rtol=1e-7)
 
 
 def test_all_cases_are_among_those_drawn() -> None:

@@ -67,8 +67,8 @@ class Paced(Metronome):
     """A :class:`Metronome` that moves as fast as its steps are many."""
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-        *outcome, _ = super().step(action)
-        return *outcome, {"x_velocity": float(self._step)}
+        observation, reward, terminated, truncated, _ = super().step(action)
+        return observation, reward, terminated, truncated, {"x_velocity": float(self._step)}
 
 
 def test_costs_are_told_where_there_are_any() -> None:

@@ -54,8 +54,8 @@ class EpisodeStatistics:
     def add(self, rewards: np.ndarray, ended: np.ndarray, valid: np.ndarray, costs: np.ndarray | None = None) -> None:
         """Take in a rollout of ``[T, N]`` arrays; several costs a step, ``[T, N, C]``, are left out."""
         state = self.state
-        one_cost = costs is not None and costs.shape == rewards.shape
-        told = rewards, np.ones_like(rewards), costs if one_cost else np.zeros_like(rewards)
+        paid = costs if costs is not None and costs.shape == rewards.shape else None
+        told = rewards, np.ones_like(rewards), np.zeros_like(rewards) if paid is None else paid
         sums = np.cumsum(np.where(valid[..., None], np.stack(told, axis=-1), 0.0), axis=0, dtype=np.float64)
         before = -np.stack([state.open_returns, state.open_lengths, state.open_costs], axis=-1)
         episodes = []
@@ -70,7 +70,7 @@ class EpisodeStatistics:
             returns=np.concatenate([state.returns, returns])[-WINDOW:],
             lengths=np.concatenate([state.lengths, lengths])[-WINDOW:],
             open_costs=open_costs,
-            costs=np.concatenate([state.costs, totals if one_cost else np.full_like(totals, np.nan)])[-WINDOW:],
+            costs=np.concatenate([state.costs, np.full_like(totals, np.nan) if paid is None else totals])[-WINDOW:],
         )
 
     @property
