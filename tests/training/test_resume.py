@@ -57,7 +57,16 @@ CASES = {
     "host gSDE": [*PPO, "gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
-    "adaptive penalty": ["ppo-penalty", "--n-epochs", "2", "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
+    "adaptive penalty": [
+        "ppo-penalty",
+        "--n-epochs",
+        "2",
+        "jax/CartPole-v1",
+        "--kl-coef",
+        "0.1",
+        "--target-kl",
+        "1e-4",
+    ],
 }
 
 
