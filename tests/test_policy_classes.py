@@ -22,6 +22,7 @@ from jumar.distributions import DiagGaussian
 from jumar.errors import UsageError
 from jumar.heads import LOG_STD_REACH, LOWEST_LOG_STD, GaussianHead, StateDeviation
 from jumar.networks import Linear
+from jumar.normalise import RunningMoments
 from jumar.objectives import surrogate
 from jumar.policies import Policy, PolicySettings, make_policy
 from jumar.problem import Problem
@@ -125,6 +126,20 @@ def test_settings_from_before_there_were_deviations_make_the_policy_that_they_ma
     assert shapes["head"] == {"mean": {"kernel": (4, 2), "bias": (2,)}, "log_std": (2,)}
     assert shapes["torso"] == {"mlp": {"layer_0": {"kernel": (3, 4), "bias": (4,)}}}
     np.testing.assert_array_equal(parameters["head"]["log_std"], [-0.5, -0.5])
+
+
+@pytest.mark.parametrize("kind", ["table", "linear mean, fixed deviation", "neural mean, deviation by state"])
+def test_actions_are_made_of_noise_drawn_for_the_whole_rollout(kind: str) -> None:
+    policy = make(kind)
+    parameters = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), lively(policy))
+    observations = np.arange(3) if KINDS[kind][0] is STATES else np.eye(3, dtype=np.float32)
+    keys, starts, moments = jax.random.split(jax.random.PRNGKey(0), 4), jnp.zeros(3, bool), RunningMoments.zero((3,))
+    noise = policy.rollout_noise(keys, 3)
+    actions, _ = policy.act(parameters, moments, observations, policy.initial_carry(3), starts, None, noise[2])
+    features = policy.encoder.encode(observations, moments)
+    distribution, _ = policy.distribution(parameters, features, (), starts, None)
+    np.testing.assert_array_equal(actions, distribution.sample(keys[2]))
+    np.testing.assert_array_equal(noise[2], policy.noise(keys[2], 3))
 
 
 # -- scores in closed form --------------------------------------------------------------------------------------------
@@ -250,7 +265,8 @@ def test_an_undamped_natural_step_of_a_linear_mean_has_the_divergence_asked_for_
         problem = problem_of(policy, batch)
         flat, unravel = ravel_pytree(parameters)
         step = Step(MeanKL(Dense()), Boundary(delta))
-        moved = compiled(lambda flat: step.move(problem, flat, unravel, batch, (), jnp.float32(1.0)).flat)(flat)
+        rest = (), jnp.float32(1.0), jax.random.PRNGKey(0)
+        moved = compiled(lambda flat: step.move(problem, flat, unravel, batch, *rest).flat)(flat)
         mean_kl, _ = problem.distance(parameters, unravel(moved), batch)
         means = [np.asarray(policy.evaluate(x, batch).mode()) for x in (parameters, unravel(moved))]
     np.testing.assert_allclose(mean_kl, delta, rtol=1e-9)

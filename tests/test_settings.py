@@ -52,6 +52,7 @@ def message(cls: type[Settings], **values: Any) -> str:
         ("kl_target", "target_kl"),
         ("delta", "target_kl"),
         ("lam", "gae_lambda"),
+        ("state_dependent_std", "deviation"),
         ("learning_rte", "learning_rate"),
         ("gama", "gamma"),
         ("ent_coeff", "ent_coef"),

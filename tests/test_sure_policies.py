@@ -17,9 +17,9 @@ def narrowed(learner: Any, case: str) -> Any:
     head: dict[str, Any] = dict(learner.parameters["policy"]["head"])
     if case == "free":
         head["log_std"] = jnp.full(2, -80.0)
-    if case == "state":
+    elif case == "state":
         head["log_std"] = {**head["log_std"], "bias": jnp.full(2, -1e6)}
-    if case == "certain":
+    elif case == "certain":
         head["logits"] = {**head["logits"], "bias": jnp.array([-1e4, 2e4, 0.0])}
     policy = {**learner.parameters["policy"], "head": head}
     return learner._replace(parameters={**learner.parameters, "policy": policy})

@@ -48,6 +48,9 @@ ALIASES = {
     "grad_clip": "max_grad_norm",
     "discounting": "gamma",
     "unroll_length": "n_steps",
+    # rsl_rl, garage
+    "state_dependent_std": "deviation",
+    "learn_std": "deviation",
     # Spinning Up and the papers
     "delta": "target_kl",
     "lam": "gae_lambda",

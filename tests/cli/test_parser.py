@@ -146,7 +146,7 @@ def test_a_request_holds_what_was_typed(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("words", [["--net-arch", ""], ["--net-arch="], ["--net-arch", "none"]])
 def test_no_hidden_layers_can_be_typed(words: list[str]):
     request = train.request_from(read_train("climb", "Hill-v0", *words), ALGORITHMS)
-    assert ALGORITHMS["climb"].settings.make(request.settings).net_arch == ()
+    assert ClimbSettings.make(request.settings).net_arch == ()
 
 
 def test_a_request_checks_every_setting():
