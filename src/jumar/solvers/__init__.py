@@ -5,7 +5,7 @@ A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A 
 ``Independent``, ``PolicyAlone``) says what of a problem is climbed by whom.
 """
 
-from jumar.solvers.ascent import Ascent, Optimiser
+from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
 from jumar.solvers.natural import (
@@ -52,4 +52,6 @@ __all__ = [
     "Step",
     "StepFisher",
     "TrajectoryFisher",
+    "clip_gradient",
+    "scale_gradient",
 ]
