@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jumar._version import __version__
 
 if TYPE_CHECKING:
-    from jumar import critics, distributions, estimators, networks, objectives, policies, schedules, solvers
+    from jumar import critics, curvature, distributions, estimators, networks, objectives, policies, schedules, solvers
     from jumar.actor import Actor, load_policy
     from jumar.agents import (
         A2C,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RestrictedGradient,
         evaluate_policy,
         load,
+        method,
     )
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
@@ -44,13 +45,24 @@ _HOMES = {
             "Agent",
             "evaluate_policy",
             "load",
+            "method",
         ),
         "jumar.agents",
     ),
     **dict.fromkeys(("Actor", "load_policy"), "jumar.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
-_PARTS = ("critics", "distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")
+_PARTS = (
+    "critics",
+    "curvature",
+    "distributions",
+    "estimators",
+    "networks",
+    "objectives",
+    "policies",
+    "schedules",
+    "solvers",
+)
 
 __all__ = [
     "A2C",
@@ -71,11 +83,13 @@ __all__ = [
     "UsageError",
     "__version__",
     "critics",
+    "curvature",
     "distributions",
     "estimators",
     "evaluate_policy",
     "load",
     "load_policy",
+    "method",
     "networks",
     "objectives",
     "policies",

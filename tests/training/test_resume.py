@@ -57,6 +57,16 @@ CASES = {
     "host gSDE": [*PPO, "gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
+    "adaptive penalty": [
+        "ppo-penalty",
+        "--n-epochs",
+        "2",
+        "jax/CartPole-v1",
+        "--kl-coef",
+        "0.1",
+        "--target-kl",
+        "1e-4",
+    ],
 }
 
 
@@ -115,6 +125,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host", signal.SIGKILL, "renaming", 4),
         ("host gSDE", signal.SIGKILL, "iteration", 7),
         ("TRPO", signal.SIGKILL, "iteration", 7),
+        ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -65,6 +66,24 @@ ALGORITHMS: dict[str, Algorithm] = {
     "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),
     "trpo": Algorithm("trpo", "Trust region policy optimization", TRPOSettings, trpo),
 }
+
+
+BUILT_IN = frozenset(ALGORITHMS)
+
+
+def register(entry: Algorithm) -> None:
+    """Let an algorithm be known by its name in this process; one that was registered before is replaced.
+
+    Raises:
+        UsageError: the name is one of Jumar's own, or is not made of small letters, digits and hyphens.
+    """
+    if entry.name in BUILT_IN:
+        raise UsageError(f"the name {entry.name!r} is taken by an algorithm of Jumar's; choose another.")
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", entry.name):
+        raise UsageError(
+            f"the name {entry.name!r} must be made of small letters, digits and hyphens, such as my-method."
+        )
+    ALGORITHMS[entry.name] = entry
 
 
 def algorithm(name: str) -> Algorithm:

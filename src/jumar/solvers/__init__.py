@@ -6,7 +6,7 @@ A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A 
 whom.
 """
 
-from jumar.solvers.ascent import Ascent, Optimiser
+from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
 from jumar.solvers.dual import DualStep, WithinLimit
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
@@ -58,4 +58,6 @@ __all__ = [
     "StepFisher",
     "TrajectoryFisher",
     "WithinLimit",
+    "clip_gradient",
+    "scale_gradient",
 ]
