@@ -59,6 +59,16 @@ CASES = {
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
     "earlier rollouts": [*ISPG, "gymnasium/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4", *NORMALISED],
+    "adaptive penalty": [
+        "ppo-penalty",
+        "--n-epochs",
+        "2",
+        "jax/CartPole-v1",
+        "--kl-coef",
+        "0.1",
+        "--target-kl",
+        "1e-4",
+    ],
 }
 
 
@@ -118,6 +128,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host gSDE", signal.SIGKILL, "iteration", 7),
         ("TRPO", signal.SIGKILL, "iteration", 7),
         ("earlier rollouts", signal.SIGKILL, "iteration", 6),
+        ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),
     ],
