@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jumar.actor import Actor, load_policy
     from jumar.agents import (
         A2C,
+        ISPG,
         NPG,
         PPO,
         REINFORCE,
@@ -33,6 +34,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "A2C",
+            "ISPG",
             "NPG",
             "PPO",
             "PPOPenalty",
@@ -64,6 +66,7 @@ _PARTS = (
 
 __all__ = [
     "A2C",
+    "ISPG",
     "NPG",
     "PPO",
     "REINFORCE",

@@ -260,6 +260,12 @@ class A2C(Agent):
     algorithm = "a2c"
 
 
+class ISPG(Agent):
+    """Off-policy policy gradient by importance sampling; settings: ``jumar.algorithms.ispg.ISPGSettings``."""
+
+    algorithm = "ispg"
+
+
 class PPO(Agent):
     """Proximal policy optimization with the clipped surrogate; settings: ``jumar.algorithms.ppo.PPOSettings``.
 
@@ -309,7 +315,7 @@ class TNPG(Agent):
 
 
 AGENTS: dict[str, type[Agent]] = {
-    agent.algorithm: agent for agent in (A2C, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+    agent.algorithm: agent for agent in (A2C, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
 }
 
 

@@ -1,8 +1,8 @@
 """Solvers: ways to solve an update's problem, put together from frozen parts.
 
-A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A *policy solver* moves the policy alone: by a
-*geometry* and a *length* (``Step``, ``LineSearch``), or as a climber does (``Climbing``). A *solver* (``Joint``, ``Separate``,
-``Independent``, ``PolicyAlone``) says what of a problem is climbed by whom.
+A *climber* (``Ascent``, ``Epochs``, ``Repeated``) goes up one objective of any parameters. A *policy solver* moves the policy
+alone: by a *geometry* and a *length* (``Step``, ``LineSearch``), or as a climber does (``Climbing``). A *solver* (``Joint``,
+``Separate``, ``Independent``, ``PolicyAlone``) says what of a problem is climbed by whom.
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
@@ -22,6 +22,7 @@ from jumar.solvers.natural import (
     Step,
 )
 from jumar.solvers.penalty import Penalty
+from jumar.solvers.repeated import Repeated
 from jumar.solvers.sampled import StepFisher, TrajectoryFisher
 from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate
 from jumar.solvers.trust_region import LineSearch
@@ -47,6 +48,7 @@ __all__ = [
     "PolicyAlone",
     "PolicySolver",
     "Rate",
+    "Repeated",
     "Separate",
     "Solver",
     "Step",
