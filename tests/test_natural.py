@@ -32,6 +32,7 @@ from jumar.trajectory import Batch, weighted_mean
 
 ROWS, WIDTH, CHOICES = 40, 3, 4
 ALL = jnp.float32(1.0)
+KEY = jax.random.PRNGKey(3)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,7 @@ def moved(
     batch = experience(distribution, parameters)._replace(**changes)
     problem = problem_of(distribution, batch)
     flat, unravel = ravel_pytree(parameters)
-    result = solver.move(problem, flat, unravel, batch, solver.init(parameters), ALL)
+    result = solver.move(problem, flat, unravel, batch, solver.init(parameters), ALL, KEY)
     return result.flat - flat, result.about, problem, batch
 
 
@@ -259,7 +260,7 @@ def test_a_step_that_is_never_good_changes_no_bit() -> None:
     problem = replace(problem_of(softmax, batch), divergence=lambda old, new: jnp.full(ROWS, np.inf))
     flat, unravel = ravel_pytree(parameters)
     solver = LineSearch(Step(MeanKL(Dense()), Boundary(0.01)), 0.01, most=7)
-    result = solver.move(problem, flat, unravel, batch, (), ALL)
+    result = solver.move(problem, flat, unravel, batch, (), ALL, KEY)
     assert np.array_equal(result.flat, flat)
     assert (result.about["step_fraction"], result.about["line_search_tries"]) == (0.0, 7.0)
 
@@ -276,5 +277,5 @@ def test_a_step_that_does_not_improve_is_refused_however_near_it_is() -> None:
         return jnp.sum(away) - 1e6 * jnp.sum(jnp.abs(jax.lax.stop_gradient(away))), {}
 
     problem = replace(problem_of(softmax, batch), gain=peak)
-    result = LineSearch(Step(Euclidean(), Boundary(1e-4)), 1.0).move(problem, flat, unravel, batch, (), ALL)
+    result = LineSearch(Step(Euclidean(), Boundary(1e-4)), 1.0).move(problem, flat, unravel, batch, (), ALL, KEY)
     assert np.array_equal(result.flat, flat)

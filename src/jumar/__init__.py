@@ -13,12 +13,12 @@ from jumar._version import __version__
 if TYPE_CHECKING:
     from jumar import critics, distributions, estimators, networks, objectives, policies, schedules, solvers
     from jumar.actor import Actor, load_policy
-    from jumar.agents import A2C, NPG, PPO, TNPG, TRPO, Agent, PPOPenalty, evaluate_policy, load
+    from jumar.agents import A2C, ACKTR, NPG, PPO, TNPG, TRPO, Agent, PPOPenalty, evaluate_policy, load
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
 _HOMES = {
     **dict.fromkeys(
-        ("A2C", "NPG", "PPO", "PPOPenalty", "TNPG", "TRPO", "Agent", "evaluate_policy", "load"), "jumar.agents"
+        ("A2C", "ACKTR", "NPG", "PPO", "PPOPenalty", "TNPG", "TRPO", "Agent", "evaluate_policy", "load"), "jumar.agents"
     ),
     **dict.fromkeys(("Actor", "load_policy"), "jumar.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
@@ -27,6 +27,7 @@ _PARTS = ("critics", "distributions", "estimators", "networks", "objectives", "p
 
 __all__ = [
     "A2C",
+    "ACKTR",
     "NPG",
     "PPO",
     "TNPG",

@@ -258,6 +258,12 @@ class A2C(Agent):
     algorithm = "a2c"
 
 
+class ACKTR(Agent):
+    """Actor-critic using Kronecker-factored trust regions; settings: ``jumar.algorithms.acktr.ACKTRSettings``."""
+
+    algorithm = "acktr"
+
+
 class PPO(Agent):
     """Proximal policy optimization with the clipped surrogate; settings: ``jumar.algorithms.ppo.PPOSettings``.
 
@@ -294,7 +300,7 @@ class TNPG(Agent):
     algorithm = "tnpg"
 
 
-AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (A2C, NPG, PPO, PPOPenalty, TNPG, TRPO)}
+AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (A2C, ACKTR, NPG, PPO, PPOPenalty, TNPG, TRPO)}
 
 
 SAVED = "agent"

@@ -8,6 +8,8 @@ climbed by whom.
 from jumar.solvers.ascent import Ascent, Optimiser
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
+from jumar.solvers.kronecker import Kronecker
+from jumar.solvers.momentum import Momentum
 from jumar.solvers.natural import (
     Boundary,
     ConjugateGradient,
@@ -19,9 +21,12 @@ from jumar.solvers.natural import (
     MeanKL,
     PolicySolver,
     Rate,
+    Shorter,
     Step,
+    Top,
 )
 from jumar.solvers.penalty import Penalty
+from jumar.solvers.regression import Regression
 from jumar.solvers.separate import Separate
 from jumar.solvers.trust_region import LineSearch
 
@@ -35,15 +40,20 @@ __all__ = [
     "Euclidean",
     "Geometry",
     "Joint",
+    "Kronecker",
     "Length",
     "LineSearch",
     "LinearSolver",
     "MeanKL",
+    "Momentum",
     "Optimiser",
     "Penalty",
     "PolicySolver",
     "Rate",
+    "Regression",
     "Separate",
+    "Shorter",
     "Solver",
     "Step",
+    "Top",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
@@ -31,7 +32,7 @@ class Separate:
         """Move both; the scalars of the critic's climb are named ``critic_*``, except for its loss."""
         flat, unravel = ravel_pytree(parameters["policy"])
         batch = problem.prepare(problem.estimate(parameters))
-        moved = self.policy.move(problem, flat, unravel, batch, state["policy"], remaining)
+        moved = self.policy.move(problem, flat, unravel, batch, state["policy"], remaining, jax.random.fold_in(key, 1))
         policy = unravel(moved.flat)
         _, numbers = problem.policy_objective(policy, batch)
 

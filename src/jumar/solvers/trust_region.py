@@ -42,10 +42,10 @@ class LineSearch:
         return self.step.init(parameters)
 
     def move(
-        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Take the step, or a part of it, or none."""
-        whole = self.step.move(problem, flat, unravel, batch, state, remaining)
+        whole = self.step.move(problem, flat, unravel, batch, state, remaining, key)
         change = whole.flat - flat
         old = problem.distribution(unravel(flat), batch)
 
