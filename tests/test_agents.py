@@ -18,7 +18,12 @@ from probes import Corridor, Metronome, Probe, one, random_sign
 from updates import flat
 
 import jumar
+from jumar import agents, objectives, solvers
+from jumar.algorithms import registry
+from jumar.algorithms.parts import apart, compose
+from jumar.algorithms.settings import CriticFitSettings
 from jumar.errors import DamagedFile, UsageError
+from jumar.schedules import Constant
 from jumar.training import logs
 
 SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 2, "net_arch": (8,)}
@@ -364,3 +369,34 @@ def test_a_setting_of_another_algorithm_is_refused_with_those_that_have_it() -> 
         jumar.TRPO("jax/CartPole-v1", clip_range=0.2)
     with pytest.raises(jumar.UsageError, match="unknown setting 'cg_dumping'; did you mean cg_damping"):
         jumar.TRPO("jax/CartPole-v1", cg_dumping=0.2)
+
+
+def test_a_method_of_ones_own_is_kept_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain ascent on the surrogate, put together from parts that exist."""
+
+    def build(settings: Any, policy: Any, critic: Any) -> Any:
+        """Ascend the surrogate."""
+        step = solvers.Step(solvers.Euclidean(), solvers.Rate(Constant(0.1)))
+        return compose(settings, policy, critic, objectives.Surrogate(), apart(settings, policy, step))
+
+    monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+    monkeypatch.setattr(agents, "AGENTS", dict(agents.AGENTS))
+    small: dict[str, Any] = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "net_arch": (4,)}
+    agent = jumar.method("plain-ascent", CriticFitSettings, build)("jax/CartPole-v1", seed=1, **small)
+    agent.learn(32, run_dir=tmp_path / "run")
+    with pytest.raises(UsageError, match="gae_lambda"):
+        type(agent)("jax/CartPole-v1", gae_lambad=0.5)
+    again = jumar.load(tmp_path / "run")
+    assert (type(again), again.num_timesteps) == (type(agent), 32)
+    assert type(agent).__doc__ == "Ascend the surrogate."
+    observation = np.zeros(4, np.float32)
+    np.testing.assert_array_equal(agent.predict(observation)[0], again.predict(observation)[0])
+
+
+@pytest.mark.parametrize(("name", "words"), [("ppo", "taken"), ("My method", "small letters")])
+def test_a_method_s_name_must_be_free_and_plain(name: str, words: str) -> None:
+    def build(settings: Any, policy: Any, critic: Any) -> Any:
+        raise AssertionError("nothing is built")
+
+    with pytest.raises(UsageError, match=words):
+        jumar.method(name, CriticFitSettings, build)

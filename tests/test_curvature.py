@@ -20,7 +20,9 @@ from jumar.curvature import (
     fisher_product,
     scores,
     step_fisher,
+    step_fisher_product,
     trajectory_fisher,
+    trajectory_fisher_product,
 )
 from jumar.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 
@@ -249,3 +251,23 @@ def test_the_natural_gradient_of_a_bernoulli_policy_is_the_same_everywhere() -> 
         np.testing.assert_allclose(slope, [gradient], atol=1e-6)
         np.testing.assert_allclose(dense(product, at), [[fisher]], atol=1e-6)
         np.testing.assert_allclose(conjugate_gradient(product, slope, 5).x, [99.0], rtol=1e-12)
+
+
+def test_products_of_sampled_matrices_are_those_of_the_matrices() -> None:
+    policy, d = POLICIES["gaussian"]
+    flat = jnp.asarray(np.random.default_rng(4).standard_normal(d))
+    actions = policy(flat).sample(KEY)
+
+    def log_prob(flat: Array) -> Array:
+        return policy(flat).log_prob(actions)
+
+    each, weights = scores(log_prob, flat), jnp.asarray([1.0, 0.5, 2.0, 0.0, 1.0, 1.0, 0.0])
+    by_step = dense(step_fisher_product(log_prob, flat, weights), flat)
+    np.testing.assert_allclose(by_step, step_fisher(each, weights), atol=1e-12)
+    # Rows 0 to 2 are a trajectory, 3 to 5 another, and row 6, which weighs nothing, is none.
+    trajectory = jnp.asarray([0, 0, 0, 1, 1, 1, 2], jnp.int32)
+    by_trajectory = dense(trajectory_fisher_product(log_prob, flat, weights, trajectory, 7), flat)
+    expected = trajectory_fisher(each[:6].reshape(2, 3, d), weights[:6].reshape(2, 3))
+    np.testing.assert_allclose(by_trajectory, expected, atol=1e-12)
+    nothing = dense(trajectory_fisher_product(log_prob, flat, jnp.zeros(7), trajectory, 7), flat)
+    assert not np.any(nothing)

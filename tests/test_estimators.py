@@ -12,7 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jumar.estimators import GAE, LimitsAsEnds, NStep, RewardToGo, discounted_returns, full_returns, gae, n_step_returns
+from jumar.estimators import (
+    GAE,
+    DiscountedStates,
+    Finished,
+    FullReturn,
+    LimitsAsEnds,
+    NStep,
+    RewardToGo,
+    Steps,
+    ages,
+    discounted_returns,
+    full_returns,
+    gae,
+    n_step_returns,
+)
 
 advantages_of = jax.jit(gae)
 to_go = jax.jit(discounted_returns)
@@ -60,10 +74,12 @@ def test_termination_wins_over_a_time_limit_in_the_same_row() -> None:
 
 @pytest.mark.parametrize("part", [GAE(0.5, 0.5), NStep(0.5, 2), RewardToGo(0.5)], ids=lambda part: type(part).__name__)
 def test_a_time_limit_that_counts_as_an_end_is_worth_what_a_termination_is(part: Any) -> None:
-    limit = LimitsAsEnds(part)(REWARDS, VALUES, SUCCESSORS, NEVER, flags(0, 1, 0))
-    for one, other in zip(limit, part(REWARDS, VALUES, SUCCESSORS, flags(0, 1, 0), NEVER), strict=True):
+    limit = LimitsAsEnds(part)(Steps.on_policy(REWARDS, VALUES, SUCCESSORS, NEVER, flags(0, 1, 0)))
+    for one, other in zip(
+        limit, part(Steps.on_policy(REWARDS, VALUES, SUCCESSORS, flags(0, 1, 0), NEVER)), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(limit[0], part(REWARDS, VALUES, SUCCESSORS, NEVER, flags(0, 1, 0))[0])
+    assert not np.array_equal(limit[0], part(Steps.on_policy(REWARDS, VALUES, SUCCESSORS, NEVER, flags(0, 1, 0)))[0])
 
 
 @pytest.mark.parametrize(
@@ -301,12 +317,77 @@ def test_parts_return_advantages_and_targets_that_differ_by_the_values(rollout: 
         RewardToGo(0.9): to_go(rewards, successors, terminated, truncated, 0.9),
     }
     for part, target in targets.items():
-        advantages, returns = jax.jit(part.__call__)(*rollout)
+        advantages, returns, weights = jax.jit(part.__call__)(Steps.on_policy(*map(jnp.asarray, rollout)))
+        assert np.all(np.asarray(weights) == 1.0)
         np.testing.assert_allclose(returns, target, atol=1e-5)
         np.testing.assert_allclose(advantages, target - values, atol=1e-5)
 
 
 def test_estimates_stay_float32_with_64_bit_mode_on(rollout: list[np.ndarray]) -> None:
     with jax.enable_x64(True):
-        results = [jax.eval_shape(part.__call__, *rollout) for part in (GAE(0.9, 0.8), NStep(0.9, 3), RewardToGo(0.9))]
+        results = [
+            jax.eval_shape(part.__call__, Steps.on_policy(*map(jnp.asarray, rollout)))
+            for part in (
+                GAE(0.9, 0.8),
+                NStep(0.9, 3),
+                RewardToGo(0.9),
+                FullReturn(0.9),
+                DiscountedStates(GAE(0.9, 0.8), 0.9),
+            )
+        ]
     assert {x.dtype for x in jax.tree.leaves(results)} == {jnp.dtype("float32")}
+
+
+# -- whole episodes, and the weights of rows ---------------------------------------------------------------------------
+
+
+def test_ages_count_the_steps_of_experience_since_the_episode_began() -> None:
+    # Environment 0 goes on from 3 steps before, ends, and has a reset row; environment 1 ends with its last row.
+    ended = jnp.array([[0, 0], [1, 0], [0, 1], [0, 0], [0, 1]], bool)
+    valid = jnp.array([[1, 1], [1, 1], [0, 1], [1, 1], [1, 1]], bool)
+    age, after = jax.jit(ages)(jnp.array([3, 0], jnp.int32), ended, valid)
+    np.testing.assert_array_equal(age.T, [[3, 4, 0, 0, 1], [0, 1, 2, 0, 1]])
+    np.testing.assert_array_equal(after, [2, 0])
+
+
+def test_ages_of_a_rollout_in_two_halves_are_those_of_the_joined_one() -> None:
+    rng = np.random.default_rng(0)
+    ended, valid = jnp.asarray(rng.random((40, 5)) < 0.2), jnp.asarray(rng.random((40, 5)) < 0.9)
+    nothing = jnp.zeros(5, jnp.int32)
+    joined, last = ages(nothing, ended, valid)
+    first, between = ages(nothing, ended[:17], valid[:17])
+    second, end = ages(between, ended[17:], valid[17:])
+    np.testing.assert_array_equal(joined, jnp.concatenate([first, second]))
+    np.testing.assert_array_equal(last, end)
+
+
+EPISODES = Steps(
+    rewards=jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]).T,
+    values=jnp.full((6, 1), 0.5),
+    successor_values=jnp.full((6, 1), 10.0),
+    terminated=jnp.array([[0, 1, 0, 0, 0, 0]], bool).T,
+    truncated=jnp.array([[0, 0, 0, 1, 0, 0]], bool).T,
+    age=jnp.array([[2, 3, 0, 1, 0, 1]], jnp.int32).T,
+    log_ratios=jnp.zeros((6, 1)),
+)
+"""The end of an episode that began before, a whole one that a time limit cut, and the beginning of one; gamma 0.5."""
+
+
+def test_the_full_return_is_that_of_whole_episodes_alone() -> None:
+    estimates = FullReturn(0.5)(EPISODES)
+    # 3 + 0.5 (4 + 0.5 * 10), in both rows of the episode in the middle.
+    np.testing.assert_allclose(estimates.advantages[2:4, 0], [7.5 - 0.5, 7.5 - 0.5])
+    np.testing.assert_allclose(estimates.targets[2:4, 0], [7.5, 9.0])
+    np.testing.assert_array_equal(estimates.weights[:, 0], [0, 0, 1, 1, 0, 0])
+
+
+def test_rows_of_an_unfinished_episode_do_not_count_without_a_critic() -> None:
+    plain, finished = RewardToGo(0.5)(EPISODES), Finished(RewardToGo(0.5))(EPISODES)
+    np.testing.assert_array_equal(finished.advantages, plain.advantages)
+    np.testing.assert_array_equal(finished.weights[:, 0], [1, 1, 1, 1, 0, 0])
+
+
+def test_states_are_weighted_by_the_discount_of_their_time() -> None:
+    estimates = DiscountedStates(Finished(GAE(0.5, 0.9)), 0.5)(EPISODES)
+    np.testing.assert_array_equal(estimates.weights[:, 0], [0.25, 0.125, 1.0, 0.5, 0.0, 0.0])
+    np.testing.assert_array_equal(DiscountedStates(GAE(0.5, 0.9), 0.0)(EPISODES).weights[:, 0], [0, 0, 1, 0, 1, 0])

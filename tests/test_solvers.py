@@ -255,7 +255,7 @@ def test_the_divergence_is_the_mean_kl_of_old_to_new_and_its_maximum() -> None:
     assert float(largest) == pytest.approx(2.5)
     empty = batch._replace(weights=jnp.zeros(2))
     assert [float(x) for x in whole.distance(start(0.0, 0.0), start(1.0, 2.0), empty)] == [0.0, 0.0]
-    other = replace(whole, divergence=lambda old, new: jnp.abs(old.mean - new.mean)[:, 0])
+    other = replace(whole, divergence=lambda old, new, batch: jnp.abs(old.mean - new.mean)[:, 0])
     assert float(other.distance(start(0.0, 0.0), start(1.0, 2.0), batch)[0]) == pytest.approx(1.0)
 
 

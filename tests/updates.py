@@ -102,11 +102,12 @@ def experience(
 
 
 def _draw_actions(update: OnPolicy, learner: Learner, trajectory: Trajectory, seed: int) -> Any:
-    batch, _ = update.batch(learner, trajectory)
+    view = update._view(learner, trajectory)
+    blank = trajectory.rewards.T
+    starts, memory = trajectory.episode_start.T, trajectory.carry._replace(exploration=())
+    batch = Batch(view.features, blank, blank, blank, blank, blank, blank, view.action_masks, starts, memory, ())
     actions = update.policy.evaluate(learner.parameters["policy"], batch).sample(jax.random.PRNGKey(seed))
-    n_steps, n_envs = trajectory.rewards.shape
-    shape = actions.shape[len(batch.weights.shape) :]
-    return jnp.swapaxes(actions.reshape(n_envs, n_steps, *shape), 0, 1)
+    return jnp.swapaxes(actions, 0, 1)
 
 
 @lru_cache(maxsize=64)

@@ -1,53 +1,59 @@
-"""A method of one's own, put together from Jumar's parts: an actor-critic that takes one step per rollout."""
+"""A method of one's own: a trust region that is measured by the Hellinger distance instead of the KL divergence."""
 
-import jax
+import dataclasses
+from typing import Any
+
 import jax.numpy as jnp
-import optax
 from jax import Array
 
-from jumar import critics, estimators, normalise, objectives, policies, solvers
-from jumar.algorithms.on_policy import OnPolicy
-from jumar.envs.classic_control import ENVIRONMENTS
-from jumar.schedules import Constant
-from jumar.training.rollouts import CompiledRunner
-from jumar.trajectory import standardise
+import jumar
+from jumar import objectives, solvers
+from jumar.algorithms.parts import apart, compose
+from jumar.algorithms.settings import CriticFitSettings
+from jumar.distributions import Categorical
+from jumar.settings import setting
+from jumar.trajectory import Batch
 
 
-def huber(values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
-    """Return the Huber loss of the critic: quadratic near the target and linear far from it."""
-    error = jnp.abs(values - targets)
-    return jnp.where(error < 1.0, 0.5 * error**2, error - 0.5)
+def hellinger(old: Categorical, new: Categorical, batch: Batch) -> Array:
+    """Return 1 - sum_a sqrt(p_a q_a) at each row: the squared Hellinger distance, between 0 and 1."""
+    return 1.0 - jnp.sum(jnp.exp(0.5 * (old.log_probs + new.log_probs)), axis=-1)
 
 
-def main(iterations: int = 300, n_envs: int = 32, n_steps: int = 16) -> list[float]:
-    """Train in CartPole; return the mean length of the episodes that ended in each iteration."""
-    env = ENVIRONMENTS["CartPole-v1"]()
-    settings = policies.PolicySettings()
-    policy = policies.make_policy(env.observation_space, env.action_space, settings)
-    adam = solvers.Optimiser(Constant(3e-3), optax.scale_by_adam(), max_grad_norm=0.5)
-    update = OnPolicy(
-        policy=policy,
-        critic=critics.make_critic(policy.encoder, settings),
-        rewards=normalise.RawRewards(),
-        estimator=estimators.GAE(gamma=0.99, gae_lambda=0.95),
-        scale_advantages=standardise,
-        objective=objectives.Score(),
-        ent_coef=0.01,
-        value_loss=huber,
-        solver=solvers.Joint(solvers.Ascent(adam), vf_coef=0.5),
-    )
-    runner = CompiledRunner(update, env, "CartPole-v1", n_envs, n_steps, n_seeds=None)
-    learner_key, env_key, key = jax.random.split(jax.random.PRNGKey(0), 3)
-    learner, collector = update.init(learner_key, n_envs), runner.init(env_key)
-    lengths = []
-    for i in range(iterations):
-        remaining = 1.0 - i / iterations
-        learner, collector, _, seen = runner.iterate(learner, collector, jax.random.fold_in(key, i), remaining)
-        ended = (seen.terminated | seen.truncated).sum()
-        lengths.append(seen.valid.sum() / max(ended, 1))
-    return lengths
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HellingerSettings(CriticFitSettings):
+    """Settings of the method; all that every method has comes with the base class."""
+
+    radius: float = setting(0.0025, "mean squared Hellinger distance that an update may reach", above=0, below=1)
+
+
+def hellinger_trpo(settings: HellingerSettings, policy: Any, critic: Any) -> Any:
+    """Trust region policy optimization in the Hellinger distance."""
+    # Near the old policy the squared distance is a quarter of the divergence, so its Fisher matrix gives the direction, and
+    # the length with four times the radius. The line search then measures the distance itself.
+    fisher = solvers.MeanKL(solvers.ConjugateGradient(10), damping=0.1)
+    step = solvers.Step(fisher, solvers.Boundary(4.0 * settings.radius))
+    search = solvers.LineSearch(step, settings.radius)
+    solver = apart(settings, policy, search)
+    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=hellinger)
+
+
+HellingerTRPO = jumar.method("hellinger-trpo", HellingerSettings, hellinger_trpo)
+
+
+def main(total_timesteps: int = 61_440) -> float:
+    """Train in CartPole, show the flight record now and then, and return what the policy reaches."""
+    agent = HellingerTRPO("jax/CartPole-v1", seed=0, n_envs=8, n_steps=256, radius=0.005)
+
+    def show(metrics: dict[str, Any]) -> None:
+        if metrics["time/total_timesteps"] % (5 * 2048) == 0:
+            names = ("rollout/ep_rew_mean", "train/mean_kl", "train/step_fraction", "train/explained_variance")
+            print("  ".join(f"{name} {metrics[name]:.4g}" for name in names))
+
+    agent.learn(total_timesteps, callback=show)
+    mean, _ = jumar.evaluate_policy(agent, "jax/CartPole-v1", n_eval_episodes=20)
+    return float(mean)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
-    course = main()
-    print(f"episodes last {course[0]:.0f} steps at first and {sum(course[-20:]) / 20:.0f} at the end")
+    print(f"mean return {main():.0f}")

@@ -11,25 +11,65 @@ from typing import TYPE_CHECKING, Any
 from jumar._version import __version__
 
 if TYPE_CHECKING:
-    from jumar import critics, distributions, estimators, networks, objectives, policies, schedules, solvers
+    from jumar import critics, curvature, distributions, estimators, networks, objectives, policies, schedules, solvers
     from jumar.actor import Actor, load_policy
-    from jumar.agents import A2C, ACKTR, NPG, PPO, TNPG, TRPO, Agent, PPOPenalty, evaluate_policy, load
+    from jumar.agents import (
+        A2C,
+        ACKTR,
+        NPG,
+        PPO,
+        REINFORCE,
+        TNPG,
+        TRPO,
+        Agent,
+        PPOPenalty,
+        RestrictedGradient,
+        evaluate_policy,
+        load,
+        method,
+    )
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
 
 _HOMES = {
     **dict.fromkeys(
-        ("A2C", "ACKTR", "NPG", "PPO", "PPOPenalty", "TNPG", "TRPO", "Agent", "evaluate_policy", "load"), "jumar.agents"
+        (
+            "A2C",
+            "ACKTR",
+            "NPG",
+            "PPO",
+            "PPOPenalty",
+            "REINFORCE",
+            "RestrictedGradient",
+            "TNPG",
+            "TRPO",
+            "Agent",
+            "evaluate_policy",
+            "load",
+            "method",
+        ),
+        "jumar.agents",
     ),
     **dict.fromkeys(("Actor", "load_policy"), "jumar.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
-_PARTS = ("critics", "distributions", "estimators", "networks", "objectives", "policies", "schedules", "solvers")
+_PARTS = (
+    "critics",
+    "curvature",
+    "distributions",
+    "estimators",
+    "networks",
+    "objectives",
+    "policies",
+    "schedules",
+    "solvers",
+)
 
 __all__ = [
     "A2C",
     "ACKTR",
     "NPG",
     "PPO",
+    "REINFORCE",
     "TNPG",
     "TRPO",
     "Actor",
@@ -38,15 +78,18 @@ __all__ = [
     "EnvironmentFault",
     "JumarError",
     "PPOPenalty",
+    "RestrictedGradient",
     "TrainingFailed",
     "UsageError",
     "__version__",
     "critics",
+    "curvature",
     "distributions",
     "estimators",
     "evaluate_policy",
     "load",
     "load_policy",
+    "method",
     "networks",
     "objectives",
     "policies",

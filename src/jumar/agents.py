@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,9 @@ import numpy as np
 
 from jumar import presets
 from jumar.actor import Actor
-from jumar.algorithms.registry import algorithm
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.registry import Algorithm, algorithm, register
+from jumar.algorithms.settings import OnPolicySettings
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
 from jumar.training.assembly import make_evaluator
@@ -282,6 +284,18 @@ class PPOPenalty(Agent):
     algorithm = "ppo-penalty"
 
 
+class REINFORCE(Agent):
+    """Policy gradient by whole returns; settings: ``jumar.algorithms.reinforce.ReinforceSettings``."""
+
+    algorithm = "reinforce"
+
+
+class RestrictedGradient(Agent):
+    """Policy gradient by steps of one length; settings: ``jumar.algorithms.restricted.RestrictedSettings``."""
+
+    algorithm = "restricted"
+
+
 class TRPO(Agent):
     """Trust region policy optimization; settings: ``jumar.algorithms.trpo.TRPOSettings``."""
 
@@ -300,7 +314,29 @@ class TNPG(Agent):
     algorithm = "tnpg"
 
 
-AGENTS: dict[str, type[Agent]] = {agent.algorithm: agent for agent in (A2C, ACKTR, NPG, PPO, PPOPenalty, TNPG, TRPO)}
+AGENTS: dict[str, type[Agent]] = {
+    agent.algorithm: agent for agent in (A2C, ACKTR, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+}
+
+
+def method(name: str, settings: type[OnPolicySettings], build: Callable[..., OnPolicy]) -> type[Agent]:
+    """Make an agent class of a method of your own.
+
+    The class does all that Jumar's own do: ``learn`` with its flight record, run directories and checkpoints, ``predict``,
+    ``save``. What it kept, ``load`` takes back in a process that has made the method too: no file brings code with it.
+
+    Args:
+        name: what it is called in files and messages, in small letters, digits and hyphens.
+        settings: a frozen dataclass derived from :class:`jumar.algorithms.settings.OnPolicySettings`.
+        build: ``(settings, policy, critic)`` to the parts, an :class:`jumar.algorithms.on_policy.OnPolicy`.
+
+    Raises:
+        UsageError: the name is taken by a method of Jumar's, or is not fit for one.
+    """
+    title = (build.__doc__ or name).strip().splitlines()[0]
+    register(Algorithm(name, title, settings, build))
+    AGENTS[name] = type(name, (Agent,), {"algorithm": name, "__doc__": title})
+    return AGENTS[name]
 
 
 SAVED = "agent"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,35 @@ from jumar.policies import PolicySettings, make_torso
 from jumar.trajectory import Batch
 
 
+class Critic(Protocol):
+    """What an update needs of a state-value function."""
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the critic has a memory."""
+        ...
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        ...
+
+    def initial_carry(self, n_envs: int) -> Any:
+        """Return the carry before any step."""
+        ...
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return V at all rows of a batch."""
+        ...
+
+    def values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return V of observations and of true successors of sequences ``[N, T, ...]``, and the carry after them."""
+        ...
+
+
 @dataclass(frozen=True)
-class Critic:
+class NeuralCritic:
     """A state-value function with a torso of its own."""
 
     torso: Torso
@@ -57,7 +84,36 @@ class Critic:
         return values, next_values, last
 
 
-def make_critic(encoder: Encoder, settings: PolicySettings) -> Critic:
+@dataclass(frozen=True)
+class NoCritic:
+    """The critic of methods that have none: it values everything at 0, and there is nothing to fit."""
+
+    @property
+    def recurrent(self) -> bool:
+        """It has no memory."""
+        return False
+
+    def init(self, key: Array) -> Parameters:
+        """Return no parameters."""
+        return {}
+
+    def initial_carry(self, n_envs: int) -> tuple[()]:
+        """Return nothing to remember."""
+        return ()
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return 0 at all rows of a batch."""
+        return jnp.zeros_like(batch.weights)
+
+    def values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return 0 for all rows."""
+        nothing = jnp.zeros(episode_start.shape, jnp.float32)
+        return nothing, nothing, carry
+
+
+def make_critic(encoder: Encoder, settings: PolicySettings) -> NeuralCritic:
     """Build the value function that goes with a policy of the same settings."""
     torso = make_torso(encoder, settings)
-    return Critic(torso, Linear(torso.outputs, 1, 1.0, settings.initialiser))
+    return NeuralCritic(torso, Linear(torso.outputs, 1, 1.0, settings.initialiser))

@@ -7,9 +7,11 @@ in three forms here, all of flat parameter vectors ``[d]``:
 - exact in the actions, from the distributions at the rows of a batch: :math:`E_s[J^T H J]`, with ``J`` the derivative of
   the distribution's own parameters and ``H`` their Fisher matrix in closed form (:func:`fisher_product`, and
   :func:`dense` for the matrix itself);
-- sampled per step, :math:`E[s_t s_t^T]` of scores :math:`s_t = \nabla \log \pi(a_t|s_t)` (:func:`step_fisher`);
-- sampled per trajectory, :math:`E[(\sum_t s_t)(\sum_t s_t)^T]` (:func:`trajectory_fisher`): the Fisher matrix of
-  the distribution of whole trajectories, some ``T`` times as large as the mean over steps.
+- sampled per step, :math:`E[s_t s_t^T]` of scores :math:`s_t = \nabla \log \pi(a_t|s_t)` (:func:`step_fisher`,
+  :func:`step_fisher_product`);
+- sampled per trajectory, :math:`E[(\sum_t s_t)(\sum_t s_t)^T]` (:func:`trajectory_fisher`,
+  :func:`trajectory_fisher_product`): the Fisher matrix of the distribution of whole trajectories, some ``T`` times as large as
+  the mean over steps.
 
 Sources: Amari 1998, *Natural Gradient Works Efficiently in Learning*; Kakade 2001, *A Natural Policy Gradient*;
 Martens and Sutskever 2012 (products by linearising, conjugate gradient with damping).
@@ -64,6 +66,54 @@ def fisher_form(distribution: Callable[[Array], Distribution], flat: Array, vect
     shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
     parts = jax.tree.map(lambda x, y: (x * y).reshape(*weights.shape, -1), change, at.fisher_product(change))
     return sum((jnp.sum(jnp.sum(x, -1) * shares) for x in jax.tree.leaves(parts)), jnp.zeros((), flat.dtype))
+
+
+def step_fisher_product(log_prob: Callable[[Array], Array], flat: Array, weights: Array) -> Product:
+    r"""Return :math:`v \mapsto F v` with the :func:`step_fisher` of the actions taken, without its matrix.
+
+    .. math::
+        F v = \frac{1}{\sum_i w_i} \sum_i w_i s_i (s_i^T v)
+
+    Args:
+        log_prob: of flat parameters ``[d]``; log pi of the actions of all rows, linearised once, here.
+        flat: the parameters.
+        weights: of the rows, the shape of a log-probability; where all are 0, so is F.
+    """
+    _, push = jax.linearize(log_prob, flat)
+    pull = jax.linear_transpose(push, flat)
+    shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
+    return lambda vector: pull(shares * push(vector))[0]
+
+
+def trajectory_fisher_product(
+    log_prob: Callable[[Array], Array], flat: Array, weights: Array, trajectory: Array, most: int
+) -> Product:
+    r"""Return :math:`v \mapsto F v` with the :func:`trajectory_fisher` of the trajectories taken, without its matrix.
+
+    .. math::
+        F v = \frac1M \sum_m S_m (S_m^T v), \qquad S_m = \sum_{i \in m} w_i s_i
+
+    Args:
+        log_prob: of flat parameters ``[d]``; log pi of the actions of all rows ``[...]``, linearised once, here.
+        flat: the parameters.
+        weights: of the rows ``[...]``.
+        trajectory: which trajectory each row belongs to, ``[...]`` int32 below ``most``; M counts those that weigh anything.
+        most: how many trajectories there can be.
+    """
+    _, push = jax.linearize(log_prob, flat)
+    pull = jax.linear_transpose(push, flat)
+    index = trajectory.reshape(-1)
+
+    def sums(rows: Array) -> Array:
+        return jax.ops.segment_sum(rows.reshape(-1), index, most)
+
+    count = jnp.sum(sums(weights) > 0.0)
+
+    def product(vector: Array) -> Array:
+        along = sums(weights * push(vector)) / jnp.maximum(count, 1)
+        return pull(weights * along[index].reshape(weights.shape))[0]
+
+    return product
 
 
 def damped(product: Product, damping: float | Array) -> Product:

@@ -8,7 +8,7 @@ row of the batch bootstraps from its successor like any other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -130,13 +130,67 @@ def _discounted_sum(terms: Array, decay: Array) -> Array:
     return jax.lax.scan(step, jnp.zeros_like(terms[0]), (terms, decay), reverse=True)[1]
 
 
-class Estimator(Protocol):
-    """A part that makes advantages and value targets, each ``[T, N]``."""
+def ages(first: Array, ended: Array, valid: Array) -> tuple[Array, Array]:
+    """Return how many steps of its episode came before each row, and before the row that follows the batch.
 
-    def __call__(
-        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
-    ) -> tuple[Array, Array]:
-        """Return (advantages, value targets)."""
+    Rows that are no experience are not counted. A row of age 0 is the first of its episode.
+
+    Args:
+        first: ``[N]`` int32, the ages of the first rows.
+        ended: ``[T, N]`` boolean, whether the episode ended with the row.
+        valid: ``[T, N]`` boolean.
+
+    Returns:
+        ``[T, N]`` and ``[N]``, int32.
+    """
+    counted = jnp.cumsum(valid, axis=0, dtype=jnp.int32)
+    before = jnp.concatenate([jnp.zeros_like(counted[:1]), counted])
+    # The count at the start of the episode under way: it never falls, so the largest so far is the latest.
+    starts = jnp.concatenate([-first[None], jnp.where(ended, counted, -first)])
+    all_ages = before - jax.lax.cummax(starts)
+    return all_ages[:-1], all_ages[-1]
+
+
+class Steps(NamedTuple):
+    """What advantages are made from: ``T`` steps of ``N`` environments as a critic and a policy see them, ``[T, N]`` each."""
+
+    rewards: Array
+    values: Array
+    """V of the observation."""
+    successor_values: Array
+    """V of the true successor."""
+    terminated: Array
+    truncated: Array
+    age: Array
+    """How many steps of its episode came before the row (:func:`ages`), int32."""
+    log_ratios: Array
+    r""":math:`\log \pi_\theta(a|s) - \log \mu(a|s)`, ``mu`` the policy that acted: 0 where that is the policy itself."""
+
+    @classmethod
+    def on_policy(
+        cls, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
+    ) -> Steps:
+        """Return the steps of the policy itself, of episodes that begin with the first row."""
+        ended = jnp.asarray(terminated) | jnp.asarray(truncated)
+        age, _ = ages(jnp.zeros(ended.shape[1:], jnp.int32), ended, jnp.ones_like(ended))
+        return cls(rewards, values, successor_values, terminated, truncated, age, jnp.zeros_like(rewards))
+
+
+class Estimates(NamedTuple):
+    """What an estimator makes of steps, ``[T, N]`` each."""
+
+    advantages: Array
+    targets: Array
+    """What the critic shall learn to predict."""
+    weights: Array
+    """Factors of the rows' weights in all means: 1, but for rows that tell nothing or less."""
+
+
+class Estimator(Protocol):
+    """A part that makes advantages and value targets."""
+
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return advantages, value targets and weights."""
         ...
 
 
@@ -147,12 +201,18 @@ class GAE:
     gamma: float
     gae_lambda: float
 
-    def __call__(
-        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
-    ) -> tuple[Array, Array]:
-        """Return (advantages, value targets), each ``[T, N]``."""
-        advantages = gae(rewards, values, successor_values, terminated, truncated, self.gamma, self.gae_lambda)
-        return advantages, advantages + values
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the advantages, the lambda-returns, and weights of 1."""
+        advantages = gae(
+            steps.rewards,
+            steps.values,
+            steps.successor_values,
+            steps.terminated,
+            steps.truncated,
+            self.gamma,
+            self.gae_lambda,
+        )
+        return Estimates(advantages, advantages + steps.values, jnp.ones_like(advantages))
 
 
 @dataclass(frozen=True)
@@ -162,12 +222,12 @@ class NStep:
     gamma: float
     n: int
 
-    def __call__(
-        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
-    ) -> tuple[Array, Array]:
-        """Return (advantages, value targets), each ``[T, N]``."""
-        returns = n_step_returns(rewards, successor_values, terminated, truncated, self.gamma, self.n)
-        return returns - values, returns
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the advantages, the returns, and weights of 1."""
+        returns = n_step_returns(
+            steps.rewards, steps.successor_values, steps.terminated, steps.truncated, self.gamma, self.n
+        )
+        return Estimates(returns - steps.values, returns, jnp.ones_like(returns))
 
 
 @dataclass(frozen=True)
@@ -176,12 +236,51 @@ class RewardToGo:
 
     gamma: float
 
-    def __call__(
-        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
-    ) -> tuple[Array, Array]:
-        """Return (advantages, value targets), each ``[T, N]``."""
-        returns = discounted_returns(rewards, successor_values, terminated, truncated, self.gamma)
-        return returns - values, returns
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the advantages, the returns, and weights of 1."""
+        returns = discounted_returns(
+            steps.rewards, steps.successor_values, steps.terminated, steps.truncated, self.gamma
+        )
+        return Estimates(returns - steps.values, returns, jnp.ones_like(returns))
+
+
+@dataclass(frozen=True)
+class FullReturn:
+    r"""The part whose advantage is the whole return: :math:`R(\tau) - V(s_t)`, the same ``R`` in all rows of an episode.
+
+    A time limit adds the discounted value of the true successor to the last reward, as everywhere. Episodes of which the
+    batch has only a part have weight 0. The value target is the reward-to-go.
+
+    Source: Williams 1992 (REINFORCE); Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, algorithm 12.3.
+    """
+
+    gamma: float
+
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the advantages, the rewards-to-go, and weights of 1 for whole episodes and 0 for others."""
+        to_go = RewardToGo(self.gamma)(steps)
+        limit = steps.truncated & ~steps.terminated
+        rewards = steps.rewards + self.gamma * jnp.where(limit, steps.successor_values, 0.0)
+        returns = full_returns(rewards, steps.terminated, steps.truncated, self.gamma, steps.age == 0)
+        row = jnp.arange(steps.rewards.shape[0])[:, None]
+        whole = (steps.age <= row) & ends_inside(steps.terminated | steps.truncated)
+        return Estimates(returns - steps.values, to_go.targets, whole.astype(returns.dtype))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A part around an estimator: rows whose episode goes on after the batch have weight 0.
+
+    Their return is not known yet, and where there is no critic, nothing can stand for what is missing.
+    """
+
+    estimator: Estimator
+
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the estimates with the weights of the last, unfinished episodes at 0."""
+        estimates = self.estimator(steps)
+        finished = ends_inside(steps.terminated | steps.truncated)
+        return estimates._replace(weights=estimates.weights * finished)
 
 
 @dataclass(frozen=True)
@@ -190,8 +289,34 @@ class LimitsAsEnds:
 
     estimator: Estimator
 
-    def __call__(
-        self, rewards: Array, values: Array, successor_values: Array, terminated: Array, truncated: Array
-    ) -> tuple[Array, Array]:
-        """Return (advantages, value targets), each ``[T, N]``."""
-        return self.estimator(rewards, values, successor_values, terminated | truncated, truncated)
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the estimates of the same steps with all ends as terminations."""
+        return self.estimator(steps._replace(terminated=steps.terminated | steps.truncated))
+
+
+@dataclass(frozen=True)
+class DiscountedStates:
+    r"""A part around an estimator: the state at step ``t`` of an episode has the weight :math:`\gamma^t` in all means.
+
+    So means are over the discounted visitation :math:`d(s) \propto \sum_t \gamma^t P(s_t = s)`, of which the policy gradient
+    theorem speaks; practice leaves the factor out.
+
+    Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.15; Thomas 2014, *Bias in Natural
+    Actor-Critic Algorithms*.
+    """
+
+    estimator: Estimator
+    gamma: float
+
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the estimates with discounted weights."""
+        estimates = self.estimator(steps)
+        discount = jnp.power(
+            jnp.asarray(self.gamma, estimates.weights.dtype), steps.age.astype(estimates.weights.dtype)
+        )
+        return estimates._replace(weights=estimates.weights * discount)
+
+
+def ends_inside(ended: Array) -> Array:
+    """Return whether the episode of each row ends inside the batch, ``[T, N]`` boolean."""
+    return jnp.flip(jax.lax.cummax(jnp.flip(ended, 0).astype(jnp.int32)), 0) > 0

@@ -19,19 +19,28 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.distributions import Distribution
+from jumar.objectives import sampled_kl
 from jumar.trajectory import Batch, weighted_mean
 
 Parameters = Any
 Diagnostics = dict[str, Array]
 Objective = Callable[[Parameters, Batch], tuple[Array, Diagnostics]]
 """(parameters, batch) -> the number to maximise, and scalars worth knowing about it."""
-Divergence = Callable[[Any, Any], Array]
-"""(old distributions, new distributions) -> how far apart they are at each row."""
+Divergence = Callable[[Any, Any, Batch], Array]
+"""(old distributions, new distributions, batch) -> how far apart they are at each row."""
 
 
-def kl(old: Distribution, new: Distribution) -> Array:
-    """Return KL(old || new) at each row: the divergence of the whole family."""
+def kl(old: Distribution, new: Distribution, batch: Batch) -> Array:
+    """Return KL(old || new) at each row, exactly: the divergence of the whole family."""
     return old.kl(new)
+
+
+def kl_of_actions(old: Distribution, new: Distribution, batch: Batch) -> Array:
+    """Return the estimate of KL(old || new) from the one action of each row: :func:`jumar.objectives.sampled_kl`.
+
+    The mean of ``log(old / new)`` alone, as it is often printed, may be negative in a sample, and bounds nothing then.
+    """
+    return sampled_kl(new.log_prob(batch.actions), batch.log_probs)
 
 
 def unprepared(batch: Batch) -> Batch:
@@ -85,5 +94,5 @@ class Problem:
 
     def distance(self, old: Parameters, new: Parameters, batch: Batch) -> tuple[Array, Array]:
         """Return D between two policies' parameters: its mean over the rows, and the largest of them."""
-        rows = self.divergence(self.distribution(old, batch), self.distribution(new, batch))
+        rows = self.divergence(self.distribution(old, batch), self.distribution(new, batch), batch)
         return weighted_mean(rows, batch.weights), jnp.max(jnp.where(batch.weights > 0, rows, 0.0))

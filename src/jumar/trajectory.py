@@ -112,10 +112,18 @@ def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
     # The mean of equal float32 numbers is not quite their value, and dividing that error by itself would give +-1:
     # after subtracting one of them, a constant is exactly 0.
     shifted = values - counted_row(values, weights)
-    centred = shifted - weighted_mean(shifted, weights)
-    variance = jnp.sum(weights * jnp.square(centred)) / jnp.maximum(count - 1.0, 1.0)
+    around = shifted - weighted_mean(shifted, weights)
+    # n - 1 where all weights are 1 or 0; with others the same by the number of rows that they are worth.
+    freedom = count - jnp.sum(jnp.square(weights)) / jnp.where(count > 0.0, count, 1.0)
+    variance = jnp.sum(weights * jnp.square(around)) / jnp.where(freedom > 0.0, freedom, 1.0)
     single = jnp.sum(weights > 0.0) == 1
-    return jnp.where(single, values, centred / (jnp.sqrt(variance) + epsilon))
+    return jnp.where(single, values, around / (jnp.sqrt(variance) + epsilon))
+
+
+def centred(values: Array, weights: Array) -> Array:
+    """Return the values minus their weighted mean: what a mean baseline does to returns. A single row stays as it is."""
+    single = jnp.sum(weights > 0.0) == 1
+    return jnp.where(single, values, values - weighted_mean(values, weights))
 
 
 def unscaled(values: Array, weights: Array) -> Array:

@@ -8,8 +8,8 @@ import optax
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import actor_critic
-from jumar.algorithms.settings import ActorCriticSettings
+from jumar.algorithms.parts import compose
+from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Linear
@@ -17,7 +17,7 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class A2CSettings(ActorCriticSettings):
+class A2CSettings(OnPolicySettings):
     """Settings of A2C; the defaults are Stable-Baselines3's."""
 
     learning_rate: Constant | Linear = setting(Constant(7e-4), "learning rate of the optimiser", above=0, at_most=100)
@@ -50,4 +50,4 @@ def a2c(settings: A2CSettings, policy: Policy, critic: Critic) -> OnPolicy:
     )
     optimiser = solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm)
     solver = solvers.Joint(solvers.Ascent(optimiser), settings.vf_coef)
-    return actor_critic(settings, policy, critic, objectives.Score(), solver)
+    return compose(settings, policy, critic, objectives.Score(), solver)

@@ -6,8 +6,8 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import actor_critic
-from jumar.algorithms.settings import ActorCriticSettings
+from jumar.algorithms.parts import compose, has_critic
+from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Linear
@@ -15,7 +15,7 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ACKTRSettings(ActorCriticSettings):
+class ACKTRSettings(OnPolicySettings):
     """Settings of ACKTR; the defaults are Stable-Baselines2's, where it has the setting."""
 
     learning_rate: Constant | Linear = setting(
@@ -55,6 +55,7 @@ def acktr(settings: ACKTRSettings, policy: Policy, critic: Critic) -> OnPolicy:
         length = solvers.Shorter(solvers.Rate(settings.learning_rate), bound)
         return solvers.Momentum(solvers.Step(geometry, length), settings.momentum)
 
-    regression = solvers.Regression(critic.evaluate, mover(solvers.Top()))
-    solver = solvers.Separate(mover(solvers.Boundary(settings.target_kl)), regression)
-    return actor_critic(settings, policy, critic, objectives.Score(), solver)
+    actor = mover(solvers.Boundary(settings.target_kl))
+    fit = solvers.Regression(critic.evaluate, mover(solvers.Top()))
+    solver = solvers.Separate(actor, fit) if has_critic(settings) else solvers.PolicyAlone(actor)
+    return compose(settings, policy, critic, objectives.Score(), solver)

@@ -7,7 +7,7 @@ normalisers learn from the batch last of all, so that nothing moves between acti
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ from jax import Array
 
 from jumar.critics import Critic
 from jumar.distributions import Distribution
-from jumar.estimators import Estimator
+from jumar.estimators import Estimator, Steps, ages
 from jumar.normalise import RewardTransform, RunningMoments
-from jumar.objectives import PolicyObjective, ValueLoss, sampled_kl
+from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
 from jumar.policies import Policy
-from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.solvers import Solver
 from jumar.trajectory import Batch, Trajectory, weighted_mean, weighted_means
 
@@ -37,6 +37,8 @@ class Learner(NamedTuple):
     """The observation normaliser, which belongs to the policy."""
     reward_scale: Any
     """The state of what transforms rewards."""
+    ages: Array
+    """Steps so far of the episode that is open in each environment, ``[N]`` int32."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +50,28 @@ class OnPolicy:
     rewards: RewardTransform
     estimator: Estimator
     scale_advantages: Callable[[Array, Array], Array]
-    """Scales the advantages of a minibatch by its weights: ``standardise`` or ``unscaled`` of ``jumar.trajectory``."""
+    """Scales the advantages of a minibatch by its weights: ``standardise``, ``centred`` or ``unscaled`` of
+    ``jumar.trajectory``."""
     objective: PolicyObjective
     ent_coef: float
     value_loss: ValueLoss
     solver: Solver
+    divergence: Divergence = kl
+    """What trust regions bound and penalties weigh."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
         moments = self.policy.encoder.initial_moments()
-        return Learner(parameters, self.solver.init(parameters), moments, self.rewards.init(n_envs))
+        no_steps = jnp.zeros((n_envs,), jnp.int32)
+        return Learner(parameters, self.solver.init(parameters), moments, self.rewards.init(n_envs), no_steps)
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt)."""
-        return learner._replace(reward_scale=self.rewards.restart(learner.reward_scale))
+        return learner._replace(
+            reward_scale=self.rewards.restart(learner.reward_scale), ages=jnp.zeros_like(learner.ages)
+        )
 
     def update(
         self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
@@ -88,12 +96,14 @@ class OnPolicy:
             self.policy.evaluate,
             estimate,
             self._prepare,
+            self.divergence,
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
         batch, critic_carry = self._estimate(old, trajectory, view)
         record = {**record, **self._flight_record(problem, old, parameters, self._prepare(batch), remaining)}
-        new = Learner(parameters, solver, self._learn_moments(learner.observation_moments, trajectory), reward_scale)
+        moments = self._learn_moments(learner.observation_moments, trajectory)
+        new = Learner(parameters, solver, moments, reward_scale, view.ages_after)
         return new, critic_carry, {**record, "finite": _all_finite(new)}
 
     def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
@@ -108,7 +118,8 @@ class OnPolicy:
             for x in (trajectory.observations, trajectory.successors)
         )
         masks = encoder.mask(trajectory.observations, trajectory.action_masks)
-        return _View(features, successors, None if masks is None else _by_environment(masks))
+        age, after = ages(learner.ages, trajectory.ended, trajectory.valid)
+        return _View(features, successors, None if masks is None else _by_environment(masks), age, after)
 
     def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: _View) -> tuple[Batch, Any]:
         """Return the whole batch with fresh advantages, and the critic's carry after the last row."""
@@ -116,26 +127,43 @@ class OnPolicy:
         values, successor_values, carry = self.critic.values(
             parameters["critic"], view.features, view.successors, trajectory.critic_carry, starts
         )
-        advantages, returns = self.estimator(
-            trajectory.rewards, values.T, successor_values.T, trajectory.terminated, trajectory.truncated
-        )
+        # gSDE's noise has no part in a distribution, and no axis over sequences in all of its arrays.
+        memory = trajectory.carry._replace(exploration=())
+        unknown = jnp.zeros_like(values)
         batch = Batch(
             features=view.features,
             actions=_by_environment(trajectory.actions),
             log_probs=trajectory.log_probs.T,
-            advantages=advantages.T,
-            returns=returns.T,
+            advantages=unknown,
+            returns=unknown,
             values=values,
             weights=trajectory.weights.T,
             action_masks=view.action_masks,
             episode_start=starts,
-            carry=(),
-            critic_carry=(),
+            carry=memory,
+            critic_carry=trajectory.critic_carry,
+        )
+        # Where no estimator asks for the ratios, the compiler leaves this evaluation out.
+        log_probs = self.policy.evaluate(parameters["policy"], batch).log_prob(batch.actions)
+        estimates = self.estimator(
+            Steps(
+                rewards=trajectory.rewards,
+                values=values.T,
+                successor_values=successor_values.T,
+                terminated=trajectory.terminated,
+                truncated=trajectory.truncated,
+                age=view.ages,
+                log_ratios=log_ratio(log_probs, batch.log_probs).T,
+            )
+        )
+        batch = batch._replace(
+            advantages=estimates.advantages.T,
+            returns=estimates.targets.T,
+            weights=batch.weights * estimates.weights.T,
         )
         if self.policy.recurrent or self.critic.recurrent:
-            # gSDE's noise has no part in a distribution, and no axis over sequences in all of its arrays.
-            memory = trajectory.carry._replace(exploration=())
-            return batch._replace(carry=memory, critic_carry=trajectory.critic_carry), carry
+            return batch, carry
+        batch = batch._replace(carry=(), critic_carry=())
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry
 
     def _prepare(self, batch: Batch) -> Batch:
@@ -169,7 +197,7 @@ class OnPolicy:
             log_probs = problem.distribution(parameters["policy"], batch).log_prob(batch.actions)
             return weighted_mean(self.objective(log_probs, batch.log_probs, batch.advantages, remaining), batch.weights)
 
-        mean_kl, max_kl = problem.distance(old["policy"], new["policy"], batch)
+        mean_kl, max_kl = replace(problem, divergence=kl).distance(old["policy"], new["policy"], batch)
         return {
             "policy_objective_before": objective(old),
             "policy_objective_after": objective(new),
@@ -191,6 +219,10 @@ class _View(NamedTuple):
     features: Any
     successors: Any
     action_masks: Array | None
+    ages: Array
+    """How old each row's episode is, ``[T, N]``."""
+    ages_after: Array
+    """How old the open episodes are after the last row, ``[N]``."""
 
 
 def explained_variance(values: Array, returns: Array, weights: Array) -> Array:

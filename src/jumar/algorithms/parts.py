@@ -1,4 +1,4 @@
-"""The parts that settings shared by several methods stand for."""
+"""From settings that several methods share to the parts that they stand for."""
 
 from __future__ import annotations
 
@@ -6,48 +6,108 @@ import optax
 
 from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.settings import ActorCriticSettings, CriticFitSettings, OnPolicySettings
-from jumar.critics import Critic
+from jumar.algorithms.settings import CriticFitSettings, OnPolicySettings
+from jumar.critics import Critic, NoCritic
 from jumar.errors import UsageError
 from jumar.normalise import NormalisedRewards, RawRewards
 from jumar.policies import Policy
-from jumar.trajectory import standardise, unscaled
+from jumar.problem import Divergence, kl
+from jumar.schedules import Schedule
+from jumar.trajectory import centred, standardise, unscaled
 
 
-def actor_critic(
-    settings: ActorCriticSettings,
+def compose(
+    settings: OnPolicySettings,
     policy: Policy,
     critic: Critic,
     objective: objectives.PolicyObjective,
     solver: solvers.Solver,
     value_loss: objectives.ValueLoss | None = None,
+    divergence: Divergence = kl,
 ) -> OnPolicy:
     """Put an update together of what a method chooses, and of what the settings say of the rest.
 
-    Advantages and value targets are by GAE; the value loss is the squared error unless another is given.
+    The value loss is the squared error unless another is given.
+
+    Raises:
+        UsageError: the settings do not go together.
     """
-    gae = estimators.GAE(settings.gamma, settings.gae_lambda)
+    scale = centred if settings.baseline == "mean" else unscaled
     return OnPolicy(
         policy=policy,
-        critic=critic,
+        critic=critic if has_critic(settings) else NoCritic(),
         rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
         if settings.normalize_rewards
         else RawRewards(),
-        estimator=gae if settings.bootstrap_truncated else estimators.LimitsAsEnds(gae),
-        scale_advantages=standardise if settings.normalize_advantage else unscaled,
+        estimator=estimator(settings),
+        scale_advantages=standardise if settings.normalize_advantage else scale,
         objective=objective,
         ent_coef=settings.ent_coef,
         value_loss=value_loss or objectives.SquaredError(),
         solver=solver,
+        divergence=divergence,
     )
 
 
-def critic_fit(settings: CriticFitSettings, policy: Policy) -> solvers.Epochs:
-    """Return the passes of minibatch Adam that fit a critic by itself."""
-    optimiser = solvers.Optimiser(settings.learning_rate, optax.scale_by_adam(eps=settings.adam_epsilon))
-    return solvers.Epochs(
-        optimiser, settings.n_critic_updates, count_minibatches(settings, settings.batch_size, policy.recurrent)
-    )
+def has_critic(settings: OnPolicySettings) -> bool:
+    """Return whether the baseline is a critic's value."""
+    return settings.baseline in ("critic", "independent")
+
+
+def estimator(settings: OnPolicySettings) -> estimators.Estimator:
+    """Return what makes advantages and value targets.
+
+    Raises:
+        UsageError: generalized advantage estimation without a critic.
+    """
+    if settings.advantage == "gae" and not has_critic(settings):
+        raise UsageError(
+            f"advantage=gae needs a critic, and baseline={settings.baseline} has none; choose advantage to-go or return."
+        )
+    chosen: estimators.Estimator = {
+        "gae": estimators.GAE(settings.gamma, settings.gae_lambda),
+        "to-go": estimators.RewardToGo(settings.gamma),
+        "return": estimators.FullReturn(settings.gamma),
+    }[settings.advantage]
+    if not has_critic(settings):
+        chosen = estimators.Finished(chosen)
+    if not settings.bootstrap_truncated:
+        chosen = estimators.LimitsAsEnds(chosen)
+    return estimators.DiscountedStates(chosen, settings.gamma) if settings.discount_states else chosen
+
+
+def apart(
+    settings: CriticFitSettings, policy: Policy, mover: solvers.PolicySolver, critic_rate: Schedule | None = None
+) -> solvers.Solver:
+    """Return the solver that moves the policy by ``mover`` and fits the critic, if there is one, by itself.
+
+    Args:
+        settings: those of the method; their ``learning_rate`` is the critic's unless ``critic_rate`` is given.
+        policy: the policy.
+        mover: what moves it.
+        critic_rate: the critic's learning rate.
+
+    Raises:
+        UsageError: ``batch_size`` does not divide the rollout, or one environment is to be divided in two halves.
+    """
+    if not has_critic(settings):
+        return solvers.PolicyAlone(mover)
+    scaling = optax.scale_by_adam(eps=settings.adam_epsilon)
+    optimiser = solvers.Optimiser(critic_rate or settings.learning_rate, scaling)
+    minibatches = count_minibatches(settings, settings.batch_size, policy.recurrent)
+    fit = solvers.Epochs(optimiser, settings.n_critic_updates, minibatches)
+    if settings.baseline == "critic":
+        return solvers.Separate(mover, fit)
+    if settings.n_envs < 2:
+        raise UsageError(
+            "baseline=independent divides the environments in two halves, and n_envs=1; choose at least 2."
+        )
+    return solvers.Independent(mover, fit, settings.n_envs)
+
+
+def scaling(optimizer: str, epsilon: float) -> optax.GradientTransformation:
+    """Return how a gradient is scaled: ``adam``, or ``sgd`` for plain ascent."""
+    return optax.scale_by_adam(eps=epsilon) if optimizer == "adam" else optax.identity()
 
 
 def count_minibatches(settings: OnPolicySettings, size: int, recurrent: bool) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import optax
-
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import actor_critic, count_minibatches
-from jumar.algorithms.settings import ActorCriticSettings
+from jumar.algorithms.parts import compose, count_minibatches, scaling
+from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Linear
@@ -17,10 +15,11 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EpochSettings(ActorCriticSettings):
+class EpochSettings(OnPolicySettings):
     """Settings of methods that climb by epochs of minibatches; the defaults are Stable-Baselines3's."""
 
-    learning_rate: Constant | Linear = setting(Constant(3e-4), "learning rate of Adam", above=0, at_most=100)
+    learning_rate: Constant | Linear = setting(Constant(3e-4), "learning rate", above=0, at_most=100)
+    optimizer: str = setting("adam", "how gradients become steps: Adam, or plain ascent", choices=("adam", "sgd"))
     batch_size: int = setting(64, "size of a minibatch; it must divide n_envs * n_steps", unit="steps", at_least=1)
     n_epochs: int = setting(10, "passes over each rollout", at_least=1, at_most=100_000)
     clip_range_vf: Constant | Linear | None = setting(
@@ -94,7 +93,7 @@ def _by_epochs(
     stop_at_kl: float | None,
 ) -> OnPolicy:
     optimiser = solvers.Optimiser(
-        settings.learning_rate, optax.scale_by_adam(eps=settings.adam_epsilon), settings.max_grad_norm
+        settings.learning_rate, scaling(settings.optimizer, settings.adam_epsilon), settings.max_grad_norm
     )
     epochs = solvers.Epochs(
         optimiser,
@@ -106,4 +105,4 @@ def _by_epochs(
     clip = settings.clip_range_vf
     value_loss = objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip)
     solver = solvers.Joint(epochs, settings.vf_coef)
-    return actor_critic(settings, policy, critic, objective, solver, value_loss)
+    return compose(settings, policy, critic, objective, solver, value_loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,6 +12,8 @@ from jumar.algorithms.acktr import ACKTRSettings, acktr
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.ppo import PPOPenaltySettings, PPOSettings, ppo, ppo_penalty
+from jumar.algorithms.reinforce import ReinforceSettings, reinforce
+from jumar.algorithms.restricted import RestrictedSettings, restricted
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.critics import Critic
@@ -58,9 +61,29 @@ ALGORITHMS: dict[str, Algorithm] = {
     "ppo-penalty": Algorithm(
         "ppo-penalty", "Proximal policy optimization with a KL penalty", PPOPenaltySettings, ppo_penalty
     ),
+    "reinforce": Algorithm("reinforce", "Policy gradient by whole returns", ReinforceSettings, reinforce),
+    "restricted": Algorithm("restricted", "Policy gradient by steps of one length", RestrictedSettings, restricted),
     "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),
     "trpo": Algorithm("trpo", "Trust region policy optimization", TRPOSettings, trpo),
 }
+
+
+BUILT_IN = frozenset(ALGORITHMS)
+
+
+def register(entry: Algorithm) -> None:
+    """Let an algorithm be known by its name in this process; one that was registered before is replaced.
+
+    Raises:
+        UsageError: the name is one of Jumar's own, or is not made of small letters, digits and hyphens.
+    """
+    if entry.name in BUILT_IN:
+        raise UsageError(f"the name {entry.name!r} is taken by an algorithm of Jumar's; choose another.")
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", entry.name):
+        raise UsageError(
+            f"the name {entry.name!r} must be made of small letters, digits and hyphens, such as my-method."
+        )
+    ALGORITHMS[entry.name] = entry
 
 
 def algorithm(name: str) -> Algorithm:

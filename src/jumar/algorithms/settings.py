@@ -16,26 +16,39 @@ class OnPolicySettings(PolicySettings):
     n_envs: int = setting(1, "environments stepped side by side", at_least=1, at_most=65536)
     n_steps: int = setting(2048, "steps of each environment per iteration", unit="steps", at_least=1)
     gamma: float = setting(0.99, "discount", at_least=0, at_most=1)
+    advantage: str = setting(
+        "gae",
+        "what an action is judged by: generalized advantage estimation, the return from it on, or that of its whole episode",
+        choices=("gae", "to-go", "return"),
+    )
+    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
+    baseline: str = setting(
+        "critic",
+        "what is subtracted from returns: the critic's value, the rollout's mean, or nothing (then there is no critic)",
+        choices=("critic", "mean", "none"),
+    )
+    normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     normalize_rewards: bool = setting(False, "divide rewards by the running deviation of the discounted return")
     clip_rewards: float = setting(10.0, "clip normalised rewards to this size", above=0)
     bootstrap_truncated: bool = setting(
         True, "value the future of an episode that a time limit cut; false treats the cut as the end, as ppo2 did"
     )
+    discount_states: bool = setting(
+        False, "weigh the state at step t of an episode by gamma^t in all means, as the policy gradient theorem has it"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ActorCriticSettings(OnPolicySettings):
-    """The settings of methods with a critic, whose advantages are by GAE."""
-
-    gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
-    normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CriticFitSettings(ActorCriticSettings):
+class CriticFitSettings(OnPolicySettings):
     """The settings of methods that move the policy once a rollout, and fit the critic by itself."""
 
+    baseline: str = setting(
+        "critic",
+        "what is subtracted from returns: the critic's value, the value of a critic that was just fitted to the other half of "
+        "the environments, the rollout's mean, or nothing",
+        choices=("critic", "independent", "mean", "none"),
+    )
     learning_rate: Constant | Linear = setting(
         Constant(1e-3), "learning rate of the critic's Adam; the policy has none", above=0, at_most=100
     )

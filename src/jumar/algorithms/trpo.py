@@ -6,10 +6,11 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import actor_critic, critic_fit
+from jumar.algorithms.parts import apart, compose
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
+from jumar.problem import kl, kl_of_actions
 from jumar.settings import setting
 
 
@@ -21,6 +22,11 @@ class TRPOSettings(NaturalSettings):
         0.8, "each step tried is this fraction of the one before", above=0, below=1
     )
     line_search_max_iter: int = setting(10, "how many steps are tried", at_least=1, at_most=1000)
+    divergence: str = setting(
+        "exact",
+        "how the line search measures the divergence: of the distributions at each row, or from the actions taken",
+        choices=("exact", "sampled"),
+    )
 
 
 def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -45,5 +51,6 @@ def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         settings.line_search_shrinking_factor,
         settings.line_search_max_iter,
     )
-    solver = solvers.Separate(search, critic_fit(settings, policy))
-    return actor_critic(settings, policy, critic, objectives.Surrogate(), solver)
+    divergence = kl if settings.divergence == "exact" else kl_of_actions
+    solver = apart(settings, policy, search)
+    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=divergence)

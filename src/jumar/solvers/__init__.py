@@ -1,8 +1,8 @@
 """Solvers: ways to solve an update's problem, put together from frozen parts.
 
-A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A *policy solver* (``Step``, ``LineSearch``)
-moves the policy alone, by a *geometry* and a *length*. A *solver* (``Joint``, ``Separate``) says what of a problem is
-climbed by whom.
+A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A *policy solver* moves the policy alone: by a
+*geometry* and a *length* (``Step``, ``LineSearch``), or as a climber does (``Climbing``). A *solver* (``Joint``, ``Separate``,
+``Independent``, ``PolicyAlone``) says what of a problem is climbed by whom.
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser
@@ -27,18 +27,21 @@ from jumar.solvers.natural import (
 )
 from jumar.solvers.penalty import Penalty
 from jumar.solvers.regression import Regression
-from jumar.solvers.separate import Separate
+from jumar.solvers.sampled import StepFisher, TrajectoryFisher
+from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate
 from jumar.solvers.trust_region import LineSearch
 
 __all__ = [
     "Ascent",
     "Boundary",
     "Climber",
+    "Climbing",
     "ConjugateGradient",
     "Dense",
     "Epochs",
     "Euclidean",
     "Geometry",
+    "Independent",
     "Joint",
     "Kronecker",
     "Length",
@@ -48,6 +51,7 @@ __all__ = [
     "Momentum",
     "Optimiser",
     "Penalty",
+    "PolicyAlone",
     "PolicySolver",
     "Rate",
     "Regression",
@@ -55,5 +59,7 @@ __all__ = [
     "Shorter",
     "Solver",
     "Step",
+    "StepFisher",
     "Top",
+    "TrajectoryFisher",
 ]

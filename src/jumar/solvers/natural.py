@@ -74,7 +74,7 @@ class Euclidean:
     ) -> Direction:
         """Return the gradient itself."""
         size = gradient @ gradient
-        return Direction(gradient, size, size, {}, state)
+        return Direction(gradient, size, size, {}, ())
 
 
 class LinearSolver(Protocol):
@@ -142,13 +142,18 @@ class MeanKL:
         """Solve for the natural gradient."""
         some = jax.tree.map(lambda x: x[:: self.every], batch)
         product = fisher_product(lambda flat: problem.distribution(unravel(flat), some), flat, some.weights)
-        found = self.system.solve(damped(product, self.damping), gradient)
-        about = {
-            "cg_residual": found.residual,
-            "cg_iterations": found.iterations.astype(jnp.float32),
-            "cg_blocked": found.blocked.astype(jnp.float32),
-        }
-        return Direction(found.x, found.x @ product(found.x), gradient @ found.x, about, state)
+        return solved(self.system, product, self.damping, gradient)
+
+
+def solved(system: LinearSolver, product: Product, damping: float, gradient: Array) -> Direction:
+    r"""Return the solution of :math:`(F + \lambda I) x = g` as a direction; its bend is that of the undamped ``F``."""
+    found = system.solve(damped(product, damping), gradient)
+    about = {
+        "cg_residual": found.residual,
+        "cg_iterations": found.iterations.astype(jnp.float32),
+        "cg_blocked": found.blocked.astype(jnp.float32),
+    }
+    return Direction(found.x, found.x @ product(found.x), gradient @ found.x, about, ())
 
 
 class Length(Protocol):

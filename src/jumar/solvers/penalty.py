@@ -48,7 +48,7 @@ class Penalty:
 
         def gain(distribution: Distribution, batch: Batch) -> tuple[Array, Diagnostics]:
             value, about = problem.gain(distribution, batch)
-            rows = problem.divergence(batch.old, distribution)
+            rows = problem.divergence(batch.old, distribution, batch)
             return value - beta * weighted_mean(rows, batch.weights), about
 
         def estimate(parameters: Parameters) -> Batch:

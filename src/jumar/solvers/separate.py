@@ -1,18 +1,111 @@
-"""The solver of methods that bound the policy's move: the policy moves by itself, the critic learns by itself."""
+"""The solvers of methods that treat policy and critic apart: each moves by itself.
+
+They differ in what the policy's advantages are measured against: the critic as it was (:class:`Separate`), a critic just
+fitted to other trajectories (:class:`Independent`), or none (:class:`PolicyAlone`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jumar.problem import Climb, Diagnostics, Parameters, Problem
 from jumar.solvers.joint import Climber
-from jumar.solvers.natural import PolicySolver
+from jumar.solvers.natural import PolicyMove, PolicySolver, Unravel
 from jumar.trajectory import Batch
+
+
+@dataclass(frozen=True)
+class Climbing:
+    """A climber as a way to move the policy: it goes up the policy's objective on the batch, whole or in minibatches."""
+
+    climber: Climber
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the climber's state."""
+        return self.climber.init(parameters)
+
+    def move(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
+    ) -> PolicyMove:
+        """Climb."""
+        climb = Climb(problem.policy_objective, lambda _: batch)
+        policy, state, about = self.climber.climb(climb, unravel(flat), state, remaining, key)
+        return PolicyMove(ravel_pytree(policy)[0], state, about)
+
+
+class Moved(NamedTuple):
+    """A policy after its move."""
+
+    policy: Parameters
+    state: Any
+    record: Diagnostics
+
+
+def move_policy(
+    solver: PolicySolver,
+    problem: Problem,
+    parameters: Parameters,
+    batch: Batch,
+    state: Any,
+    remaining: Array,
+    key: Array,
+) -> Moved:
+    """Move the policy of joint parameters on the whole batch, not yet prepared."""
+    flat, unravel = ravel_pytree(parameters["policy"])
+    batch = problem.prepare(batch)
+    moved = solver.move(problem, flat, unravel, batch, state, remaining, key)
+    policy = unravel(moved.flat)
+    _, numbers = problem.policy_objective(policy, batch)
+    return Moved(policy, moved.state, {**numbers, **moved.about})
+
+
+def fit_critic(
+    climber: Climber,
+    problem: Problem,
+    parameters: Parameters,
+    estimate: Callable[[Parameters], Batch],
+    state: Any,
+    remaining: Array,
+    key: Array,
+) -> tuple[Parameters, Any, Diagnostics]:
+    """Fit the critic of joint parameters to the targets of ``estimate``, which takes joint parameters.
+
+    The scalars of the climb are named ``critic_*``, except for the loss.
+    """
+
+    def objective(critic: Parameters, rows: Batch) -> tuple[Array, Diagnostics]:
+        loss, about = problem.critic_loss(critic, rows)
+        return -loss, about
+
+    climb = Climb(objective, lambda critic: estimate({**parameters, "critic": critic}))
+    critic, state, about = climber.climb(climb, parameters["critic"], state, remaining, key)
+    loss = {"value_loss": about.pop("value_loss")}
+    return critic, state, {**loss, **{f"critic_{name}": x for name, x in about.items()}}
+
+
+@dataclass(frozen=True)
+class PolicyAlone:
+    """Moves the policy on the whole batch; there is no critic to fit."""
+
+    policy: PolicySolver
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the policy solver's state."""
+        return self.policy.init(parameters["policy"])
+
+    def solve(
+        self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
+    ) -> tuple[Parameters, Any, Diagnostics]:
+        """Move the policy."""
+        moved = move_policy(self.policy, problem, parameters, problem.estimate(parameters), state, remaining, key)
+        return {**parameters, "policy": moved.policy}, moved.state, moved.record
 
 
 @dataclass(frozen=True)
@@ -29,20 +122,60 @@ class Separate:
     def solve(
         self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
     ) -> tuple[Parameters, Any, Diagnostics]:
-        """Move both; the scalars of the critic's climb are named ``critic_*``, except for its loss."""
-        flat, unravel = ravel_pytree(parameters["policy"])
-        batch = problem.prepare(problem.estimate(parameters))
-        moved = self.policy.move(problem, flat, unravel, batch, state["policy"], remaining, jax.random.fold_in(key, 1))
-        policy = unravel(moved.flat)
-        _, numbers = problem.policy_objective(policy, batch)
-
-        def objective(critic: Parameters, rows: Batch) -> tuple[Array, Diagnostics]:
-            loss, about = problem.critic_loss(critic, rows)
-            return -loss, about
-
-        climb = Climb(objective, lambda critic: problem.estimate({**parameters, "critic": critic}))
-        critic, critic_state, about = self.critic.climb(climb, parameters["critic"], state["critic"], remaining, key)
-        loss = {"value_loss": about.pop("value_loss")}
-        record = {**numbers, **moved.about, **loss, **{f"critic_{name}": x for name, x in about.items()}}
+        """Move the policy by the critic as it was, and fit the critic."""
+        batch = problem.estimate(parameters)
+        moved = move_policy(
+            self.policy, problem, parameters, batch, state["policy"], remaining, jax.random.fold_in(key, 1)
+        )
+        critic, critic_state, about = fit_critic(
+            self.critic, problem, parameters, problem.estimate, state["critic"], remaining, key
+        )
         states = {"policy": moved.state, "critic": critic_state}
-        return {"policy": policy, "critic": critic}, states, record
+        return {"policy": moved.policy, "critic": critic}, states, {**moved.record, **about}
+
+
+@dataclass(frozen=True)
+class Independent:
+    """Fits the critic to the trajectories of some environments, then moves the policy on those of the others.
+
+    A baseline may not depend on the actions whose gradient it is part of; fitted to the same trajectories it does, a
+    little. The first half of the environments (rounded up) has the baseline's trajectories.
+
+    Source: course notes *Policy Gradients*, definition 4.4.1 (a learned baseline from N trajectories, the gradient from M
+    independent ones).
+    """
+
+    policy: PolicySolver
+    critic: Climber
+    n_envs: int
+    """At least 2."""
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the states of both."""
+        return {"policy": self.policy.init(parameters["policy"]), "critic": self.critic.init(parameters["critic"])}
+
+    def solve(
+        self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
+    ) -> tuple[Parameters, Any, Diagnostics]:
+        """Fit the critic, value the other trajectories with it, and move the policy."""
+
+        def some(for_baseline: bool) -> Callable[[Parameters], Batch]:
+            def estimate(parameters: Parameters) -> Batch:
+                batch = problem.estimate(parameters)
+                rows = batch.weights.shape[0]  # those of an environment lie together
+                first = jnp.arange(rows) < rows // self.n_envs * ((self.n_envs + 1) // 2)
+                chosen = (first == for_baseline).reshape(rows, *(1,) * (batch.weights.ndim - 1))
+                return batch._replace(weights=batch.weights * chosen)
+
+            return estimate
+
+        critic, critic_state, about = fit_critic(
+            self.critic, problem, parameters, some(True), state["critic"], remaining, key
+        )
+        parameters = {**parameters, "critic": critic}
+        batch = some(False)(parameters)
+        moved = move_policy(
+            self.policy, problem, parameters, batch, state["policy"], remaining, jax.random.fold_in(key, 1)
+        )
+        states = {"policy": moved.state, "critic": critic_state}
+        return {"policy": moved.policy, "critic": critic}, states, {**moved.record, **about}

@@ -56,7 +56,7 @@ class LineSearch:
 
         def tried(fraction: Array) -> Array:
             candidate = flat + fraction * change
-            rows = problem.divergence(old, problem.distribution(unravel(candidate), batch))
+            rows = problem.divergence(old, problem.distribution(unravel(candidate), batch), batch)
             near = weighted_mean(rows, batch.weights) <= self.delta
             return near & (objective(candidate) > before)  # both are False for NaN
 

@@ -1,0 +1,57 @@
+"""REINFORCE: score . Euclidean . ascent, on whole returns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jumar import objectives, solvers
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.parts import apart, compose, scaling
+from jumar.algorithms.settings import CriticFitSettings
+from jumar.critics import Critic
+from jumar.policies import Policy
+from jumar.schedules import Constant, Linear
+from jumar.settings import setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReinforceSettings(CriticFitSettings):
+    """Settings of REINFORCE."""
+
+    advantage: str = setting(
+        "to-go",
+        "what an action is judged by: the return from it on, that of its whole episode, or generalized advantage estimation",
+        choices=("to-go", "return", "gae"),
+    )
+    baseline: str = setting(
+        "mean",
+        "what is subtracted from returns: the rollout's mean, nothing, the critic's value, or the value of a critic that was "
+        "just fitted to the other half of the environments",
+        choices=("mean", "none", "critic", "independent"),
+    )
+    normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
+    learning_rate: Constant | Linear = setting(Constant(1e-3), "learning rate of the policy", above=0, at_most=100)
+    optimizer: str = setting("adam", "how gradients become steps: Adam, or plain ascent", choices=("adam", "sgd"))
+    max_grad_norm: float | None = setting(None, "scale the policy's gradient down to this norm", above=0)
+    critic_learning_rate: Constant | Linear = setting(
+        Constant(1e-3), "learning rate of the critic's Adam", above=0, at_most=100
+    )
+
+
+def reinforce(settings: ReinforceSettings, policy: Policy, critic: Critic) -> OnPolicy:
+    r"""REINFORCE (Williams 1992) as a choice of parts.
+
+    One step per rollout along
+
+    .. math::
+        E[\nabla \log \pi_\theta(a_t|s_t) \, (G_t - b)],
+
+    ``G`` the discounted return from the action on (or that of the whole episode), ``b`` a baseline. Without a critic only
+    rows count whose episode ends inside the rollout.
+    """
+    optimiser = solvers.Optimiser(
+        settings.learning_rate, scaling(settings.optimizer, settings.adam_epsilon), settings.max_grad_norm
+    )
+    mover = solvers.Climbing(solvers.Ascent(optimiser))
+    solver = apart(settings, policy, mover, settings.critic_learning_rate)
+    return compose(settings, policy, critic, objectives.Score(), solver)

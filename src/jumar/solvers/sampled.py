@@ -1,0 +1,73 @@
+"""Geometries of the Fisher matrix as it is sampled: by the actions that were taken, per step or per trajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.curvature import step_fisher_product, trajectory_fisher_product
+from jumar.problem import Parameters, Problem
+from jumar.solvers.natural import Direction, LinearSolver, Unravel, solved
+from jumar.trajectory import Batch
+
+
+@dataclass(frozen=True)
+class StepFisher:
+    r"""The mean over steps of :math:`s s^T`, ``s`` the score of the action taken.
+
+    An unbiased estimate of what :class:`MeanKL` has in closed form, of rank at most the number of rows.
+    """
+
+    system: LinearSolver
+    damping: float = 0.0
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return nothing: the curvature is measured anew every time."""
+        return ()
+
+    def direction(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
+    ) -> Direction:
+        """Solve for the natural gradient."""
+
+        def log_prob(flat: Array) -> Array:
+            return problem.distribution(unravel(flat), batch).log_prob(batch.actions)
+
+        return solved(self.system, step_fisher_product(log_prob, flat, batch.weights), self.damping, gradient)
+
+
+@dataclass(frozen=True)
+class TrajectoryFisher:
+    r"""The mean over trajectories of :math:`S S^T`, ``S`` the sum of a trajectory's scores.
+
+    With it :math:`\frac12 d^T F d` is the divergence of whole trajectories, the sum over their steps. A trajectory is what the
+    batch has of an episode.
+
+    Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.9 and algorithm 12.4.
+    """
+
+    system: LinearSolver
+    n_envs: int
+    """How many environments the batch's rows are of."""
+    damping: float = 0.0
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return nothing: the curvature is measured anew every time."""
+        return ()
+
+    def direction(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
+    ) -> Direction:
+        """Solve for the natural gradient."""
+
+        def log_prob(flat: Array) -> Array:
+            return problem.distribution(unravel(flat), batch).log_prob(batch.actions)
+
+        # The rows of an environment lie together, in the order of time.
+        starts = batch.episode_start.reshape(self.n_envs, -1).at[:, 0].set(True)
+        trajectory = (jnp.cumsum(starts.reshape(-1)) - 1).reshape(batch.weights.shape)
+        product = trajectory_fisher_product(log_prob, flat, batch.weights, trajectory, starts.size)
+        return solved(self.system, product, self.damping, gradient)
