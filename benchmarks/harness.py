@@ -78,13 +78,21 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sides that do the same work, ``rollout`` environment steps an iteration."""
+    """Sides that take ``rollout`` environment steps an iteration.
+
+    Args:
+        name: a short name.
+        title: the heading of its table.
+        rollout: a process runs for a multiple of so many steps.
+        sides: the contestants.
+        reference: the side that the others are measured by; ``None``: Jumar is measured by the others.
+    """
 
     name: str
     title: str
     rollout: int
-    n_epochs: int
     sides: tuple[Side, ...]
+    reference: str | None = None
 
 
 @dataclass(frozen=True)

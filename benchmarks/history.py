@@ -21,7 +21,7 @@ from pathlib import Path
 
 from harness import HERE, PEERS, Failed, measure, say
 from report import Spread, paired_ratio
-from speed import machine, versions, words_for
+from speed import PPO, machine, versions
 
 ROOT = HERE.parent
 LIMIT_S = 300.0
@@ -39,7 +39,7 @@ class Workload:
 
 def parts(env: str, n_envs: int, n_steps: int, total_timesteps: int) -> tuple[tuple[str, ...], int]:
     """Return the words of ``peers/parts.py``, and the steps to time."""
-    return (str(PEERS / "parts.py"), "--env", env, *words_for(n_envs, n_steps)), total_timesteps
+    return (str(PEERS / "parts.py"), "--env", env, *PPO.words(n_envs, n_steps)), total_timesteps
 
 
 CHEETAH = Workload("HalfCheetah-v5, 8 environments", *parts("envpool/HalfCheetah-v5", 8, 256, 120_000))
@@ -49,7 +49,7 @@ SLOW = Workload("an environment of 1 ms a step", *parts("slow_env:Slow-v0", 1, 5
 SEEDS = Workload(
     "CartPole-v1 compiled, 8 seeds of 8 environments",
     (
-        *("-m", "jumar", "train", "ppo", "jax/CartPole-v1", "--n-seeds", "8", *words_for(8, 256), "--eval-every", "0"),
+        *("-m", "jumar", "train", "ppo", "jax/CartPole-v1", "--n-seeds", "8", *PPO.words(8, 256), "--eval-every", "0"),
         *("--checkpoint-every", "0", "--quiet", "--json", "--run-dir", "run"),
     ),
     100_000,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 PROFILE = "profile"
 """The name of the side that measures the parts of an iteration."""
+UPDATE = "update"
+"""The name of the side that measures the parts of an update with a trust region."""
 BUSY = 0.5
 """Load average of the last minute, before the first measurement, above which the figures earn a warning."""
 
@@ -33,7 +35,7 @@ class Measurement:
     versions: dict[str, str] = field(default_factory=dict)
     """What the process says of its own packages."""
     profile: dict[str, float] = field(default_factory=dict)
-    """Milliseconds of an iteration's parts, of a side that measures them; see ``peers/iteration.py``."""
+    """Milliseconds of parts, of a side that measures them; see ``peers/iteration.py`` and ``peers/trust_region.py``."""
 
     @property
     def steps_per_process_second(self) -> float:
@@ -71,7 +73,8 @@ class ComparisonResult:
     title: str
     rollout: int
     """Environment steps of one iteration."""
-    n_epochs: int
+    reference: str | None = None
+    """The side that the others are measured by; ``None``: Jumar is measured by the others."""
     sides: list[SideResult] = field(default_factory=list)
 
     def side(self, name: str) -> SideResult | None:
@@ -150,8 +153,9 @@ def _circumstances(report: Report) -> list[str]:
         f"{report.date}. {machine['processor']}, {machine['cores']} cores, {machine['system']}.",
         f"{_versions(report.versions)}.",
         *(f"{title}: {_versions(versions)}." for title, versions in report.peer_versions.items()),
-        "Rates are medians over rounds (lowest to highest); the sides took turns. How many times faster Jumar is, is the "
-        "ratio within each round. Figures of different machines or runs are not comparable; ratios are, with care.",
+        "Rates are medians over rounds (lowest to highest); the sides took turns. How many times as fast one side is as "
+        "another, is the ratio within each round. Figures of different machines or runs are not comparable; ratios are, "
+        "with care.",
     ]
     if report.quick:
         lines.append("**Quick run:** too short for figures to quote.")
@@ -167,26 +171,34 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 
 def _table(comparison: ComparisonResult) -> str:
+    reference = comparison.side(comparison.reference) if comparison.reference else None
     header = (
         "",
         "steps/s",
-        "Jumar is x times as fast",
+        f"times as fast as {reference.title}" if reference else "Jumar is x times as fast",
         "steps/s, whole process",
         "compile s, first / cached",
         "peak MiB",
     )
-    jumar = comparison.side("jumar")
-    rows = [_row(side, jumar) for side in comparison.sides if side.name != PROFILE]
+    rows = [_row(side, _ratio(side, comparison)) for side in comparison.sides if side.name not in (PROFILE, UPDATE)]
     lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _row(side: SideResult, jumar: SideResult | None) -> tuple[str, ...]:
+def _ratio(side: SideResult, comparison: ComparisonResult) -> Spread | None:
+    """Return how many times as fast a side is as the reference; where there is none, Jumar as the side."""
+    if comparison.reference:
+        reference = comparison.side(comparison.reference)
+        return paired_ratio(side.rates, reference.rates) if reference and side is not reference else None
+    jumar = comparison.side("jumar")
+    return paired_ratio(jumar.rates, side.rates) if jumar and not side.name.startswith("jumar") else None
+
+
+def _row(side: SideResult, ratio: Spread | None) -> tuple[str, ...]:
     title = side.title if not side.variant else f"{side.title} ({side.variant})"
     rate = Spread.of(side.rates)
     if rate is None:
         return (title, "failed" if side.failure else "not measured", "", "", "", "")
-    ratio = paired_ratio(jumar.rates, side.rates) if jumar and not side.name.startswith("jumar") else None
     whole = statistics.median(one.steps_per_process_second for one in side.rounds)
     memory = max(one.peak_memory_mib for one in side.rounds)
     return (
@@ -208,19 +220,26 @@ def _compile_times(side: SideResult) -> str:
 
 
 def _notes(comparison: ComparisonResult) -> list[str]:
-    side = comparison.side(PROFILE)
-    if side is None or not side.rounds:
-        return []
-    names = [name for name in side.rounds[0].profile if all(name in one.profile for one in side.rounds)]
-    ms = {name: statistics.median(one.profile[name] for one in side.rounds) for name in names}
-    return [profile_table(ms, comparison.rollout)] if set(PARTS) <= set(ms) else []
+    notes = []
+    for name, parts, table in ((PROFILE, PARTS, profile_table), (UPDATE, UPDATE_PARTS, update_table)):
+        side = comparison.side(name)
+        rounds = [one.profile for one in side.rounds] if side else []
+        if rounds and all(set(parts) <= set(profile) for profile in rounds):
+            notes.append(table(rounds, comparison.rollout))
+    return notes
+
+
+def medians(rounds: Sequence[Mapping[str, float]], parts: Sequence[str]) -> dict[str, float]:
+    """Return the median of each part over rounds."""
+    return {name: statistics.median(profile[name] for profile in rounds) for name in parts}
 
 
 PARTS = ("iteration", "simulator", "policy", "collecting", "epochs", "advantages", "arithmetic")
 
 
-def profile_table(ms: Mapping[str, float], rollout: int) -> str:
+def profile_table(rounds: Sequence[Mapping[str, float]], rollout: int) -> str:
     """Return where the time of one iteration goes, in milliseconds, and the limits beside it."""
+    ms = medians(rounds, PARTS)
     between = ms["collecting"] - ms["simulator"] - ms["policy"]
     rest = ms["iteration"] - ms["collecting"] - ms["epochs"] - ms["advantages"]
     rows = [
@@ -233,8 +252,35 @@ def profile_table(ms: Mapping[str, float], rollout: int) -> str:
         ("**whole iteration**", ms["iteration"], f"{ms['simulator'] + ms['arithmetic']:.1f}"),
     ]
     lines = [f"| one iteration of Jumar ({rollout:,} steps) | ms | share | limit, ms |", "| --- | ---: | ---: | ---: |"]
-    lines += [f"| {name} | {part:.1f} | {100 * part / ms['iteration']:.0f} % | {limit} |" for name, part, limit in rows]
+    lines += [f"| {name} | {part:.1f} | {_share(part, ms['iteration'])} | {limit} |" for name, part, limit in rows]
     return "\n".join(lines)
+
+
+UPDATE_PARTS = ("update", "gradient", "product", "products", "search", "critic")
+
+
+def update_table(rounds: Sequence[Mapping[str, float]], rollout: int) -> str:
+    """Return where the time of one update with a trust region goes, and what a Fisher-vector product costs."""
+    ms = medians(rounds, UPDATE_PARTS)
+    rest = ms["update"] - ms["gradient"] - ms["products"] - ms["search"] - ms["critic"]
+    rows = [
+        ("gradient of the objective", ms["gradient"]),
+        (f"{ms['products'] / ms['product']:.0f} Fisher-vector products", ms["products"]),
+        ("line search", ms["search"]),
+        ("epochs of the critic", ms["critic"]),
+        ("values, advantages, flight record", rest),
+        ("**whole update**", ms["update"]),
+    ]
+    cost = Spread.of([profile["product"] / profile["gradient"] for profile in rounds])
+    assert cost is not None
+    lines = [f"| one update of Jumar's TRPO ({rollout:,} rows) | ms | share |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {part:.2f} | {_share(part, ms['update'])} |" for name, part in rows]
+    words = f"A Fisher-vector product takes as long as {_spread(cost, '.2f')} gradients of the same rows."
+    return "\n".join([*lines, "", words])
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %"
 
 
 def _spread(spread: Spread, form: str) -> str:

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from harness import HERE, PEERS, Failed, Peers, say
-from speed import machine, terminate, versions
-from trainings import COUNTED, EPISODES, Job, Run, in_parallel, jumar_command
+from speed import terminate
+from tables import PROTOCOL, Results, circumstances, fill, summarise
+from trainings import Job, jumar_command
 
-from jumar.report.statistics import bootstrap_interval, interquartile_mean
 from jumar.training.compiler import count_processors
 
 RESULTS = HERE / "results"
@@ -75,77 +72,13 @@ def job_of(task: Task, side: str, seed: int, peers: Peers) -> Job:
         command += tuple(f"--{name.replace('_', '-')}={value}" for name, value in DEFAULTS.items())
     else:
         none = side == "defaults"
-        command = jumar_command(task.env, "none" if none else None, DEFAULTS if none else {})
+        command = jumar_command("ppo", task.env, "none" if none else None, DEFAULTS if none else {})
     return Job(side, task.env, task.total_timesteps, seed, command)
 
 
-class Results:
-    """What has been measured: runs by task and side, in one file that is the old or the new one, never half."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.tasks: dict[str, dict[str, dict[int, Run]]] = {}
-        self.about: dict[str, Any] = {}
-        path = folder / "returns.json"
-        if path.exists():
-            data = json.loads(path.read_text())
-            self.about = data["about"]
-            for task, sides in data["tasks"].items():
-                self.tasks[task] = {side: {row["seed"]: Run(**row) for row in rows} for side, rows in sides.items()}
-
-    def runs(self, task: str, side: str) -> dict[int, Run]:
-        """Return the runs of one side in a task, by seed."""
-        return self.tasks.setdefault(task, {}).setdefault(side, {})
-
-    def to_json(self) -> str:
-        """Return everything as JSON, tasks and seeds in order."""
-        tasks = {
-            name: {
-                side: [asdict(runs[seed]) for seed in sorted(runs)] for side, runs in self.tasks[name].items() if runs
-            }
-            for name in TASKS
-            if any(self.tasks.get(name, {}).values())
-        }
-        return json.dumps({"about": self.about, "tasks": tasks}, indent=1) + "\n"
-
-    def write(self) -> None:
-        """Write ``returns.json`` and ``returns.md``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("returns.json", self.to_json()), ("returns.md", page(self))):
-            temporary = self.folder / f".{name}.tmp"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.folder / name)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The scores of one side in a task."""
-
-    mean: float
-    low: float
-    high: float
-    lowest: float
-    """The lowest score of a seed."""
-    lowest_last: float
-    """The lowest last evaluation of a seed."""
-    minutes: float
-    """Median wall time of a run."""
-    seeds: int
-
-
-def summarise(runs: dict[int, Run]) -> Summary:
-    """Return the interquartile mean over seeds with its 95 % bootstrap interval, and the worst seed."""
-    scores = np.asarray([runs[seed].score for seed in sorted(runs)])
-    interval = bootstrap_interval(scores)
-    return Summary(
-        interquartile_mean(scores),
-        interval.low,
-        interval.high,
-        float(scores.min()),
-        min(run.evaluations[-1] for run in runs.values()),
-        float(np.median([run.wall_time_s for run in runs.values()])) / 60.0,
-        len(runs),
-    )
+def results_in(folder: Path) -> Results:
+    """Return what a folder has of the table."""
+    return Results(folder / "returns.json", tuple(TASKS))
 
 
 def page(results: Results) -> str:
@@ -155,8 +88,7 @@ def page(results: Results) -> str:
         "",
         f"{results.about.get('date', '')}. {results.about.get('machine', '')}.",
         "",
-        f"Score of a run: mean of its last {COUNTED} evaluations, {EPISODES} deterministic episodes each with raw rewards, "
-        "taken every 20,000 steps (every 2 % of shorter runs). IQM over seeds, with a 95 % bootstrap interval.",
+        PROTOCOL,
         "",
         "| task | steps | side | seeds | IQM | 95 % interval | worst seed | worst last evaluation | aim | minutes a run |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -214,7 +146,7 @@ def main(words: list[str] | None = None) -> int:
     """Train what is missing; return 1 if anything failed, 130 or 143 if it was stopped."""
     arguments = parse(words)
     signal.signal(signal.SIGTERM, terminate)
-    results = Results(arguments.out)
+    results = results_in(arguments.out)
     peers, jobs, failures = Peers(say), [], []
     for name in arguments.only:
         for side in TASKS[name].sides:
@@ -229,40 +161,13 @@ def main(words: list[str] | None = None) -> int:
             except Failed as failure:
                 failures.append(str(failure))
                 say(f"{name}, {SIDES[side]}: failed: {failure}")
-    say(f"{len(jobs)} trainings, {arguments.jobs} at a time")
-    names = {job: name for name, job in jobs}
-    about = {
-        "date": _today(),
-        "machine": f"{machine()['processor']}, {machine()['cores']} cores",
-        "versions": versions(),
-    }
-
-    def done(job: Job, outcome: Run | Failed) -> None:
-        label = f"{names[job]}, {SIDES[job.name]}, seed {job.seed}"
-        if isinstance(outcome, Failed):
-            failures.append(f"{label}: {outcome}")
-            say(f"{label}: failed: {outcome}")
-            return
-        results.runs(names[job], job.name)[job.seed] = outcome
-        results.about = about
-        results.write()
-        say(f"{label}: {outcome.score:,.1f} (last {outcome.evaluations[-1]:,.1f}), {outcome.wall_time_s / 60:.1f} min")
-
     try:
-        in_parallel([job for _, job in jobs], arguments.jobs, done)
+        failures += fill(results, jobs, arguments.jobs, circumstances(), page)
     except (KeyboardInterrupt, SystemExit) as stop:
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
-    results.write()
     if arguments.presets:
         write_presets(results)
-    say(f"written: {arguments.out / 'returns.json'} and returns.md")
     return 1 if failures else 0
-
-
-def _today() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 if __name__ == "__main__":

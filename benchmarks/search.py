@@ -54,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
     asked: dict[str, Any] = json.loads(arguments.candidates.read_text())
     env, steps = asked["env"], int(asked["total_timesteps"])
     jobs = [
-        Job(name, env, steps, seed, jumar_command(env, "none", settings))
+        Job(name, env, steps, seed, jumar_command("ppo", env, "none", settings))
         for seed in arguments.seeds
         for name, settings in asked["candidates"].items()
     ]

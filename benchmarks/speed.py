@@ -1,4 +1,4 @@
-"""How fast Jumar is beside Stable-Baselines3, rejax and the simulator alone, and where its time goes.
+"""How fast Jumar is beside Stable-Baselines3, sb3-contrib, rejax and the simulator alone, and where its time goes.
 
     .venv/bin/python benchmarks/speed.py [--quick] [--only NAME ...] [--rounds N] [--out DIR]
 
@@ -15,14 +15,16 @@ import platform
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
 from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compare, say
-from report import PROFILE, ComparisonResult, Report, write
+from report import PROFILE, UPDATE, ComparisonResult, Report, write
 
+from jumar.algorithms.registry import ALGORITHMS
 from jumar.training.compiler import count_processors
 
 RESULTS = HERE / "results"
@@ -31,30 +33,74 @@ FULL = Effort(seconds=12.0, rounds=5)
 QUICK = Effort(seconds=2.0, rounds=2)
 PACKAGES = ("jumar", "jax", "jaxlib", "numpy", "gymnasium", "envpool", "mujoco")
 
-N_EPOCHS, BATCH_SIZE = 10, 64
+
+@dataclass(frozen=True)
+class Method:
+    """An algorithm, and the settings that all sides are given; the names are Stable-Baselines3's and Jumar's."""
+
+    algorithm: str
+    settings: dict[str, int | float]
+
+    def words(self, n_envs: int, n_steps: int) -> tuple[str, ...]:
+        """Return the words for a rollout of this size, and for what is done with it."""
+        numbers = {"n_envs": n_envs, "n_steps": n_steps, **self.settings}
+        return tuple(word for name, number in numbers.items() for word in (f"--{name.replace('_', '-')}", str(number)))
 
 
-def jumar_side(env: str, n_envs: int, n_steps: int, *, seeds: int = 1, times: float = 1.0) -> Side:
-    """Jumar by its public command, without what the other side does not do: evaluations and checkpoints."""
-    words = ["-m", "jumar", "train", "ppo", env, "--preset", "none", *words_for(n_envs, n_steps)]
+PPO = Method("ppo", {"n_epochs": 10, "batch_size": 64})
+TRPO = Method("trpo", {"cg_max_steps": 15, "n_critic_updates": 10, "batch_size": 128})
+SAME_ITERATIONS = {**TRPO.settings, "cg_tolerance": 0.0}
+RELATIVES: dict[str, tuple[str, int, tuple[Method, ...]]] = {
+    "natural": (
+        "Natural steps, equally many iterations of the conjugate gradient",
+        256,
+        tuple(Method(name, SAME_ITERATIONS) for name in ("trpo", "npg", "tnpg")),
+    ),
+    "penalty": ("A penalty in the place of clipping", 256, (PPO, Method("ppo-penalty", PPO.settings))),
+    "kronecker": ("Kronecker factors", 32, (Method("a2c", {}), Method("acktr", {}))),
+}
+"""Algorithms of Jumar beside the first of them: title, steps of each environment in a rollout, methods.
+
+One that is not registered is left out, and a comparison that has nothing left to compare.
+"""
+PEER_TITLES = {"ppo": "Stable-Baselines3", "trpo": "sb3-contrib"}
+
+
+def jumar_words(env: str, n_envs: int, n_steps: int, method: Method, seeds: int = 1) -> tuple[str, ...]:
+    """Return Jumar's public command, without what the other side does not do: evaluations and checkpoints."""
+    words = ["-m", "jumar", "train", method.algorithm, env, "--preset", "none", *method.words(n_envs, n_steps)]
     words += ["--eval-every", "0", "--checkpoint-every", "0", "--quiet", "--json"]
-    words += ["--n-seeds", str(seeds)] if seeds > 1 else []
+    return (*words, "--n-seeds", str(seeds)) if seeds > 1 else tuple(words)
+
+
+def jumar_side(
+    env: str, n_envs: int, n_steps: int, method: Method = PPO, *, seeds: int = 1, times: float = 1.0
+) -> Side:
+    """Jumar, beside another program or beside itself, so many times as long."""
     name, title = ("jumar", "Jumar") if times == 1.0 else (f"jumar-{times:g}-times", f"Jumar, {times:g} times as long")
-    trial = 40_960 * seeds
-    return Side(name, title, (Variant("", tuple(words)),), trial_steps=trial, run_dir=True, seeds=seeds, times=times)
+    variant = Variant("", jumar_words(env, n_envs, n_steps, method, seeds))
+    return Side(name, title, (variant,), trial_steps=40_960 * seeds, run_dir=True, seeds=seeds, times=times)
 
 
-def profile_side(env: str, n_envs: int, n_steps: int) -> Side:
-    """Jumar's iteration in parts."""
-    words = (str(PEERS / "iteration.py"), "--env", env, *words_for(n_envs, n_steps))
-    return Side(PROFILE, "Jumar, in parts", (Variant("", words),), trial_steps=8_192)
+def relative_side(env: str, n_envs: int, n_steps: int, method: Method) -> Side:
+    """Jumar, beside other algorithms of Jumar."""
+    variant = Variant("", jumar_words(env, n_envs, n_steps, method))
+    return Side(method.algorithm, method.algorithm, (variant,), trial_steps=40_960, run_dir=True)
 
 
-def sb3_side(env: str, *sizes: tuple[int, int]) -> Side:
+def parts_side(env: str, n_envs: int, n_steps: int, method: Method) -> Side:
+    """Jumar's iteration in parts, or for TRPO the parts of its update."""
+    name, script = (UPDATE, "trust_region.py") if method.algorithm == "trpo" else (PROFILE, "iteration.py")
+    words = (str(PEERS / script), "--env", env, *method.words(n_envs, n_steps))
+    return Side(name, "Jumar, in parts", (Variant("", words),), trial_steps=8_192)
+
+
+def sb3_side(env: str, method: Method, *sizes: tuple[int, int]) -> Side:
     """Stable-Baselines3 in the fastest of the ways that it offers on a processor, and of the sizes (n_envs, n_steps)."""
     variants = []
     for n_envs, n_steps in sizes:
-        script = (str(PEERS / "sb3_ppo.py"), "--env", env, *words_for(n_envs, n_steps))
+        script = (str(PEERS / "sb3_speed.py"), "--algorithm", method.algorithm, "--env", env)
+        script += method.words(n_envs, n_steps)
         vectors = {"dummy": "DummyVecEnv", "subproc": "SubprocVecEnv"} if n_envs > 1 else {"dummy": "DummyVecEnv"}
         many = f"{n_envs} x {n_steps}, " if len(sizes) > 1 else ""
         variants += [
@@ -62,12 +108,12 @@ def sb3_side(env: str, *sizes: tuple[int, int]) -> Side:
             for kind, label in vectors.items()
             for threads in (1, 2)
         ]
-    return Side("sb3", "Stable-Baselines3", tuple(variants), trial_steps=8_192, peer="sb3")
+    return Side("sb3", PEER_TITLES[method.algorithm], tuple(variants), trial_steps=8_192, peer="sb3")
 
 
 def rejax_side(n_envs: int, n_steps: int, seeds: int = 1) -> Side:
     """Return rejax on gymnax's CartPole, one program; the steps of all seeds count."""
-    words = (str(PEERS / "rejax_ppo.py"), "--env", "CartPole-v1", *words_for(n_envs, n_steps), "--n-seeds", str(seeds))
+    words = (str(PEERS / "rejax_ppo.py"), "--env", "CartPole-v1", *PPO.words(n_envs, n_steps), "--n-seeds", str(seeds))
     return Side("rejax", "rejax", (Variant("", words),), trial_steps=200_000, peer="rejax")
 
 
@@ -94,67 +140,96 @@ def slow_side() -> Side:
     return Side("simulator", "stepping alone, one process", (variant,), trial_steps=2_000)
 
 
-def words_for(n_envs: int, n_steps: int) -> tuple[str, ...]:
-    """Return the words for a rollout of this size, and for the epochs and minibatches that all comparisons have."""
-    numbers = {"--n-envs": n_envs, "--n-steps": n_steps, "--n-epochs": N_EPOCHS, "--batch-size": BATCH_SIZE}
-    return tuple(word for name, number in numbers.items() for word in (name, str(number)))
-
-
-def cheetahs(n_envs: int, n_steps: int, *more: tuple[int, int]) -> tuple[str, tuple[Side, ...]]:
-    """Return title and sides of a comparison on HalfCheetah; Stable-Baselines3 may take ``more`` sizes."""
+def cheetahs(method: Method, n_envs: int, n_steps: int, *more: tuple[int, int]) -> tuple[str, int, tuple[Side, ...]]:
+    """Return title, rollout and sides of a comparison on HalfCheetah; Stable-Baselines3 may take ``more`` sizes."""
     env = "HalfCheetah-v5"
     sides = (
-        jumar_side(f"envpool/{env}", n_envs, n_steps),
-        sb3_side(env, (n_envs, n_steps), *more),
+        jumar_side(f"envpool/{env}", n_envs, n_steps, method),
+        sb3_side(env, method, (n_envs, n_steps), *more),
         envpool_side(env, n_envs),
-        profile_side(f"envpool/{env}", n_envs, n_steps),
+        parts_side(f"envpool/{env}", n_envs, n_steps, method),
     )
-    return f"{env}, {n_envs} environment{'s' if n_envs > 1 else ''}", sides
+    which = "" if method == PPO else f"{method.algorithm.upper()}, "
+    return f"{which}{env}, {n_envs} environment{'s' if n_envs > 1 else ''}", n_envs * n_steps, sides
+
+
+def relatives() -> dict[str, Comparison]:
+    """Return the comparisons of Jumar's algorithms with each other, of those that are registered."""
+    found = {}
+    for name, (title, n_steps, methods) in RELATIVES.items():
+        sides = tuple(
+            relative_side("envpool/HalfCheetah-v5", 8, n_steps, method)
+            for method in methods
+            if method.algorithm in ALGORITHMS
+        )
+        if len(sides) > 1:
+            whole = f"{title}, HalfCheetah-v5, 8 environments of {n_steps} steps"
+            found[name] = Comparison(name, whole, 8 * n_steps, sides, reference=sides[0].name)
+    return found
 
 
 def comparisons() -> dict[str, Comparison]:
-    """Return all comparisons by name; each iteration is 2,048 steps, 10 epochs of minibatches of 64."""
+    """Return all comparisons by name."""
     cheetah, cartpole, slow = "envpool/HalfCheetah-v5", "jax/CartPole-v1", "slow_env:Slow-v0"
     sides = {
-        "halfcheetah": cheetahs(8, 256),
-        "halfcheetah-32": cheetahs(32, 64, (8, 256)),
-        "halfcheetah-1": cheetahs(1, 2048),
+        "halfcheetah": cheetahs(PPO, 8, 256),
+        "halfcheetah-32": cheetahs(PPO, 32, 64, (8, 256)),
+        "halfcheetah-1": cheetahs(PPO, 1, 2048),
         "cartpole-compiled": (
             "CartPole-v1 compiled, 8 environments",
+            2048,
             (
                 jumar_side(cartpole, 8, 256),
-                sb3_side("CartPole-v1", (8, 256)),
+                sb3_side("CartPole-v1", PPO, (8, 256)),
                 rejax_side(8, 256),
                 compiled_side(8, 256),
-                profile_side(cartpole, 8, 256),
+                parts_side(cartpole, 8, 256, PPO),
             ),
         ),
         "cartpole-seeds": (
             "CartPole-v1 compiled, 8 seeds of 8 environments",
+            2048,
             (jumar_side(cartpole, 8, 256, seeds=8), rejax_side(8, 256, seeds=8)),
         ),
         "cartpole-gymnasium": (
             "CartPole-v1 of Gymnasium, 1 environment",
+            2048,
             (
                 jumar_side("gymnasium/CartPole-v1", 1, 2048),
-                sb3_side("CartPole-v1", (1, 2048)),
-                profile_side("gymnasium/CartPole-v1", 1, 2048),
+                sb3_side("CartPole-v1", PPO, (1, 2048)),
+                parts_side("gymnasium/CartPole-v1", 1, 2048, PPO),
             ),
         ),
         "slow-python": (
             "A Python environment of 1 ms a step, 1 environment",
+            2048,
             (jumar_side(slow, 1, 2048), slow_side()),
         ),
         "slow-python-workers": (
             "A Python environment of 1 ms a step, 8 environments in worker processes",
+            2048,
             (jumar_side(slow, 8, 256), slow_side()),
         ),
         "memory": (
             "Memory of a long run",
+            2048,
             (jumar_side(cheetah, 8, 256), jumar_side(cheetah, 8, 256, times=4.0)),
         ),
+        "trpo": cheetahs(TRPO, 8, 256),
+        "trpo-32": cheetahs(TRPO, 32, 64, (8, 256)),
+        "trpo-cartpole": (
+            "TRPO, CartPole-v1 compiled, 8 environments",
+            2048,
+            (
+                jumar_side(cartpole, 8, 256, TRPO),
+                sb3_side("CartPole-v1", TRPO, (8, 256)),
+                compiled_side(8, 256),
+                parts_side(cartpole, 8, 256, TRPO),
+            ),
+        ),
     }
-    return {name: Comparison(name, title, 2048, N_EPOCHS, them) for name, (title, them) in sides.items()}
+    peers = {name: Comparison(name, title, rollout, them) for name, (title, rollout, them) in sides.items()}
+    return {**peers, **relatives()}
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -231,7 +306,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         for name in arguments.only:
             comparison = every[name]
-            result = ComparisonResult(name, comparison.title, comparison.rollout, comparison.n_epochs)
+            result = ComparisonResult(name, comparison.title, comparison.rollout, comparison.reference)
             report.comparisons.append(result)
             compare(comparison, arguments.effort, peers, result, say, save)
     except (KeyboardInterrupt, SystemExit) as stop:

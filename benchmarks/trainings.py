@@ -83,9 +83,9 @@ class Run:
         return sum(last) / len(last)
 
 
-def jumar_command(env: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the command that trains PPO with a preset (``None``: the environment's own) and settings."""
-    words = [sys.executable, "-m", "jumar", "train", "ppo", env, "--checkpoint-every", "0", "--quiet", "--json"]
+def jumar_command(algorithm: str, env: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the command that trains with a preset (``None``: the environment's own) and settings."""
+    words = [sys.executable, "-m", "jumar", "train", algorithm, env, "--checkpoint-every", "0", "--quiet", "--json"]
     words += ["--preset", preset] if preset else []
     for name, value in settings.items():
         option = name.replace("_", "-")

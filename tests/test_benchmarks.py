@@ -27,6 +27,15 @@ speed: Any = importlib.import_module("speed")
 sys.path.remove(str(BENCHMARKS))
 
 
+def peer(name: str) -> Any:
+    """Import a script that is run beside its neighbours."""
+    sys.path.insert(0, str(PEERS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(PEERS))
+
+
 def measurement(rate: float, compile_time_s: float | None = None, versions: dict[str, str] | None = None) -> Any:
     return report.Measurement(10_000, rate, 4.0, 300.4, compile_time_s, versions or {})
 
@@ -42,6 +51,9 @@ PROFILE = {
 }
 
 
+UPDATE = {"update": 20.0, "gradient": 1.0, "product": 0.75, "products": 12.0, "search": 0.5, "critic": 5.0}
+
+
 def example() -> Any:
     jumar = report.SideResult("jumar", "Jumar", {"": measurement(19_000, 6.54)}, {}, "")
     jumar.rounds = [measurement(20_000, 1.0), measurement(22_000, 1.2), measurement(24_000, 1.1)]
@@ -50,7 +62,7 @@ def example() -> Any:
     sb3 = report.SideResult("sb3", "SB3", {"a": measurement(5_000, None, {"torch": "2.0"})}, {"b": "no\nroom"}, "a")
     sb3.rounds = [measurement(5_000), measurement(5_000), measurement(4_000)]
     broken = report.SideResult("simulator", "EnvPool alone", failure="No module named 'envpool'")
-    result = report.ComparisonResult("cheetah", "HalfCheetah", 2_000, 10, [jumar, sb3, broken, parts])
+    result = report.ComparisonResult("cheetah", "HalfCheetah", 2_000, None, [jumar, sb3, broken, parts])
     machine = {"processor": "A processor", "cores": 2, "system": "Linux x86_64", "load_before": 0.1}
     return report.Report("2026-01-02 03:04 UTC", False, machine, {"jumar": "0.1"}, [result])
 
@@ -62,7 +74,7 @@ def test_ratios_are_taken_within_each_round() -> None:
 
 
 def test_an_iteration_is_shown_in_parts_beside_its_limit() -> None:
-    lines = report.profile_table(PROFILE, 2_000).splitlines()
+    lines = report.profile_table([PROFILE], 2_000).splitlines()
     assert lines[0] == "| one iteration of Jumar (2,000 steps) | ms | share | limit, ms |"
     assert lines[2:] == [
         "| simulator | 50.0 | 50 % | 50.0 (the simulator alone) |",
@@ -73,6 +85,34 @@ def test_an_iteration_is_shown_in_parts_beside_its_limit() -> None:
         "| all else | 5.0 | 5 % |  |",
         "| **whole iteration** | 100.0 | 100 % | 62.5 |",
     ]
+
+
+def test_an_update_is_shown_in_parts_and_a_product_in_gradients_of_its_round() -> None:
+    rounds = [UPDATE, {**UPDATE, "gradient": 0.5}, {**UPDATE, "product": 1.0, "products": 16.0}]
+    lines = report.update_table(rounds, 2_048).splitlines()
+    assert lines == [
+        "| one update of Jumar's TRPO (2,048 rows) | ms | share |",
+        "| --- | ---: | ---: |",
+        "| gradient of the objective | 1.00 | 5 % |",
+        "| 16 Fisher-vector products | 12.00 | 60 % |",
+        "| line search | 0.50 | 2 % |",
+        "| epochs of the critic | 5.00 | 25 % |",
+        "| values, advantages, flight record | 1.50 | 8 % |",
+        "| **whole update** | 20.00 | 100 % |",
+        "",
+        "A Fisher-vector product takes as long as 1.00 (0.75 to 1.50) gradients of the same rows.",
+    ]
+
+
+def test_algorithms_are_measured_by_the_first_of_them() -> None:
+    sides = [report.SideResult(name, name, {"": measurement(1.0)}, {}, "") for name in ("trpo", "npg", "acktr")]
+    sides[0].rounds = [measurement(20_000), measurement(10_000)]
+    sides[1].rounds = [measurement(30_000), measurement(20_000)]
+    result = report.ComparisonResult("natural", "Natural steps", 2_048, "trpo", sides)
+    lines = report.to_markdown(replace(example(), comparisons=[result])).splitlines()
+    start = lines.index("## Natural steps") + 2
+    assert lines[start].split(" | ")[2] == "times as fast as trpo"
+    assert [line.split(" | ")[2] for line in lines[start + 2 : start + 5]] == ["", "1.75 (1.50 to 2.00)", ""]
 
 
 def test_steps_are_whole_iterations_and_last_long_enough() -> None:
@@ -93,7 +133,7 @@ def test_the_table() -> None:
     assert "SB3: torch 2.0." in lines
     assert "- cheetah, EnvPool alone: No module named 'envpool'" in lines
     assert "- cheetah, SB3, b: no room" in lines
-    assert report.profile_table(PROFILE, 2_000) in "\n".join(lines)  # medians over the rounds
+    assert report.profile_table([PROFILE], 2_000) in "\n".join(lines)  # medians over the rounds
     assert not any("Jumar, in parts" in line for line in lines)
 
 
@@ -206,8 +246,8 @@ def test_sides_take_turns_and_one_that_fails_leaves_the_rest_alone(tmp_path: Pat
         harness.Side("c", "C", (fake_variant("breaks at once", 1.0, log, most=0),), trial_steps=30),
         harness.Side("d", "D", (fake_variant("", 10.0, log), fake_variant("broken", 1.0, log, most=0)), trial_steps=40),
     )
-    comparison = harness.Comparison("fake", "Fake", 50, 1, sides)
-    result = report.ComparisonResult("fake", "Fake", 50, 1)
+    comparison = harness.Comparison("fake", "Fake", 50, sides)
+    result = report.ComparisonResult("fake", "Fake", 50)
     saved: list[int] = []
     said: list[str] = []
 
@@ -248,28 +288,79 @@ def options(words: tuple[str, ...]) -> dict[str, str]:
     return {a: b for a, b in pairwise(words) if a.startswith("--") and not b.startswith("--")}
 
 
-@pytest.mark.parametrize("comparison", speed.comparisons().values(), ids=lambda c: c.name)
+def request_of(words: tuple[str, ...]) -> Any:
+    assert words[:3] == ("-m", "jumar", "train")
+    return request_from(build(ALGORITHMS, words[3])[1]["train"].read(list(words[3:])), ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    "comparison", [one for one in speed.comparisons().values() if one.reference is None], ids=lambda c: c.name
+)
 def test_all_sides_are_given_the_same_work_and_jumar_knows_its_options(comparison: Any) -> None:
     jumar = next(side for side in comparison.sides if side.name == "jumar")
     words = jumar.variants[0].words
-    assert words[:3] == ("-m", "jumar", "train")
-    arguments = build(ALGORITHMS, "ppo")[1]["train"].read(list(words[3:]))
-    request = request_from(arguments, ALGORITHMS)
+    request = request_of(words)
     assert (request.eval_every, request.checkpoint_every, request.preset) == (0, 0, "none")
     assert (request.n_seeds or 1) == jumar.seeds
     ours = options(words)
-    work = {"--n-epochs": str(comparison.n_epochs), "--batch-size": str(speed.BATCH_SIZE)}
+    method = {"ppo": speed.PPO, "trpo": speed.TRPO}[words[3]]
+    work = {f"--{name.replace('_', '-')}": str(number) for name, number in method.settings.items()}
     for side in comparison.sides:
         for variant in side.variants:
             theirs = options(variant.words)
             assert all((PEERS / word).exists() for word in variant.words if word.endswith(".py"))
-            if side.name in ("jumar", "sb3", "rejax", "profile"):
+            if side.name in ("jumar", "sb3", "rejax", "profile", "update"):
                 assert int(theirs["--n-envs"]) * int(theirs["--n-steps"]) == comparison.rollout
                 assert {name: theirs[name] for name in work} == work
             if side.name in ("jumar", "rejax"):
                 assert theirs.get("--n-seeds", "1") == ours.get("--n-seeds", "1")
             if "--env" in theirs:
                 assert words[4].endswith("/" + theirs["--env"]) or words[4] == theirs["--env"]
+            if "--algorithm" in theirs:
+                assert theirs["--algorithm"] == words[3]
+
+
+def test_algorithms_of_one_comparison_differ_in_nothing_but_their_names() -> None:
+    compared = {name: one for name, one in speed.comparisons().items() if one.reference is not None}
+    assert compared.keys() >= {"natural", "penalty"}
+    for comparison in compared.values():
+        assert comparison.sides[0].name == comparison.reference
+        requests = [request_of(side.variants[0].words) for side in comparison.sides]
+        assert [request.algorithm for request in requests] == [side.name for side in comparison.sides]
+        for request in requests:
+            assert replace(request, algorithm="") == replace(requests[0], algorithm="")
+            assert request.n_envs * int(request.settings["n_steps"]) == comparison.rollout
+
+
+def test_an_algorithm_is_compared_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = (speed.Method("a2c", {}), speed.Method("to-come", {}))
+    monkeypatch.setattr(speed, "RELATIVES", {"later": ("Later", 32, methods)})
+    monkeypatch.setattr(speed, "ALGORITHMS", {"a2c": None})
+    assert speed.relatives() == {}
+    monkeypatch.setattr(speed, "ALGORITHMS", {"a2c": None, "to-come": None})
+    assert [side.name for side in speed.relatives()["later"].sides] == ["a2c", "to-come"]
+
+
+@pytest.mark.parametrize("method", [speed.PPO, speed.TRPO], ids=lambda method: method.algorithm)
+def test_the_peer_s_script_takes_the_settings_of_any_algorithm(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = speed.sb3_side("HalfCheetah-v5", method, (8, 256)).variants[-1].words
+    monkeypatch.setattr(sys, "argv", [*words, "--total-timesteps", "100"])
+    arguments = peer("sb3_speed").read_arguments()
+    assert (arguments.algorithm, arguments.env) == (method.algorithm, "HalfCheetah-v5")
+    assert (arguments.n_envs, arguments.n_steps, arguments.total_timesteps) == (8, 256, 100)
+    assert (arguments.vector, arguments.threads) == ("subproc", 2)
+    assert arguments.settings == method.settings
+
+
+def test_the_parts_of_an_update_are_those_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = speed.Method("trpo", {"cg_max_steps": 2, "n_critic_updates": 1, "batch_size": 8})
+    words = speed.parts_side("jax/CartPole-v1", 2, 4, method).variants[0].words
+    monkeypatch.setattr(sys, "argv", [*words, "--total-timesteps", "8"])
+    script = peer("trust_region")
+    said = script.measure(script.read_arguments())
+    assert said["total_timesteps"] == 24  # three turns at least
+    assert set(said["profile"]) == set(report.UPDATE_PARTS)
+    assert said["profile"]["products"] == pytest.approx(3 * said["profile"]["product"])
 
 
 def test_a_part_or_a_quick_look_does_not_replace_the_whole_results(tmp_path: Path) -> None:

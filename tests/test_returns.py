@@ -36,7 +36,7 @@ def run(seed: int, *evaluations: float) -> Any:
 
 
 def filled(folder: Path) -> Any:
-    results = returns.Results(folder)
+    results = returns.results_in(folder)
     results.about = {"date": "2026-01-02", "machine": "A processor, 2 cores"}
     for seed, score in enumerate((1.0, 5.0, 2.0, 3.0, 100.0)):
         results.runs("pendulum", "preset")[seed] = run(seed, -1000.0, *[score] * 10)
@@ -76,8 +76,8 @@ def test_the_table_and_what_is_written_to_the_presets(tmp_path: Path) -> None:
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
     results = filled(tmp_path)
-    results.write()
-    again = returns.Results(tmp_path)
+    results.write(returns.page(results))
+    again = returns.results_in(tmp_path)
     assert again.to_json() == results.to_json()
     assert again.runs("pendulum", "preset")[4].score == 100.0
     assert again.runs("hopper", "sb3") == {}
@@ -97,7 +97,9 @@ def test_every_task_has_a_preset_and_commands_that_jumar_knows(name: str) -> Non
 
 
 def test_settings_of_candidates_become_options() -> None:
-    words = trainings.jumar_command("Hopper-v5", "none", {"net_arch": [8, 9], "use_sde": True, "ortho_init": False})
+    words = trainings.jumar_command(
+        "ppo", "Hopper-v5", "none", {"net_arch": [8, 9], "use_sde": True, "ortho_init": False}
+    )
     assert words[words.index("--preset") :] == ("--preset", "none", "--net-arch", "8,9", "--use-sde", "--no-ortho-init")
 
 

@@ -28,11 +28,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         whole, broken = Path(folder) / "whole", Path(folder) / "broken"
         start = time.perf_counter()
-        jumar("train", "ppo", arguments.env, "--run-dir", whole, *options)
+        jumar("train", arguments.algorithm, arguments.env, "--run-dir", whole, *options)
         duration = time.perf_counter() - start
         expected = digest(whole)
         print(f"{arguments.env}: uninterrupted in {duration:.1f} s, sha256 {expected}", flush=True)
-        command = ["train", "ppo", arguments.env, "--run-dir", str(broken), *options]
+        command = ["train", arguments.algorithm, arguments.env, "--run-dir", str(broken), *options]
         number = getattr(signal, f"SIG{arguments.signal}")
         chance = random.Random(arguments.chance)
         for kill in range(arguments.kills):
@@ -65,6 +65,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
         own, extra = own[:cut], own[cut + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("env")
+    parser.add_argument("--algorithm", default="ppo")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--signal", choices=("KILL", "INT", "TERM"), default="KILL")
     parser.add_argument("--total-timesteps", type=int, default=60_000)

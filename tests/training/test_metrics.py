@@ -101,6 +101,14 @@ def complaints(iterations: int, **changes: float | None) -> list[str]:
         ({"mean_kl": 0.0}, "do not change the policy"),
         ({"policy_objective_after": -0.1}, "lower their own objective"),
         ({"gradient_steps": 1.0, "stopped_early": 1.0}, "target_kl stops every update"),
+        ({"counted": 0.0, "mean_kl": 0.0}, "no episode ends inside a rollout"),
+        ({"unsound_step": 1.0, "step_fraction": 0.0, "mean_kl": 0.0}, "step is not a number"),
+        (
+            {"step_fraction": 0.0, "mean_kl": 0.0, "explained_variance": 0.02},
+            "rejects every step; the critic explains 2 %",
+        ),
+        ({"cg_blocked": 1.0}, "the Fisher matrix is singular"),
+        ({"cg_residual": 0.95}, "leave 95 % of the gradient unsolved"),
     ],
 )
 def test_health_says_what_is_off_once_in_a_while(changes: dict[str, float], words: str) -> None:

@@ -48,6 +48,7 @@ RUN = ["--total-timesteps", "1024", "--checkpoint-every", "256", "--eval-every",
 NORMALISED = ["--normalize-observations", "--normalize-rewards"]
 
 PPO = ["ppo", "--n-epochs", "2", "--batch-size", "32"]
+PENALTY = ["ppo-penalty", *PPO[1:]]
 TRPO = ["trpo", "--n-critic-updates", "2", "--batch-size", "32"]
 
 CASES = {
@@ -58,6 +59,7 @@ CASES = {
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
     "ACKTR": ["acktr", "jax/CartPole-v1", "--kfac-update", "3"],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
+    "adaptive penalty": [*PENALTY, "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
 }
 
 
@@ -117,6 +119,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host gSDE", signal.SIGKILL, "iteration", 7),
         ("TRPO", signal.SIGKILL, "iteration", 7),
         ("ACKTR", signal.SIGTERM, "iteration", 6),
+        ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),
     ],

@@ -204,6 +204,7 @@ class OnPolicy:
             "mean_kl": mean_kl,
             "max_kl": max_kl,
             "explained_variance": explained_variance(batch.values, batch.returns, batch.weights),
+            "counted": jnp.mean((batch.weights > 0.0).astype(jnp.float32)),
         }
 
     def _learn_moments(self, moments: RunningMoments, trajectory: Trajectory) -> RunningMoments:

@@ -270,6 +270,7 @@ class Step:
         about = {
             "grad_norm": jnp.linalg.norm(gradient),
             "step_norm": jnp.linalg.norm(step),
+            "unsound_step": 1.0 - sound.astype(jnp.float32),
             "predicted_improvement": jnp.where(sound, gradient @ step, 0.0),
             **direction.about,
         }

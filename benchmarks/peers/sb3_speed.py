@@ -1,7 +1,8 @@
-"""Stable-Baselines3's PPO on a Gymnasium environment; the last line of the output is a JSON object.
+"""Stable-Baselines3's or sb3-contrib's algorithms on a Gymnasium environment; the last line of the output is a JSON object.
 
 Run by ``speed.py`` with the interpreter of an environment that has ``sb3.txt``. What is timed is ``learn``, after a
-first ``learn`` of one rollout.
+first ``learn`` of one rollout. Options beside those below are settings of the algorithm, whole numbers all of them:
+``--n-epochs 10`` becomes ``n_epochs=10``.
 """
 
 from __future__ import annotations
@@ -12,38 +13,47 @@ import time
 from importlib.metadata import version
 from typing import Any
 
+PACKAGES = ("stable-baselines3", "sb3-contrib", "torch", "gymnasium", "mujoco", "numpy")
+
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--algorithm", choices=("ppo", "trpo"), required=True)
     parser.add_argument("--env", required=True, help="a Gymnasium id")
     parser.add_argument("--total-timesteps", type=int, required=True, help="steps to time, over all environments")
-    for name in ("--n-envs", "--n-steps", "--n-epochs", "--batch-size"):
+    for name in ("--n-envs", "--n-steps"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vector", choices=("dummy", "subproc"), default="dummy", help="kind of vector environment")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
-    return parser.parse_args()
+    arguments, rest = parser.parse_known_args()
+    names, numbers = rest[::2], rest[1::2]
+    arguments.settings = {
+        name.removeprefix("--").replace("-", "_"): int(number) for name, number in zip(names, numbers, strict=True)
+    }
+    return arguments
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    import sb3_contrib  # pyright: ignore[reportMissingImports]
+    import stable_baselines3  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
-    from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(arguments.threads)
     kind = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[arguments.vector]
     environments = make_vec_env(arguments.env, arguments.n_envs, arguments.seed, vec_env_cls=kind)
-    # Everything that is not given is Stable-Baselines3's default, and Jumar's: two tanh layers of 64 for each of
-    # actor and critic among it.
-    agent = PPO(
+    make = {"ppo": stable_baselines3.PPO, "trpo": sb3_contrib.TRPO}[arguments.algorithm]
+    # Everything that is not given is the peer's default, and Jumar's: two tanh layers of 64 for each of actor and
+    # critic among it.
+    agent = make(
         "MlpPolicy",
         environments,
         n_steps=arguments.n_steps,
-        n_epochs=arguments.n_epochs,
-        batch_size=arguments.batch_size,
         seed=arguments.seed,
         device="cpu",
+        **arguments.settings,
     )
     agent.learn(arguments.n_envs * arguments.n_steps)
     warm_up = agent.num_timesteps
@@ -55,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "total_timesteps": warm_up + timed,
         "steps_per_second": timed / seconds,
-        "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium", "mujoco", "numpy")},
+        "versions": {name: version(name) for name in PACKAGES},
     }
 
 
