@@ -48,6 +48,8 @@ ALIASES = {
     "grad_clip": "max_grad_norm",
     "discounting": "gamma",
     "unroll_length": "n_steps",
+    # Baselines and Stable-Baselines2
+    "kfac_clip": "target_kl",
     # Spinning Up and the papers
     "delta": "target_kl",
     "lam": "gae_lambda",
