@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jumar.actor import Actor, load_policy
     from jumar.agents import (
         A2C,
+        ACKTR,
         ISPG,
         NPG,
         PPO,
@@ -35,6 +36,7 @@ _HOMES = {
         (
             "A2C",
             "ISPG",
+            "ACKTR",
             "NPG",
             "PPO",
             "PPOPenalty",
@@ -66,6 +68,7 @@ _PARTS = (
 
 __all__ = [
     "A2C",
+    "ACKTR",
     "ISPG",
     "NPG",
     "PPO",

@@ -8,6 +8,8 @@ alone: by a *geometry* and a *length* (``Step``, ``LineSearch``), or as a climbe
 from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
+from jumar.solvers.kronecker import Kronecker
+from jumar.solvers.momentum import Momentum
 from jumar.solvers.natural import (
     Boundary,
     ConjugateGradient,
@@ -19,9 +21,12 @@ from jumar.solvers.natural import (
     MeanKL,
     PolicySolver,
     Rate,
+    Shorter,
     Step,
+    Top,
 )
 from jumar.solvers.penalty import Penalty
+from jumar.solvers.regression import Regression
 from jumar.solvers.repeated import Repeated
 from jumar.solvers.sampled import StepFisher, TrajectoryFisher
 from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate
@@ -39,20 +44,25 @@ __all__ = [
     "Geometry",
     "Independent",
     "Joint",
+    "Kronecker",
     "Length",
     "LineSearch",
     "LinearSolver",
     "MeanKL",
+    "Momentum",
     "Optimiser",
     "Penalty",
     "PolicyAlone",
     "PolicySolver",
     "Rate",
+    "Regression",
     "Repeated",
     "Separate",
+    "Shorter",
     "Solver",
     "Step",
     "StepFisher",
+    "Top",
     "TrajectoryFisher",
     "clip_gradient",
     "scale_gradient",
