@@ -16,6 +16,7 @@ from jumar.curvature import (
     conjugate_gradient,
     damped,
     dense,
+    fisher_form,
     fisher_product,
     scores,
     step_fisher,
@@ -78,6 +79,9 @@ def test_the_fisher_vector_product_is_the_hessian_of_the_mean_divergence(kind: s
     vector = jax.random.normal(jax.random.PRNGKey(5), (d,))
     np.testing.assert_allclose(product(vector), matrix @ vector, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(dense(product, flat), matrix, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        fisher_form(policy, flat, vector, jnp.asarray(WEIGHTS)), vector @ matrix @ vector, rtol=1e-10
+    )
     np.testing.assert_allclose(damped(product, 0.3)(vector), matrix @ vector + 0.3 * vector, rtol=1e-10, atol=1e-12)
 
 

@@ -35,6 +35,8 @@ PUBLIC_INSIDE = (
     "jumar.envs.classic_control",
     "jumar.algorithms.a2c",
     "jumar.algorithms.cpo",
+    "jumar.algorithms.ispg",
+    "jumar.algorithms.acktr",
     "jumar.algorithms.npg",
     "jumar.algorithms.on_policy",
     "jumar.algorithms.parts",

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from jumar.actor import Actor, load_policy
     from jumar.agents import (
         A2C,
+        ACKTR,
         CPO,
+        ISPG,
         NPG,
         PPO,
         REINFORCE,
@@ -34,7 +36,9 @@ _HOMES = {
     **dict.fromkeys(
         (
             "A2C",
+            "ACKTR",
             "CPO",
+            "ISPG",
             "NPG",
             "PPO",
             "PPOPenalty",
@@ -66,7 +70,9 @@ _PARTS = (
 
 __all__ = [
     "A2C",
+    "ACKTR",
     "CPO",
+    "ISPG",
     "NPG",
     "PPO",
     "REINFORCE",

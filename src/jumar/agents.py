@@ -265,6 +265,12 @@ class A2C(Agent):
     algorithm = "a2c"
 
 
+class ACKTR(Agent):
+    """Actor-critic using Kronecker-factored trust regions; settings: ``jumar.algorithms.acktr.ACKTRSettings``."""
+
+    algorithm = "acktr"
+
+
 class CPO(Agent):
     """Constrained policy optimization; settings: ``jumar.algorithms.cpo.CPOSettings``.
 
@@ -272,6 +278,12 @@ class CPO(Agent):
     """
 
     algorithm = "cpo"
+
+
+class ISPG(Agent):
+    """Off-policy policy gradient by importance sampling; settings: ``jumar.algorithms.ispg.ISPGSettings``."""
+
+    algorithm = "ispg"
 
 
 class PPO(Agent):
@@ -323,7 +335,8 @@ class TNPG(Agent):
 
 
 AGENTS: dict[str, type[Agent]] = {
-    agent.algorithm: agent for agent in (A2C, CPO, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+    agent.algorithm: agent
+    for agent in (A2C, ACKTR, CPO, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
 }
 
 

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.taps import Tapped
+
 Parameters = dict[str, Any]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -99,6 +101,15 @@ class MLP:
         return inputs
 
 
+def convolve(images: Array, kernel: Array | Tapped, stride: int, padding: str) -> Array:
+    """Return the convolution of images ``[N, height, width, channels]`` with a kernel; a tapped one measures it."""
+    if isinstance(kernel, Tapped):
+        return kernel.convolve(images, stride, padding)
+    return jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
 @dataclass(frozen=True)
 class CNN:
     """The convolutional network of Mnih et al. 2015 for images ``[..., height, width, channels]`` of bytes.
@@ -153,10 +164,7 @@ class CNN:
         x = images.reshape(-1, *images.shape[-3:]).astype(jnp.float32) / 255.0
         for i, (_, stride, _) in enumerate(self.convolutions):
             layer = parameters[f"convolution_{i}"]
-            x = jax.lax.conv_general_dilated(
-                x, layer["kernel"], (stride, stride), self._padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = jax.nn.relu(x + layer["bias"])
+            x = jax.nn.relu(convolve(x, layer["kernel"], stride, self._padding) + layer["bias"])
         x = x.reshape(x.shape[0], -1)
         x = jax.nn.relu(Linear(self.flat_size, self.outputs).apply(parameters["dense"], x))
         return x.reshape(*batch, self.outputs)

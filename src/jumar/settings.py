@@ -51,6 +51,8 @@ ALIASES = {
     # rsl_rl, garage
     "state_dependent_std": "deviation",
     "learn_std": "deviation",
+    # Baselines and Stable-Baselines2
+    "kfac_clip": "target_kl",
     # Spinning Up and the papers
     "delta": "target_kl",
     "lam": "gae_lambda",

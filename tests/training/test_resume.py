@@ -43,12 +43,14 @@ sys.exit(main(sys.argv[4:]))
 """
 """Runs the command, and sends itself a real signal after the given iteration, or after the given renaming of a file."""
 
-SMALL = ["--n-envs", "2", "--n-steps", "32", "--batch-size", "32", "--net-arch", "8"]
+SMALL = ["--n-envs", "2", "--n-steps", "32", "--net-arch", "8"]
 RUN = ["--total-timesteps", "1024", "--checkpoint-every", "256", "--eval-every", "512", "--eval-episodes", "2", *SMALL]
 NORMALISED = ["--normalize-observations", "--normalize-rewards"]
 
-PPO = ["ppo", "--n-epochs", "2"]
-TRPO = ["trpo", "--n-critic-updates", "2"]
+PPO = ["ppo", "--n-epochs", "2", "--batch-size", "32"]
+PENALTY = ["ppo-penalty", *PPO[1:]]
+TRPO = ["trpo", "--n-critic-updates", "2", "--batch-size", "32"]
+ISPG = ["ispg", "--n-rollouts", "3"]
 
 CASES = {
     "compiled": [*PPO, "jax/CartPole-v1", *NORMALISED],
@@ -56,17 +58,10 @@ CASES = {
     "host": [*PPO, "gymnasium/CartPole-v1", *NORMALISED],
     "host gSDE": [*PPO, "gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
+    "ACKTR": ["acktr", "jax/CartPole-v1", "--kfac-update", "3"],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
-    "adaptive penalty": [
-        "ppo-penalty",
-        "--n-epochs",
-        "2",
-        "jax/CartPole-v1",
-        "--kl-coef",
-        "0.1",
-        "--target-kl",
-        "1e-4",
-    ],
+    "earlier rollouts": [*ISPG, "gymnasium/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4", *NORMALISED],
+    "adaptive penalty": [*PENALTY, "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
 }
 
 
@@ -125,6 +120,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host", signal.SIGKILL, "renaming", 4),
         ("host gSDE", signal.SIGKILL, "iteration", 7),
         ("TRPO", signal.SIGKILL, "iteration", 7),
+        ("earlier rollouts", signal.SIGKILL, "iteration", 6),
+        ("ACKTR", signal.SIGTERM, "iteration", 6),
         ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),

@@ -1,7 +1,7 @@
 """The on-policy update: one function for the whole family, which takes parts and no flags.
 
 Experience comes in, the critic values it, the estimator makes advantages, the solver climbs the objective, and the
-normalisers learn from the batch last of all, so that nothing moves between acting and the first ratio.
+normalisers learn from the rollout last of all, so that nothing moves between acting and the first ratio.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from jax import Array
 from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import Critic
 from jumar.distributions import Distribution
-from jumar.estimators import Estimator, Steps, ages
+from jumar.estimators import Estimates, Estimator, Steps, ages
+from jumar.experience import Experience, Latest, Rollout
 from jumar.normalise import RewardTransform, RunningMoments
 from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
 from jumar.policies import Policy
@@ -40,6 +41,8 @@ class Learner(NamedTuple):
     """The state of what transforms rewards."""
     ages: Array
     """Steps so far of the episode that is open in each environment, ``[N]`` int32."""
+    experience: Any
+    """What is kept of earlier rollouts."""
     costs: Any
     """The state of what becomes of costs."""
 
@@ -61,6 +64,8 @@ class OnPolicy:
     solver: Solver
     divergence: Divergence = kl
     """What trust regions bound and penalties weigh."""
+    experience: Experience = Latest()
+    """Which rollouts are learnt from."""
     costs: Costs = CostsIgnored()
     """What becomes of costs beside the rewards: a constraint, or nothing."""
 
@@ -69,12 +74,14 @@ class OnPolicy:
         first, second = jax.random.split(key)
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
         moments = self.policy.encoder.initial_moments()
+        no_steps = jnp.zeros((n_envs,), jnp.int32)
         return Learner(
             parameters=parameters,
             solver=self.solver.init(parameters),
             observation_moments=moments,
             reward_scale=self.rewards.init(n_envs),
-            ages=jnp.zeros((n_envs,), jnp.int32),
+            ages=no_steps,
+            experience=self.experience.init(self.policy, self.critic, n_envs),
             costs=self.costs.init(n_envs),
         )
 
@@ -95,14 +102,17 @@ class OnPolicy:
             the new learner, the critic's carry at the end of the rollout, and the flight record: scalars by the names
             of the metrics without their ``train/``.
         """
-        rewards, reward_scale = self.rewards.apply(learner.reward_scale, trajectory)
-        trajectory = trajectory._replace(rewards=rewards)
-        view = self._view(learner, trajectory)
+        reward_scale = self.rewards.learn(learner.reward_scale, trajectory)
+        new_rollout = Rollout(trajectory, learner.ages)
+        rollout, experience = self.experience.add(learner.experience, new_rollout, self.policy)
+        rewards = self.rewards.scale(reward_scale, rollout.trajectory.rewards)
+        rollout = rollout._replace(trajectory=rollout.trajectory._replace(rewards=rewards))
+        view = self._view(learner.observation_moments, rollout)
         costs = self.costs.follow(learner.costs, trajectory)
         old = learner.parameters
 
         def estimate(parameters: Parameters) -> Batch:
-            return self._estimate(parameters, trajectory, view)[0]
+            return self._estimate(parameters, rollout.trajectory, view).batch
 
         problem = Problem(
             partial(self._gain, remaining),
@@ -115,31 +125,37 @@ class OnPolicy:
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
-        batch, critic_carry = self._estimate(old, trajectory, view)
-        batch = self._prepare(batch)
-        record = {**record, **self._flight_record(problem, old, parameters, batch, remaining)}
-        record = {**record, **self.costs.record(costs, problem, old, parameters, batch)}
+        first = self._estimate(old, rollout.trajectory, view)
+        batch = self._prepare(first.batch)
+        record |= self._flight_record(problem, old, parameters, batch, remaining)
+        record |= self.costs.record(costs, problem, old, parameters, batch)
+        record |= self.experience.diagnose(first.estimates, rollout.trajectory.weights)
         moments = self._learn_moments(learner.observation_moments, trajectory)
-        new = Learner(parameters, solver, moments, reward_scale, view.ages_after, costs)
-        return new, critic_carry, {**record, "finite": _all_finite(new)}
+        # The new rollout's environments come first.
+        critic_carry, ages_after = jax.tree.map(
+            lambda x: x[: learner.ages.shape[0]], (first.critic_carry, view.ages_after)
+        )
+        new = Learner(parameters, solver, moments, reward_scale, ages_after, experience, costs)
+        return new, critic_carry, {**record, "finite": _all_finite(new._replace(experience=()))}
 
     def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
         """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
-        return self._estimate(learner.parameters, trajectory, self._view(learner, trajectory))
+        view = self._view(learner.observation_moments, Rollout(trajectory, learner.ages))
+        estimated = self._estimate(learner.parameters, trajectory, view)
+        return estimated.batch, estimated.critic_carry
 
-    def _view(self, learner: Learner, trajectory: Trajectory) -> _View:
+    def _view(self, moments: RunningMoments, rollout: Rollout) -> _View:
         """Encode and normalise all observations once, and lay them out as sequences ``[N, T, ...]``."""
-        encoder = self.policy.encoder
+        encoder, trajectory = self.policy.encoder, rollout.trajectory
         features, successors = (
-            _by_environment(encoder.encode(x, learner.observation_moments))
-            for x in (trajectory.observations, trajectory.successors)
+            _by_environment(encoder.encode(x, moments)) for x in (trajectory.observations, trajectory.successors)
         )
         masks = encoder.mask(trajectory.observations, trajectory.action_masks)
-        age, after = ages(learner.ages, trajectory.ended, trajectory.valid)
+        age, after = ages(rollout.ages, trajectory.ended, trajectory.valid)
         return _View(features, successors, None if masks is None else _by_environment(masks), age, after)
 
-    def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: _View) -> tuple[Batch, Any]:
-        """Return the whole batch with fresh advantages, and the critic's carry after the last row."""
+    def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: _View) -> _Estimated:
+        """Return the whole batch with fresh advantages."""
         starts = _by_environment(trajectory.episode_start)
         values, successor_values, carry = self.critic.values(
             parameters["critic"], view.features, view.successors, trajectory.critic_carry, starts
@@ -169,7 +185,8 @@ class OnPolicy:
             terminated=trajectory.terminated,
             truncated=trajectory.truncated,
             age=view.ages,
-            log_ratios=log_ratio(log_probs, batch.log_probs).T,
+            log_ratios=jnp.where(trajectory.valid, log_ratio(log_probs, batch.log_probs).T, 0.0),
+            weights=trajectory.weights,
         )
         estimates = self.estimator(steps)
         batch = batch._replace(
@@ -179,9 +196,9 @@ class OnPolicy:
         )
         batch, carry = self.costs.estimate(parameters["critic"], batch, trajectory, view.successors, steps, carry)
         if self.policy.recurrent or self.critic.recurrent:
-            return batch, carry
+            return _Estimated(batch, carry, estimates)
         batch = batch._replace(carry=(), critic_carry=())
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry
+        return _Estimated(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry, estimates)
 
     def _prepare(self, batch: Batch) -> Batch:
         """Return a minibatch as the objective takes it, its advantages scaled."""
@@ -242,6 +259,16 @@ class _View(NamedTuple):
     """How old each row's episode is, ``[T, N]``."""
     ages_after: Array
     """How old the open episodes are after the last row, ``[N]``."""
+
+
+class _Estimated(NamedTuple):
+    """A view with what critic and policy say of it."""
+
+    batch: Batch
+    critic_carry: Any
+    """The critic's carry after the last row."""
+    estimates: Estimates
+    """``[T, N]``."""
 
 
 def _by_environment(tree: Any) -> Any:

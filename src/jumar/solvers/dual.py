@@ -104,8 +104,8 @@ class DualStep:
     """The largest mean divergence."""
 
     def init(self, parameters: Parameters) -> Any:
-        """Return nothing: a step has no memory."""
-        return ()
+        """Return the geometry's state: a step has no memory of its own."""
+        return self.geometry.init(parameters)
 
     def move(
         self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
@@ -118,9 +118,12 @@ class DualStep:
 
         gradient = jax.grad(lambda flat: problem.policy_objective(unravel(flat), batch)[0])(flat)
         cost_gradient = jax.grad(cost_of)(flat)
-        up = self.geometry.direction(problem, flat, unravel, batch, gradient)
-        down = self.geometry.direction(problem, flat, unravel, batch, cost_gradient)
-        q, r, s = gradient @ up.x, cost_gradient @ up.x, cost_gradient @ down.x
+        # With the same state and key both are measured by the same curvature.
+        up, down = (
+            self.geometry.direction(problem, flat, unravel, batch, each, state, key)
+            for each in (gradient, cost_gradient)
+        )
+        q, r, s = up.slope, cost_gradient @ up.x, down.slope
         curved = up.bend > 0.0
         delta = jnp.where(curved, self.delta * q / jnp.where(curved, up.bend, 1.0), self.delta)
         best = constrained_optimum(q, r, s, constraint.excess, delta)
@@ -141,7 +144,7 @@ class DualStep:
             "nu": best.cost,
             "recovery": best.recovery.astype(jnp.float32),
         }
-        return PolicyMove(jnp.where(sound, flat + step, flat), state, about)
+        return PolicyMove(jnp.where(sound, flat + step, flat), up.state, about)
 
 
 @dataclass(frozen=True)
