@@ -47,21 +47,24 @@ Initialiser = Callable[[Array, tuple[int, int], float], Array]
 
 @dataclass(frozen=True)
 class Linear:
-    """An affine map ``x W + b``; ``W`` is ``[inputs, outputs]``, ``b`` starts at 0."""
+    """An affine map ``x W + b``, or a linear one ``x W``; ``W`` is ``[inputs, outputs]``, ``b`` starts at 0."""
 
     inputs: int
     outputs: int
     scale: float = math.sqrt(2.0)
     initialiser: Initialiser = orthogonal
+    bias: bool = True
+    """Whether there is a ``b``."""
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
         kernel = self.initialiser(key, (self.inputs, self.outputs), self.scale)
-        return {"kernel": kernel, "bias": jnp.zeros((self.outputs,), jnp.float32)}
+        return {"kernel": kernel, "bias": jnp.zeros((self.outputs,), jnp.float32)} if self.bias else {"kernel": kernel}
 
     def apply(self, parameters: Parameters, inputs: Array) -> Array:
         """Map ``[..., inputs]`` to ``[..., outputs]``."""
-        return inputs @ parameters["kernel"] + parameters["bias"]
+        mapped = inputs @ parameters["kernel"]
+        return mapped + parameters["bias"] if self.bias else mapped
 
 
 @dataclass(frozen=True)

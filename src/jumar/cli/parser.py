@@ -443,12 +443,12 @@ def _metavar(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
     if metadata["choices"]:
         return "|".join(metadata["choices"])
     if Constant in allowed:
-        return "X|linear:X"
+        return "X|SCHEDULE"
     if int in allowed:
         return "N"
     if float in allowed:
         return "X"
-    return "TEXT" if str in allowed else "N,N"
+    return "TEXT" if str in allowed else "N,N|none"
 
 
 def setting_help(settings: type[Settings], field: dataclasses.Field[Any]) -> str:

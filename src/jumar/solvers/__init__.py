@@ -5,7 +5,7 @@ A *climber* (``Ascent``, ``Epochs``) goes up one objective of any parameters. A 
 ``Independent``, ``PolicyAlone``) says what of a problem is climbed by whom.
 """
 
-from jumar.solvers.ascent import Ascent, Optimiser
+from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
 from jumar.solvers.kronecker import Kronecker
@@ -62,4 +62,6 @@ __all__ = [
     "StepFisher",
     "Top",
     "TrajectoryFisher",
+    "clip_gradient",
+    "scale_gradient",
 ]
