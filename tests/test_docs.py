@@ -34,6 +34,8 @@ PUBLIC_INSIDE = (
     "jumar.envs.compiled",
     "jumar.envs.classic_control",
     "jumar.algorithms.a2c",
+    "jumar.algorithms.cpo",
+    "jumar.algorithms.ispg",
     "jumar.algorithms.acktr",
     "jumar.algorithms.npg",
     "jumar.algorithms.on_policy",

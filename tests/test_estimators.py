@@ -369,6 +369,7 @@ EPISODES = Steps(
     truncated=jnp.array([[0, 0, 0, 1, 0, 0]], bool).T,
     age=jnp.array([[2, 3, 0, 1, 0, 1]], jnp.int32).T,
     log_ratios=jnp.zeros((6, 1)),
+    weights=jnp.ones((6, 1)),
 )
 """The end of an episode that began before, a whole one that a time limit cut, and the beginning of one; gamma 0.5."""
 

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.algorithms.registry import algorithm
 from jumar.critics import make_critic
+from jumar.experience import Rollout
 from jumar.policies import make_policy
 from jumar.training.rollouts import with_log_probs
 from jumar.trajectory import Batch, Trajectory
@@ -102,7 +103,7 @@ def experience(
 
 
 def _draw_actions(update: OnPolicy, learner: Learner, trajectory: Trajectory, seed: int) -> Any:
-    view = update._view(learner, trajectory)
+    view = update._view(learner.observation_moments, Rollout(trajectory, learner.ages))
     blank = trajectory.rewards.T
     starts, memory = trajectory.episode_start.T, trajectory.carry._replace(exploration=())
     batch = Batch(view.features, blank, blank, blank, blank, blank, blank, view.action_masks, starts, memory, ())

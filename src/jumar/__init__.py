@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from jumar.agents import (
         A2C,
         ACKTR,
+        CPO,
+        ISPG,
         NPG,
         PPO,
         REINFORCE,
@@ -35,6 +37,8 @@ _HOMES = {
         (
             "A2C",
             "ACKTR",
+            "CPO",
+            "ISPG",
             "NPG",
             "PPO",
             "PPOPenalty",
@@ -67,6 +71,8 @@ _PARTS = (
 __all__ = [
     "A2C",
     "ACKTR",
+    "CPO",
+    "ISPG",
     "NPG",
     "PPO",
     "REINFORCE",

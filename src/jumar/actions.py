@@ -73,6 +73,12 @@ class ActionCodec:
         """How many numbers a policy's action has."""
         return math.prod(self.shape)
 
+    def blank(self, batch: tuple[int, ...]) -> np.ndarray:
+        """Return a batch of a policy's own actions, all of them 0."""
+        if self.kind == "box":
+            return np.zeros((*batch, self.size), np.float32)
+        return np.zeros(batch if self.kind == "discrete" else (*batch, self.size), np.int32)
+
     @property
     def mask_size(self) -> int | None:
         """The length of an action mask, ``None`` where the space has no masks."""

@@ -48,7 +48,7 @@ def gae(
     """
     deltas = rewards + gamma * jnp.where(terminated, 0.0, successor_values) - values
     decay = gamma * gae_lambda * (1.0 - (terminated | truncated).astype(rewards.dtype))
-    return _discounted_sum(deltas, decay)
+    return discounted_sum(deltas, decay)
 
 
 def discounted_returns(
@@ -63,7 +63,7 @@ def discounted_returns(
     ended = terminated | truncated
     cut = (~terminated & truncated) | (~ended & (jnp.arange(rewards.shape[0]) == rewards.shape[0] - 1)[:, None])
     rewards = rewards + gamma * jnp.where(cut, successor_values, 0.0)
-    return _discounted_sum(rewards, gamma * (1.0 - ended.astype(rewards.dtype)))
+    return discounted_sum(rewards, gamma * (1.0 - ended.astype(rewards.dtype)))
 
 
 def n_step_returns(
@@ -119,8 +119,8 @@ def full_returns(
     return jax.lax.scan(spread, jnp.zeros_like(rewards[0]), (to_go, begins))[1]
 
 
-def _discounted_sum(terms: Array, decay: Array) -> Array:
-    """Return ``x_t + decay_t * y_{t+1}`` for every row, backwards in time."""
+def discounted_sum(terms: Array, decay: Array) -> Array:
+    r"""Return :math:`y_t = x_t + d_t y_{t+1}` for every row, backwards in time: ``x`` the terms, ``d`` the decay."""
 
     def step(later: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
         term, factor = row
@@ -165,6 +165,8 @@ class Steps(NamedTuple):
     """How many steps of its episode came before the row (:func:`ages`), int32."""
     log_ratios: Array
     r""":math:`\log \pi_\theta(a|s) - \log \mu(a|s)`, ``mu`` the policy that acted: 0 where that is the policy itself."""
+    weights: Array
+    """1 for experience and 0 for rows that are none."""
 
     @classmethod
     def on_policy(
@@ -173,7 +175,8 @@ class Steps(NamedTuple):
         """Return the steps of the policy itself, of episodes that begin with the first row."""
         ended = jnp.asarray(terminated) | jnp.asarray(truncated)
         age, _ = ages(jnp.zeros(ended.shape[1:], jnp.int32), ended, jnp.ones_like(ended))
-        return cls(rewards, values, successor_values, terminated, truncated, age, jnp.zeros_like(rewards))
+        zeros, ones = jnp.zeros_like(rewards), jnp.ones_like(rewards)
+        return cls(rewards, values, successor_values, terminated, truncated, age, zeros, ones)
 
 
 class Estimates(NamedTuple):
@@ -184,6 +187,8 @@ class Estimates(NamedTuple):
     """What the critic shall learn to predict."""
     weights: Array
     """Factors of the rows' weights in all means: 1, but for rows that tell nothing or less."""
+    importance: Array | float = 1.0
+    """Importance weights of the advantages (:mod:`jumar.importance`): 1 where the policy itself acted."""
 
 
 class Estimator(Protocol):

@@ -112,8 +112,12 @@ class RewardTransform(Protocol):
         """Return the state with all episodes begun anew (the environments were rebuilt)."""
         ...
 
-    def apply(self, state: Any, trajectory: Trajectory) -> tuple[Array, Any]:
-        """Return a rollout's rewards ``[T, N]`` as they are learnt from, and the state after it."""
+    def learn(self, state: Any, trajectory: Trajectory) -> Any:
+        """Return the state after a rollout."""
+        ...
+
+    def scale(self, state: Any, rewards: Array) -> Array:
+        """Return raw rewards as they are learnt from."""
         ...
 
 
@@ -129,9 +133,13 @@ class RawRewards:
         """Return no state."""
         return state
 
-    def apply(self, state: tuple[()], trajectory: Trajectory) -> tuple[Array, tuple[()]]:
+    def learn(self, state: tuple[()], trajectory: Trajectory) -> tuple[()]:
+        """Return no state."""
+        return state
+
+    def scale(self, state: tuple[()], rewards: Array) -> Array:
         """Return the raw rewards."""
-        return trajectory.rewards, state
+        return rewards
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,10 @@ class NormalisedRewards:
         """Return the scale with all running returns at 0."""
         return state.restarted()
 
-    def apply(self, state: RewardScale, trajectory: Trajectory) -> tuple[Array, RewardScale]:
-        """Let the scale learn from a rollout, then scale the rollout with it."""
-        state = state.updated(trajectory.rewards, trajectory.ended, trajectory.valid, self.gamma)
-        return state.scale(trajectory.rewards, self.clip), state
+    def learn(self, state: RewardScale, trajectory: Trajectory) -> RewardScale:
+        """Return the scale after a rollout, which is then scaled with it."""
+        return state.updated(trajectory.rewards, trajectory.ended, trajectory.valid, self.gamma)
+
+    def scale(self, state: RewardScale, rewards: Array) -> Array:
+        """Return the rewards divided and clipped."""
+        return state.scale(rewards, self.clip)

@@ -51,6 +51,11 @@ class Leaf:
         a, b, c = self.shape
         return (b, c, a) if self.channels_first else (a, b, c)
 
+    @property
+    def dtype(self) -> Any:
+        """The narrowest dtype that holds all that :meth:`encode` makes use of."""
+        return {"numbers": jnp.float32, "image": jnp.uint8, "one_hot": jnp.int32, "bits": jnp.uint8}[self.kind]
+
     def pick(self, observation: Any) -> Any:
         """Return this leaf's part of an observation."""
         for step in self.path:
@@ -143,6 +148,17 @@ class Encoder:
         images = [leaf for leaf in self.leaves if leaf.kind == "image"]
         return features | {f"image_{i}": leaf.encode(observation) for i, leaf in enumerate(images)}
 
+    def keep(self, observation: Any) -> Any:
+        """Return what a store must keep of an observation (or of any batch of them) so that it encodes to the same.
+
+        The structure is that of the observation, a tuple being a dictionary of its indexes; a mask in it is left out.
+        """
+        return _nested([(leaf.path, jnp.asarray(leaf.pick(observation)).astype(leaf.dtype)) for leaf in self.leaves])
+
+    def blank(self, batch: tuple[int, ...]) -> Any:
+        """Return what :meth:`keep` returns for a batch of observations, all of them 0."""
+        return _nested([(leaf.path, jnp.zeros((*batch, *leaf.shape), leaf.dtype)) for leaf in self.leaves])
+
     def mask(self, observation: Any, action_masks: Array | None) -> Array | None:
         """Return the action mask: the one given, or the one in the observation, or ``None``."""
         if action_masks is not None:
@@ -151,6 +167,19 @@ class Encoder:
             return None
         mask = jnp.asarray(observation[MASK_KEY])
         return mask.reshape(*mask.shape[: mask.ndim - self.mask_axes], -1).astype(bool)
+
+
+def _nested(parts: list[tuple[tuple[str | int, ...], Array]]) -> Any:
+    """Return a tree of dictionaries with an array at the end of each path; an empty path is the array alone."""
+    tree: Any = {}
+    for path, part in parts:
+        if not path:
+            return part
+        place = tree
+        for step in path[:-1]:
+            place = place.setdefault(step, {})
+        place[path[-1]] = part
+    return tree
 
 
 def finite(observation: Any) -> Any:

@@ -48,11 +48,11 @@ ALIASES = {
     "grad_clip": "max_grad_norm",
     "discounting": "gamma",
     "unroll_length": "n_steps",
-    # Baselines and Stable-Baselines2
-    "kfac_clip": "target_kl",
     # rsl_rl, garage
     "state_dependent_std": "deviation",
     "learn_std": "deviation",
+    # Baselines and Stable-Baselines2
+    "kfac_clip": "target_kl",
     # Spinning Up and the papers
     "delta": "target_kl",
     "lam": "gae_lambda",

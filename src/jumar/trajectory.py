@@ -82,6 +82,12 @@ class Batch(NamedTuple):
     critic_carry: PyTree
     old: PyTree = ()
     """The action distributions before the update, where a divergence from them is part of the objective."""
+    cost_advantages: PyTree = ()
+    """Advantages of costs; like what follows, an array where costs are limited."""
+    cost_returns: PyTree = ()
+    """The targets of the critic of costs."""
+    cost_values: PyTree = ()
+    """Its values before the update."""
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:
@@ -129,3 +135,13 @@ def centred(values: Array, weights: Array) -> Array:
 def unscaled(values: Array, weights: Array) -> Array:
     """Return the values as they are: what stands in the place of :func:`standardise` where nothing is scaled."""
     return values
+
+
+def explained_variance(values: Array, returns: Array, weights: Array) -> Array:
+    r"""Return :math:`1 - Var(R - V) / Var(R)`: 1 for a perfect critic, 0 for a constant one; 0 where Var(R) is 0."""
+
+    def variance(x: Array) -> Array:
+        return weighted_mean(jnp.square(x - weighted_mean(x, weights)), weights)
+
+    spread = variance(returns)
+    return jnp.where(spread > 0.0, 1.0 - variance(returns - values) / jnp.where(spread > 0.0, spread, 1.0), 0.0)

@@ -50,6 +50,7 @@ NORMALISED = ["--normalize-observations", "--normalize-rewards"]
 PPO = ["ppo", "--n-epochs", "2", "--batch-size", "32"]
 PENALTY = ["ppo-penalty", *PPO[1:]]
 TRPO = ["trpo", "--n-critic-updates", "2", "--batch-size", "32"]
+ISPG = ["ispg", "--n-rollouts", "3"]
 
 CASES = {
     "compiled": [*PPO, "jax/CartPole-v1", *NORMALISED],
@@ -59,6 +60,7 @@ CASES = {
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
     "ACKTR": ["acktr", "jax/CartPole-v1", "--kfac-update", "3"],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
+    "earlier rollouts": [*ISPG, "gymnasium/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4", *NORMALISED],
     "adaptive penalty": [*PENALTY, "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
 }
 
@@ -118,6 +120,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host", signal.SIGKILL, "renaming", 4),
         ("host gSDE", signal.SIGKILL, "iteration", 7),
         ("TRPO", signal.SIGKILL, "iteration", 7),
+        ("earlier rollouts", signal.SIGKILL, "iteration", 6),
         ("ACKTR", signal.SIGTERM, "iteration", 6),
         ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),

@@ -45,12 +45,17 @@ def a2c(settings: A2CSettings, policy: Policy, critic: Critic) -> OnPolicy:
 
     With ``gae_lambda`` 1, ``A`` is the return over the rest of the rollout, bootstrapped with the critic, minus its value.
     """
+    return compose(settings, policy, critic, objectives.Score(), solvers.Joint(ascent(settings), settings.vf_coef))
+
+
+def ascent(settings: A2CSettings) -> solvers.Ascent:
+    """Return the climber of these settings: one step of RMSprop or of Adam."""
     eps = settings.rms_prop_eps
     scaling = (
         optax.scale_by_rms(decay=0.99, eps=eps, eps_in_sqrt=False)
         if settings.use_rms_prop
         else optax.scale_by_adam(eps=eps)
     )
-    optimiser = solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm, settings.max_grad_value)
-    solver = solvers.Joint(solvers.Ascent(optimiser), settings.vf_coef)
-    return compose(settings, policy, critic, objectives.Score(), solver)
+    return solvers.Ascent(
+        solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm, settings.max_grad_value)
+    )

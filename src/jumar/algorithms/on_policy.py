@@ -1,7 +1,7 @@
 """The on-policy update: one function for the whole family, which takes parts and no flags.
 
 Experience comes in, the critic values it, the estimator makes advantages, the solver climbs the objective, and the
-normalisers learn from the batch last of all, so that nothing moves between acting and the first ratio.
+normalisers learn from the rollout last of all, so that nothing moves between acting and the first ratio.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import Critic
 from jumar.distributions import Distribution
-from jumar.estimators import Estimator, Steps, ages
+from jumar.estimators import Estimates, Estimator, Steps, ages
+from jumar.experience import Experience, Latest, Rollout
 from jumar.normalise import RewardTransform, RunningMoments
 from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.solvers import Solver
-from jumar.trajectory import Batch, Trajectory, weighted_mean, weighted_means
+from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 
 
 class Learner(NamedTuple):
@@ -39,6 +41,10 @@ class Learner(NamedTuple):
     """The state of what transforms rewards."""
     ages: Array
     """Steps so far of the episode that is open in each environment, ``[N]`` int32."""
+    experience: Any
+    """What is kept of earlier rollouts."""
+    costs: Any
+    """The state of what becomes of costs."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,10 @@ class OnPolicy:
     solver: Solver
     divergence: Divergence = kl
     """What trust regions bound and penalties weigh."""
+    experience: Experience = Latest()
+    """Which rollouts are learnt from."""
+    costs: Costs = CostsIgnored()
+    """What becomes of costs beside the rewards: a constraint, or nothing."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
@@ -65,12 +75,22 @@ class OnPolicy:
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
         moments = self.policy.encoder.initial_moments()
         no_steps = jnp.zeros((n_envs,), jnp.int32)
-        return Learner(parameters, self.solver.init(parameters), moments, self.rewards.init(n_envs), no_steps)
+        return Learner(
+            parameters=parameters,
+            solver=self.solver.init(parameters),
+            observation_moments=moments,
+            reward_scale=self.rewards.init(n_envs),
+            ages=no_steps,
+            experience=self.experience.init(self.policy, self.critic, n_envs),
+            costs=self.costs.init(n_envs),
+        )
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt)."""
         return learner._replace(
-            reward_scale=self.rewards.restart(learner.reward_scale), ages=jnp.zeros_like(learner.ages)
+            reward_scale=self.rewards.restart(learner.reward_scale),
+            ages=jnp.zeros_like(learner.ages),
+            costs=self.costs.restart(learner.costs),
         )
 
     def update(
@@ -82,13 +102,17 @@ class OnPolicy:
             the new learner, the critic's carry at the end of the rollout, and the flight record: scalars by the names
             of the metrics without their ``train/``.
         """
-        rewards, reward_scale = self.rewards.apply(learner.reward_scale, trajectory)
-        trajectory = trajectory._replace(rewards=rewards)
-        view = self._view(learner, trajectory)
+        reward_scale = self.rewards.learn(learner.reward_scale, trajectory)
+        new_rollout = Rollout(trajectory, learner.ages)
+        rollout, experience = self.experience.add(learner.experience, new_rollout, self.policy)
+        rewards = self.rewards.scale(reward_scale, rollout.trajectory.rewards)
+        rollout = rollout._replace(trajectory=rollout.trajectory._replace(rewards=rewards))
+        view = self._view(learner.observation_moments, rollout)
+        costs = self.costs.follow(learner.costs, trajectory)
         old = learner.parameters
 
         def estimate(parameters: Parameters) -> Batch:
-            return self._estimate(parameters, trajectory, view)[0]
+            return self._estimate(parameters, rollout.trajectory, view).batch
 
         problem = Problem(
             partial(self._gain, remaining),
@@ -97,32 +121,41 @@ class OnPolicy:
             estimate,
             self._prepare,
             self.divergence,
+            self.costs.constraint(costs),
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
-        batch, critic_carry = self._estimate(old, trajectory, view)
-        record = {**record, **self._flight_record(problem, old, parameters, self._prepare(batch), remaining)}
+        first = self._estimate(old, rollout.trajectory, view)
+        batch = self._prepare(first.batch)
+        record |= self._flight_record(problem, old, parameters, batch, remaining)
+        record |= self.costs.record(costs, problem, old, parameters, batch)
+        record |= self.experience.diagnose(first.estimates, rollout.trajectory.weights)
         moments = self._learn_moments(learner.observation_moments, trajectory)
-        new = Learner(parameters, solver, moments, reward_scale, view.ages_after)
-        return new, critic_carry, {**record, "finite": _all_finite(new)}
+        # The new rollout's environments come first.
+        critic_carry, ages_after = jax.tree.map(
+            lambda x: x[: learner.ages.shape[0]], (first.critic_carry, view.ages_after)
+        )
+        new = Learner(parameters, solver, moments, reward_scale, ages_after, experience, costs)
+        return new, critic_carry, {**record, "finite": _all_finite(new._replace(experience=()))}
 
     def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
         """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
-        return self._estimate(learner.parameters, trajectory, self._view(learner, trajectory))
+        view = self._view(learner.observation_moments, Rollout(trajectory, learner.ages))
+        estimated = self._estimate(learner.parameters, trajectory, view)
+        return estimated.batch, estimated.critic_carry
 
-    def _view(self, learner: Learner, trajectory: Trajectory) -> _View:
+    def _view(self, moments: RunningMoments, rollout: Rollout) -> _View:
         """Encode and normalise all observations once, and lay them out as sequences ``[N, T, ...]``."""
-        encoder = self.policy.encoder
+        encoder, trajectory = self.policy.encoder, rollout.trajectory
         features, successors = (
-            _by_environment(encoder.encode(x, learner.observation_moments))
-            for x in (trajectory.observations, trajectory.successors)
+            _by_environment(encoder.encode(x, moments)) for x in (trajectory.observations, trajectory.successors)
         )
         masks = encoder.mask(trajectory.observations, trajectory.action_masks)
-        age, after = ages(learner.ages, trajectory.ended, trajectory.valid)
+        age, after = ages(rollout.ages, trajectory.ended, trajectory.valid)
         return _View(features, successors, None if masks is None else _by_environment(masks), age, after)
 
-    def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: _View) -> tuple[Batch, Any]:
-        """Return the whole batch with fresh advantages, and the critic's carry after the last row."""
+    def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: _View) -> _Estimated:
+        """Return the whole batch with fresh advantages."""
         starts = _by_environment(trajectory.episode_start)
         values, successor_values, carry = self.critic.values(
             parameters["critic"], view.features, view.successors, trajectory.critic_carry, starts
@@ -145,26 +178,27 @@ class OnPolicy:
         )
         # Where no estimator asks for the ratios, the compiler leaves this evaluation out.
         log_probs = self.policy.evaluate(parameters["policy"], batch).log_prob(batch.actions)
-        estimates = self.estimator(
-            Steps(
-                rewards=trajectory.rewards,
-                values=values.T,
-                successor_values=successor_values.T,
-                terminated=trajectory.terminated,
-                truncated=trajectory.truncated,
-                age=view.ages,
-                log_ratios=log_ratio(log_probs, batch.log_probs).T,
-            )
+        steps = Steps(
+            rewards=trajectory.rewards,
+            values=values.T,
+            successor_values=successor_values.T,
+            terminated=trajectory.terminated,
+            truncated=trajectory.truncated,
+            age=view.ages,
+            log_ratios=jnp.where(trajectory.valid, log_ratio(log_probs, batch.log_probs).T, 0.0),
+            weights=trajectory.weights,
         )
+        estimates = self.estimator(steps)
         batch = batch._replace(
             advantages=estimates.advantages.T,
             returns=estimates.targets.T,
             weights=batch.weights * estimates.weights.T,
         )
+        batch, carry = self.costs.estimate(parameters["critic"], batch, trajectory, view.successors, steps, carry)
         if self.policy.recurrent or self.critic.recurrent:
-            return batch, carry
+            return _Estimated(batch, carry, estimates)
         batch = batch._replace(carry=(), critic_carry=())
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry
+        return _Estimated(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry, estimates)
 
     def _prepare(self, batch: Batch) -> Batch:
         """Return a minibatch as the objective takes it, its advantages scaled."""
@@ -186,7 +220,8 @@ class OnPolicy:
         """Return the mean value loss, a function of the critic's parameters."""
         values = self.critic.evaluate(parameters, batch)
         loss = weighted_mean(self.value_loss(values, batch.values, batch.returns, remaining), batch.weights)
-        return loss, {"value_loss": loss}
+        of_costs, about = self.costs.loss(parameters, batch, remaining)
+        return loss + of_costs, {"value_loss": loss, **about}
 
     def _flight_record(
         self, problem: Problem, old: Parameters, new: Parameters, batch: Batch, remaining: Array
@@ -226,14 +261,14 @@ class _View(NamedTuple):
     """How old the open episodes are after the last row, ``[N]``."""
 
 
-def explained_variance(values: Array, returns: Array, weights: Array) -> Array:
-    r"""Return :math:`1 - Var(R - V) / Var(R)`: 1 for a perfect critic, 0 for a constant one; 0 where Var(R) is 0."""
+class _Estimated(NamedTuple):
+    """A view with what critic and policy say of it."""
 
-    def variance(x: Array) -> Array:
-        return weighted_mean(jnp.square(x - weighted_mean(x, weights)), weights)
-
-    spread = variance(returns)
-    return jnp.where(spread > 0.0, 1.0 - variance(returns - values) / jnp.where(spread > 0.0, spread, 1.0), 0.0)
+    batch: Batch
+    critic_carry: Any
+    """The critic's carry after the last row."""
+    estimates: Estimates
+    """``[T, N]``."""
 
 
 def _by_environment(tree: Any) -> Any:

@@ -69,6 +69,11 @@ def estimator(settings: OnPolicySettings) -> estimators.Estimator:
         "to-go": estimators.RewardToGo(settings.gamma),
         "return": estimators.FullReturn(settings.gamma),
     }[settings.advantage]
+    return completed(settings, chosen)
+
+
+def completed(settings: OnPolicySettings, chosen: estimators.Estimator) -> estimators.Estimator:
+    """Return an estimator with what the settings say of the ends of episodes and of the weights of states."""
     if not has_critic(settings):
         chosen = estimators.Finished(chosen)
     if not settings.bootstrap_truncated:
