@@ -12,7 +12,17 @@ import pytest
 from jax import Array
 
 from jumar.distributions import Categorical
-from jumar.kronecker import Division, damped_inverse, diagonal, is_layer, layer_of, matrix, measured_factors, solve
+from jumar.kronecker import (
+    Division,
+    damped_inverse,
+    diagonal,
+    is_layer,
+    layer_of,
+    matrix,
+    measured_factors,
+    no_factors,
+    solve,
+)
 from jumar.networks import GRU, MLP, Linear, convolve
 from jumar.taps import Factors, Tapped
 
@@ -224,7 +234,7 @@ def test_the_diagonal_of_a_diagonal_matrix_is_exact_and_of_another_right_on_aver
 
 def test_parameters_fall_into_layers_and_the_rest_and_are_joined_again() -> None:
     layer: Callable[[int], Any] = lambda n: {"kernel": jnp.full((n, 2), float(n)), "bias": jnp.arange(2.0)}  # noqa: E731
-    parameters = {"a": layer(3), "b": {"log_std": jnp.arange(4.0), "c": layer(1)}, "d": {"kernel": jnp.ones(2)}}
+    parameters = {"a": layer(3), "b": {"log_std": jnp.arange(4.0), "c": layer(1)}, "d": {"weight": jnp.ones(2)}}
     division = Division.of(parameters)
     layers, rest = division.divide(parameters)
     assert [x["kernel"].shape for x in layers] == [(3, 2), (1, 2)]
@@ -232,6 +242,18 @@ def test_parameters_fall_into_layers_and_the_rest_and_are_joined_again() -> None
     again = division.join(layers, rest)
     assert jax.tree.all(jax.tree.map(lambda x, y: bool(jnp.array_equal(x, y)), parameters, again))
     assert jax.tree.structure(again) == jax.tree.structure(parameters)
+
+
+def test_a_layer_without_a_bias_has_no_one_among_its_inputs() -> None:
+    layer = {"kernel": jnp.asarray(RNG.standard_normal((WIDTH, CHOICES)))}
+    x, target = jnp.asarray(RNG.standard_normal((ROWS, WIDTH))), jnp.asarray(RNG.standard_normal((ROWS, CHOICES)))
+    [factors] = measured_factors(lambda layer: jnp.sum(target * (x @ layer["kernel"])), layer, jnp.ones(ROWS))
+    np.testing.assert_allclose(factors.inputs, x.T @ x / ROWS, rtol=1e-12)
+    np.testing.assert_allclose(factors.outputs, target.T @ target / ROWS, rtol=1e-12)
+    assert [x.shape for x in factors] == [x.shape for x in no_factors(layer)]
+    solved = solve(damped_inverse(factors, 0.1), layer)
+    expected = np.linalg.solve(explicit(factors, 0.1), np.asarray(layer["kernel"]).ravel())
+    np.testing.assert_allclose(np.asarray(solved["kernel"]).ravel(), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (3, 3, 2, 5)])

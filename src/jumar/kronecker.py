@@ -1,7 +1,8 @@
 r"""Kronecker-factored curvature: the Fisher matrix of a network, one small pair of matrices for each affine layer.
 
-The gradient of a log-probability with respect to an affine layer ``W`` is :math:`a g^T`, with the layer's inputs :math:`a` (a
-1 appended for the bias) and the gradient :math:`g` with respect to its outputs. Its Fisher matrix is taken to be
+The gradient of a log-probability with respect to an affine layer ``W`` is :math:`a g^T`, with the layer's inputs :math:`a`
+(a 1 appended for the bias, if there is one) and the gradient :math:`g` with respect to its outputs. Its Fisher matrix is
+taken to be
 
 .. math::
     F = E[a a^T \otimes g g^T] \approx A \otimes G, \quad A = E[a a^T], \; G = E[g g^T],
@@ -31,8 +32,8 @@ Parameters = Any
 
 
 def is_layer(node: Any) -> bool:
-    """Return whether a node of a tree of parameters is an affine layer: a kernel and a bias."""
-    return isinstance(node, dict) and node.keys() == {"kernel", "bias"}
+    """Return whether a node of a tree of parameters is an affine layer: a kernel, and a bias if it has one."""
+    return isinstance(node, dict) and "kernel" in node and node.keys() <= {"kernel", "bias"}
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,23 @@ class Division:
 
 
 def matrix(layer: Parameters) -> Array:
-    """Return kernel and bias of a layer as one matrix, ``[n + 1, m]``."""
-    bias = layer["bias"]
-    return jnp.concatenate([layer["kernel"].reshape(-1, bias.size), bias[None]])
+    """Return kernel and bias of a layer as one matrix, ``[n + 1, m]``; without a bias ``[n, m]``."""
+    kernel = layer["kernel"].reshape(-1, layer["kernel"].shape[-1])
+    return jnp.concatenate([kernel, layer["bias"][None]]) if "bias" in layer else kernel
 
 
 def layer_of(matrix: Array, like: Parameters) -> Parameters:
     """Return the layer of a :func:`matrix`, in the shapes of another layer."""
+    if "bias" not in like:
+        return {"kernel": matrix.reshape(like["kernel"].shape)}
     return {"kernel": matrix[:-1].reshape(like["kernel"].shape), "bias": matrix[-1]}
+
+
+def no_factors(layer: Parameters) -> Factors:
+    """Return zeros in the shapes of a layer's factors."""
+    n, m = matrix(layer).shape
+    kind = layer["kernel"].dtype
+    return Factors(jnp.zeros((n, n), kind), jnp.zeros((m, m), kind))
 
 
 def measured_factors(
@@ -94,8 +104,13 @@ def measured_factors(
 
     sums = jax.grad(tapped)([Factors.zeros(layer["kernel"]) for layer in layers])
     decisions = jnp.maximum(jnp.sum(weights), 1e-8)
-    # The last entry of the inputs' sum is that of the 1 for the bias: how often the layer was gone through.
-    return [Factors(x.inputs / jnp.maximum(x.inputs[-1, -1], 1e-8), x.outputs / decisions) for x in sums]
+    factors = []
+    for layer, total in zip(layers, sums, strict=True):
+        n = len(matrix(layer))
+        # The last entry of the inputs' sum is that of the 1 for the bias: how often the layer was gone through.
+        times = jnp.maximum(total.inputs[-1, -1], 1e-8)
+        factors.append(Factors(total.inputs[:n, :n] / times, total.outputs / decisions))
+    return factors
 
 
 def damped_inverse(factors: Factors, damping: float | Array) -> Factors:

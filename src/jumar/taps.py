@@ -25,13 +25,16 @@ class Factors(NamedTuple):
     """A pair of square symmetric matrices of an affine layer of ``n`` inputs and ``m`` outputs."""
 
     inputs: Array
-    """Of the inputs and the 1 for the bias, ``[n + 1, n + 1]``."""
+    """Of the inputs, the 1 for the bias among them: ``[n + 1, n + 1]``, or ``[n, n]`` where there is no bias."""
     outputs: Array
     """Of the outputs, ``[m, m]``."""
 
     @classmethod
     def zeros(cls, kernel: Array) -> Factors:
-        """Return zeros for a kernel ``[..., n, m]``: that of a convolution has its inputs on all axes but the last."""
+        """Return the zeros of a kernel's tap, always with a 1 among the inputs.
+
+        A kernel is ``[n, m]``; that of a convolution has its ``n`` inputs on all axes but the last.
+        """
         m = kernel.shape[-1]
         n = kernel.size // m
         return cls(jnp.zeros((n + 1, n + 1), kernel.dtype), jnp.zeros((m, m), kernel.dtype))

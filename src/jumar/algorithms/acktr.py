@@ -10,7 +10,7 @@ from jumar.algorithms.parts import compose, has_critic
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.policies import Policy
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Linear, Schedule
 from jumar.settings import setting
 
 
@@ -18,7 +18,7 @@ from jumar.settings import setting
 class ACKTRSettings(OnPolicySettings):
     """Settings of ACKTR; the defaults are Stable-Baselines2's, where it has the setting."""
 
-    learning_rate: Constant | Linear = setting(
+    learning_rate: Schedule = setting(
         Linear(0.25), "longest step of actor and critic, in natural gradients", above=0, at_most=100
     )
     n_steps: int = setting(20, "steps of each environment per iteration", unit="steps", at_least=1)

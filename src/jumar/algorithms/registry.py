@@ -57,9 +57,9 @@ class Algorithm:
 
 ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm("a2c", "Advantage actor-critic", A2CSettings, a2c),
+    "acktr": Algorithm("acktr", "Actor-critic using Kronecker-factored trust regions", ACKTRSettings, acktr),
     "cpo": Algorithm("cpo", "Constrained policy optimization", CPOSettings, cpo),
     "ispg": Algorithm("ispg", "Off-policy policy gradient by importance sampling", ISPGSettings, ispg),
-    "acktr": Algorithm("acktr", "Actor-critic using Kronecker-factored trust regions", ACKTRSettings, acktr),
     "npg": Algorithm("npg", "Natural policy gradient", NPGSettings, npg),
     "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),
     "ppo-penalty": Algorithm(

@@ -11,7 +11,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jumar.curvature import fisher_form, fisher_product
-from jumar.kronecker import Division, damped_inverse, diagonal, measured_factors, solve
+from jumar.kronecker import Division, damped_inverse, diagonal, measured_factors, no_factors, solve
 from jumar.problem import Parameters, Problem
 from jumar.solvers.natural import Direction, Unravel
 from jumar.taps import Factors
@@ -67,7 +67,7 @@ class Kronecker:
     def init(self, parameters: Parameters) -> Curvature:
         """Return factors of zeros: with these, the direction is the gradient, divided by the damping."""
         layers, rest = Division.of(parameters).divide(parameters)
-        factors = [Factors.zeros(layer["kernel"]) for layer in layers]
+        factors = [no_factors(layer) for layer in layers]
         inverses = jax.tree.map(lambda x: jnp.eye(len(x), dtype=x.dtype) / self.damping**0.5, factors)
         return Curvature(factors, jnp.zeros_like(ravel_pytree(rest)[0]), inverses, jnp.zeros((), jnp.int32))
 
