@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jumar.actor import Actor, load_policy
     from jumar.agents import (
         A2C,
+        ACER,
         ISPG,
         NPG,
         PPO,
@@ -34,6 +35,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "A2C",
+            "ACER",
             "ISPG",
             "NPG",
             "PPO",
@@ -66,6 +68,7 @@ _PARTS = (
 
 __all__ = [
     "A2C",
+    "ACER",
     "ISPG",
     "NPG",
     "PPO",

@@ -260,6 +260,12 @@ class A2C(Agent):
     algorithm = "a2c"
 
 
+class ACER(Agent):
+    """Actor-critic with experience replay, for Discrete actions; settings: ``jumar.algorithms.acer.ACERSettings``."""
+
+    algorithm = "acer"
+
+
 class ISPG(Agent):
     """Off-policy policy gradient by importance sampling; settings: ``jumar.algorithms.ispg.ISPGSettings``."""
 
@@ -315,7 +321,8 @@ class TNPG(Agent):
 
 
 AGENTS: dict[str, type[Agent]] = {
-    agent.algorithm: agent for agent in (A2C, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+    agent.algorithm: agent
+    for agent in (A2C, ACER, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
 }
 
 

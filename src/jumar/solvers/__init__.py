@@ -6,6 +6,7 @@ alone: by a *geometry* and a *length* (``Step``, ``LineSearch``), or as a climbe
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser
+from jumar.solvers.average import AverageTrustRegion
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
 from jumar.solvers.natural import (
@@ -29,6 +30,7 @@ from jumar.solvers.trust_region import LineSearch
 
 __all__ = [
     "Ascent",
+    "AverageTrustRegion",
     "Boundary",
     "Climber",
     "Climbing",

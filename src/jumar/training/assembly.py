@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.on_policy import Update
 from jumar.algorithms.registry import algorithm
 from jumar.critics import make_critic
 from jumar.envs.host import HostEnvironments, Warn
@@ -22,7 +22,7 @@ from jumar.training.sources import Source
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
-def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Spaces, int | None]:
+def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Spaces, int | None]:
     """Put together the update and the runner that a plan asks for; return the spaces and the host's time limit too."""
     settings = plan.settings
     if source.compiled:
@@ -46,7 +46,7 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, 
     return update, runner, spaces, environments.episode_limit
 
 
-def make_update(plan: Plan, source: Source, spaces: Spaces) -> OnPolicy:
+def make_update(plan: Plan, source: Source, spaces: Spaces) -> Update:
     """Put together the algorithm that a plan asks for, for the spaces of an environment."""
     check_spaces(*spaces, source.name)
     policy = make_policy(*spaces, plan.settings)
