@@ -31,9 +31,13 @@ def show_time(key: Array, time: Array) -> Array:
     return time.astype(jnp.float32)[None]
 
 
+def nothing(observation: Array, action: Array, time: Array) -> dict[str, Array]:
+    return {}
+
+
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A compiled environment of ``length`` steps; ``reward`` is a function of (observation, action, time)."""
+    """A compiled environment of ``length`` steps; ``reward`` and ``info`` are functions of (observation, action, time)."""
 
     reward: Callable[[Array, Array, Array], Array]
     observe: Callable[[Array, Array], Array] = constant_observation
@@ -42,6 +46,7 @@ class Probe:
     action_space: spaces.Space = field(default_factory=lambda: spaces.Discrete(2))
     observation_space: spaces.Space = field(default_factory=lambda: spaces.Box(-10.0, 10.0, (1,), np.float32))
     params: tuple[()] = ()
+    info: Callable[[Array, Array, Array], dict[str, Array]] = nothing
 
     def reset(self, key: Array, params: Any) -> tuple[ProbeState, Array]:
         time = jnp.zeros((), jnp.int32)
@@ -52,11 +57,12 @@ class Probe:
         self, key: Array, state: ProbeState, action: Array, params: Any
     ) -> tuple[ProbeState, Array, Array, Array, Array, dict[str, Any]]:
         reward = self.reward(state.observation, action, state.time)
+        info = self.info(state.observation, action, state.time)
         time = state.time + 1
         observation = self.observe(key, time)
         over, never = time >= self.length, jnp.zeros((), bool)
         terminated, truncated = (never, over) if self.time_limit else (over, never)
-        return ProbeState(time, observation), observation, reward, terminated, truncated, {}
+        return ProbeState(time, observation), observation, reward, terminated, truncated, info
 
 
 def one(observation: Array, action: Array, time: Array) -> Array:

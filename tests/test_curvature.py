@@ -16,6 +16,7 @@ from jumar.curvature import (
     conjugate_gradient,
     damped,
     dense,
+    fisher_form,
     fisher_product,
     scores,
     step_fisher,
@@ -78,6 +79,9 @@ def test_the_fisher_vector_product_is_the_hessian_of_the_mean_divergence(kind: s
     vector = jax.random.normal(jax.random.PRNGKey(5), (d,))
     np.testing.assert_allclose(product(vector), matrix @ vector, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(dense(product, flat), matrix, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        fisher_form(policy, flat, vector, jnp.asarray(WEIGHTS)), vector @ matrix @ vector, rtol=1e-10
+    )
     np.testing.assert_allclose(damped(product, 0.3)(vector), matrix @ vector + 0.3 * vector, rtol=1e-10, atol=1e-12)
 
 
@@ -199,54 +203,6 @@ def test_a_linear_gaussian_mean_with_a_fixed_deviation_reaches_the_boundary_exac
 @pytest.mark.parametrize("bend", [0.0, -1.0, np.nan])
 def test_there_is_no_length_where_there_is_no_curvature(bend: float) -> None:
     assert boundary_length(jnp.asarray(bend), 0.1) == 0.0
-
-
-# -- the worked examples of Algorithms for Decision Making, chapter 12 ---------------------------------------------------
-
-ACTIONS = np.array([[-0.532, 0.597, 1.947], [-0.263, -2.212, 2.364]])
-THETA = np.array([0.0, 1.0])
-
-
-def book_log_prob(theta: Array) -> Array:
-    shape = ACTIONS.shape
-    mean, log_std = jnp.full(shape, theta[0])[..., None], jnp.full(shape, jnp.log(theta[1]))[..., None]
-    return DiagGaussian(mean, log_std).log_prob(jnp.asarray(ACTIONS)[..., None])
-
-
-def test_example_12_1_with_the_fisher_matrix_that_its_data_have() -> None:
-    """The book prints 118.115 for the last entry, which belongs to an older draft of the data."""
-    each = scores(book_log_prob, jnp.asarray(THETA))
-    np.testing.assert_allclose(each.sum(1), [[2.012, 1.430242], [-0.111, 7.550609]], atol=1e-6)
-    fisher = trajectory_fisher(each, jnp.ones((2, 3)))
-    np.testing.assert_allclose(fisher, [[2.0302, 1.0198], [1.0198, 29.5286]], atol=5e-5)
-    np.testing.assert_allclose(np.linalg.inv(fisher), [[0.501249, -0.017311], [-0.017311, 0.034463]], atol=1e-6)
-    gradient = (each.sum(1) * ACTIONS.sum(1)[:, None]).mean(0)
-    np.testing.assert_allclose(gradient, [2.0302, 1.0198], atol=5e-5)
-    direction = conjugate_gradient(lambda v: fisher @ v, gradient, 10).x
-    np.testing.assert_allclose(direction, [1.0, 0.0], atol=1e-12)
-    new = THETA + boundary_length(gradient @ direction, 0.1) * direction
-    np.testing.assert_allclose(new, [0.313864, 1.0], atol=1e-6)
-
-
-def test_the_fisher_matrix_per_step_of_the_same_data() -> None:
-    each = scores(book_log_prob, jnp.asarray(THETA))
-    expected = [[7.490426, 3.955867], [3.955867, 22.896317]]  # a sum over the three steps, a mean over the two rollouts
-    np.testing.assert_allclose(3.0 * step_fisher(each, jnp.ones((2, 3))), expected, atol=1e-6)
-    exact = fisher_product(
-        lambda theta: DiagGaussian(theta[:1][None], jnp.log(theta[1:])[None]), jnp.asarray(THETA), jnp.ones(1)
-    )
-    np.testing.assert_allclose(3.0 * dense(exact, jnp.asarray(THETA)), np.diag([3.0, 6.0]), atol=1e-12)
-
-
-def test_the_natural_gradient_of_a_bernoulli_policy_is_the_same_everywhere() -> None:
-    """J = 100 pi(1) + pi(0) with pi(1) = sigmoid(theta): the gradient vanishes far out, 99 does not."""
-    for theta, gradient, fisher in ((0.0, 24.75, 0.25), (5.0, 0.658158, 0.006648)):
-        at = jnp.array([theta])
-        slope = jax.grad(lambda x: 1.0 + 99.0 * jax.nn.sigmoid(x[0]))(at)
-        product = fisher_product(lambda x: Bernoulli(x[None]), at, jnp.ones(1))
-        np.testing.assert_allclose(slope, [gradient], atol=1e-6)
-        np.testing.assert_allclose(dense(product, at), [[fisher]], atol=1e-6)
-        np.testing.assert_allclose(conjugate_gradient(product, slope, 5).x, [99.0], rtol=1e-12)
 
 
 def test_products_of_sampled_matrices_are_those_of_the_matrices() -> None:

@@ -35,7 +35,9 @@ PUBLIC_INSIDE = (
     "jumar.envs.classic_control",
     "jumar.algorithms.a2c",
     "jumar.algorithms.acer",
+    "jumar.algorithms.cpo",
     "jumar.algorithms.ispg",
+    "jumar.algorithms.acktr",
     "jumar.algorithms.npg",
     "jumar.algorithms.on_policy",
     "jumar.algorithms.parts",
@@ -253,6 +255,16 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
 def test_python_blocks_are_python(page: Path) -> None:
     for block in python_blocks(page):
         compile(block, str(page), "exec")
+
+
+def test_the_example_of_the_lab_promises_no_more_than_it_gains(capsys: Any) -> None:
+    [block] = python_blocks(DOCS / "lab.md")
+    exec(compile(block, "lab.md", "exec"), {})  # noqa: S102 (a text of this repository)
+    numbers = dict(re.findall(r"^(\w+) (-?\d+\.\d+)$", capsys.readouterr().out, re.MULTILINE))
+    gain, promised, distance = (float(numbers[name]) for name in ("gain", "promised", "divergence"))
+    assert gain > 0.0
+    assert promised == pytest.approx(gain, rel=0.2)
+    assert distance == pytest.approx(0.01, rel=0.2)
 
 
 @pytest.fixture

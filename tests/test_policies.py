@@ -416,7 +416,9 @@ def jitted_shapes(policy: Policy, observation: Any) -> Any:
 def test_nothing_is_64_bits_wide_with_64_bit_mode_on(kind: str) -> None:
     observation_space: gym.Space[Any] = spaces.Box(-1, 1, (3,), np.float64)
     sde = "box" in kind
-    for settings in (SMALL, PolicySettings(net_arch=(8,), recurrent="lstm", use_sde=sde, normalize_observations=True)):
+    deviations = [PolicySettings(net_arch=(8,), deviation=x) for x in ("fixed", "state") if sde]
+    noisy = PolicySettings(net_arch=(8,), recurrent="lstm", use_sde=sde, normalize_observations=True)
+    for settings in (SMALL, noisy, *deviations):
         with jax.enable_x64(True):
             shapes = jitted_shapes(make_policy(observation_space, ACTION_SPACES[kind], settings), np.zeros((2, 3)))
         assert {x.dtype for x in jax.tree.leaves(shapes)} <= {jnp.dtype("float32"), jnp.dtype("int32")}

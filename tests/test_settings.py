@@ -11,7 +11,7 @@ import pytest
 
 from jumar.algorithms.ppo import PPOSettings
 from jumar.errors import UsageError
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Constant, Exponential, InverseSqrt, Linear, Schedule
 from jumar.settings import ALIASES, Settings, describe, kinds, setting
 
 
@@ -19,7 +19,7 @@ from jumar.settings import ALIASES, Settings, describe, kinds, setting
 class Few(Settings):
     """Settings of every kind, with names of their own."""
 
-    rate: Constant | Linear = setting(Constant(0.1), "a schedule", above=0, at_most=100)
+    rate: Schedule = setting(Constant(0.1), "a schedule", above=0, at_most=100)
     limit: float | None = setting(None, "a number or nothing", above=0)
     share: float = setting(0.5, "a number", at_least=0, at_most=1)
     count: int = setting(3, "a whole number", at_least=1)
@@ -52,6 +52,7 @@ def message(cls: type[Settings], **values: Any) -> str:
         ("kl_target", "target_kl"),
         ("delta", "target_kl"),
         ("lam", "gae_lambda"),
+        ("state_dependent_std", "deviation"),
         ("learning_rte", "learning_rate"),
         ("gama", "gamma"),
         ("ent_coeff", "ent_coef"),
@@ -86,18 +87,30 @@ def test_aliases_are_never_names_of_settings_themselves() -> None:
         ({"learning_rate": -3e-4}, "learning_rate=-0.0003 is out of range: it must be above 0 and at most 100."),
         ({"learning_rate": "1e30"}, "learning_rate=1e30 is out of range: it must be above 0 and at most 100."),
         ({"learning_rate": "linear:0"}, "learning_rate=linear:0 is out of range: it must be above 0 and at most 100."),
-        ({"learning_rate": "fast"}, "learning_rate='fast' is not a number or linear:NUMBER."),
-        ({"learning_rate": "none"}, "learning_rate='none' is not a number or linear:NUMBER."),
-        ({"clip_range_vf": "cosine:1"}, "clip_range_vf='cosine:1' is not a number or linear:NUMBER or none."),
+        (
+            {"learning_rate": "fast"},
+            "learning_rate='fast' is not a number or a schedule (linear:X, exponential:X:Y, inverse_sqrt:X:Y).",
+        ),
+        (
+            {"learning_rate": "none"},
+            "learning_rate='none' is not a number or a schedule (linear:X, exponential:X:Y, inverse_sqrt:X:Y).",
+        ),
+        (
+            {"clip_range_vf": "cosine:1"},
+            "clip_range_vf='cosine:1' is not a number or a schedule (linear:X, exponential:X:Y, inverse_sqrt:X:Y) or none.",
+        ),
         ({"max_grad_norm": "inf"}, "max_grad_norm=inf is out of range: it must be above 0."),
-        ({"net_arch": "64,x"}, "net_arch='64,x' is not a list of whole numbers such as 64,64."),
+        ({"net_arch": "64,x"}, "net_arch='64,x' is not a list of whole numbers such as 64,64, or none."),
         ({"net_arch": [64, 0]}, "net_arch=64,0 is out of range: it must be at least 1."),
-        ({"net_arch": 64}, "net_arch=64 is not a list of whole numbers such as 64,64."),
+        ({"net_arch": 64}, "net_arch=64 is not a list of whole numbers such as 64,64, or none."),
         ({"normalize_advantage": "perhaps"}, "normalize_advantage='perhaps' is not true or false."),
         ({"normalize_advantage": 1}, "normalize_advantage=1 is not true or false."),
         ({"gae_lambda": True}, "gae_lambda=True is not a number."),
         ({"batch_size": True}, "batch_size=True is not a whole number."),
-        ({"learning_rate": True}, "learning_rate=True is not a number or linear:NUMBER."),
+        (
+            {"learning_rate": True},
+            "learning_rate=True is not a number or a schedule (linear:X, exponential:X:Y, inverse_sqrt:X:Y).",
+        ),
         ({"activation": "rely"}, "unknown activation value 'rely'; did you mean relu?"),
         ({"activation": 3}, "activation=3 is not one of tanh, relu, elu, silu, gelu."),
         ({"recurrent": "lstn"}, "unknown recurrent value 'lstn'; did you mean lstm?"),
@@ -116,6 +129,8 @@ def test_a_number_too_large_for_any_float_is_refused_in_words(name: str) -> None
     ("name", "given", "kept"),
     [
         ("rate", "linear:3e-4", Linear(3e-4)),
+        ("rate", "exponential:3e-4:3e-6", Exponential(3e-4, 3e-6)),
+        ("bound", "inverse_sqrt:0.2:0.02", InverseSqrt(0.2, 0.02)),
         ("rate", 1, Constant(1.0)),
         ("rate", np.float32(0.5), Constant(0.5)),
         ("rate", Constant(np.float32(0.5)), Constant(0.5)),  # type: ignore[arg-type]
@@ -131,6 +146,8 @@ def test_a_number_too_large_for_any_float_is_refused_in_words(name: str) -> None
         ("sizes", "256x128", (256, 128)),
         ("sizes", "400,300", (400, 300)),
         ("sizes", "", ()),
+        ("sizes", "none", ()),
+        ("sizes", (), ()),
         ("sizes", [32], (32,)),
         ("flag", "no", False),
         ("flag", "True", True),
@@ -148,6 +165,10 @@ def test_values_are_kept_in_the_fields_own_type(name: str, given: Any, kept: Any
 def test_a_number_inside_a_schedule_is_checked_too() -> None:
     assert "out of range" in message(Few, rate=Constant(np.float32(1e30)))  # type: ignore[arg-type]
     assert "is not" in message(Few, rate=Linear("fast"))  # type: ignore[arg-type]
+    assert message(Few, rate="exponential:0.1:1e3").startswith("rate=exponential:0.1:1e3 is out of range")
+    assert message(Few, rate="exponential:0.1:0") == (
+        "rate=exponential:0.1:0.0 is out of range: its numbers must be above 0."
+    )
 
 
 def test_the_bounds_themselves_are_allowed_only_where_said() -> None:
@@ -163,6 +184,7 @@ def test_the_bounds_themselves_are_allowed_only_where_said() -> None:
     [
         {},
         {"rate": "linear:3e-4", "limit": 0.25, "sizes": (), "flag": False, "core": "lstm", "bound": "linear:0.2"},
+        {"rate": "exponential:0.1:1e-3", "bound": "inverse_sqrt:0.3:0.1"},
         {"rate": 1 / 3, "share": 0.1 + 0.2, "bound": 0.7},
     ],
 )
@@ -184,13 +206,13 @@ def test_settings_do_not_change() -> None:
 def test_every_kind_of_field_is_described_in_words() -> None:
     words = {f.name: describe(kinds(Few, f.name), f.metadata) for f in dataclasses.fields(Few)}
     assert words == {
-        "rate": "a number or linear:NUMBER",
+        "rate": "a number or a schedule (linear:X, exponential:X:Y, inverse_sqrt:X:Y)",
         "limit": "a number or none",
         "share": "a number",
         "count": "a whole number",
-        "sizes": "a list of whole numbers such as 64,64",
+        "sizes": "a list of whole numbers such as 64,64, or none",
         "flag": "true or false",
         "colour": "one of red, green",
         "core": "one of gru, lstm or none",
-        "bound": "a number or linear:NUMBER or none",
+        "bound": "a number or a schedule (linear:X, exponential:X:Y, inverse_sqrt:X:Y) or none",
     }

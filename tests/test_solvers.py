@@ -17,8 +17,8 @@ from jax import Array
 
 from jumar.distributions import DiagGaussian
 from jumar.problem import Climb, Problem
-from jumar.schedules import Constant, Linear
-from jumar.solvers import Ascent, Epochs, Joint, Optimiser
+from jumar.schedules import Constant, Exponential, InverseSqrt, Linear, Schedule
+from jumar.solvers import Ascent, Epochs, Joint, Optimiser, clip_gradient, scale_gradient
 from jumar.solvers.epochs import PACKED_ROWS, random_order, split, summarise
 from jumar.trajectory import Batch, weighted_mean
 
@@ -64,6 +64,10 @@ def slope(parameters: Any, batch: Batch) -> Array:
         (Optimiser(Constant(0.1), optax.identity()), [1.3, 2.4]),
         (Optimiser(Constant(0.1), optax.identity(), max_grad_norm=1.0), [1.06, 2.08]),
         (Optimiser(Constant(0.1), optax.identity(), max_grad_norm=50.0), [1.3, 2.4]),
+        (Optimiser(Constant(0.1), optax.identity(), max_grad_value=3.5), [1.3, 2.35]),
+        (Optimiser(Constant(0.1), optax.identity(), max_grad_value=50.0), [1.3, 2.4]),
+        # The entries first, (2, 2), then the norm.
+        (Optimiser(Constant(0.1), optax.identity(), max_grad_norm=1.0, max_grad_value=2.0), [1.0707107, 2.0707107]),
         # Adam's first step is lr * g / (|g| + epsilon), whatever the size of the gradient.
         (Optimiser(Constant(0.1), optax.scale_by_adam(eps=1.0)), [1.0 + 0.1 * 3 / 4, 2.0 + 0.1 * 4 / 5]),
         # RMSprop's is lr * g / (sqrt(0.01 g^2) + epsilon).
@@ -79,9 +83,50 @@ def test_one_step_of_ascent(optimiser: Optimiser, expected: list[float]) -> None
     assert float(record["grad_norm"]) == pytest.approx(5.0), "the norm before clipping"
 
 
-def test_the_learning_rate_follows_what_is_left_of_training() -> None:
-    solver = Ascent(Optimiser(Linear(0.4), optax.identity()))
-    np.testing.assert_allclose(solve(solver, problem(slope), start(0.0, 0.0), 0.25)[0], [0.3, 0.4], rtol=1e-6)
+def test_scaling_a_gradient_keeps_its_direction_and_clipping_its_entries_does_not() -> None:
+    gradient = jnp.array([3.0, -4.0, 0.0])
+    np.testing.assert_allclose(scale_gradient(gradient, 1.0), [0.6, -0.8, 0.0], rtol=1e-6)
+    np.testing.assert_array_equal(scale_gradient(gradient, 5.0), gradient)
+    np.testing.assert_array_equal(scale_gradient(gradient, 7.0), gradient)
+    np.testing.assert_array_equal(clip_gradient(gradient, 1.0), [1.0, -1.0, 0.0])
+    np.testing.assert_array_equal(clip_gradient(gradient, 3.5), [3.0, -3.5, 0.0])
+
+
+@pytest.mark.parametrize("limit", [scale_gradient, clip_gradient])
+def test_a_zero_gradient_stays_zero(limit: Callable[[Array, float], Array]) -> None:
+    with jax.debug_nans(True):
+        np.testing.assert_array_equal(jax.jit(limit)(jnp.zeros(3), 1.0), np.zeros(3))
+    adam = Optimiser(Constant(0.1), optax.scale_by_adam(eps=1e-8), max_grad_norm=1.0, max_grad_value=1.0)
+    solved, _, record = solve(
+        Ascent(adam), problem(lambda parameters, batch: 0.0 * slope(parameters, batch)), start(1.0, 2.0)
+    )
+    np.testing.assert_array_equal(solved, [1.0, 2.0])
+    assert float(record["grad_norm"]) == 0.0
+
+
+@given(
+    st.lists(st.floats(-(2.0**50), 2.0**50, allow_subnormal=False, width=32), min_size=1, max_size=5),
+    st.floats(1e-3, 1e3),
+)
+@settings(max_examples=50, deadline=None)
+def test_limits_hold_whatever_the_gradient(entries: list[float], limit: float) -> None:
+    gradient = jnp.array(entries, jnp.float32)
+    scaled, clipped = scale_gradient(gradient, limit), clip_gradient(gradient, limit)
+    assert float(jnp.linalg.norm(scaled)) <= limit * (1 + 1e-5)
+    assert float(jnp.max(jnp.abs(clipped))) <= np.float32(limit)
+    for limited in (scaled, clipped):
+        assert bool(jnp.all(limited * gradient >= 0.0))
+        assert bool(jnp.all(jnp.abs(limited) <= jnp.abs(gradient) * (1 + 1e-6)))
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(Linear(0.4), 0.1), (Exponential(0.4, 0.1), 0.1 * 4**0.25), (InverseSqrt(0.4, 0.1), 0.4 / 12.25**0.5)],
+)
+def test_the_learning_rate_follows_what_is_left_of_training(rate: Schedule, expected: float) -> None:
+    solver = Ascent(Optimiser(rate, optax.identity()))
+    solved, _, _ = solve(solver, problem(slope), start(0.0, 0.0), 0.25)
+    np.testing.assert_allclose(solved, [3.0 * expected, 4.0 * expected], rtol=1e-6)
 
 
 def test_epochs_climb_a_hill_to_its_top() -> None:

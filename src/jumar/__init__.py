@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from jumar.agents import (
         A2C,
         ACER,
+        ACKTR,
+        CPO,
         ISPG,
         NPG,
         PPO,
@@ -36,6 +38,8 @@ _HOMES = {
         (
             "A2C",
             "ACER",
+            "ACKTR",
+            "CPO",
             "ISPG",
             "NPG",
             "PPO",
@@ -69,6 +73,8 @@ _PARTS = (
 __all__ = [
     "A2C",
     "ACER",
+    "ACKTR",
+    "CPO",
     "ISPG",
     "NPG",
     "PPO",

@@ -19,6 +19,7 @@ from jumar.actor import Actor
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.registry import Algorithm, algorithm, register
 from jumar.algorithms.settings import OnPolicySettings
+from jumar.envs.costs import parse_cost
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
 from jumar.training.assembly import make_evaluator
@@ -50,6 +51,8 @@ class Agent:
         workers: worker processes that step the environments, 0 for none.
         env_kwargs: keyword arguments of an environment given by its id.
         frame_stack: show the policy the last so many observations at once.
+        cost: what a step costs: ``"velocity:V"`` is 1 where the body moves faster than ``V`` along x, else 0; by default
+            the environment's own ``info["cost"]``.
         preset: name of the tuned settings to start from, ``"none"`` for none; by default those of this algorithm for
             the environment's id, if there are any.
         settings: the algorithm's settings by name; those of its settings class.
@@ -69,6 +72,7 @@ class Agent:
         workers: int = 0,
         env_kwargs: Mapping[str, Any] | None = None,
         frame_stack: int | None = None,
+        cost: str | None = None,
         preset: str | None = None,
         **settings: Any,
     ) -> None:
@@ -81,7 +85,7 @@ class Agent:
                 "env_kwargs are for an environment given by its id; this one is made already, or by a function."
             )
         id_options = {"kwargs": dict(env_kwargs)} if env_kwargs else {}
-        source = source_of(env, frame_stack=frame_stack, **id_options)
+        source = source_of(env, frame_stack=frame_stack, cost=parse_cost(cost), **id_options)
         if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
             settings.setdefault("n_envs", source.object.num_envs)
         if workers and source.compiled:
@@ -101,6 +105,7 @@ class Agent:
             checkpoint_every=0,
             n_seeds=n_seeds,
             workers=workers,
+            cost=source.cost,
         )
         self._begin(plan, source)
 
@@ -266,6 +271,21 @@ class ACER(Agent):
     algorithm = "acer"
 
 
+class ACKTR(Agent):
+    """Actor-critic using Kronecker-factored trust regions; settings: ``jumar.algorithms.acktr.ACKTRSettings``."""
+
+    algorithm = "acktr"
+
+
+class CPO(Agent):
+    """Constrained policy optimization; settings: ``jumar.algorithms.cpo.CPOSettings``.
+
+    It needs a cost per step: the environment's ``info["cost"]``, or ``cost="velocity:V"``.
+    """
+
+    algorithm = "cpo"
+
+
 class ISPG(Agent):
     """Off-policy policy gradient by importance sampling; settings: ``jumar.algorithms.ispg.ISPGSettings``."""
 
@@ -322,7 +342,7 @@ class TNPG(Agent):
 
 AGENTS: dict[str, type[Agent]] = {
     agent.algorithm: agent
-    for agent in (A2C, ACER, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+    for agent in (A2C, ACER, ACKTR, CPO, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
 }
 
 
@@ -396,11 +416,11 @@ def load(path: str | Path, env: Any = None) -> Agent:
 def _source_for(plan: Plan, env: Any, run: RunDirectory) -> Source:
     if isinstance(env, str) and plan.environment is not None:
         again = with_environment(plan, env).environment  # with the settings that it was trained with
-        return source_of(again)
+        return source_of(again, cost=plan.cost)
     if env is not None:
-        return source_of(env)
+        return source_of(env, cost=plan.cost)
     if plan.environment is not None and plan.environment.module is None:
-        return FromId(plan.environment)
+        return FromId(plan.environment, plan.cost)
     raise UsageError(
         f"the run is on {plan.environment_name}, which is code of your own that no file can bring back: pass env=... to go on "
         f"with it, or load the policy alone with jumar.load_policy({str(run)!r})."

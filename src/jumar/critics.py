@@ -144,6 +144,59 @@ class NoCritic:
         return nothing, nothing, carry
 
 
+@dataclass(frozen=True)
+class CriticPair:
+    """A critic of rewards beside one of costs, networks of their own; its values are those of the former.
+
+    Parameters and carries are ``{"reward": ..., "cost": ...}``.
+    """
+
+    reward: Critic
+    cost: Critic
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the critics have a memory."""
+        return self.reward.recurrent or self.cost.recurrent
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters; those of the critic of rewards are what it would draw alone."""
+        return {"reward": self.reward.init(key), "cost": self.cost.init(jax.random.fold_in(key, 1))}
+
+    def initial_carry(self, n_envs: int) -> Any:
+        """Return the carry before any step."""
+        return {"reward": self.reward.initial_carry(n_envs), "cost": self.cost.initial_carry(n_envs)}
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return the value of rewards at all rows of a batch."""
+        return self.reward.evaluate(parameters["reward"], self._seen_by("reward", batch))
+
+    def evaluate_costs(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return the value of costs at all rows of a batch."""
+        return self.cost.evaluate(parameters["cost"], self._seen_by("cost", batch))
+
+    def values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return the values of rewards, as any critic does; the carry of the critic of costs stays as it is."""
+        values, next_values, last = self.reward.values(
+            parameters["reward"], features, successors, carry["reward"], episode_start
+        )
+        return values, next_values, {**carry, "reward": last}
+
+    def cost_values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return the values of costs; the carry of the critic of rewards stays as it is."""
+        values, next_values, last = self.cost.values(
+            parameters["cost"], features, successors, carry["cost"], episode_start
+        )
+        return values, next_values, {**carry, "cost": last}
+
+    def _seen_by(self, half: str, batch: Batch) -> Batch:
+        return batch._replace(critic_carry=batch.critic_carry[half]) if self.recurrent else batch
+
+
 def make_critic(encoder: Encoder, settings: PolicySettings) -> NeuralCritic:
     """Build the value function that goes with a policy of the same settings."""
     torso = make_torso(encoder, settings)

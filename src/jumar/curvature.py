@@ -57,6 +57,17 @@ def fisher_product(distribution: Callable[[Array], Distribution], flat: Array, w
     return product
 
 
+def fisher_form(distribution: Callable[[Array], Distribution], flat: Array, vector: Array, weights: Array) -> Array:
+    r"""Return :math:`v^T F v \ge 0` of one vector, with the ``F`` of :func:`fisher_product`.
+
+    It needs the derivative forward alone, half of what a product costs.
+    """
+    at, change = jax.jvp(distribution, (flat,), (vector,))
+    shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
+    parts = jax.tree.map(lambda x, y: (x * y).reshape(*weights.shape, -1), change, at.fisher_product(change))
+    return sum((jnp.sum(jnp.sum(x, -1) * shares) for x in jax.tree.leaves(parts)), jnp.zeros((), flat.dtype))
+
+
 def step_fisher_product(log_prob: Callable[[Array], Array], flat: Array, weights: Array) -> Product:
     r"""Return :math:`v \mapsto F v` with the :func:`step_fisher` of the actions taken, without its matrix.
 

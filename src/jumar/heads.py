@@ -107,22 +107,103 @@ class BernoulliHead(LogitHead):
         return Bernoulli.noise(key, (n_envs, self.linear.outputs))
 
 
+class Deviation(Protocol):
+    """A part that says what the log standard deviations of a Gaussian are."""
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters, which join the head's own: ``{"log_std": ...}``, or none."""
+        ...
+
+    def log_std(self, parameters: Parameters, latent: Array) -> Array:
+        """Return the log deviations, ``[n]`` where they are the same in every state, else ``[..., n]``."""
+        ...
+
+
+LOWEST_LOG_STD = -25.0
+"""A free log deviation below this counts as this: 1e-11 is next to nothing for an action in single precision, and the
+densities of much smaller deviations are beyond it."""
+
+
 @dataclass(frozen=True)
-class GaussianHead:
-    """A mean linear in the latent vector and a free log deviation that is the same in every state, for a Box."""
+class FreeDeviation:
+    """Log deviations that are parameters themselves, the same in every state; they begin at ``log_std_init``."""
+
+    size: int
+    log_std_init: float
+
+    def init(self, key: Array) -> Parameters:
+        """Return the first log deviations."""
+        return {"log_std": jnp.full((self.size,), self.log_std_init, jnp.float32)}
+
+    def log_std(self, parameters: Parameters, latent: Array) -> Array:
+        """Return the parameters, or :data:`LOWEST_LOG_STD` where they are below."""
+        return jnp.maximum(parameters["log_std"], LOWEST_LOG_STD)
+
+
+@dataclass(frozen=True)
+class FixedDeviation:
+    r"""Log deviations that stay what they are, without parameters: the policy :math:`N(\mu_\theta(s), \sigma^2 I)`."""
+
+    size: int
+    value: float
+    r"""The :math:`\log \sigma`."""
+
+    def init(self, key: Array) -> Parameters:
+        """Return no parameters."""
+        return {}
+
+    def log_std(self, parameters: Parameters, latent: Array) -> Array:
+        """Return the constant."""
+        return jnp.full((self.size,), self.value, latent.dtype)
+
+
+LOG_STD_REACH = 5.0
+"""How far a state-dependent log deviation goes from the first one, on either side: a factor of 148 in the deviation."""
+
+
+@dataclass(frozen=True)
+class StateDeviation:
+    r"""Log deviations that depend on the state, within bounds.
+
+    .. math::
+        \log \sigma(s) = l_0 + c \tanh(x / c), \qquad x = W^T z(s) + b,
+
+    with the latent vector ``z``, the first log deviation :math:`l_0` and :math:`c` = :data:`LOG_STD_REACH`. Near the
+    first one the slope is 1, so nothing is lost where learning begins; and since no two log deviations are further apart than
+    :math:`2 c`, no ratio of variances is above :math:`e^{4 c}` (5e8), which single precision holds.
+
+    Source: the squashing by tanh, from -5 on, is that of Yarats and Kostrikov 2020, *Soft Actor-Critic (SAC)
+    implementation in PyTorch*; to centre it on the first deviation is our own.
+    """
 
     linear: Linear
     log_std_init: float
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
-        log_std = jnp.full((self.linear.outputs,), self.log_std_init, jnp.float32)
-        return {"mean": self.linear.init(key), "log_std": log_std}
+        return {"log_std": self.linear.init(key)}
+
+    def log_std(self, parameters: Parameters, latent: Array) -> Array:
+        """Return the log deviations at ``latent``."""
+        raw = self.linear.apply(parameters["log_std"], latent)
+        return self.log_std_init + LOG_STD_REACH * jnp.tanh(raw / LOG_STD_REACH)
+
+
+@dataclass(frozen=True)
+class GaussianHead:
+    """A mean linear in the latent vector, with the deviation of a part, for a Box."""
+
+    linear: Linear
+    deviation: Deviation
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        return {"mean": self.linear.init(key), **self.deviation.init(jax.random.fold_in(key, 1))}
 
     def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> DiagGaussian:
         """Return the normal; a Box has no masks."""
         mean = self.linear.apply(parameters["mean"], latent)
-        return DiagGaussian(mean, jnp.broadcast_to(parameters["log_std"], mean.shape))
+        return DiagGaussian(mean, jnp.broadcast_to(self.deviation.log_std(parameters, latent), mean.shape))
 
     def noise(self, key: Array, n_envs: int) -> Array:
         """Draw normal noise ``[N, n]``."""

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.taps import Tapped
+
 Parameters = dict[str, Any]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -45,21 +47,24 @@ Initialiser = Callable[[Array, tuple[int, int], float], Array]
 
 @dataclass(frozen=True)
 class Linear:
-    """An affine map ``x W + b``; ``W`` is ``[inputs, outputs]``, ``b`` starts at 0."""
+    """An affine map ``x W + b``, or a linear one ``x W``; ``W`` is ``[inputs, outputs]``, ``b`` starts at 0."""
 
     inputs: int
     outputs: int
     scale: float = math.sqrt(2.0)
     initialiser: Initialiser = orthogonal
+    bias: bool = True
+    """Whether there is a ``b``."""
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
         kernel = self.initialiser(key, (self.inputs, self.outputs), self.scale)
-        return {"kernel": kernel, "bias": jnp.zeros((self.outputs,), jnp.float32)}
+        return {"kernel": kernel, "bias": jnp.zeros((self.outputs,), jnp.float32)} if self.bias else {"kernel": kernel}
 
     def apply(self, parameters: Parameters, inputs: Array) -> Array:
         """Map ``[..., inputs]`` to ``[..., outputs]``."""
-        return inputs @ parameters["kernel"] + parameters["bias"]
+        mapped = inputs @ parameters["kernel"]
+        return mapped + parameters["bias"] if self.bias else mapped
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,15 @@ class MLP:
         for i, layer in enumerate(self.layers):
             inputs = activation(layer.apply(parameters[f"layer_{i}"], inputs))
         return inputs
+
+
+def convolve(images: Array, kernel: Array | Tapped, stride: int, padding: str) -> Array:
+    """Return the convolution of images ``[N, height, width, channels]`` with a kernel; a tapped one measures it."""
+    if isinstance(kernel, Tapped):
+        return kernel.convolve(images, stride, padding)
+    return jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 @dataclass(frozen=True)
@@ -150,10 +164,7 @@ class CNN:
         x = images.reshape(-1, *images.shape[-3:]).astype(jnp.float32) / 255.0
         for i, (_, stride, _) in enumerate(self.convolutions):
             layer = parameters[f"convolution_{i}"]
-            x = jax.lax.conv_general_dilated(
-                x, layer["kernel"], (stride, stride), self._padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = jax.nn.relu(x + layer["bias"])
+            x = jax.nn.relu(convolve(x, layer["kernel"], stride, self._padding) + layer["bias"])
         x = x.reshape(x.shape[0], -1)
         x = jax.nn.relu(Linear(self.flat_size, self.outputs).apply(parameters["dense"], x))
         return x.reshape(*batch, self.outputs)

@@ -21,10 +21,13 @@ from jumar.errors import UsageError
 from jumar.heads import (
     BernoulliHead,
     CategoricalHead,
+    FixedDeviation,
+    FreeDeviation,
     GaussianHead,
     Head,
     MultiCategoricalHead,
     StateDependentNoiseHead,
+    StateDeviation,
 )
 from jumar.networks import Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
 from jumar.normalise import RunningMoments
@@ -59,7 +62,16 @@ class PolicySettings(Settings):
         "tanh", "activation of the hidden layers", choices=("tanh", "relu", "elu", "silu", "gelu")
     )
     ortho_init: bool = setting(True, "draw matrices orthogonal (gain sqrt 2, heads 0.01 and 1)")
+    head_bias: bool = setting(
+        True,
+        "bias in the policy's last layer; without it and net_arch the policy is a table, or linear in its features",
+    )
     log_std_init: float = setting(0.0, "first log standard deviation of a Gaussian policy", at_least=-20, at_most=5)
+    deviation: str = setting(
+        "free",
+        "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, or a function of the state",
+        choices=("free", "fixed", "state"),
+    )
     use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
     sde_sample_freq: int = setting(-1, "draw new gSDE noise every so many steps; -1: once per rollout", at_least=-1)
     recurrent: str | None = setting(None, "recurrent core of actor and critic", choices=("gru", "lstm"))
@@ -207,11 +219,10 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
 
     Raises:
         TypeError: a space that no encoder or head knows (callers check spaces before).
-        UsageError: an action mask that does not fit, or gSDE where actions are not numbers.
+        UsageError: an action mask that does not fit, or settings of noise that do not.
     """
     codec = ActionCodec.of(action_space)
-    if settings.use_sde and codec.kind != "box":
-        raise UsageError(f"use_sde needs a Box action space, and this one is {describe_space(action_space)}.")
+    _check_noise(codec, action_space, settings)
     if settings.sde_sample_freq == 0:
         raise UsageError("sde_sample_freq=0 is out of range: it must be at least 1, or -1 for once per rollout.")
     encoder = Encoder.of(
@@ -241,12 +252,35 @@ def make_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
 
 def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head:
     outputs = {"box": codec.size, "multi_binary": codec.size}.get(codec.kind, sum(codec.choices))
-    linear = Linear(width, outputs, 0.01 if settings.ortho_init else 1.0, settings.initialiser)
+    scale = 0.01 if settings.ortho_init else 1.0
+    linear = Linear(width, outputs, scale, settings.initialiser, settings.head_bias)
     if codec.kind == "box":
-        kind = StateDependentNoiseHead if settings.use_sde else GaussianHead
-        return kind(linear, settings.log_std_init)
+        return _box_head(linear, settings)
     if codec.kind == "discrete":
         return CategoricalHead(linear)
     if codec.kind == "multi_discrete":
         return MultiCategoricalHead(linear, codec.choices)
     return BernoulliHead(linear)
+
+
+def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: PolicySettings) -> None:
+    """Refuse noise that the action space cannot have, and two kinds of it at once."""
+    asked = {"use_sde": settings.use_sde, f"deviation={settings.deviation}": settings.deviation != "free"}
+    for name, given in asked.items():
+        if given and codec.kind != "box":
+            raise UsageError(f"{name} needs a Box action space, and this one is {describe_space(action_space)}.")
+    if all(asked.values()):
+        raise UsageError(
+            f"use_sde has a deviation of its own and does not go with deviation={settings.deviation}; leave that free."
+        )
+
+
+def _box_head(linear: Linear, settings: PolicySettings) -> Head:
+    if settings.use_sde:
+        return StateDependentNoiseHead(linear, settings.log_std_init)
+    deviations = {
+        "free": FreeDeviation(linear.outputs, settings.log_std_init),
+        "fixed": FixedDeviation(linear.outputs, settings.log_std_init),
+        "state": StateDeviation(linear, settings.log_std_init),
+    }
+    return GaussianHead(linear, deviations[settings.deviation])

@@ -60,6 +60,16 @@ class Climb:
 
 
 @dataclass(frozen=True)
+class Constraint:
+    r"""A cost that a step must not raise beyond a limit: :math:`c + C(\theta') - C(\theta) \le 0`."""
+
+    cost: Callable[[Any, Batch], Array]
+    """C, a function of the action distributions at all rows: the mean over the rows of ratio times cost advantage."""
+    excess: Array
+    """c: how far the policy before the update is beyond the limit, in the unit of ``cost``; negative within it."""
+
+
+@dataclass(frozen=True)
 class Problem:
     """One update's problem; the joint parameters are ``{"policy": ..., "critic": ...}``."""
 
@@ -77,6 +87,8 @@ class Problem:
     prepare: Callable[[Batch], Batch] = unprepared
     """What is done to a minibatch before the objective and the loss see it: scaling its advantages, say."""
     divergence: Divergence = kl
+    constraint: Constraint | None = None
+    """What a step must keep beside the divergence, for solvers that mind it."""
 
     def policy_objective(self, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
         """Return L and scalars worth knowing about it, a function of the policy's parameters."""

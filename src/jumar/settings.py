@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from jumar.errors import UsageError, unknown
-from jumar.schedules import Constant, Linear, Schedule, schedule
+from jumar.schedules import FORMS, Constant, Schedule, numbers, schedule
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
@@ -48,6 +48,11 @@ ALIASES = {
     "grad_clip": "max_grad_norm",
     "discounting": "gamma",
     "unroll_length": "n_steps",
+    # rsl_rl, garage
+    "state_dependent_std": "deviation",
+    "learn_std": "deviation",
+    # Baselines and Stable-Baselines2
+    "kfac_clip": "target_kl",
     # Spinning Up and the papers
     "delta": "target_kl",
     "lam": "gae_lambda",
@@ -131,6 +136,8 @@ def coerce(cls: type[Settings], name: str, value: Any) -> Any:
     allowed = kinds(cls, name)
     try:
         result = _convert(value, allowed)
+    except UsageError as error:  # a schedule's own, which begins with its text
+        raise UsageError(f"{name}={error}") from None
     except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{name}={value!r} is not {describe(allowed, field.metadata)}.") from None
     _check_range(name, value, result, field.metadata)
@@ -142,7 +149,7 @@ def describe(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
     if metadata["choices"]:
         words = "one of " + ", ".join(metadata["choices"])
     elif Constant in allowed:
-        words = "a number or linear:NUMBER"
+        words = f"a number or a schedule ({FORMS})"
     elif bool in allowed:
         words = "true or false"
     elif int in allowed:
@@ -150,7 +157,7 @@ def describe(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
     elif float in allowed:
         words = "a number"
     elif any(typing.get_origin(kind) is tuple for kind in allowed):
-        words = "a list of whole numbers such as 64,64"
+        words = "a list of whole numbers such as 64,64, or none"
     else:
         words = "a text"
     return words + (" or none" if type(None) in allowed else "")
@@ -163,7 +170,7 @@ def _hints(cls: type[Settings]) -> dict[str, Any]:
 def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
     if type(None) in allowed and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):
         return None
-    if Constant in allowed or Linear in allowed:
+    if Constant in allowed:
         if isinstance(value, bool):
             raise TypeError
         return schedule(value)
@@ -181,7 +188,7 @@ def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
     if any(typing.get_origin(kind) is tuple for kind in allowed):
         parts = list(value)
         if isinstance(value, str):
-            parts = value.replace("x", ",").split(",") if value.strip() else []
+            parts = [] if value.strip().lower() in ("", "none") else value.replace("x", ",").split(",")
         return tuple(_convert(part, (int,)) for part in parts)
     return value if isinstance(value, str) else _refuse()
 
@@ -198,8 +205,8 @@ def _check_range(name: str, given: Any, value: Any, metadata: Mapping[str, Any])
         return
     if metadata["choices"] and value not in metadata["choices"]:
         raise unknown(f"{name} value", str(value), metadata["choices"])
-    numbers = [value.value] if isinstance(value, (Constant, Linear)) else value if isinstance(value, tuple) else [value]
-    for number in numbers:
+    several = numbers(value) if isinstance(value, Schedule) else value if isinstance(value, tuple) else (value,)
+    for number in several:
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue
         bounds = {name: metadata[name] for name in _BOUNDS if metadata[name] is not None}
@@ -228,10 +235,8 @@ def _as_typed(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Linear):
-        return str(value)
-    if isinstance(value, Constant):
-        return value.value
+    if isinstance(value, Schedule):
+        return value.value if isinstance(value, Constant) else str(value)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -84,6 +84,12 @@ class Batch(NamedTuple):
     """Other action distributions, where a divergence from them is part of the objective: those before the update, say."""
     action_advantages: PyTree = ()
     """What each of all actions is judged by, ``[..., n]``, where the objective is a sum over them."""
+    cost_advantages: PyTree = ()
+    """Advantages of costs; like what follows, an array where costs are limited."""
+    cost_returns: PyTree = ()
+    """The targets of the critic of costs."""
+    cost_values: PyTree = ()
+    """Its values before the update."""
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:
@@ -131,3 +137,13 @@ def centred(values: Array, weights: Array) -> Array:
 def unscaled(values: Array, weights: Array) -> Array:
     """Return the values as they are: what stands in the place of :func:`standardise` where nothing is scaled."""
     return values
+
+
+def explained_variance(values: Array, returns: Array, weights: Array) -> Array:
+    r"""Return :math:`1 - Var(R - V) / Var(R)`: 1 for a perfect critic, 0 for a constant one; 0 where Var(R) is 0."""
+
+    def variance(x: Array) -> Array:
+        return weighted_mean(jnp.square(x - weighted_mean(x, weights)), weights)
+
+    spread = variance(returns)
+    return jnp.where(spread > 0.0, 1.0 - variance(returns - values) / jnp.where(spread > 0.0, spread, 1.0), 0.0)

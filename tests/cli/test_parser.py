@@ -143,6 +143,12 @@ def test_a_request_holds_what_was_typed(monkeypatch: pytest.MonkeyPatch):
     assert (request.preset, request.run_dir, request.settings) == ("none", Path("here"), {"net_arch": "32,32"})
 
 
+@pytest.mark.parametrize("words", [["--net-arch", ""], ["--net-arch="], ["--net-arch", "none"]])
+def test_no_hidden_layers_can_be_typed(words: list[str]):
+    request = train.request_from(read_train("climb", "Hill-v0", *words), ALGORITHMS)
+    assert ClimbSettings.make(request.settings).net_arch == ()
+
+
 def test_a_request_checks_every_setting():
     with pytest.raises(UsageError, match=r"gamma=1\.5 is out of range: it must be at least 0 and at most 1"):
         train.request_from(read_train("climb", "Hill-v0", "--gamma", "1.5"), ALGORITHMS)
@@ -150,7 +156,8 @@ def test_a_request_checks_every_setting():
 
 def test_help_of_an_algorithm_explains_every_setting_with_unit_and_default():
     text = help_text("climb")
-    assert "--learning-rate X|linear:X size, 100 % of it; a number or linear:NUMBER (default: 0.0003)" in text
+    assert "--learning-rate X|SCHEDULE size, 100 % of it; a number or a schedule" in text
+    assert "(linear:X, exponential:X:Y, inverse_sqrt:X:Y) (default: 0.0003)" in text
     assert "--n-steps N length of a rollout; a whole number (default: 2048 steps)" in text
     assert "--target-kl X stop beyond this divergence; a number or none (default: none)" in text
     assert "--normalize-advantage, --no-normalize-advantage standardise advantages (default: true)" in text

@@ -196,4 +196,17 @@ gym.register("FaultyReset-v0", "faulty:FaultyReset")
 gym.register("Leaving-v0", "faulty:Leaving")
 gym.register("Rich-v0", "faulty:Rich")
 gym.register("Modules-v0", "faulty:Modules")
+gym.register("Runner-v0", "faulty:Runner")
 gym.register("LimitedWalk-v0", "faulty:Walk", max_episode_steps=4, kwargs={"ends": 4})
+
+
+class Runner(Walk):
+    """A :class:`Walk` that tells how fast it moves: as fast as its steps are many, or ``speed`` where that is given."""
+
+    def __init__(self, speed: float | None = None, ends: int = 4) -> None:
+        super().__init__(ends=ends)
+        self.speed = speed
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, info | {"x_velocity": float(self.time) if self.speed is None else self.speed}

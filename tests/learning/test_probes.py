@@ -97,6 +97,13 @@ def test_a_memory_recalls_what_was_shown_at_the_start() -> None:
     assert np.mean(returns) > 0.9  # type: ignore[arg-type]
 
 
+def test_acktr_balances_cartpole_after_thirty_thousand_steps() -> None:
+    agent = jumar.ACKTR("jax/CartPole-v1", seed=0, n_envs=8).learn(30_000)
+    mean, _ = jumar.evaluate_policy(agent, "jax/CartPole-v1", n_eval_episodes=20)
+    assert isinstance(mean, float)
+    assert mean >= 400
+
+
 def test_cartpole_is_balanced_after_forty_thousand_steps() -> None:
     agent = jumar.PPO("jax/CartPole-v1", seed=0, n_envs=8, n_steps=128, batch_size=256, n_epochs=10, learning_rate=2e-3)
     agent.learn(40_000)

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import nothing_compiled
-from probes import Corridor, Metronome, Probe, one
+from probes import Corridor, Metronome, Probe, one, show_time
 from updates import first_learner, make_update
 
+from jumar.envs.costs import VelocityCost
 from jumar.envs.host import SerialEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.training.assembly import make_evaluator
@@ -60,6 +61,27 @@ def test_episode_i_is_seeded_s_plus_i_on_every_backend(env: str) -> None:
     np.testing.assert_array_equal(evaluator(parameters, moments, 2, 43).returns, together.returns[3:])
     assert len(set(together.returns)) > 1
     assert (together.returns == together.lengths).all(), "a reward of 1 a step"
+
+
+class Paced(Metronome):
+    """A :class:`Metronome` that moves as fast as its steps are many."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        observation, reward, terminated, truncated, _ = super().step(action)
+        return observation, reward, terminated, truncated, {"x_velocity": float(self._step)}
+
+
+def test_costs_are_told_where_there_are_any() -> None:
+    """The velocities of the probe's episodes are 1 to 5, those of the host environment's 1 to 3."""
+    probe = Probe(one, show_time, length=5, info=lambda observation, action, time: {"x_velocity": 1.0 + time})
+    for env, cost in ((probe, 3.0), (Paced, 1.0)):
+        source = source_of(env, cost=VelocityCost(2.5))
+        policy, parameters, moments = acting(probe if source.compiled else Paced())
+        summary = make_evaluator(source, policy, 0)(parameters, moments, 3, 0).summary()
+        assert (summary["mean_cost"], summary["costs"]) == (cost, [cost] * 3)
+        free = make_evaluator(source_of(env), policy, 0)(parameters, moments, 1, 0)
+        assert free.costs is None
+        assert "mean_cost" not in free.summary()
 
 
 def test_returns_are_sums_of_raw_rewards_of_whole_episodes() -> None:

@@ -267,3 +267,36 @@ def test_an_environment_that_exits_with_0_has_not_trained(
     code, error = refused("train", "ppo", *words, *SMALL, "--total-timesteps", "64", "--run-dir", tmp_path / "run")
     assert code == 1
     assert "SystemExit: 0" in error
+
+
+def test_a_cost_is_recorded_with_the_run_used_on_resume_and_told_by_the_evaluation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Episodes have four steps of velocities 1 to 4."""
+    monkeypatch.syspath_prepend(ENVIRONMENTS)
+    run, env = tmp_path / "run", "faulty:Runner-v0"
+    small = ("--total-timesteps", "64", *SMALL, "--workers", "0", "--eval-episodes", "2")
+    summary = jumar("train", "ppo", env, "--cost", "velocity:2.5", "--run-dir", run, *small)
+    assert summary["ep_cost_mean"] == 2.0
+    assert json.loads((run / "config.json").read_text())["cost"] == "velocity:2.5"
+    jumar("resume", run, "--env", env, "--total-timesteps", "128")
+    assert [record["rollout/ep_cost_mean"] for record in logs.read(run / "metrics.jsonl")] == [2.0] * 2
+    assert {record["mean_cost"] for record in logs.read(run / "evaluations.jsonl")} == {2.0}
+    assert jumar("evaluate", run, "--env", env, "--episodes", "2")["costs"] == [2.0, 2.0]
+    assert spoken("evaluate", run, "--env", env)[0] == 0
+    agent = jumar_library.load(run, env=env)
+    metrics: list[Any] = []
+    agent.learn(64, callback=metrics.append)
+    assert metrics[-1]["rollout/ep_cost_mean"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [("velocity:2", "jax/CartPole-v1 gives no info['x_velocity']"), ("speed:2", "unknown cost 'speed'")],
+)
+def test_a_cost_that_a_task_does_not_have_is_refused_and_nothing_is_written(
+    cost: str, words: str, tmp_path: Path
+) -> None:
+    code, error = refused(*COMPILED, "--cost", cost, "--run-dir", tmp_path / "run")
+    assert (code, words in error) == (2, True)
+    assert not (tmp_path / "run").exists()

@@ -26,8 +26,8 @@ def test_statistics_are_those_of_a_loop_over_single_steps(
     """Over several rollouts, with rows that are no experience, and episodes cut by a restart."""
     draw = np.random.default_rng(seed)
     statistics = EpisodeStatistics(n_envs)
-    open_episodes: list[list[float]] = [[] for _ in range(n_envs)]
-    finished: list[list[float]] = []
+    open_episodes: list[list[tuple[float, float]]] = [[] for _ in range(n_envs)]
+    finished: list[list[tuple[float, float]]] = []
     for i, length in enumerate(lengths):
         if i == restart_before:
             statistics.restart()
@@ -36,11 +36,12 @@ def test_statistics_are_those_of_a_loop_over_single_steps(
         valid = draw.random((length, n_envs)) < 0.8
         ended = (draw.random((length, n_envs)) < end_rate) & valid
         rewards[~valid] = 1e9
-        statistics.add(rewards, ended, valid)
+        costs = 1.0 - 2.0 * rewards
+        statistics.add(rewards, ended, valid, costs)
         for t in range(length):
             for n in range(n_envs):
                 if valid[t, n]:
-                    open_episodes[n].append(float(rewards[t, n]))
+                    open_episodes[n].append((float(rewards[t, n]), float(costs[t, n])))
                 if ended[t, n]:
                     finished.append(open_episodes[n])
                     open_episodes[n] = []
@@ -48,8 +49,10 @@ def test_statistics_are_those_of_a_loop_over_single_steps(
     if not last:
         assert statistics.mean_return is None
         assert statistics.mean_length is None
+        assert statistics.mean_cost is None
         return
-    assert statistics.mean_return == pytest.approx(np.mean([sum(episode) for episode in last]), abs=1e-9)
+    totals = np.mean([np.sum(episode, axis=0) for episode in last], axis=0)
+    assert (statistics.mean_return, statistics.mean_cost) == pytest.approx(tuple(totals), abs=1e-5)
     assert statistics.mean_length == np.mean([len(episode) for episode in last])
     np.testing.assert_array_equal(statistics.state.open_lengths, [len(episode) for episode in open_episodes])
 
@@ -63,6 +66,18 @@ def test_the_window_holds_the_last_hundred_episodes() -> None:
     statistics.add(rewards[120:], always[120:], always[120:])
     assert statistics.mean_return == np.mean(np.arange(50, 150))
     assert statistics.state.returns.shape == (WINDOW,)
+
+
+def test_episodes_without_a_cost_or_with_several_are_left_out_of_its_mean() -> None:
+    statistics = EpisodeStatistics(1)
+    rewards, always = np.ones((2, 1), np.float32), np.ones((2, 1), bool)
+    for costs in (None, np.ones((2, 1, 3))):
+        statistics.add(rewards, always, always, costs)
+        assert statistics.mean_cost is None
+    statistics.add(rewards, always, always, np.array([[2.0], [5.0]]))
+    assert statistics.mean_cost == 3.5
+    assert statistics.mean_return == 1.0
+    assert np.isnan(statistics.state.costs).sum() == WINDOW - 2
 
 
 def test_an_episode_spans_rollouts() -> None:
@@ -122,6 +137,11 @@ def test_health_says_what_is_off_once_in_a_while(changes: dict[str, float], word
 def test_health_is_silent_about_a_sound_run_and_about_what_is_not_measured() -> None:
     assert complaints(50) == []
     assert complaints(50, **dict.fromkeys((name.removeprefix("train/") for name in SOUND), None)) == []
+
+
+def test_what_gives_up_its_objective_for_a_cost_beyond_the_limit_is_sound() -> None:
+    assert complaints(50, policy_objective_after=-0.1, cost_excess=3.0) == []
+    assert len(complaints(50, policy_objective_after=-0.1, cost_excess=-3.0)) == 1
 
 
 def test_a_full_batch_update_of_one_step_is_no_early_stop() -> None:

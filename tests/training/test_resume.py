@@ -48,6 +48,7 @@ RUN = ["--total-timesteps", "1024", "--checkpoint-every", "256", "--eval-every",
 NORMALISED = ["--normalize-observations", "--normalize-rewards"]
 
 PPO = ["ppo", "--n-epochs", "2", "--batch-size", "32"]
+PENALTY = ["ppo-penalty", *PPO[1:]]
 TRPO = ["trpo", "--n-critic-updates", "2", "--batch-size", "32"]
 ISPG = ["ispg", "--n-rollouts", "3"]
 
@@ -57,21 +58,11 @@ CASES = {
     "host": [*PPO, "gymnasium/CartPole-v1", *NORMALISED],
     "host gSDE": [*PPO, "gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
+    "ACKTR": ["acktr", "jax/CartPole-v1", "--kfac-update", "3"],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
     "earlier rollouts": [*ISPG, "gymnasium/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4", *NORMALISED],
     "replay": ["acer", "jax/CartPole-v1", "--replay-start", "300", "--buffer-size", "640", *NORMALISED],
-    "adaptive penalty": [
-        "ppo-penalty",
-        "--n-epochs",
-        "2",
-        "--batch-size",
-        "32",
-        "jax/CartPole-v1",
-        "--kl-coef",
-        "0.1",
-        "--target-kl",
-        "1e-4",
-    ],
+    "adaptive penalty": [*PENALTY, "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
 }
 
 
@@ -132,6 +123,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("TRPO", signal.SIGKILL, "iteration", 7),
         ("earlier rollouts", signal.SIGKILL, "iteration", 6),
         ("replay", signal.SIGKILL, "iteration", 7),
+        ("ACKTR", signal.SIGTERM, "iteration", 6),
         ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),

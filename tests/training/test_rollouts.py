@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from probes import Corridor, Metronome, Probe, one, random_sign, show_time
 from updates import Recording, first_learner, flat, make_update, recording
 
+from jumar.envs.costs import GIVEN, Cost, VelocityCost
 from jumar.envs.host import HostEnvironments, SerialEnvironments
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.vector import VectorAdapter
@@ -106,20 +107,22 @@ def test_environments_of_a_compiled_runner_draw_differently() -> None:
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
-@pytest.mark.parametrize("what", ["observation", "reward"])
+@pytest.mark.parametrize("what", ["observation", "reward", "cost"])
 def test_what_is_no_number_is_named_and_nothing_is_learnt_from_it(bad: float, what: str) -> None:
     def spoil(x: Any, time: Any) -> Any:
         return jnp.where(time == 3, jnp.float32(bad), x)
 
     if what == "observation":
         probe = Probe(one, lambda key, time: spoil(show_time(key, time), time), length=6)
-    else:
+    elif what == "reward":
         probe = Probe(lambda observation, action, time: spoil(jnp.float32(0.0), time), length=6)
+    else:
+        probe = Probe(one, info=lambda observation, action, time: {"cost": spoil(jnp.float32(0.0), time)}, length=6)
     update = make_update(probe.observation_space, probe.action_space)
     runner = CompiledRunner(update, probe, "faulty", N, T, None)
-    # The observation that the third step leads to, and the reward of the fourth.
+    # The observation that the third step leads to, and the reward or cost of the fourth.
     words = (
-        f"an observation that is {bad} at step 3;" if what == "observation" else f"a reward that is {bad} at step 4;"
+        f"an observation that is {bad} at step 3;" if what == "observation" else f"a {what} that is {bad} at step 4;"
     )
     with pytest.raises(EnvironmentFault, match=f"environment 0 of faulty returned {words}"):
         runner.iterate(first_learner(update), runner.init(jax.random.PRNGKey(0)), jax.random.PRNGKey(0), 1.0)
@@ -427,9 +430,14 @@ def test_an_environment_that_raises_is_named_and_the_learner_given_is_still_good
     np.testing.assert_array_equal(flat(learner), before)
 
 
-def test_a_pool_gathers_the_same_experience_inside_a_scan_as_step_by_step() -> None:
+@pytest.mark.parametrize(("name", "cost"), [("Pendulum-v1", GIVEN), ("HalfCheetah-v5", VelocityCost(0.0))])
+def test_a_pool_gathers_the_same_experience_inside_a_scan_as_step_by_step(name: str, cost: Cost) -> None:
     """With next to no noise both take the same actions, and so see the same, ends of episodes included."""
-    pool = EnvPoolEnvironments("Pendulum-v1", N, {"max_episode_steps": 5}, num_threads=1)
+
+    def make() -> EnvPoolEnvironments:
+        return EnvPoolEnvironments(name, N, {"max_episode_steps": 5}, num_threads=1, cost=cost)
+
+    pool = make()
     update = make_update(pool.observation_space, pool.action_space, log_std_init=-19.0, ortho_init=False)
     learner = first_learner(update)
     scan = PoolScan.of(pool, update.policy, 2 * T)
@@ -437,7 +445,7 @@ def test_a_pool_gathers_the_same_experience_inside_a_scan_as_step_by_step() -> N
         pytest.skip("EnvPool has no XLA calls here")
     results = []
     for gatherer in (scan, StepLoop(update.policy, 2 * T)):
-        pool = EnvPoolEnvironments("Pendulum-v1", N, {"max_episode_steps": 5}, num_threads=1)
+        pool = make()
         gatherer.begin(pool, *pool.reset([1, 2]))
         carry, start = update.policy.initial_carry(N), np.ones(N, bool)
         gathered, start, _ = gatherer.gather(
@@ -447,10 +455,11 @@ def test_a_pool_gathers_the_same_experience_inside_a_scan_as_step_by_step() -> N
         gatherer.close()
     inside, outside = results
     assert inside.keys() == outside.keys()
-    for name, value in inside.items():
+    for field, value in inside.items():
         if value is None:
-            assert outside[name] is None
+            assert outside[field] is None
         else:
-            assert value.dtype == outside[name].dtype, name
-            np.testing.assert_allclose(value, outside[name], rtol=1e-4, atol=1e-4, err_msg=name)
+            assert value.dtype == outside[field].dtype, field
+            np.testing.assert_allclose(value, outside[field], rtol=1e-4, atol=1e-4, err_msg=field)
     assert (~inside["valid"]).sum() == 2 * N
+    assert inside["costs"] is None if cost is GIVEN else set(np.unique(inside["costs"])) == {0.0, 1.0}

@@ -12,7 +12,7 @@ from jumar.algorithms.parts import compose
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.policies import Policy
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 
 
@@ -20,7 +20,7 @@ from jumar.settings import setting
 class A2CSettings(OnPolicySettings):
     """Settings of A2C; the defaults are Stable-Baselines3's."""
 
-    learning_rate: Constant | Linear = setting(Constant(7e-4), "learning rate of the optimiser", above=0, at_most=100)
+    learning_rate: Schedule = setting(Constant(7e-4), "learning rate of the optimiser", above=0, at_most=100)
     n_steps: int = setting(5, "steps of each environment per iteration", unit="steps", at_least=1)
     gae_lambda: float = setting(
         1.0, "lambda of generalized advantage estimation; 1: returns of up to n_steps", at_least=0, at_most=1
@@ -28,6 +28,9 @@ class A2CSettings(OnPolicySettings):
     normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
     max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
+    max_grad_value: float | None = setting(
+        None, "limit every entry of the joint gradient to ± this, before its norm", above=0
+    )
     use_rms_prop: bool = setting(True, "scale gradients by RMSprop; false: by Adam")
     rms_prop_eps: float = setting(1e-5, "epsilon of RMSprop, or of Adam", above=0, at_most=1)
 
@@ -53,4 +56,6 @@ def ascent(settings: A2CSettings) -> solvers.Ascent:
         if settings.use_rms_prop
         else optax.scale_by_adam(eps=eps)
     )
-    return solvers.Ascent(solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm))
+    return solvers.Ascent(
+        solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm, settings.max_grad_value)
+    )

@@ -10,7 +10,7 @@ from jumar.algorithms.parts import apart, compose
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 
 
@@ -29,7 +29,7 @@ class NPGSettings(NaturalSettings):
     natural_step: str = setting(
         "kl", "length of the step: to target_kl, or policy_learning_rate times the direction", choices=("kl", "rate")
     )
-    policy_learning_rate: Constant | Linear = setting(
+    policy_learning_rate: Schedule = setting(
         Constant(0.05), "multiplies the natural gradient where natural_step is rate", above=0
     )
     fisher: str = setting(

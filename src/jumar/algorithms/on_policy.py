@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import Critic
 from jumar.distributions import Distribution
 from jumar.estimators import Estimates, Estimator, Steps
@@ -25,7 +26,7 @@ from jumar.observations import Encoder
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.solvers import Solver
-from jumar.trajectory import Batch, Trajectory, weighted_mean, weighted_means
+from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 
 
 class Learner(NamedTuple):
@@ -43,6 +44,8 @@ class Learner(NamedTuple):
     """Steps so far of the episode that is open in each environment, ``[N]`` int32."""
     experience: Any
     """What is kept of earlier rollouts."""
+    costs: Any
+    """The state of what becomes of costs."""
 
 
 class Update(Protocol):
@@ -56,6 +59,11 @@ class Update(Protocol):
     @property
     def critic(self) -> Critic:
         """What values: of states or of actions. A runner keeps its memory, where it has one."""
+        ...
+
+    @property
+    def costs(self) -> Costs:
+        """What becomes of costs beside the rewards."""
         ...
 
     def init(self, key: Array, n_envs: int) -> Learner:
@@ -96,25 +104,31 @@ class OnPolicy:
     """What trust regions bound and penalties weigh."""
     experience: Experience = Latest()
     """Which rollouts are learnt from."""
+    costs: Costs = CostsIgnored()
+    """What becomes of costs beside the rewards: a constraint, or nothing."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
         moments = self.policy.encoder.initial_moments()
+        no_steps = jnp.zeros((n_envs,), jnp.int32)
         return Learner(
             parameters=parameters,
             solver=self.solver.init(parameters),
             observation_moments=moments,
             reward_scale=self.rewards.init(n_envs),
-            ages=jnp.zeros((n_envs,), jnp.int32),
+            ages=no_steps,
             experience=self.experience.init(self.policy, self.critic, n_envs),
+            costs=self.costs.init(n_envs),
         )
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt)."""
         return learner._replace(
-            reward_scale=self.rewards.restart(learner.reward_scale), ages=jnp.zeros_like(learner.ages)
+            reward_scale=self.rewards.restart(learner.reward_scale),
+            ages=jnp.zeros_like(learner.ages),
+            costs=self.costs.restart(learner.costs),
         )
 
     def update(
@@ -132,6 +146,7 @@ class OnPolicy:
         rewards = self.rewards.scale(reward_scale, rollout.trajectory.rewards)
         rollout = rollout._replace(trajectory=rollout.trajectory._replace(rewards=rewards))
         view = View.of(rollout, self.policy.encoder, learner.observation_moments)
+        costs = self.costs.follow(learner.costs, trajectory)
         old = learner.parameters
 
         def estimate(parameters: Parameters) -> Batch:
@@ -144,18 +159,21 @@ class OnPolicy:
             estimate,
             self._prepare,
             self.divergence,
+            self.costs.constraint(costs),
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
         first = self._estimate(old, rollout.trajectory, view)
-        record |= self._flight_record(problem, old, parameters, self._prepare(first.batch), remaining)
+        batch = self._prepare(first.batch)
+        record |= self._flight_record(problem, old, parameters, batch, remaining)
+        record |= self.costs.record(costs, problem, old, parameters, batch)
         record |= self.experience.diagnose(first.estimates, rollout.trajectory.weights)
         moments = moments_after(learner.observation_moments, trajectory, self.policy.encoder)
         # The new rollout's environments come first.
         critic_carry, ages_after = jax.tree.map(
             lambda x: x[: learner.ages.shape[0]], (first.critic_carry, view.ages_after)
         )
-        new = Learner(parameters, solver, moments, reward_scale, ages_after, experience)
+        new = Learner(parameters, solver, moments, reward_scale, ages_after, experience, costs)
         return new, critic_carry, {**record, "finite": all_finite(new._replace(experience=()))}
 
     def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
@@ -172,24 +190,24 @@ class OnPolicy:
         )
         # Where no estimator asks for the ratios, the compiler leaves this evaluation out.
         log_probs = self.policy.evaluate(parameters["policy"], batch).log_prob(batch.actions)
-        estimates = self.estimator(
-            Steps(
-                rewards=trajectory.rewards,
-                values=values.T,
-                successor_values=successor_values.T,
-                terminated=trajectory.terminated,
-                truncated=trajectory.truncated,
-                age=view.ages,
-                log_ratios=jnp.where(trajectory.valid, log_ratio(log_probs, batch.log_probs).T, 0.0),
-                weights=trajectory.weights,
-            )
+        steps = Steps(
+            rewards=trajectory.rewards,
+            values=values.T,
+            successor_values=successor_values.T,
+            terminated=trajectory.terminated,
+            truncated=trajectory.truncated,
+            age=view.ages,
+            log_ratios=jnp.where(trajectory.valid, log_ratio(log_probs, batch.log_probs).T, 0.0),
+            weights=trajectory.weights,
         )
+        estimates = self.estimator(steps)
         batch = batch._replace(
             advantages=estimates.advantages.T,
             returns=estimates.targets.T,
             values=values,
             weights=batch.weights * estimates.weights.T,
         )
+        batch, carry = self.costs.estimate(parameters["critic"], batch, trajectory, view.successors, steps, carry)
         if self.policy.recurrent or self.critic.recurrent:
             return _Estimated(batch, carry, estimates)
         batch = batch._replace(carry=(), critic_carry=())
@@ -215,7 +233,8 @@ class OnPolicy:
         """Return the mean value loss, a function of the critic's parameters."""
         values = self.critic.evaluate(parameters, batch)
         loss = weighted_mean(self.value_loss(values, batch.values, batch.returns, remaining), batch.weights)
-        return loss, {"value_loss": loss}
+        of_costs, about = self.costs.loss(parameters, batch, remaining)
+        return loss + of_costs, {"value_loss": loss, **about}
 
     def _flight_record(
         self, problem: Problem, old: Parameters, new: Parameters, batch: Batch, remaining: Array
@@ -252,16 +271,6 @@ def moments_after(moments: RunningMoments, trajectory: Trajectory, encoder: Enco
     if not (encoder.normalise and encoder.vector_size):
         return moments
     return moments.updated(encoder.vector(trajectory.observations), trajectory.weights)
-
-
-def explained_variance(values: Array, returns: Array, weights: Array) -> Array:
-    r"""Return :math:`1 - Var(R - V) / Var(R)`: 1 for a perfect critic, 0 for a constant one; 0 where Var(R) is 0."""
-
-    def variance(x: Array) -> Array:
-        return weighted_mean(jnp.square(x - weighted_mean(x, weights)), weights)
-
-    spread = variance(returns)
-    return jnp.where(spread > 0.0, 1.0 - variance(returns - values) / jnp.where(spread > 0.0, spread, 1.0), 0.0)
 
 
 def all_finite(tree: Any) -> Array:

@@ -10,7 +10,7 @@ from jumar.algorithms.parts import compose, count_minibatches, scaling
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.policies import Policy
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 
 
@@ -18,17 +18,20 @@ from jumar.settings import setting
 class EpochSettings(OnPolicySettings):
     """Settings of methods that climb by epochs of minibatches; the defaults are Stable-Baselines3's."""
 
-    learning_rate: Constant | Linear = setting(Constant(3e-4), "learning rate", above=0, at_most=100)
+    learning_rate: Schedule = setting(Constant(3e-4), "learning rate", above=0, at_most=100)
     optimizer: str = setting("adam", "how gradients become steps: Adam, or plain ascent", choices=("adam", "sgd"))
     batch_size: int = setting(64, "size of a minibatch; it must divide n_envs * n_steps", unit="steps", at_least=1)
     n_epochs: int = setting(10, "passes over each rollout", at_least=1, at_most=100_000)
-    clip_range_vf: Constant | Linear | None = setting(
+    clip_range_vf: Schedule | None = setting(
         None, "clip the value's change to this (max of clipped and unclipped loss)", above=0
     )
     normalize_advantage: bool = setting(True, "standardise advantages in every minibatch")
     recompute_advantages: bool = setting(False, "estimate advantages anew with the current critic before every epoch")
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
     max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
+    max_grad_value: float | None = setting(
+        None, "limit every entry of the joint gradient to ± this, before its norm", above=0
+    )
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
 
 
@@ -36,7 +39,7 @@ class EpochSettings(OnPolicySettings):
 class PPOSettings(EpochSettings):
     """Settings of PPO; the defaults are Stable-Baselines3's."""
 
-    clip_range: Constant | Linear = setting(Constant(0.2), "clip the probability ratio to 1 ± this", above=0)
+    clip_range: Schedule = setting(Constant(0.2), "clip the probability ratio to 1 ± this", above=0)
     target_kl: float | None = setting(None, "stop an update when a minibatch's KL exceeds 1.5 times this", above=0)
 
 
@@ -93,7 +96,10 @@ def _by_epochs(
     stop_at_kl: float | None,
 ) -> OnPolicy:
     optimiser = solvers.Optimiser(
-        settings.learning_rate, scaling(settings.optimizer, settings.adam_epsilon), settings.max_grad_norm
+        settings.learning_rate,
+        scaling(settings.optimizer, settings.adam_epsilon),
+        settings.max_grad_norm,
+        settings.max_grad_value,
     )
     epochs = solvers.Epochs(
         optimiser,

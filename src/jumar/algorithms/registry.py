@@ -9,6 +9,8 @@ from typing import Any
 
 from jumar.algorithms.a2c import A2CSettings, a2c
 from jumar.algorithms.acer import ACERSettings, acer
+from jumar.algorithms.acktr import ACKTRSettings, acktr
+from jumar.algorithms.cpo import CPOSettings, cpo
 from jumar.algorithms.ispg import ISPGSettings, ispg
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
 from jumar.algorithms.on_policy import Update
@@ -57,6 +59,8 @@ class Algorithm:
 ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm("a2c", "Advantage actor-critic", A2CSettings, a2c),
     "acer": Algorithm("acer", "Actor-critic with experience replay", ACERSettings, acer),
+    "acktr": Algorithm("acktr", "Actor-critic using Kronecker-factored trust regions", ACKTRSettings, acktr),
+    "cpo": Algorithm("cpo", "Constrained policy optimization", CPOSettings, cpo),
     "ispg": Algorithm("ispg", "Off-policy policy gradient by importance sampling", ISPGSettings, ispg),
     "npg": Algorithm("npg", "Natural policy gradient", NPGSettings, npg),
     "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),

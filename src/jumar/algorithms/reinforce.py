@@ -10,7 +10,7 @@ from jumar.algorithms.parts import apart, compose, scaling
 from jumar.algorithms.settings import CriticFitSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 
 
@@ -30,12 +30,13 @@ class ReinforceSettings(CriticFitSettings):
         choices=("mean", "none", "critic", "independent"),
     )
     normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
-    learning_rate: Constant | Linear = setting(Constant(1e-3), "learning rate of the policy", above=0, at_most=100)
+    learning_rate: Schedule = setting(Constant(1e-3), "learning rate of the policy", above=0, at_most=100)
     optimizer: str = setting("adam", "how gradients become steps: Adam, or plain ascent", choices=("adam", "sgd"))
     max_grad_norm: float | None = setting(None, "scale the policy's gradient down to this norm", above=0)
-    critic_learning_rate: Constant | Linear = setting(
-        Constant(1e-3), "learning rate of the critic's Adam", above=0, at_most=100
+    max_grad_value: float | None = setting(
+        None, "limit every entry of the policy's gradient to ± this, before its norm", above=0
     )
+    critic_learning_rate: Schedule = setting(Constant(1e-3), "learning rate of the critic's Adam", above=0, at_most=100)
 
 
 def reinforce(settings: ReinforceSettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -50,7 +51,10 @@ def reinforce(settings: ReinforceSettings, policy: Policy, critic: Critic) -> On
     rows count whose episode ends inside the rollout.
     """
     optimiser = solvers.Optimiser(
-        settings.learning_rate, scaling(settings.optimizer, settings.adam_epsilon), settings.max_grad_norm
+        settings.learning_rate,
+        scaling(settings.optimizer, settings.adam_epsilon),
+        settings.max_grad_norm,
+        settings.max_grad_value,
     )
     mover = solvers.Climbing(solvers.Ascent(optimiser))
     solver = apart(settings, policy, mover, settings.critic_learning_rate)

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.algorithms.on_policy import Learner, all_finite, explained_variance, moments_after
+from jumar.algorithms.on_policy import Learner, all_finite, moments_after
+from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import ActionValueCritic
 from jumar.distributions import Categorical
 from jumar.experience import Recent, Rollout, View, by_environment, kept, pushed
@@ -24,7 +25,7 @@ from jumar.objectives import log_ratio, sampled_kl, score, score_of_all, squared
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Parameters, Problem
 from jumar.solvers import Solver
-from jumar.trajectory import Batch, Trajectory, weighted_mean, weighted_means
+from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 
 
 class Remembered(NamedTuple):
@@ -65,6 +66,11 @@ class Replay:
     replay_start: int
     """Nothing is replayed before so many steps are remembered."""
 
+    @property
+    def costs(self) -> Costs:
+        """Costs are ignored."""
+        return CostsIgnored()
+
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)
@@ -78,6 +84,7 @@ class Replay:
             reward_scale=self.rewards.init(n_envs),
             ages=jnp.zeros((n_envs,), jnp.int32),
             experience=Remembered(rollouts, jnp.zeros(shape, jnp.float32)),
+            costs=self.costs.init(n_envs),
         )
 
     def restart(self, learner: Learner) -> Learner:
@@ -139,6 +146,7 @@ class Replay:
             reward_scale=reward_scale,
             ages=view.ages_after,
             experience=memory,
+            costs=learner.costs,
         )
         carry = self._estimate(old, trajectory, view, newest.behaviour)[1]
         return new, carry, {**record, "finite": all_finite(new._replace(experience=()))}

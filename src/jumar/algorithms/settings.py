@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jumar.policies import PolicySettings
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 
 
@@ -55,7 +55,7 @@ class CriticFitSettings(OnPolicySettings):
         "the environments, the rollout's mean, or nothing",
         choices=("critic", "independent", "mean", "none"),
     )
-    learning_rate: Constant | Linear = setting(
+    learning_rate: Schedule = setting(
         Constant(1e-3), "learning rate of the critic's Adam; the policy has none", above=0, at_most=100
     )
     batch_size: int = setting(

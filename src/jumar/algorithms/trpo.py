@@ -10,7 +10,7 @@ from jumar.algorithms.parts import apart, compose
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
-from jumar.problem import kl, kl_of_actions
+from jumar.problem import Divergence, kl, kl_of_actions
 from jumar.settings import setting
 
 
@@ -40,17 +40,25 @@ def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     :math:`\sqrt{2 \delta / x^T F x} \, x` with the undamped ``F``, and a line search shortens it until the constraint holds
     and the surrogate has grown. The critic is fitted afterwards, by itself.
     """
-    geometry = solvers.MeanKL(
-        solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance),
-        settings.cg_damping,
-        settings.sub_sampling_factor,
-    )
     search = solvers.LineSearch(
-        solvers.Step(geometry, solvers.Boundary(settings.target_kl)),
+        solvers.Step(geometry_of(settings), solvers.Boundary(settings.target_kl)),
         settings.target_kl,
         settings.line_search_shrinking_factor,
         settings.line_search_max_iter,
     )
-    divergence = kl if settings.divergence == "exact" else kl_of_actions
     solver = apart(settings, policy, search)
-    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=divergence)
+    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=divergence_of(settings))
+
+
+def geometry_of(settings: NaturalSettings) -> solvers.MeanKL:
+    """Return the distance by which the direction of a step is found."""
+    return solvers.MeanKL(
+        solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance),
+        settings.cg_damping,
+        settings.sub_sampling_factor,
+    )
+
+
+def divergence_of(settings: TRPOSettings) -> Divergence:
+    """Return how the line search measures the divergence."""
+    return kl if settings.divergence == "exact" else kl_of_actions

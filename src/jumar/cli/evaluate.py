@@ -33,4 +33,5 @@ def words(result: Mapping[str, Any]) -> str:
     return (
         f"mean return {number['mean']} +- {number['std']} over {counted(int(result['episodes']), 'episode')} "
         f"(from {number['min']} to {number['max']}), mean length {short_number(float(result['mean_length']))}"
+        + (f", mean cost {short_number(float(result['mean_cost']))}" if "mean_cost" in result else "")
     )

@@ -386,6 +386,11 @@ def _add_environment_options(parser: Parser, n_envs: str) -> None:
         "--workers", type=workers, metavar="N|auto",
         help="worker processes that step the environments, 0 for none (default: auto, by measuring a step)",
     )  # fmt: skip
+    group.add_argument(
+        "--cost", metavar="velocity:V",
+        help="a step costs 1 where the body moves faster than V along x, and else 0 (default: the environment's own "
+        "info['cost'])",
+    )  # fmt: skip
 
 
 def _add_saving_options(parser: Parser) -> None:
@@ -443,12 +448,12 @@ def _metavar(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
     if metadata["choices"]:
         return "|".join(metadata["choices"])
     if Constant in allowed:
-        return "X|linear:X"
+        return "X|SCHEDULE"
     if int in allowed:
         return "N"
     if float in allowed:
         return "X"
-    return "TEXT" if str in allowed else "N,N"
+    return "TEXT" if str in allowed else "N,N|none"
 
 
 def setting_help(settings: type[Settings], field: dataclasses.Field[Any]) -> str:

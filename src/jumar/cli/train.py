@@ -46,6 +46,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         frame_stack=arguments.frame_stack,
         wrappers=tuple(_wrapper(name, list(texts)) for name, texts in arguments.wrapper or ()),
         workers=arguments.workers,
+        cost=arguments.cost,
         eval_every=arguments.eval_every,
         eval_episodes=arguments.eval_episodes,
         checkpoint_every=arguments.checkpoint_every,

@@ -18,6 +18,7 @@ from gymnasium import Space
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
+from jumar.envs.costs import GIVEN, Cost, lacking
 from jumar.errors import EnvironmentFault
 from jumar.spaces import describe_space
 
@@ -28,6 +29,14 @@ class MisfitExtra(Misfit):
     def __init__(self, what: str, sentence: str, row: int | None) -> None:
         super().__init__(sentence, row)
         self.what = what
+
+
+class MissingEntry(Misfit):
+    """An info without the ``entry`` that the cost is made of."""
+
+    def __init__(self, entry: str, row: int | None) -> None:
+        super().__init__(f"no {entry!r} in the info", row)
+        self.entry = entry
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,8 @@ class Boundary:
 
     def fail(self, row: int | None, error: BaseException, result: Any = None, call: str = "step") -> NoReturn:
         """Raise the fault for what a call into an environment, or reading its ``result``, has raised."""
+        if isinstance(error, MissingEntry):
+            raise lacking(error.entry, self.name) from error
         if row is None and isinstance(error, Misfit):
             row = error.row
         who, when = self._who(row), self._when(call)
@@ -113,11 +124,13 @@ class Boundary:
 class Extras:
     """Action masks and costs of N environments, kept from when the first of them gives one.
 
-    An environment that gives no mask allows everything; one that gives no cost costs nothing.
+    An environment that gives no mask allows everything; one that gives no cost costs nothing, unless ``cost`` requires
+    what it is made of in every step.
     """
 
-    def __init__(self, n: int, action_space: Space) -> None:
+    def __init__(self, n: int, action_space: Space, cost: Cost = GIVEN) -> None:
         self.segments = batches.mask_segments(action_space)
+        self.cost = cost
         self.has_masks = False
         self.has_costs = False
         self._masks = np.ones((n, sum(self.segments)), dtype=bool)
@@ -150,9 +163,14 @@ class Extras:
             self.has_masks = True
         elif self.has_masks:
             self._masks[row] = True  # the mask of the step before says nothing about this one
-        if with_cost and "cost" in info:
-            self._costs[row] = read_cost(info["cost"], row)
-            self.has_costs = True
+        if with_cost and self.cost.entry in info:
+            self._take_cost(info[self.cost.entry], row)
+        elif with_cost and self.cost.required:
+            raise MissingEntry(self.cost.entry, row)
+
+    def _take_cost(self, value: Any, row: int) -> None:
+        self._costs[row] = self.cost(read_number(self.cost.described, value, row), np)
+        self.has_costs = True
 
     def _read_mask(self, mask: Any, row: int) -> np.ndarray:
         try:
@@ -175,13 +193,14 @@ class Extras:
 
     def read_vector_costs(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
         """Take the costs of some rows from the info of a vector environment."""
-        costs, given = infos.get("cost"), infos.get("_cost")
-        if costs is None:
+        values, given = infos.get(self.cost.entry), infos.get(f"_{self.cost.entry}")
+        if values is None and not self.cost.required:
             return
         for row in rows:
-            if given is None or given[row]:
-                self._costs[row] = read_cost(costs[row], row)
-                self.has_costs = True
+            if values is not None and (given is None or given[row]):
+                self._take_cost(values[row], row)
+            elif self.cost.required:
+                raise MissingEntry(self.cost.entry, row)
 
     def masks(self) -> np.ndarray | None:
         """Return a copy of the present masks ``[N, M]``, if there are any."""
@@ -200,12 +219,12 @@ def read_flag(what: str, value: Any) -> bool:
     return bool(flag.reshape(()))
 
 
-def read_cost(cost: Any, row: int) -> float:
-    """Return ``info["cost"]`` as a number, or raise :class:`MisfitExtra`."""
-    value = np.asarray(cost)
-    if value.size != 1 or value.dtype.kind not in "fiub" or not np.isfinite(value).all():
-        raise MisfitExtra("a cost", f"is {cost!s:.60}, not a finite number", row)
-    return float(value.reshape(()))
+def read_number(what: str, value: Any, row: int) -> float:
+    """Return an entry of ``info`` as a number, or raise :class:`MisfitExtra` with ``what`` it is."""
+    number = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "fiub" or not np.isfinite(number).all():
+        raise MisfitExtra(what, f"is {value!s:.60}, not a finite number", row)
+    return float(number.reshape(()))
 
 
 def _raised_here(error: BaseException) -> bool:

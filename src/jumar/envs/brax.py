@@ -59,7 +59,8 @@ class BraxEnvironment:
     """A Brax environment without Brax's wrappers: every reset is a real one, never a cached first state.
 
     Brax's ``done`` is ``terminated``; ``truncated`` comes after ``episode_length`` steps. Actions lie in [-1, 1], as
-    Brax's environments expect. There are no parameters: Brax keeps its physical system inside the environment.
+    Brax's environments expect. Brax's metrics, such as ``x_velocity``, are the ``info``. There are no parameters: Brax
+    keeps its physical system inside the environment.
     """
 
     env: Any
@@ -84,7 +85,8 @@ class BraxEnvironment:
         terminated = inner.done > 0.5  # Brax's flags are floats
         truncated = time >= self.episode_length
         observation = inner.obs.astype(jnp.float32)
-        return BraxState(inner, time), observation, inner.reward.astype(jnp.float32), terminated, truncated, {}
+        reward, info = inner.reward.astype(jnp.float32), dict(inner.metrics)
+        return BraxState(inner, time), observation, reward, terminated, truncated, info
 
 
 def make_brax(name: str, kwargs: Mapping[str, Any] | None = None) -> CompiledEnvironment:

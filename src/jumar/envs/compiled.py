@@ -26,6 +26,7 @@ import numpy as np
 from gymnasium import spaces
 
 from jumar.actions import narrow_dtype
+from jumar.envs.costs import Cost, lacking
 from jumar.errors import UsageError, unknown
 
 PyTree = Any
@@ -241,6 +242,69 @@ class FrameStack:
     def _box(self) -> spaces.Box:
         assert isinstance(self.env.observation_space, spaces.Box)
         return self.env.observation_space
+
+
+@dataclass(frozen=True)
+class Costed:
+    """A compiled environment whose steps cost what ``cost`` makes of the wrapped one's ``info``.
+
+    Raises:
+        UsageError: its ``info`` does not have the entry that the cost is made of.
+    """
+
+    env: CompiledEnvironment
+    cost: Cost
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.cost.entry not in traced_info(self.env, self.name):
+            raise lacking(self.cost.entry, self.name)
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """The wrapped environment's."""
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The wrapped environment's."""
+        return self.env.action_space
+
+    @property
+    def params(self) -> PyTree:
+        """The wrapped environment's."""
+        return self.env.params
+
+    def reset(self, key: jax.Array, params: PyTree) -> tuple[PyTree, PyTree]:
+        """Reset the wrapped environment."""
+        return self.env.reset(key, params)
+
+    def step(
+        self, key: jax.Array, state: PyTree, action: jax.Array, params: PyTree
+    ) -> tuple[PyTree, PyTree, jax.Array, jax.Array, jax.Array, Mapping[str, Any]]:
+        """Step the wrapped environment and add up what that costs."""
+        *outcome, info = self.env.step(key, state, action, params)
+        state, observation, reward, terminated, truncated = outcome
+        value = jnp.asarray(info[self.cost.entry])
+        return state, observation, reward, terminated, truncated, {**info, "cost": self.cost(value, jnp)}
+
+
+def traced_info(env: CompiledEnvironment, name: str) -> dict[str, tuple[int, ...]]:
+    """Return the entries of ``info`` that a step gives, and their shapes; nothing is computed.
+
+    Raises:
+        UsageError: ``reset`` or ``step`` raises.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+
+    def step(key: jax.Array, action: jax.Array, params: PyTree) -> None:
+        state, _ = env.reset(key, params)
+        *_, info = env.step(key, state, action, params)
+        found.update({entry: jnp.shape(value) for entry, value in info.items() if _is_array(value)})
+
+    action = jax.ShapeDtypeStruct(env.action_space.shape or (), narrow_dtype(env.action_space.dtype))
+    _trace(name, "step", step, jax.ShapeDtypeStruct((2,), jnp.uint32), action, env.params)
+    return found
 
 
 def check_compiled_environment(env: Any, name: str) -> None:

@@ -21,6 +21,7 @@ from gymnasium import Space, spaces
 from jumar.envs import batches
 from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary, Extras, explain, read_flag
+from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.watchdog import Watchdog
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import check_spaces, describe_space, same_space
@@ -38,7 +39,7 @@ class HostStep(NamedTuple):
     ``valid``: bool ``[N]``; false where the row is no experience, because a NEXT_STEP backend only reset itself.
     ``action_masks``: bool ``[N, M]`` for ``observations``, true where an action is allowed; ``None`` where the
     environments give none.
-    ``costs``: float ``[N]`` from ``info["cost"]``; ``None`` as long as no environment has given one.
+    ``costs``: float ``[N]``, by default from ``info["cost"]``; ``None`` as long as no environment has given one.
     """
 
     observations: Batch
@@ -87,7 +88,7 @@ class SerialEnvironments:
     ``make`` holds callables that each make a new environment, or environments that already live (these are not closed).
     With ``warn``, a watchdog warns when a call into an environment has not returned for ``patience`` seconds.
     ``first_index`` is the index of the first one, for messages. ``progress`` is where the index and the step being
-    taken are kept up to date (worker processes share it with their parent).
+    taken are kept up to date (worker processes share it with their parent). ``cost`` says what a step costs.
 
     Raises:
         UsageError: where the spaces are not supported, or differ between the environments.
@@ -103,6 +104,7 @@ class SerialEnvironments:
         patience: float = 60.0,
         first_index: int = 0,
         progress: MutableSequence[int] | memoryview | None = None,
+        cost: Cost = GIVEN,
     ) -> None:
         self._first = first_index
         self._progress = [first_index, 0] if progress is None else progress
@@ -119,7 +121,7 @@ class SerialEnvironments:
         self._plain_box = isinstance(self.observation_space, spaces.Box)
         self._none, self._all = np.zeros(self.n_envs, dtype=bool), np.ones(self.n_envs, dtype=bool)
         self._none.flags.writeable = self._all.flags.writeable = False
-        self._extras = Extras(self.n_envs, self.action_space)
+        self._extras = Extras(self.n_envs, self.action_space, cost)
         self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
         self._boundary = Boundary(
             self.name, self.n_envs, self.observation_space, self.action_space, self._progress, first_index
@@ -203,7 +205,8 @@ class SerialEnvironments:
     ) -> tuple[list[Any], list[bool], list[bool], list[int]]:
         space, shape, dtype = self.observation_space, self.observation_space.shape, self.observation_space.dtype
         plain_box, progress, first = self._plain_box, self._progress, self._first
-        masked = self._extras.has_masks or self._mask_functions[0] is not None
+        # An info that is empty is looked at only where something of it would be missed.
+        looked_at = self._extras.has_masks or self._mask_functions[0] is not None or self._extras.cost.required
         rewards: list[Any] = []
         terminated: list[bool] = []
         truncated: list[bool] = []
@@ -233,7 +236,7 @@ class SerialEnvironments:
                 truncated.append(truncates)
                 if terminates or truncates:
                     ended.append(row)
-                if info or masked:
+                if info or looked_at:
                     self._extras.read(row, info, self._mask_functions[row], not (terminates or truncates))
         except (Exception, SystemExit) as error:
             self._boundary.fail(row, error, result)

@@ -21,6 +21,7 @@ from gymnasium import Space, spaces
 
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.boundary import Boundary, Extras, explain
+from jumar.envs.costs import GIVEN, Cost, lacking
 from jumar.envs.host import HostStep, Warn, start_watchdog
 from jumar.errors import UsageError, unknown
 from jumar.spaces import check_spaces
@@ -101,11 +102,11 @@ class EnvPoolEnvironments:
 
     A pool cannot be seeded twice, so ``reset`` builds a new one. ``last_info`` holds what the last call gave as info,
     arrays with a leading axis N. ``num_threads`` is the number of EnvPool's threads (as many as processors by default);
-    results do not depend on it.
+    results do not depend on it. ``cost`` says what a step costs.
 
     Raises:
-        UsageError: where EnvPool, the id or a setting is missing, or the environment has several players or an
-            unsupported space.
+        UsageError: where EnvPool, the id, a setting or what the cost is made of is missing, or the environment has
+            several players or an unsupported space.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class EnvPoolEnvironments:
         kwargs: Mapping[str, Any] | None = None,
         num_threads: int | None = None,
         *,
+        cost: Cost = GIVEN,
         warn: Warn | None = None,
         patience: float = 60.0,
     ) -> None:
@@ -143,7 +145,11 @@ class EnvPoolEnvironments:
         self._ended = np.zeros(n_envs, dtype=bool)
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, n_envs, self.observation_space, self.action_space, self._progress)
-        self._extras = Extras(n_envs, self.action_space)
+        self.cost = cost
+        self.has_costs = f"info:{cost.entry}" in spec.state_array_spec
+        if cost.required and not self.has_costs:
+            raise lacking(cost.entry, self.name)
+        self._extras = Extras(n_envs, self.action_space, cost)
         self._watchdog = start_watchdog(self, self._progress, warn, patience)
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
@@ -214,8 +220,8 @@ class EnvPoolEnvironments:
 
     @property
     def compilable(self) -> bool:
-        """Whether :meth:`xla` serves: on Linux, and without masks or costs in the last info (ask after a reset)."""
-        return sys.platform == "linux" and not {"action_mask", "cost"} & set(self.last_info)
+        """Whether :meth:`xla` serves: on Linux, and without masks in the last info (ask after a reset)."""
+        return sys.platform == "linux" and "action_mask" not in self.last_info
 
     def xla(self) -> tuple[Any, Callable[[Any, Any], tuple[Any, tuple[Any, Any, Any, Any, dict[str, Any]]]]]:
         """Return ``(handle, step)`` for collecting inside one compiled program.

@@ -23,6 +23,7 @@ import gymnasium as gym
 
 from jumar.envs import pool
 from jumar.envs.boundary import explain
+from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.gymnasium_factory import (
     GymnasiumFactory,
     Wrappers,
@@ -366,6 +367,7 @@ def make_host(
     n_envs: int,
     workers: int = 0,
     *,
+    cost: Cost = GIVEN,
     warn: Warn | None = None,
     patience: float = 60.0,
 ) -> HostEnvironments:
@@ -382,7 +384,7 @@ def make_host(
     if env_id.backend == "envpool":
         if workers:
             raise UsageError(f"EnvPool steps in threads of its own; use gymnasium/{env_id.name} for worker processes.")
-        return pool.EnvPoolEnvironments(env_id.name, n_envs, env_id.kwargs, warn=warn, patience=patience)
+        return pool.EnvPoolEnvironments(env_id.name, n_envs, env_id.kwargs, cost=cost, warn=warn, patience=patience)
     if env_id.compiled:
         raise UsageError(f"{env_id.text} is a compiled environment; it is not stepped from Python.")
     if env_id.module is not None:
@@ -395,10 +397,10 @@ def make_host(
     if workers:
         from jumar.envs.workers import WorkerEnvironments
 
-        return WorkerEnvironments(factories, workers, env_id.text, timeout=patience)
+        return WorkerEnvironments(factories, workers, env_id.text, cost=cost, timeout=patience)
     # By its id, so that Gymnasium warns, once, where there is a newer version.
     factories[0] = GymnasiumFactory(env_id.name, *settings)
-    return SerialEnvironments(factories, env_id.text, warn=warn, patience=patience)
+    return SerialEnvironments(factories, env_id.text, cost=cost, warn=warn, patience=patience)
 
 
 def _check_may_import(env_id: EnvironmentId) -> None:

@@ -11,6 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.boundary import Boundary, Extras
+from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.host import HostStep, Warn, environment_name, start_watchdog
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import check_spaces
@@ -24,14 +25,20 @@ class VectorAdapter:
     ``reset_mask``.
 
     ``reset`` passes a seed for each environment to Gymnasium's own ``SyncVectorEnv`` and ``AsyncVectorEnv``, and the
-    first seed alone to any other, as Gymnasium's interface has only one.
+    first seed alone to any other, as Gymnasium's interface has only one. ``cost`` says what a step costs.
 
     Raises:
         UsageError: where the autoreset mode is not declared, or a space is not supported.
     """
 
     def __init__(
-        self, vector_env: VectorEnv, name: str = "", *, warn: Warn | None = None, patience: float = 60.0
+        self,
+        vector_env: VectorEnv,
+        name: str = "",
+        *,
+        cost: Cost = GIVEN,
+        warn: Warn | None = None,
+        patience: float = 60.0,
     ) -> None:
         self._env = vector_env
         self.n_envs = int(vector_env.num_envs)
@@ -45,7 +52,7 @@ class VectorAdapter:
         self._ended = np.zeros(self.n_envs, dtype=bool)
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
-        self._extras = Extras(self.n_envs, self.action_space)
+        self._extras = Extras(self.n_envs, self.action_space, cost)
         self._watchdog = start_watchdog(self, self._progress, warn, patience)
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
@@ -135,7 +142,7 @@ class VectorAdapter:
                 self._extras.read_vector_costs(final, map(int, np.flatnonzero(ended)))
                 self._extras.read_vector_costs(infos, map(int, np.flatnonzero(~ended)))
             else:
-                self._extras.read_vector_costs(infos, range(self.n_envs))
+                self._extras.read_vector_costs(infos, map(int, np.flatnonzero(~self._ended)))
         except Misfit as misfit:
             self._boundary.fail(None, misfit)
         return self._extras.costs()

@@ -98,7 +98,9 @@ def _make(making: Making, progress: memoryview) -> SerialEnvironments:
         raise UsageError(
             f"what makes {making.name or 'the environment'} cannot be read in a worker process: {explain(error)}."
         ) from error
-    return SerialEnvironments(factories, making.name, first_index=making.first_index, progress=progress)
+    return SerialEnvironments(
+        factories, making.name, first_index=making.first_index, progress=progress, cost=making.cost
+    )
 
 
 def _describe(environments: SerialEnvironments) -> Description:

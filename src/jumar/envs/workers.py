@@ -34,6 +34,7 @@ from gymnasium import Space
 from jumar.envs import batches
 from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary
+from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.host import HostStep
 from jumar.errors import EnvironmentFault, JumarError, UsageError
 from jumar.spaces import describe_space, same_space
@@ -60,6 +61,7 @@ class Making:
     first_index: int
     factories: bytes
     search_path: tuple[str, ...]
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class WorkerEnvironments:
     """N environments in worker processes; a :class:`~jumar.envs.host.HostEnvironments`.
 
     ``make`` holds a callable for each environment; they travel to the workers by cloudpickle. ``timeout`` is how many
-    seconds one step or reset of all environments may take.
+    seconds one step or reset of all environments may take. ``cost`` says what a step costs.
 
     Raises:
         UsageError: where an environment cannot be made, or spaces are unsupported or differ.
@@ -97,7 +99,13 @@ class WorkerEnvironments:
     """
 
     def __init__(
-        self, make: Sequence[Callable[[], gym.Env]], n_workers: int, name: str = "", *, timeout: float = 60.0
+        self,
+        make: Sequence[Callable[[], gym.Env]],
+        n_workers: int,
+        name: str = "",
+        *,
+        cost: Cost = GIVEN,
+        timeout: float = 60.0,
     ) -> None:
         if n_workers < 1:
             raise UsageError(f"the number of worker processes is {n_workers}; it must be at least 1.")
@@ -111,7 +119,7 @@ class WorkerEnvironments:
         try:
             for rows in np.array_split(np.arange(self.n_envs), min(n_workers, self.n_envs)):
                 self._workers.append(_Worker(range(int(rows[0]), int(rows[-1]) + 1)))
-            descriptions = self._start(make, name)
+            descriptions = self._start(make, name, cost)
         except BaseException:
             self.close()
             raise
@@ -123,14 +131,14 @@ class WorkerEnvironments:
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
 
-    def _start(self, make: Sequence[Callable[[], gym.Env]], name: str) -> list[Description]:
+    def _start(self, make: Sequence[Callable[[], gym.Env]], name: str, cost: Cost) -> list[Description]:
         makings = []
         for worker in self._workers:
             try:
                 factories = cloudpickle.dumps([make[index] for index in worker.indexes])
             except Exception as error:
                 raise UsageError(f"what makes {self.name} cannot be sent to a worker process: {error}.") from error
-            makings.append(Making(name, worker.indexes[0], factories, tuple(sys.path)))
+            makings.append(Making(name, worker.indexes[0], factories, tuple(sys.path), cost))
         descriptions = self._ask("make", makings, max(self._timeout, START_TIMEOUT))
         first = descriptions[0]
         for worker, own in zip(self._workers, descriptions, strict=True):

@@ -1,14 +1,18 @@
 """Solvers: ways to solve an update's problem, put together from frozen parts.
 
 A *climber* (``Ascent``, ``Epochs``, ``Repeated``) goes up one objective of any parameters. A *policy solver* moves the policy
-alone: by a *geometry* and a *length* (``Step``, ``LineSearch``), or as a climber does (``Climbing``). A *solver* (``Joint``,
-``Separate``, ``Independent``, ``PolicyAlone``) says what of a problem is climbed by whom.
+alone: by a *geometry* and a *length* (``Step``, ``LineSearch``), within a limit on a cost (``DualStep``), or as a climber
+does (``Climbing``). A *solver* (``Joint``, ``Separate``, ``Independent``, ``PolicyAlone``) says what of a problem is climbed
+by whom.
 """
 
-from jumar.solvers.ascent import Ascent, Optimiser
+from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
 from jumar.solvers.average import AverageTrustRegion
+from jumar.solvers.dual import DualStep, WithinLimit
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
+from jumar.solvers.kronecker import Kronecker
+from jumar.solvers.momentum import Momentum
 from jumar.solvers.natural import (
     Boundary,
     ConjugateGradient,
@@ -20,40 +24,54 @@ from jumar.solvers.natural import (
     MeanKL,
     PolicySolver,
     Rate,
+    Shorter,
     Step,
+    Top,
 )
 from jumar.solvers.penalty import Penalty
+from jumar.solvers.regression import Regression
 from jumar.solvers.repeated import Repeated
 from jumar.solvers.sampled import StepFisher, TrajectoryFisher
 from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate
-from jumar.solvers.trust_region import LineSearch
+from jumar.solvers.trust_region import Acceptance, Better, LineSearch
 
 __all__ = [
+    "Acceptance",
     "Ascent",
     "AverageTrustRegion",
+    "Better",
     "Boundary",
     "Climber",
     "Climbing",
     "ConjugateGradient",
     "Dense",
+    "DualStep",
     "Epochs",
     "Euclidean",
     "Geometry",
     "Independent",
     "Joint",
+    "Kronecker",
     "Length",
     "LineSearch",
     "LinearSolver",
     "MeanKL",
+    "Momentum",
     "Optimiser",
     "Penalty",
     "PolicyAlone",
     "PolicySolver",
     "Rate",
+    "Regression",
     "Repeated",
     "Separate",
+    "Shorter",
     "Solver",
     "Step",
     "StepFisher",
+    "Top",
     "TrajectoryFisher",
+    "WithinLimit",
+    "clip_gradient",
+    "scale_gradient",
 ]

@@ -17,9 +17,28 @@ from jumar.schedules import Schedule
 from jumar.trajectory import Batch
 
 
+def scale_gradient(gradient: Array, max_norm: float) -> Array:
+    r"""Return :math:`\min(c / \|g\|, 1) \, g`: the gradient, scaled down to the norm ``max_norm`` where it is longer.
+
+    Its direction stays. A zero gradient stays zero.
+
+    Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, algorithm 12.2.
+    """
+    norm = jnp.linalg.norm(gradient)
+    return jnp.where(norm > max_norm, gradient / jnp.maximum(norm, max_norm) * max_norm, gradient)
+
+
+def clip_gradient(gradient: Array, max_value: float) -> Array:
+    r"""Return :math:`clip(g_i, \pm a)`: every entry of the gradient limited to the size ``max_value``.
+
+    Its direction changes where an entry is limited. Source: as for :func:`scale_gradient`.
+    """
+    return jnp.clip(gradient, -max_value, max_value)
+
+
 @dataclass(frozen=True)
 class Optimiser:
-    """How a gradient becomes a step: clip it by its global norm, transform it, scale it by the learning rate.
+    """How a gradient becomes a step: limit its entries and its norm, transform it, scale it by the learning rate.
 
     It works on one flat vector of all parameters: an optimiser's few operations on a vector cost a fraction of the
     same operations on a dozen small arrays.
@@ -30,13 +49,18 @@ class Optimiser:
     """An Optax transformation: ``optax.scale_by_adam(eps=1e-5)``, or ``optax.identity()`` for plain ascent."""
     max_grad_norm: float | None = None
     """The gradient is scaled down to this Euclidean norm of all its entries together; ``None``: never."""
+    max_grad_value: float | None = None
+    """Every entry of the gradient is limited to this size, before its norm is; ``None``: never."""
 
     @property
     def transformation(self) -> optax.GradientTransformation:
         """The steps before the learning rate, as one Optax transformation."""
-        if self.max_grad_norm is None:
-            return self.scaling
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), self.scaling)
+        limits = []
+        if self.max_grad_value is not None:
+            limits.append(_limit(clip_gradient, self.max_grad_value))
+        if self.max_grad_norm is not None:
+            limits.append(_limit(scale_gradient, self.max_grad_norm))
+        return optax.chain(*limits, self.scaling) if limits else self.scaling
 
     def init(self, flat: Array) -> optax.OptState:
         """Return the state for a flat parameter vector."""
@@ -48,6 +72,11 @@ class Optimiser:
         """Return ``flat`` a step up the ``gradient``, and the new state."""
         direction, state = self.transformation.update(gradient, state, flat)
         return flat + self.learning_rate(remaining) * jnp.asarray(direction), state
+
+
+def _limit(function: Callable[[Array, float], Array], most: float) -> optax.GradientTransformation:
+    """Return a limit on gradients as an Optax transformation."""
+    return optax.stateless(lambda gradient, _: function(jnp.asarray(gradient), most))
 
 
 def flat_objective(

@@ -30,14 +30,34 @@ class Direction(NamedTuple):
     x: Array
     bend: Array
     """:math:`x^T F x`, with the curvature undamped."""
+    slope: Array
+    """:math:`g^T x`, how steep the objective is along it."""
     about: Diagnostics
+    state: Any
+    """The geometry's own state after it."""
 
 
 class Geometry(Protocol):
     """A part that says what distance between policies is."""
 
-    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
-        """Return the direction of steepest ascent at ``flat``."""
+    def init(self, parameters: Parameters) -> Any:
+        """Return the geometry's own state for the policy's parameters: what it remembers of curvature."""
+        ...
+
+    def direction(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
+    ) -> Direction:
+        """Return the direction of steepest ascent at ``flat``, and the new state.
+
+        Args:
+            problem: has the distributions.
+            flat: the policy's parameters.
+            unravel: makes a pytree of them.
+            batch: the whole batch.
+            gradient: of the objective, flat.
+            state: what ``init`` or the last ``direction`` returned.
+            key: a random key.
+        """
         ...
 
 
@@ -45,9 +65,16 @@ class Geometry(Protocol):
 class Euclidean:
     """The distance between parameters: the direction is the gradient."""
 
-    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
+    def init(self, parameters: Parameters) -> Any:
+        """Return nothing: the distance is always the same."""
+        return ()
+
+    def direction(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
+    ) -> Direction:
         """Return the gradient itself."""
-        return Direction(gradient, gradient @ gradient, {})
+        size = gradient @ gradient
+        return Direction(gradient, size, size, {}, ())
 
 
 class LinearSolver(Protocol):
@@ -105,7 +132,13 @@ class MeanKL:
     every: int = 1
     """Only every so many-th row has a part in the system, which costs as much less."""
 
-    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
+    def init(self, parameters: Parameters) -> Any:
+        """Return nothing: the curvature is measured anew every time."""
+        return ()
+
+    def direction(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
+    ) -> Direction:
         """Solve for the natural gradient."""
         some = jax.tree.map(lambda x: x[:: self.every], batch)
         product = fisher_product(lambda flat: problem.distribution(unravel(flat), some), flat, some.weights)
@@ -120,7 +153,7 @@ def solved(system: LinearSolver, product: Product, damping: float, gradient: Arr
         "cg_iterations": found.iterations.astype(jnp.float32),
         "cg_blocked": found.blocked.astype(jnp.float32),
     }
-    return Direction(found.x, found.x @ product(found.x), about)
+    return Direction(found.x, found.x @ product(found.x), gradient @ found.x, about, ())
 
 
 class Length(Protocol):
@@ -151,6 +184,31 @@ class Boundary:
     def __call__(self, direction: Direction, remaining: Array) -> Array:
         """Return the factor; 0 where the direction has no curvature."""
         return boundary_length(direction.bend, self.delta)
+
+
+@dataclass(frozen=True)
+class Top:
+    r"""To the top of the quadratic model :math:`g^T d - \frac12 d^T F d` along the direction: :math:`g^T x / x^T F x`.
+
+    For an objective whose second derivative is :math:`-F`, a regression's say, it is the best length there is.
+    """
+
+    def __call__(self, direction: Direction, remaining: Array) -> Array:
+        """Return the factor; 0 where the direction has no curvature."""
+        ahead = direction.bend > 0.0
+        return jnp.where(ahead, direction.slope / jnp.where(ahead, direction.bend, 1.0), 0.0)
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """The shorter of two lengths: a rate within a trust region, say."""
+
+    first: Length
+    second: Length
+
+    def __call__(self, direction: Direction, remaining: Array) -> Array:
+        """Return the smaller factor."""
+        return jnp.minimum(self.first(direction, remaining), self.second(direction, remaining))
 
 
 class PolicyMove(NamedTuple):
@@ -197,15 +255,15 @@ class Step:
     length: Length
 
     def init(self, parameters: Parameters) -> Any:
-        """Return nothing: a step has no memory."""
-        return ()
+        """Return the geometry's state: a step has no memory of its own."""
+        return self.geometry.init(parameters)
 
     def move(
         self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, state: Any, remaining: Array, key: Array
     ) -> PolicyMove:
         """Take the step."""
         gradient = jax.grad(lambda flat: problem.policy_objective(unravel(flat), batch)[0])(flat)
-        direction = self.geometry.direction(problem, flat, unravel, batch, gradient)
+        direction = self.geometry.direction(problem, flat, unravel, batch, gradient, state, key)
         step = self.length(direction, remaining) * direction.x
         sound = jnp.all(jnp.isfinite(step)) & jnp.all(jnp.isfinite(gradient))
         step = jnp.where(sound, step, 0.0)
@@ -216,4 +274,4 @@ class Step:
             "predicted_improvement": jnp.where(sound, gradient @ step, 0.0),
             **direction.about,
         }
-        return PolicyMove(jnp.where(sound, flat + step, flat), state, about)
+        return PolicyMove(jnp.where(sound, flat + step, flat), direction.state, about)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
 from jumar.curvature import step_fisher_product, trajectory_fisher_product
-from jumar.problem import Problem
+from jumar.problem import Parameters, Problem
 from jumar.solvers.natural import Direction, LinearSolver, Unravel, solved
 from jumar.trajectory import Batch
 
@@ -23,7 +24,13 @@ class StepFisher:
     system: LinearSolver
     damping: float = 0.0
 
-    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
+    def init(self, parameters: Parameters) -> Any:
+        """Return nothing: the curvature is measured anew every time."""
+        return ()
+
+    def direction(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
+    ) -> Direction:
         """Solve for the natural gradient."""
 
         def log_prob(flat: Array) -> Array:
@@ -47,7 +54,13 @@ class TrajectoryFisher:
     """How many environments the batch's rows are of."""
     damping: float = 0.0
 
-    def direction(self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array) -> Direction:
+    def init(self, parameters: Parameters) -> Any:
+        """Return nothing: the curvature is measured anew every time."""
+        return ()
+
+    def direction(
+        self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
+    ) -> Direction:
         """Solve for the natural gradient."""
 
         def log_prob(flat: Array) -> Array:

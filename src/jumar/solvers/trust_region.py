@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.distributions import Distribution
 from jumar.problem import Parameters, Problem
 from jumar.solvers.natural import PolicyMove, PolicySolver, Unravel
 from jumar.trajectory import Batch, weighted_mean
+
+
+class Acceptance(Protocol):
+    """A part that says which candidates of a line search are good enough, however near they are."""
+
+    def test(self, problem: Problem, batch: Batch, old: Distribution) -> Callable[[Distribution], Array]:
+        """Return the test of a candidate's distributions, given those of the policy before; it is false for NaN."""
+        ...
+
+
+@dataclass(frozen=True)
+class Better:
+    r"""The acceptance of TRPO: :math:`L(\theta') > L(\theta)`."""
+
+    def test(self, problem: Problem, batch: Batch, old: Distribution) -> Callable[[Distribution], Array]:
+        """Return the test of a candidate's distributions."""
+        before = problem.gain(old, batch)[0]
+        return lambda new: problem.gain(new, batch)[0] > before
 
 
 @dataclass(frozen=True)
@@ -19,10 +39,8 @@ class LineSearch:
     r"""Backtracking around any step of the policy.
 
     The step ``d`` of the solver inside is tried at the fractions :math:`1, \alpha, \alpha^2, \dots`; the first is taken for
-    which, on the batch,
-
-    .. math::
-        E[KL(\pi_{old} \| \pi)] \le \delta \quad \text{and} \quad L(\theta + \alpha^j d) > L(\theta).
+    which, on the batch, :math:`E[KL(\pi_{old} \| \pi)] \le \delta` and which is good enough: for TRPO,
+    :math:`L(\theta + \alpha^j d) > L(\theta)`.
 
     After ``most`` fractions the parameters stay what they were, to the last bit.
 
@@ -36,6 +54,8 @@ class LineSearch:
     r"""The :math:`\alpha`, in (0, 1)."""
     most: int = 10
     """How many fractions are tried."""
+    acceptance: Acceptance = Better()
+    """What is good enough."""
 
     def init(self, parameters: Parameters) -> Any:
         """Return the state of the solver inside."""
@@ -48,17 +68,12 @@ class LineSearch:
         whole = self.step.move(problem, flat, unravel, batch, state, remaining, key)
         change = whole.flat - flat
         old = problem.distribution(unravel(flat), batch)
-
-        def objective(flat: Array) -> Array:
-            return problem.policy_objective(unravel(flat), batch)[0]
-
-        before = objective(flat)
+        good_enough = self.acceptance.test(problem, batch, old)
 
         def tried(fraction: Array) -> Array:
-            candidate = flat + fraction * change
-            rows = problem.divergence(old, problem.distribution(unravel(candidate), batch), batch)
-            near = weighted_mean(rows, batch.weights) <= self.delta
-            return near & (objective(candidate) > before)  # both are False for NaN
+            candidate = problem.distribution(unravel(flat + fraction * change), batch)
+            near = weighted_mean(problem.divergence(old, candidate, batch), batch.weights) <= self.delta
+            return near & good_enough(candidate)  # both are False for NaN
 
         def unfinished(search: tuple[Array, Array]) -> Array:
             tries, accepted = search

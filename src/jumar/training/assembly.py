@@ -6,12 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 from jumar.algorithms.on_policy import Update
 from jumar.algorithms.registry import algorithm
+from jumar.constraints import check_one_cost
 from jumar.critics import make_critic
+from jumar.envs.compiled import traced_info
 from jumar.envs.host import HostEnvironments, Warn
-from jumar.errors import UsageError
+from jumar.envs.pool import EnvPoolEnvironments
+from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies import Policy, make_policy
 from jumar.spaces import check_spaces
 from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
@@ -29,21 +33,47 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Sp
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
         update = make_update(plan, source, spaces)
+        if update.costs.needed:
+            check_one_cost(traced_info(env, source.name).get("cost"))
         runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds)
         return update, runner, spaces, None
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
+    check_cost(source, warn)
     environments = source.make_host(settings.n_envs, plan.workers, warn)
     if environments.n_envs != settings.n_envs:
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
     try:
         update = make_update(plan, source, spaces)
+        if update.costs.needed and isinstance(environments, EnvPoolEnvironments) and not environments.has_costs:
+            check_one_cost(None)
     except Exception:
         environments.close()
         raise
     runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps)
     return update, runner, spaces, environments.episode_limit
+
+
+def check_cost(source: Source, warn: Warn) -> None:
+    """Refuse host environments that do not give what the cost is made of, by a step in one of them.
+
+    Where there is only a live object, its first step in training says the same.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if not source.cost.required or not source.rebuildable:
+        return
+    environments = source.make_host(1, 0, warn)
+    try:
+        environments.reset([0])
+        environments.action_space.seed(0)
+        environments.step(np.asarray(environments.action_space.sample())[None])
+    except EnvironmentFault:
+        return  # a random action may not be allowed here; if something is wrong, training will say it
+    finally:
+        environments.close()
 
 
 def make_update(plan: Plan, source: Source, spaces: Spaces) -> Update:

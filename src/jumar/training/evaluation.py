@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
+from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch, traced_info
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.normalise import RunningMoments
@@ -39,6 +39,8 @@ class Episodes(NamedTuple):
     """Steps, int64."""
     cut: int = 0
     """How many episodes had not ended after ``LONGEST`` steps, and were cut there."""
+    costs: np.ndarray | None = None
+    """Undiscounted sums of costs, float64, where the environment gives one cost a step."""
 
     @property
     def complaint(self) -> str | None:
@@ -49,6 +51,9 @@ class Episodes(NamedTuple):
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that ``jumar evaluate --json`` prints."""
+        costs = {}
+        if self.costs is not None:
+            costs = {"mean_cost": float(self.costs.mean()), "costs": [float(x) for x in self.costs]}
         return {
             "mean_return": float(self.returns.mean()),
             "std_return": float(self.returns.std()),
@@ -58,6 +63,7 @@ class Episodes(NamedTuple):
             "episodes": len(self.returns),
             "cut_episodes": self.cut,
             "returns": [float(x) for x in self.returns],
+            **costs,
         }
 
 
@@ -143,23 +149,25 @@ def lane_actor(policy: Policy, deterministic: bool) -> Act:
 def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, deterministic: bool = True) -> Evaluator:
     """Return an evaluator for a compiled environment: each episode is one call of one compiled loop."""
     act = single_actor(policy, deterministic)
+    costs, zero = traced_info(env, name).get("cost") == (), jnp.zeros((), jnp.float32)
 
-    def episode(parameters: Any, moments: RunningMoments, key: Array) -> tuple[Array, Array, Array]:
+    def episode(parameters: Any, moments: RunningMoments, key: Array) -> tuple[Array, Array, Array, Array]:
         reset_key, env_key, act_key = jax.random.split(key, 3)
         states, observations = reset_batch(env, env.params, reset_key, 1)
-        start = (states, observations, policy.initial_carry(1), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
+        start = (states, observations, policy.initial_carry(1), (zero, zero), jnp.zeros((), jnp.int32))
 
         def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            states, observations, carry, total, t, _ = state
+            states, observations, carry, (total, cost), t, _ = state
             action, carry = act(parameters, moments, observations, carry, (t == 0)[None], None, act_key, t)
             states, taken = step_batch(env, env.params, jax.random.fold_in(env_key, t), states, action)
             done = (taken.terminated | taken.truncated)[0]
-            return states, taken.observations, carry, total + taken.rewards[0], t + 1, done
+            totals = total + taken.rewards[0], cost + taken.costs[0] if costs and taken.costs is not None else zero
+            return states, taken.observations, carry, totals, t + 1, done
 
-        state = jax.lax.while_loop(
+        *_, totals, t, done = jax.lax.while_loop(
             lambda state: ~state[-1] & (state[-2] < LONGEST), step, (*start, jnp.zeros((), bool))
         )
-        return state[-3], state[-2], state[-1]
+        return *totals, t, done
 
     run_one = jax.jit(episode)
 
@@ -171,9 +179,15 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
             if stop():
                 raise Abandoned
             results.append(jax.device_get(run_one(parameters, moments, jax.random.PRNGKey(seed + i))))
-        returns, lengths, ended = (np.array(x) for x in zip(*results, strict=True))
-        _check_returns(returns, name)
-        return Episodes(returns.astype(np.float64), lengths.astype(np.int64), int(np.sum(~ended)))
+        returns, paid, lengths, ended = (np.array(x) for x in zip(*results, strict=True))
+        _check_totals(returns, "return", name)
+        _check_totals(paid, "cost", name)
+        return Episodes(
+            returns.astype(np.float64),
+            lengths.astype(np.int64),
+            int(np.sum(~ended)),
+            paid.astype(np.float64) if costs else None,
+        )
 
     return run
 
@@ -203,21 +217,25 @@ def host_evaluator(
                 results.append(_run_group(partial(act, parameters, moments), policy, environments, seeds, stop))
             finally:
                 environments.close()
-        returns, lengths, cut = (np.concatenate(parts) for parts in zip(*results, strict=True))
-        return Episodes(returns, lengths, int(cut.sum()))
+        returns, costs, lengths, cut = (np.concatenate(parts) for parts in zip(*results, strict=True))
+        return Episodes(returns, lengths, int(cut.sum()), None if np.isnan(costs).all() else np.nan_to_num(costs))
 
     return run
 
 
 def _run_group(
     act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int], stop: Callable[[], Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Run one episode in each environment, side by side; return returns, lengths and which were cut."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Run one episode in each environment, side by side; return returns, costs, lengths and which were cut.
+
+    The costs are NaN where no environment gave any.
+    """
     n = len(seeds)
     observations, masks = environments.reset(seeds)
     keys = np.stack([jax.random.PRNGKey(seed) for seed in [*seeds, *[0] * (LANES - n)]])
     carry = jax.tree.map(lambda x: jnp.stack([x] * LANES), policy.initial_carry(1))
     totals, lengths, running = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
+    costs = np.full(n, np.nan)
     for t in range(LONGEST):
         if stop():
             raise Abandoned
@@ -225,12 +243,14 @@ def _run_group(
         actions, carry = act(seen[0], carry, np.full(LANES, t == 0), seen[1], keys, np.uint32(t))
         step = environments.step(np.asarray(actions)[:n])
         totals += np.where(running, step.rewards, 0.0)
+        if step.costs is not None:
+            costs = np.nan_to_num(costs) + np.where(running, step.costs, 0.0)
         lengths += running
         running &= ~(step.terminated | step.truncated)
         if not running.any():
             break
         observations, masks = step.observations, step.action_masks
-    return totals, lengths, running
+    return totals, costs, lengths, running
 
 
 def fill_lanes(tree: Any) -> Any:
@@ -238,7 +258,7 @@ def fill_lanes(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[:1], LANES - len(x), axis=0)]), tree)
 
 
-def _check_returns(returns: np.ndarray, name: str) -> None:
-    if not np.isfinite(returns).all():
-        i = int(np.argmin(np.isfinite(returns)))
-        raise EnvironmentFault(f"episode {i} of the evaluation in {name} had a return that is {returns[i]}.")
+def _check_totals(totals: np.ndarray, what: str, name: str) -> None:
+    if not np.isfinite(totals).all():
+        i = int(np.argmin(np.isfinite(totals)))
+        raise EnvironmentFault(f"episode {i} of the evaluation in {name} had a {what} that is {totals[i]}.")

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from jax import Array
 
 from jumar.actions import narrow_dtype
+from jumar.envs.costs import Cost
 from jumar.envs.host import HostEnvironments, HostStep
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.normalise import RunningMoments
@@ -140,13 +141,13 @@ class PoolScan:
         with jax.enable_x64(True):
             handle, step = environments.xla()
             self._state = jnp.asarray(handle), jnp.asarray(observations), jnp.zeros(environments.n_envs, bool)
-        self._scan = jax.jit(lambda *arguments: self._gather_once(step, *arguments))
+        self._scan = jax.jit(lambda *arguments: self._gather_once(step, environments.cost, *arguments))
 
     def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
         """Run the scan once."""
         with jax.enable_x64(True):
             self._state, gathered, start, carry = self._scan(parameters, moments, self._state, carry, start, key)
-        return {**gathered, "action_masks": None, "costs": None}, start, carry
+        return {**gathered, "action_masks": None}, start, carry
 
     def close(self) -> None:
         """Close the pool."""
@@ -156,7 +157,7 @@ class PoolScan:
             self._pool = self._state = self._scan = None
 
     def _gather_once(
-        self, step: Any, parameters: Any, moments: Any, state: Any, carry: Carry, start: Array, key: Array
+        self, step: Any, cost: Cost, parameters: Any, moments: Any, state: Any, carry: Carry, start: Array, key: Array
     ) -> tuple[Any, dict[str, Any], Array, Carry]:
         policy = self._policy
 
@@ -164,7 +165,8 @@ class PoolScan:
             handle, raw, carry, start, over = state
             observations = raw.astype(narrow_dtype(raw.dtype))
             actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, noise)
-            handle, (raw, rewards, terminated, truncated, _) = step(handle, policy.actions.to_environment(actions, jnp))
+            valid_actions = policy.actions.to_environment(actions, jnp)
+            handle, (raw, rewards, terminated, truncated, info) = step(handle, valid_actions)
             ended = terminated | truncated
             taken = {
                 "observations": observations,
@@ -174,6 +176,7 @@ class PoolScan:
                 "truncated": truncated & ~terminated,
                 "valid": ~over,
                 "episode_start": start,
+                "costs": cost(info[cost.entry], jnp).astype(jnp.float32) if cost.entry in info else None,
             }
             return (handle, raw, carry, ended | over, ended), taken
 

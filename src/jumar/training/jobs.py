@@ -45,7 +45,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
     prepare_compiler(reporter.warn, request.n_seeds)
     plan = make_plan(request, reporter)
     assert plan.environment is not None
-    source = FromId(plan.environment)
+    source = FromId(plan.environment, plan.cost)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.note))
         training = Training(plan, source, reporter)
@@ -86,7 +86,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
             plan = plan.with_total(total_timesteps)
             reporter.note(f"the new total is {total_timesteps} steps; schedules are anchored to it")
         assert plan.environment is not None
-        training = Training(plan, FromId(plan.environment), reporter)
+        training = Training(plan, FromId(plan.environment, plan.cost), reporter)
         stack.callback(training.close)
         if checkpoint:
             restore(training, checkpoint, run)
@@ -132,7 +132,7 @@ def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: b
         raise UsageError(f"{run} has no {what}.")
     policy, parameters, moments, spaces = read_policy(folder)
     assert plan.environment is not None
-    source = FromId(plan.environment)
+    source = FromId(plan.environment, plan.cost)
     check_same_spaces(source, spaces)
     evaluator = make_evaluator(source, policy, plan.workers, not stochastic)
     return {"run_dir": str(run), **evaluator(parameters, moments, episodes, seed).summary()}
@@ -216,6 +216,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
             "seed": seed,
             "ep_rew_mean": training.episodes[i].mean_return,
             "last_eval_mean": training.last_evaluation[i],
+            **_known(ep_cost_mean=training.episodes[i].mean_cost),
         }
         for i, (one, seed) in enumerate(zip(lanes(run, plan), plan.seeds, strict=True))
     ]
@@ -233,8 +234,14 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "compile_time_s": training.stopwatch.compiling,
         "ep_rew_mean": _mean([lane["ep_rew_mean"] for lane in each]),
         "last_eval_mean": _mean([lane["last_eval_mean"] for lane in each]),
+        **_known(ep_cost_mean=_mean([lane.get("ep_cost_mean") for lane in each])),
     }
     return summary if plan.n_seeds is None else {**summary, "runs": each}
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    """Return the values that are not ``None``."""
+    return {name: x for name, x in values.items() if x is not None}
 
 
 def _mean(values: list[Any]) -> float | None:

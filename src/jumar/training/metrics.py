@@ -22,6 +22,10 @@ class EpisodeState(NamedTuple):
     """Returns of the last episodes, oldest first, NaN where there were none yet, ``[WINDOW]`` float64."""
     lengths: np.ndarray
     """Their lengths, ``[WINDOW]`` float64."""
+    open_costs: np.ndarray
+    """Undiscounted cost so far of each environment's open episode, ``[N]`` float64."""
+    costs: np.ndarray
+    """Costs of the last episodes, NaN where there is no cost, ``[WINDOW]`` float64."""
 
 
 class EpisodeStatistics:
@@ -29,29 +33,44 @@ class EpisodeStatistics:
 
     def __init__(self, n_envs: int) -> None:
         nothing = np.full(WINDOW, np.nan)
-        self.state = EpisodeState(np.zeros(n_envs), np.zeros(n_envs, np.int64), nothing, nothing.copy())
+        self.state = EpisodeState(
+            open_returns=np.zeros(n_envs),
+            open_lengths=np.zeros(n_envs, np.int64),
+            returns=nothing,
+            lengths=nothing.copy(),
+            open_costs=np.zeros(n_envs),
+            costs=nothing.copy(),
+        )
 
     def restart(self) -> None:
         """Forget the open episodes: they were cut, and do not count."""
         state = self.state
-        zeros = np.zeros_like(state.open_returns), np.zeros_like(state.open_lengths)
-        self.state = state._replace(open_returns=zeros[0], open_lengths=zeros[1])
+        self.state = state._replace(
+            open_returns=np.zeros_like(state.open_returns),
+            open_lengths=np.zeros_like(state.open_lengths),
+            open_costs=np.zeros_like(state.open_costs),
+        )
 
-    def add(self, rewards: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
-        """Take in a rollout of ``[T, N]`` arrays."""
-        sums = np.cumsum(np.where(valid, rewards, 0.0), axis=0, dtype=np.float64)
-        counts = np.cumsum(valid, axis=0, dtype=np.int64)
-        before_sum, before_count = -self.state.open_returns, -self.state.open_lengths
-        returns, lengths = [], []
+    def add(self, rewards: np.ndarray, ended: np.ndarray, valid: np.ndarray, costs: np.ndarray | None = None) -> None:
+        """Take in a rollout of ``[T, N]`` arrays; several costs a step, ``[T, N, C]``, are left out."""
+        state = self.state
+        paid = costs if costs is not None and costs.shape == rewards.shape else None
+        told = rewards, np.ones_like(rewards), np.zeros_like(rewards) if paid is None else paid
+        sums = np.cumsum(np.where(valid[..., None], np.stack(told, axis=-1), 0.0), axis=0, dtype=np.float64)
+        before = -np.stack([state.open_returns, state.open_lengths, state.open_costs], axis=-1)
+        episodes = []
         for t, n in np.argwhere(ended):
-            returns.append(sums[t, n] - before_sum[n])
-            lengths.append(float(counts[t, n] - before_count[n]))
-            before_sum[n], before_count[n] = sums[t, n], counts[t, n]
+            episodes.append(sums[t, n] - before[n])
+            before[n] = sums[t, n]
+        returns, lengths, totals = np.array(episodes).reshape(-1, 3).T
+        open_returns, open_lengths, open_costs = np.moveaxis(sums[-1] - before, -1, 0)
         self.state = EpisodeState(
-            sums[-1] - before_sum,
-            counts[-1] - before_count,
-            np.concatenate([self.state.returns, returns])[-WINDOW:],
-            np.concatenate([self.state.lengths, lengths])[-WINDOW:],
+            open_returns=open_returns,
+            open_lengths=open_lengths.astype(np.int64),
+            returns=np.concatenate([state.returns, returns])[-WINDOW:],
+            lengths=np.concatenate([state.lengths, lengths])[-WINDOW:],
+            open_costs=open_costs,
+            costs=np.concatenate([state.costs, np.full_like(totals, np.nan) if paid is None else totals])[-WINDOW:],
         )
 
     @property
@@ -63,6 +82,11 @@ class EpisodeStatistics:
     def mean_length(self) -> float | None:
         """The mean length of the last episodes in steps; ``None`` before the first has ended."""
         return _mean(self.state.lengths)
+
+    @property
+    def mean_cost(self) -> float | None:
+        """The mean cost of the last episodes; ``None`` before the first that has any has ended."""
+        return _mean(self.state.costs)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -102,6 +126,7 @@ def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
         return float("nan") if number is None else number
 
     kl, clipped, explained = value("mean_kl"), value("clip_fraction"), value("explained_variance")
+    beyond_a_limit = value("cost_excess") > 0.0  # there the objective is given up for the cost
     gain = value("policy_objective_after") - value("policy_objective_before")
     stopped = value("stopped_early") > 0.0 and value("gradient_steps") <= 1.0
     nothing_counts, no_step = value("counted") == 0.0, value("unsound_step") > 0.0
@@ -125,6 +150,6 @@ def _symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
         * (clipped > 0.6),
         "still": "the updates do not change the policy: the advantages or the gradient are zero"
         * (kl == 0.0 and not (nothing_counts or no_step or rejected)),
-        "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01),
+        "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01 and not beyond_a_limit),
         "stopped": "target_kl stops every update at its first minibatches; raise it or lower learning_rate" * stopped,
     }

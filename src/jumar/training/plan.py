@@ -12,6 +12,7 @@ import numpy as np
 from jumar._version import __version__
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.settings import RolloutSettings
+from jumar.envs.costs import GIVEN, Cost, parse_cost
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import DamagedFile, UsageError
 
@@ -41,6 +42,8 @@ class Plan:
     """0: only at the end."""
     n_seeds: int | None
     workers: int
+    cost: Cost = GIVEN
+    """What a step costs."""
     preset: str | None = None
     schedule_start: int = 0
     """The step at which schedules begin; they end with the total."""
@@ -87,6 +90,7 @@ class Plan:
             "environment": self.environment.to_json() if self.environment else None,
             "environment_name": self.environment_name,
             "backend": self.backend,
+            "cost": self.cost.text,
             "seed": self.seed,
             "total_timesteps": self.total_timesteps,
             "eval_every": self.eval_every,
@@ -115,6 +119,7 @@ class Plan:
                 **{name: int(data[name]) for name in _NUMBERS},
                 n_seeds=None if data["n_seeds"] is None else int(data["n_seeds"]),
                 preset=data["preset"],
+                cost=parse_cost(data.get("cost")),
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise DamagedFile(f"config.json does not describe a run of this version of Jumar: {error}") from None

@@ -10,6 +10,7 @@ import numpy as np
 
 from jumar import presets
 from jumar.algorithms.registry import algorithm
+from jumar.envs.costs import parse_cost
 from jumar.envs.registry import EnvironmentId, resolve
 from jumar.errors import JumarError, UsageError
 from jumar.training.compiler import count_processors
@@ -54,6 +55,7 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
         reporter.note(f"preset: {preset}")
     eval_every = request.eval_every
     return Plan(
+        cost=parse_cost(request.cost),
         algorithm=chosen.name,
         settings=settings,
         environment=environment,

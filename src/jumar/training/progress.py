@@ -20,6 +20,7 @@ STEPS = "time/total_timesteps"
 SPEED = "time/steps_per_second"
 RETURN = "rollout/ep_rew_mean"
 EPISODE_LENGTH = "rollout/ep_len_mean"
+EPISODE_COST = "rollout/ep_cost_mean"
 
 
 class Reporter(Protocol):
@@ -285,6 +286,7 @@ def mean_and_deviation(record: Mapping[str, Any]) -> tuple[float, float]:
 
 
 SHOWN: tuple[tuple[tuple[str, ...], str, Callable[[float], str]], ...] = (
+    ((EPISODE_COST,), "episode cost", short_number),
     (("train/mean_kl", "train/approx_kl"), "KL", short_number),
     (("train/clip_fraction",), "clip fraction", percent),
     (("train/entropy",), "entropy", short_number),

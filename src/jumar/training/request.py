@@ -25,6 +25,7 @@ class TrainRequest:
         frame_stack: Last observations shown to the policy at once.
         wrappers: Gymnasium wrappers, the innermost first.
         workers: Worker processes that step the environments, 0 for none; ``None``: chosen by measuring a step.
+        cost: What a step costs, as typed; ``None``: what the environment says.
         eval_every: Steps between evaluations, 0 for none; ``None``: a tenth of the run.
         eval_episodes: Episodes of each evaluation.
         checkpoint_every: Steps between checkpoints, 0 for one at the end only.
@@ -43,6 +44,7 @@ class TrainRequest:
     frame_stack: int | None = None
     wrappers: tuple[Wrapper, ...] = ()
     workers: int | None = None
+    cost: str | None = None
     eval_every: int | None = None
     eval_episodes: int = 10
     checkpoint_every: int | None = None

@@ -34,6 +34,8 @@ class Outcome(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     valid: np.ndarray
+    costs: np.ndarray | None
+    """Where the environment gives any; with a further axis where it gives several."""
 
 
 class Runner(Protocol):
@@ -84,9 +86,9 @@ def with_log_probs(update: Update, learner: Learner, trajectory: Trajectory) -> 
     return trajectory._replace(log_probs=log_probs.reshape(n, -1).T)
 
 
-def outcome_of(trajectory: Trajectory) -> tuple[Array, Array, Array, Array]:
-    """Return what the loop's statistics need of a rollout: rewards, terminated, truncated, valid."""
-    return trajectory.rewards, trajectory.terminated, trajectory.truncated, trajectory.valid
+def outcome_of(trajectory: Trajectory) -> tuple[Array | None, ...]:
+    """Return what the loop's statistics need of a rollout: the fields of an :class:`Outcome`."""
+    return trajectory.rewards, trajectory.terminated, trajectory.truncated, trajectory.valid, trajectory.costs
 
 
 class Faults(NamedTuple):
@@ -94,6 +96,7 @@ class Faults(NamedTuple):
 
     observations: Array
     rewards: Array
+    costs: Array
     masks: Array
 
 
@@ -159,7 +162,7 @@ class CompiledRunner:
 
     def _iterate(
         self, learner: Learner, collector: Collector, key: Array, remaining: Array
-    ) -> tuple[Learner, Collector, Diagnostics, tuple[Array, ...], Faults]:
+    ) -> tuple[Learner, Collector, Diagnostics, tuple[Array | None, ...], Faults]:
         collect_key, update_key = jax.random.split(key)
         collector, trajectory = self._collect(learner, collector, collect_key)
         trajectory = with_log_probs(self._update, learner, trajectory)
@@ -235,7 +238,7 @@ def check_faults(faults: Faults, name: str, rows: int) -> None:
     """
     found = [
         (int(place[-2]), int(place[-1]), what, marks[tuple(place)])
-        for what, marks in zip(("an observation", "a reward", ""), faults, strict=True)
+        for what, marks in zip(("an observation", "a reward", "a cost", ""), faults, strict=True)
         for place in np.argwhere(marks != 0.0)
     ]
     if found:
@@ -259,7 +262,8 @@ def faults_of(update: Update, trajectory: Trajectory) -> Faults:
     mask = update.policy.encoder.mask(trajectory.observations, trajectory.action_masks)
     stuck = zeros if mask is None else 1.0 - update.policy.actions.leaves_a_choice(mask, jnp).astype(jnp.float32)
     none_allowed = stuck * trajectory.weights  # no action is taken in a row that is no experience
-    return Faults(sum((offence(x) for x in floats), zeros), offence(trajectory.rewards), none_allowed)
+    costs = zeros if trajectory.costs is None else jnp.where(trajectory.valid, offence(trajectory.costs), 0.0)
+    return Faults(sum((offence(x) for x in floats), zeros), offence(trajectory.rewards), costs, none_allowed)
 
 
 class HostRunner:
@@ -327,7 +331,7 @@ class HostRunner:
 
     def _learn_once(
         self, learner: Learner, gathered: dict[str, Any], remaining: Array, key: Array
-    ) -> tuple[Learner, Any, Diagnostics, tuple[Array, ...], Faults]:
+    ) -> tuple[Learner, Any, Diagnostics, tuple[Array | None, ...], Faults]:
         trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
         trajectory = with_log_probs(self._update, learner, trajectory)
         learner, critic_carry, record = self._update.update(learner, trajectory, remaining, key)

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 
 import gymnasium as gym
 
-from jumar.envs.compiled import CompiledEnvironment, FrameStack, check_compiled_environment
+from jumar.envs.compiled import CompiledEnvironment, Costed, FrameStack, check_compiled_environment
+from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, environment_name
 from jumar.envs.registry import EnvironmentId, make_compiled, make_host
 from jumar.errors import UsageError
@@ -37,6 +38,11 @@ class Source(Protocol):
         """Whether fresh environments can be made; a live object is all there is."""
         ...
 
+    @property
+    def cost(self) -> Cost:
+        """What a step costs."""
+        ...
+
     def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Make environments that are stepped from Python; ``warn`` hears of a step that does not return."""
         ...
@@ -51,6 +57,7 @@ class FromId:
     """Environments by their id."""
 
     id: EnvironmentId
+    cost: Cost = GIVEN
 
     rebuildable = True
 
@@ -71,11 +78,11 @@ class FromId:
 
     def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Make environments that are stepped from Python."""
-        return make_host(self.id, n_envs, workers, warn=warn)
+        return make_host(self.id, n_envs, workers, cost=self.cost, warn=warn)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Make the compiled environment."""
-        return make_compiled(self.id)
+        return with_cost(make_compiled(self.id), self.cost, self.name)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class FromCallable:
 
     make: Callable[[], gym.Env[Any, Any]]
     name: str
+    cost: Cost = GIVEN
 
     backend = "gymnasium"
     compiled = False
@@ -94,8 +102,8 @@ class FromCallable:
         if workers:
             from jumar.envs.workers import WorkerEnvironments
 
-            return WorkerEnvironments([self.make] * n_envs, workers, self.name)
-        return SerialEnvironments([self.make] * n_envs, self.name, warn=warn)
+            return WorkerEnvironments([self.make] * n_envs, workers, self.name, cost=self.cost)
+        return SerialEnvironments([self.make] * n_envs, self.name, warn=warn, cost=self.cost)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: a function makes Gymnasium environments."""
@@ -108,6 +116,7 @@ class FromObject:
 
     object: Any
     name: str
+    cost: Cost = GIVEN
 
     backend = "gymnasium"
     compiled = False
@@ -118,12 +127,12 @@ class FromObject:
         if isinstance(self.object, gym.vector.VectorEnv):
             from jumar.envs.vector import VectorAdapter
 
-            return VectorAdapter(self.object, self.name, warn=warn)
+            return VectorAdapter(self.object, self.name, warn=warn, cost=self.cost)
         if n_envs != 1:
             raise UsageError(
                 f"n_envs={n_envs}, but {self.name} is one live environment; pass a function that makes one."
             )
-        return SerialEnvironments([self.object], self.name, warn=warn)
+        return SerialEnvironments([self.object], self.name, warn=warn, cost=self.cost)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: it is a Gymnasium environment."""
@@ -136,6 +145,7 @@ class FromCompiled:
 
     object: CompiledEnvironment
     name: str
+    cost: Cost = GIVEN
 
     backend = "jax"
     compiled = True
@@ -147,16 +157,26 @@ class FromCompiled:
 
     def make_compiled(self) -> CompiledEnvironment:
         """Return the object."""
-        return self.object
+        return with_cost(self.object, self.cost, self.name)
 
 
-def source_of(env: Any, *, frame_stack: int | None = None, **id_options: Any) -> Source:
+def with_cost(env: CompiledEnvironment, cost: Cost, name: str) -> CompiledEnvironment:
+    """Return the environment, its steps costing what ``cost`` says.
+
+    Raises:
+        UsageError: it does not give what the cost is made of.
+    """
+    return env if cost == GIVEN else Costed(env, cost, name)
+
+
+def source_of(env: Any, *, frame_stack: int | None = None, cost: Cost = GIVEN, **id_options: Any) -> Source:
     """Return the source for what a user passed as an environment.
 
     Args:
         env: an id; a ``gymnasium.Env``; a function that makes one; a ``gymnasium.vector.VectorEnv``; or a compiled
             environment.
         frame_stack: stack the last so many observations (ids and compiled environments).
+        cost: what a step costs.
         id_options: ``kwargs`` and ``wrappers``, for an id.
 
     Raises:
@@ -165,9 +185,9 @@ def source_of(env: Any, *, frame_stack: int | None = None, **id_options: Any) ->
     from jumar.envs.registry import resolve
 
     if isinstance(env, EnvironmentId):
-        return FromId(env)
+        return FromId(env, cost)
     if isinstance(env, str):
-        return FromId(resolve(env, frame_stack=frame_stack, **id_options))
+        return FromId(resolve(env, frame_stack=frame_stack, **id_options), cost)
     is_live = isinstance(env, (gym.Env, gym.vector.VectorEnv))
     parts = ("reset", "step", "params", "observation_space", "action_space")
     is_compiled = not is_live and all(hasattr(env, name) for name in parts)
@@ -177,14 +197,14 @@ def source_of(env: Any, *, frame_stack: int | None = None, **id_options: Any) ->
             "gymnasium.wrappers.FrameStackObservation."
         )
     if is_live:
-        return FromObject(env, environment_name(env))
+        return FromObject(env, environment_name(env), cost)
     if is_compiled:
         name = type(env).__name__
         check_compiled_environment(env, name)
-        return FromCompiled(env if frame_stack is None else FrameStack(env, frame_stack), name)
+        return FromCompiled(env if frame_stack is None else FrameStack(env, frame_stack), name, cost)
     if callable(env):
         return FromCallable(
-            cast(Callable[[], gym.Env[Any, Any]], env), getattr(env, "__qualname__", type(env).__name__)
+            cast(Callable[[], gym.Env[Any, Any]], env), getattr(env, "__qualname__", type(env).__name__), cost
         )
     raise UsageError(
         f"{env!r} is not an environment: pass an id such as 'CartPole-v1', a gymnasium.Env, a function that makes one, "

@@ -177,6 +177,7 @@ class Training:
             "returns": summary["returns"],
             "lengths": [int(x) for x in result.lengths],
             "cut_episodes": result.cut,
+            **{name: summary[name] for name in ("mean_cost", "costs") if name in summary},
         }
 
     def close(self) -> None:
@@ -201,7 +202,7 @@ class Training:
             return [record], [outcome]
         lanes = range(self.plan.n_seeds)
         return [jax.tree.map(lambda x, i=i: x[i], record) for i in lanes], [
-            Outcome(*(x[i] for x in outcome)) for i in lanes
+            jax.tree.map(lambda x, i=i: x[i], outcome) for i in lanes
         ]
 
     def _check_finite(self, lane: int, record: dict[str, Any]) -> None:
@@ -215,7 +216,7 @@ class Training:
 
     def _metrics(self, lane: int, record: dict[str, Any], outcome: Outcome, remaining: float) -> Metrics:
         statistics = self.episodes[lane]
-        statistics.add(outcome.rewards, outcome.terminated | outcome.truncated, outcome.valid)
+        statistics.add(outcome.rewards, outcome.terminated | outcome.truncated, outcome.valid, outcome.costs)
         metrics: Metrics = {
             "time/total_timesteps": self.steps,
             "time/steps_per_second": self.steps_per_second,
@@ -223,6 +224,8 @@ class Training:
             "rollout/ep_rew_mean": statistics.mean_return,
             "rollout/ep_len_mean": statistics.mean_length,
         }
+        if outcome.costs is not None:
+            metrics["rollout/ep_cost_mean"] = statistics.mean_cost
         metrics |= {f"train/{name}": float(x) for name, x in record.items() if name != "finite"}
         for name in ("learning_rate", "clip_range"):
             schedule = getattr(self.plan.settings, name, None)

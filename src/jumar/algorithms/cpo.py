@@ -1,0 +1,63 @@
+"""CPO: surrogate . mean KL and a cost limit . backtracking around the step within both."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jumar import objectives, solvers
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.parts import apart, compose, estimator
+from jumar.algorithms.trpo import TRPOSettings, divergence_of, geometry_of
+from jumar.constraints import CostLimit
+from jumar.critics import Critic, CriticPair
+from jumar.policies import Policy
+from jumar.settings import setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CPOSettings(TRPOSettings):
+    """Settings of CPO."""
+
+    cost_limit: float = setting(25.0, "largest mean cost of an episode, undiscounted", unit="cost", at_least=0)
+    cost_gamma: float | None = setting(None, "discount of costs; none: gamma", at_least=0, at_most=1)
+    cost_gae_lambda: float | None = setting(
+        None, "lambda of generalized advantage estimation for costs; none: gae_lambda", at_least=0, at_most=1
+    )
+
+
+def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
+    r"""Constrained policy optimization (Achiam et al. 2017) as a choice of parts.
+
+    .. math::
+        \max_\theta E[w A] \quad \text{subject to} \quad J_C + H \, E[w A^C] \le d, \quad
+        E[KL(\pi_{old} \| \pi_\theta)] \le \delta, \quad w = \pi_\theta(a|s) / \pi_{old}(a|s),
+
+    with :math:`J_C` the mean cost and ``H`` the mean length of recent episodes, and :math:`A^C` centred advantages of costs.
+    The step solves the problem to first order, to second in the divergence
+    (:func:`jumar.solvers.dual.constrained_optimum`); a line search shortens it until the divergence and the cost keep their
+    bounds and the surrogate has grown, or, beyond the limit, the cost has fallen. A critic of costs is fitted together with
+    that of rewards.
+    """
+    costs = dataclasses.replace(
+        settings,
+        gamma=settings.gamma if settings.cost_gamma is None else settings.cost_gamma,
+        gae_lambda=settings.gae_lambda if settings.cost_gae_lambda is None else settings.cost_gae_lambda,
+    )
+    search = solvers.LineSearch(
+        solvers.DualStep(geometry_of(settings), settings.target_kl),
+        settings.target_kl,
+        settings.line_search_shrinking_factor,
+        settings.line_search_max_iter,
+        solvers.WithinLimit(),
+    )
+    rewards_alone = compose(
+        settings,
+        policy,
+        critic,
+        objectives.Surrogate(),
+        apart(settings, policy, search),
+        divergence=divergence_of(settings),
+    )
+    pair = CriticPair(rewards_alone.critic, rewards_alone.critic)
+    limit = CostLimit(pair, estimator(costs), objectives.SquaredError(), settings.cost_limit)
+    return dataclasses.replace(rewards_alone, critic=pair, costs=limit)
