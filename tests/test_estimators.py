@@ -317,7 +317,7 @@ def test_parts_return_advantages_and_targets_that_differ_by_the_values(rollout: 
         RewardToGo(0.9): to_go(rewards, successors, terminated, truncated, 0.9),
     }
     for part, target in targets.items():
-        advantages, returns, weights = jax.jit(part.__call__)(Steps.on_policy(*map(jnp.asarray, rollout)))
+        advantages, returns, weights, _ = jax.jit(part.__call__)(Steps.on_policy(*map(jnp.asarray, rollout)))
         assert np.all(np.asarray(weights) == 1.0)
         np.testing.assert_allclose(returns, target, atol=1e-5)
         np.testing.assert_allclose(advantages, target - values, atol=1e-5)

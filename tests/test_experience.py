@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 from updates import BOX, CHOICES, CONTINUOUS, compiled, experience, first_learner, make_update
 
-from jumar.experience import Recent, Rollout, side_by_side
+from jumar.experience import Recent, Rollout, kept, pushed, side_by_side
 from jumar.observations import Encoder
 
 
@@ -60,7 +60,7 @@ def test_memories_and_masks_are_kept_with_their_rows() -> None:
         trajectory=made[0].trajectory._replace(action_masks=jnp.asarray(masks), critic_carry=carry)
     )
     for new in made:
-        state = part.remember(state, new, update.policy)
+        state = pushed(state, kept(new, update.policy))
     joined = side_by_side(state)
     same(jax.tree.map(lambda x: x[2:], joined.trajectory.critic_carry), carry)
     same(jax.tree.map(lambda x: x[:2], joined.trajectory.critic_carry), made[1].trajectory.critic_carry)
@@ -84,15 +84,15 @@ def test_what_is_kept_of_an_observation_encodes_to_the_same(space: Any) -> None:
     encoder = Encoder.of(space, normalise=True, mask_size=3)
     space.seed(1)
     observation = space.sample()
-    kept = encoder.keep(observation)
+    stored = encoder.keep(observation)
     moments = encoder.initial_moments()._replace(mean=jnp.ones(encoder.vector_size))
-    same(encoder.encode(kept, moments), encoder.encode(observation, moments))
+    same(encoder.encode(stored, moments), encoder.encode(observation, moments))
     blank = encoder.blank(())
-    assert jax.tree.structure(blank) == jax.tree.structure(kept)
-    for one, other in zip(jax.tree.leaves(blank), jax.tree.leaves(kept), strict=True):
+    assert jax.tree.structure(blank) == jax.tree.structure(stored)
+    for one, other in zip(jax.tree.leaves(blank), jax.tree.leaves(stored), strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
     if space is NESTED:
-        assert "action_mask" not in kept
+        assert "action_mask" not in stored
 
 
 SPACES = {

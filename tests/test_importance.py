@@ -19,7 +19,9 @@ from jumar.importance import (
     Reweighted,
     VTrace,
     WholeTrajectory,
+    beyond_bound,
     effective_sample_size,
+    retrace,
     self_normalised,
     v_trace,
     weights_of_trajectories,
@@ -218,6 +220,57 @@ def test_v_trace_stays_at_the_values_of_the_policy_that_its_bound_allows(process
         targets = expected_targets(process, VTrace(GAMMA, 1.0, rho_bar, 0.7)(all_steps(process, values)))
         np.testing.assert_allclose(targets, values[:-1], rtol=1e-10)
         assert np.abs(values - values_of(process, target)).max() > 0.01
+
+
+def test_retrace_stays_at_the_policy_s_own_action_values(process: Process) -> None:
+    with jax.enable_x64(True):
+        probs = np.asarray(jax.nn.softmax(process.logits))
+        values = values_of(process, probs)
+        q = np.stack([process.rewards + GAMMA * process.transitions @ values[t + 1] for t in range(HORIZON)])
+        time, steps = np.arange(HORIZON)[:, None], all_steps(process, values)
+        taken = jnp.asarray(q[time, S, A])
+        for retrace_lambda in (1.0, 0.6):
+            targets = retrace_of(steps, taken, retrace_lambda)
+            likely = np.asarray(probability(process, process.behaviour))[None, :, None, None]
+            here = (S[..., None, None] == np.arange(STATES)[:, None]) & (A[..., None, None] == np.arange(ACTIONS))
+            means = np.sum(likely * here * targets[..., None, None], 1) / np.sum(likely * here, 1)
+            np.testing.assert_allclose(means, q, rtol=1e-10)
+
+
+def retrace_of(steps: Steps, taken: Any, retrace_lambda: float) -> Any:
+    ends = steps.terminated, steps.truncated
+    return retrace(steps.rewards, taken, steps.successor_values, *ends, steps.log_ratios, GAMMA, retrace_lambda)
+
+
+def test_retrace_is_the_recursion_of_its_definition() -> None:
+    steps, taken = random_steps(6), np.asarray(random_steps(7).rewards)
+    rewards, later = np.asarray(steps.rewards), np.asarray(steps.successor_values)
+    targets = np.zeros_like(rewards)
+    for n, rows in segments(steps):
+        for t in reversed(rows):
+            targets[t, n] = rewards[t, n] + GAMMA * later[t, n] * (not steps.terminated[t, n])
+            if t != rows[-1]:
+                ratio = min(1.0, np.exp(steps.log_ratios[t + 1, n]))
+                targets[t, n] += GAMMA * 0.8 * ratio * (targets[t + 1, n] - taken[t + 1, n])
+    np.testing.assert_allclose(retrace_of(steps, taken, 0.8), targets, rtol=1e-4, atol=1e-5)
+
+
+def test_retrace_of_the_policy_itself_is_generalized_advantage_estimation() -> None:
+    steps = random_steps(8, spread=0.0)
+    plain = GAE(GAMMA, 0.8)(steps)
+    np.testing.assert_allclose(retrace_of(steps, steps.values, 0.8), plain.targets, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bound", [0.5, 1.0, 10.0])
+def test_what_a_ratio_has_beyond_a_bound_is_made_up_for(bound: float) -> None:
+    rng = np.random.default_rng(9)
+    log_probs, behaviour = np.asarray(jax.nn.log_softmax(2.0 * rng.normal(size=(2, 5, 3))))
+    values = rng.normal(size=(5, 3))
+    probs, ratios = np.exp(log_probs), np.exp(log_probs - behaviour)
+    beyond = np.asarray(beyond_bound(log_probs - behaviour, probs, bound))
+    assert (beyond > 0).any() == (ratios > bound).any()
+    found = np.sum(np.exp(behaviour) * np.minimum(bound, ratios) * values + beyond * values, axis=1)
+    np.testing.assert_allclose(found, np.sum(probs * values, axis=1), rtol=1e-4, atol=1e-6)
 
 
 # -- weights and their scale ------------------------------------------------------------------------------------------

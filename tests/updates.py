@@ -13,10 +13,10 @@ import numpy as np
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
-from jumar.algorithms.on_policy import Learner, OnPolicy
+from jumar.algorithms.on_policy import Learner, OnPolicy, Update
 from jumar.algorithms.registry import algorithm
 from jumar.critics import make_critic
-from jumar.experience import Rollout
+from jumar.experience import Rollout, View
 from jumar.policies import make_policy
 from jumar.training.rollouts import with_log_probs
 from jumar.trajectory import Batch, Trajectory
@@ -24,7 +24,7 @@ from jumar.trajectory import Batch, Trajectory
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 CONTINUOUS = spaces.Box(-1.0, 1.0, (2,), np.float32)
 CHOICES = spaces.Discrete(3)
-_updates: dict[str, OnPolicy] = {}
+_updates: dict[str, Any] = {}
 SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "net_arch": (6,)}
 
 
@@ -60,12 +60,12 @@ def recording(update: OnPolicy) -> Recording:
     return Recording(**vars(update))
 
 
-def first_learner(update: OnPolicy, n_envs: int = 2, seed: int = 0) -> Learner:
+def first_learner(update: Update, n_envs: int = 2, seed: int = 0) -> Learner:
     return update.init(jax.random.PRNGKey(seed), n_envs)
 
 
 def experience(
-    update: OnPolicy, learner: Learner, n_steps: int = 8, n_envs: int = 2, seed: int = 0, **changes: Any
+    update: Update, learner: Learner, n_steps: int = 8, n_envs: int = 2, seed: int = 0, **changes: Any
 ) -> Trajectory:
     """Return random observations and rewards with actions drawn by the policy; ``changes`` replace fields.
 
@@ -102,11 +102,9 @@ def experience(
     return with_log_probs(update, learner, trajectory)
 
 
-def _draw_actions(update: OnPolicy, learner: Learner, trajectory: Trajectory, seed: int) -> Any:
-    view = update._view(learner.observation_moments, Rollout(trajectory, learner.ages))
-    blank = trajectory.rewards.T
-    starts, memory = trajectory.episode_start.T, trajectory.carry._replace(exploration=())
-    batch = Batch(view.features, blank, blank, blank, blank, blank, blank, view.action_masks, starts, memory, ())
+def _draw_actions(update: Update, learner: Learner, trajectory: Trajectory, seed: int) -> Any:
+    view = View.of(Rollout(trajectory, learner.ages), update.policy.encoder, learner.observation_moments)
+    batch = view.rows(trajectory)
     actions = update.policy.evaluate(learner.parameters["policy"], batch).sample(jax.random.PRNGKey(seed))
     return jnp.swapaxes(actions, 0, 1)
 
@@ -118,7 +116,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def improve(
-    update: OnPolicy, learner: Learner, trajectory: Trajectory, seed: int = 7, remaining: float = 1.0
+    update: Update, learner: Learner, trajectory: Trajectory, seed: int = 7, remaining: float = 1.0
 ) -> tuple[Learner, dict[str, np.ndarray]]:
     """Run the update once; return the new learner and the flight record."""
     program = compiled(update.update)
@@ -131,5 +129,5 @@ def flat(tree: Any) -> np.ndarray:
     return np.asarray(ravel_pytree(tree)[0], np.float64)
 
 
-def rows_of(update: OnPolicy, learner: Learner, trajectory: Trajectory) -> Batch:
+def rows_of(update: Update, learner: Learner, trajectory: Trajectory) -> Batch:
     return update.batch(learner, trajectory)[0]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jumar.actor import Actor, load_policy
     from jumar.agents import (
         A2C,
+        ACER,
         ACKTR,
         CPO,
         ISPG,
@@ -36,6 +37,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "A2C",
+            "ACER",
             "ACKTR",
             "CPO",
             "ISPG",
@@ -70,6 +72,7 @@ _PARTS = (
 
 __all__ = [
     "A2C",
+    "ACER",
     "ACKTR",
     "CPO",
     "ISPG",

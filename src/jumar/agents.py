@@ -265,6 +265,12 @@ class A2C(Agent):
     algorithm = "a2c"
 
 
+class ACER(Agent):
+    """Actor-critic with experience replay, for Discrete actions; settings: ``jumar.algorithms.acer.ACERSettings``."""
+
+    algorithm = "acer"
+
+
 class ACKTR(Agent):
     """Actor-critic using Kronecker-factored trust regions; settings: ``jumar.algorithms.acktr.ACKTRSettings``."""
 
@@ -336,7 +342,7 @@ class TNPG(Agent):
 
 AGENTS: dict[str, type[Agent]] = {
     agent.algorithm: agent
-    for agent in (A2C, ACKTR, CPO, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+    for agent in (A2C, ACER, ACKTR, CPO, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
 }
 
 

@@ -43,8 +43,8 @@ class Critic(Protocol):
 
 
 @dataclass(frozen=True)
-class NeuralCritic:
-    """A state-value function with a torso of its own."""
+class TorsoCritic:
+    """Base of the critics that are linear in the latent vector of a torso of their own."""
 
     torso: Torso
     linear: Linear
@@ -63,16 +63,16 @@ class NeuralCritic:
         """Return the carry before any step."""
         return self.torso.initial_carry((n_envs,))
 
-    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
-        """Return V at all rows of a batch."""
+    def outputs(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return the outputs at all rows of a batch, ``[..., n]``."""
         carry = batch.critic_carry if self.recurrent else ()
         latent, _ = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
-        return self.linear.apply(parameters["head"], latent)[..., 0]
+        return self.linear.apply(parameters["head"], latent)
 
-    def values(
+    def outputs_of_sequences(
         self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
     ) -> tuple[Array, Array, Any]:
-        """Return V of observations and of true successors of sequences ``[N, T, ...]``, and the carry after them.
+        """Return the outputs at observations and true successors of sequences ``[N, T, ...]``, and the carry after them.
 
         A recurrent critic sees each successor with the memory of its own episode.
         """
@@ -80,8 +80,39 @@ class NeuralCritic:
         never = jnp.zeros_like(episode_start)
         next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)
         last = jax.tree.map(lambda x: x[:, -1], carries)
-        values, next_values = (self.linear.apply(parameters["head"], x)[..., 0] for x in (latent, next_latent))
-        return values, next_values, last
+        outputs, next_outputs = (self.linear.apply(parameters["head"], x) for x in (latent, next_latent))
+        return outputs, next_outputs, last
+
+
+@dataclass(frozen=True)
+class NeuralCritic(TorsoCritic):
+    """A state-value function with a torso of its own."""
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return V at all rows of a batch."""
+        return self.outputs(parameters, batch)[..., 0]
+
+    def values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return V of observations and of true successors of sequences ``[N, T, ...]``, and the carry after them."""
+        values, next_values, last = self.outputs_of_sequences(parameters, features, successors, carry, episode_start)
+        return values[..., 0], next_values[..., 0], last
+
+
+@dataclass(frozen=True)
+class ActionValueCritic(TorsoCritic):
+    """An action-value function of a Discrete space, with a torso of its own: Q of all actions at once."""
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return Q of all actions at all rows of a batch, ``[..., n]``."""
+        return self.outputs(parameters, batch)
+
+    def values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return Q of all actions, ``[N, T, n]``, at observations and at true successors, and the carry after them."""
+        return self.outputs_of_sequences(parameters, features, successors, carry, episode_start)
 
 
 @dataclass(frozen=True)
@@ -170,3 +201,9 @@ def make_critic(encoder: Encoder, settings: PolicySettings) -> NeuralCritic:
     """Build the value function that goes with a policy of the same settings."""
     torso = make_torso(encoder, settings)
     return NeuralCritic(torso, Linear(torso.outputs, 1, 1.0, settings.initialiser))
+
+
+def make_action_value_critic(encoder: Encoder, settings: PolicySettings, n_actions: int) -> ActionValueCritic:
+    """Build the action-value function that goes with a policy of the same settings."""
+    torso = make_torso(encoder, settings)
+    return ActionValueCritic(torso, Linear(torso.outputs, n_actions, 1.0, settings.initialiser))

@@ -190,6 +190,12 @@ class Estimates(NamedTuple):
     importance: Array | float = 1.0
     """Importance weights of the advantages (:mod:`jumar.importance`): 1 where the policy itself acted."""
 
+    @classmethod
+    def on_policy(cls, advantages: Array, targets: Array) -> Estimates:
+        """Return estimates in which all rows count alike, and the policy itself acted."""
+        ones = jnp.ones_like(advantages)
+        return cls(advantages, targets, ones, ones)
+
 
 class Estimator(Protocol):
     """A part that makes advantages and value targets."""
@@ -217,7 +223,7 @@ class GAE:
             self.gamma,
             self.gae_lambda,
         )
-        return Estimates(advantages, advantages + steps.values, jnp.ones_like(advantages))
+        return Estimates.on_policy(advantages, advantages + steps.values)
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ class NStep:
         returns = n_step_returns(
             steps.rewards, steps.successor_values, steps.terminated, steps.truncated, self.gamma, self.n
         )
-        return Estimates(returns - steps.values, returns, jnp.ones_like(returns))
+        return Estimates.on_policy(returns - steps.values, returns)
 
 
 @dataclass(frozen=True)
@@ -246,7 +252,7 @@ class RewardToGo:
         returns = discounted_returns(
             steps.rewards, steps.successor_values, steps.terminated, steps.truncated, self.gamma
         )
-        return Estimates(returns - steps.values, returns, jnp.ones_like(returns))
+        return Estimates.on_policy(returns - steps.values, returns)
 
 
 @dataclass(frozen=True)
@@ -269,7 +275,7 @@ class FullReturn:
         returns = full_returns(rewards, steps.terminated, steps.truncated, self.gamma, steps.age == 0)
         row = jnp.arange(steps.rewards.shape[0])[:, None]
         whole = (steps.age <= row) & ends_inside(steps.terminated | steps.truncated)
-        return Estimates(returns - steps.values, to_go.targets, whole.astype(returns.dtype))
+        return Estimates.on_policy(returns - steps.values, to_go.targets)._replace(weights=whole.astype(returns.dtype))
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.critics import Critic
-from jumar.estimators import Estimates
+from jumar.estimators import Estimates, ages
 from jumar.importance import effective_sample_size
+from jumar.normalise import RunningMoments
+from jumar.observations import Encoder
 from jumar.policies import Policy
 from jumar.problem import Diagnostics
-from jumar.trajectory import Trajectory
+from jumar.trajectory import Batch, Trajectory
 
 
 class Rollout(NamedTuple):
@@ -85,18 +87,13 @@ class Recent:
 
     def add(self, state: Rollout, new: Rollout, policy: Policy) -> tuple[Rollout, Rollout]:
         """Return the rollouts side by side, the newest first, and the state with the new one in it."""
-        state = self.remember(state, new, policy)
+        state = pushed(state, kept(new, policy))
         return side_by_side(state), state
 
     def diagnose(self, estimates: Estimates, weights: Array) -> Diagnostics:
         """Return the effective sample size, as a share of the rows that count."""
         importance = jnp.broadcast_to(estimates.importance, weights.shape)
         return {"effective_sample_size": effective_sample_size(importance, weights * estimates.weights)}
-
-    def remember(self, state: Rollout, new: Rollout, policy: Policy) -> Rollout:
-        """Return the state with the new rollout first and the oldest left out."""
-        kept = _kept(new, policy)
-        return jax.tree.map(lambda old, x: jnp.concatenate([x[None].astype(old.dtype), old[:-1]]), state, kept)
 
     def _blank(self, policy: Policy, critic: Critic, n_envs: int) -> Rollout:
         rows = self.n_steps, n_envs
@@ -120,7 +117,53 @@ class Recent:
         return Rollout(trajectory, jnp.zeros((n_envs,), jnp.int32))
 
 
-def _kept(rollout: Rollout, policy: Policy) -> Rollout:
+class View(NamedTuple):
+    """A rollout as networks see it, ``[N, T, ...]``."""
+
+    features: Any
+    successors: Any
+    action_masks: Array | None
+    ages: Array
+    """How old each row's episode is, ``[T, N]``."""
+    ages_after: Array
+    """How old the open episodes are after the last row, ``[N]``."""
+
+    @classmethod
+    def of(cls, rollout: Rollout, encoder: Encoder, moments: RunningMoments) -> View:
+        """Encode and normalise all observations once, and lay them out as sequences."""
+        trajectory = rollout.trajectory
+        features, successors = (
+            by_environment(encoder.encode(x, moments)) for x in (trajectory.observations, trajectory.successors)
+        )
+        masks = encoder.mask(trajectory.observations, trajectory.action_masks)
+        age, after = ages(rollout.ages, trajectory.ended, trajectory.valid)
+        return cls(features, successors, None if masks is None else by_environment(masks), age, after)
+
+    def rows(self, trajectory: Trajectory) -> Batch:
+        """Return the sequences as a batch, of which advantages and values are not known yet."""
+        unknown = jnp.zeros_like(trajectory.rewards.T)
+        return Batch(
+            features=self.features,
+            actions=by_environment(trajectory.actions),
+            log_probs=trajectory.log_probs.T,
+            advantages=unknown,
+            returns=unknown,
+            values=unknown,
+            weights=trajectory.weights.T,
+            action_masks=self.action_masks,
+            episode_start=trajectory.episode_start.T,
+            # gSDE's noise has no part in a distribution, and no axis over sequences in all of its arrays.
+            carry=trajectory.carry._replace(exploration=()),
+            critic_carry=trajectory.critic_carry,
+        )
+
+
+def by_environment(tree: Any) -> Any:
+    """Turn ``[T, N, ...]`` arrays to ``[N, T, ...]``, or back."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def kept(rollout: Rollout, policy: Policy) -> Rollout:
     """Return a rollout as it is kept: every action space that can have masks has some."""
     trajectory, encoder = rollout.trajectory, policy.encoder
     masks = None
@@ -138,6 +181,11 @@ def _kept(rollout: Rollout, policy: Policy) -> Rollout:
     )
 
 
+def pushed(state: Any, new: Any) -> Any:
+    """Return a pytree of arrays with a leading axis of rollouts, the new one first and the oldest left out."""
+    return jax.tree.map(lambda old, x: jnp.concatenate([x[None].astype(old.dtype), old[:-1]]), state, new)
+
+
 def side_by_side(rollouts: Rollout) -> Rollout:
     """Return K rollouts, arrays with a leading axis K, as one of K times as many environments."""
 
@@ -150,6 +198,6 @@ def side_by_side(rollouts: Rollout) -> Rollout:
 
     trajectory = rollouts.trajectory
     beginnings = trajectory.carry, trajectory.critic_carry, rollouts.ages
-    carry, critic_carry, ages = jax.tree.map(environments, beginnings)
+    carry, critic_carry, first_ages = jax.tree.map(environments, beginnings)
     joined = jax.tree.map(rows, trajectory._replace(carry=(), critic_carry=()))
-    return Rollout(joined._replace(carry=carry, critic_carry=critic_carry), ages)
+    return Rollout(joined._replace(carry=carry, critic_carry=critic_carry), first_ages)

@@ -101,6 +101,60 @@ def v_trace(
     return advantages, values + corrections
 
 
+def retrace(
+    rewards: Array,
+    action_values: Array,
+    successor_values: Array,
+    terminated: Array,
+    truncated: Array,
+    log_ratios: Array,
+    gamma: float,
+    retrace_lambda: float,
+) -> Array:
+    r"""Retrace(lambda): targets of the values of the actions taken.
+
+    .. math::
+        Q^{ret}_t = r_t + \gamma \bigl(V(s'_t) + \lambda \min(1, \rho_{t+1}) (Q^{ret}_{t+1} - Q(s_{t+1}, a_{t+1}))\bigr),
+
+    without what is in brackets where the episode terminated, and without its second part where the episode or the batch ends.
+    Whatever policy acted, repeated regression to them leads to the policy's own action values.
+
+    Args:
+        rewards: ``[T, N]``.
+        action_values: ``[T, N]``, Q of the observation and the action taken.
+        successor_values: ``[T, N]``, V of the true successor, :math:`\sum_a \pi_\theta(a|s') Q(s', a)`.
+        terminated: ``[T, N]`` boolean.
+        truncated: ``[T, N]`` boolean.
+        log_ratios: ``[T, N]``.
+        gamma: discount in [0, 1].
+        retrace_lambda: lambda in [0, 1].
+
+    Returns:
+        the targets, ``[T, N]``.
+
+    Source: Munos et al. 2016, *Safe and Efficient Off-Policy Reinforcement Learning*, equations 3 and 4; the recursion is
+    equation 5 of Wang et al. 2017.
+    """
+    differences = rewards + gamma * jnp.where(terminated, 0.0, successor_values) - action_values
+    next_ratios = jnp.concatenate([_bounded_exp(log_ratios[1:]), jnp.zeros_like(log_ratios[:1])])
+    traces = retrace_lambda * jnp.minimum(1.0, next_ratios)
+    decay = gamma * traces * (1.0 - (terminated | truncated).astype(rewards.dtype))
+    return action_values + discounted_sum(differences, decay)
+
+
+def beyond_bound(log_ratios: Array, probs: Array, bound: float) -> Array:
+    r"""Return :math:`\max(0, 1 - c / \rho(a)) \, \pi_\theta(a|s)` of all actions, ``c`` the bound: ``[..., n]`` each.
+
+    What a ratio has beyond a bound is lost where it is cut there. An expectation over the policy makes up for it:
+
+    .. math::
+        E_\mu[\rho(a) f(a)] = E_\mu[\min(c, \rho(a)) f(a)] + \sum_a \max(0, 1 - c / \rho(a)) \, \pi_\theta(a|s) f(a).
+
+    Source: Wang et al. 2017, *Sample Efficient Actor-Critic with Experience Replay*, equation 7.
+    """
+    return jnp.maximum(0.0, 1.0 - bound / _bounded_exp(log_ratios)) * probs
+
+
 def effective_sample_size(importance: Array, weights: Array) -> Array:
     r"""Return :math:`(\sum_i w_i)^2 / (n \sum_i w_i^2)`: the share of the rows that the weighted ones are worth, in (0, 1].
 

@@ -27,6 +27,12 @@ def score(log_probs: Array, advantages: Array) -> Array:
     return log_probs * advantages
 
 
+def score_of_all(log_probs: Array, advantages: Array) -> Array:
+    r"""The same for all actions at once: :math:`\sum_a \log \pi_\theta(a|s) A(a)`, arrays ``[..., n]`` to ``[...]``."""
+    # An action that is forbidden has no advantage; its logarithm, of the size of FORBIDDEN, times 0 is 0.
+    return jnp.sum(score(log_probs, advantages), axis=-1)
+
+
 def surrogate(log_probs: Array, old_log_probs: Array, advantages: Array) -> Array:
     r"""The surrogate objective :math:`\frac{\pi_\theta(a|s)}{\pi_{old}(a|s)} A` (Schulman et al. 2015, eq. 14)."""
     return jnp.exp(log_ratio(log_probs, old_log_probs)) * advantages

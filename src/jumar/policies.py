@@ -189,6 +189,20 @@ class Policy:
         latent, _ = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
         return self.head.distribution(parameters["head"], latent, batch.action_masks)
 
+    def evaluate_both(
+        self, parameters: Parameters, batch: Batch, successors: Parameters, successor_masks: Array | None
+    ) -> tuple[Distribution, Distribution]:
+        """Return the distributions at all rows of sequences ``[N, T, ...]`` and at their true successors.
+
+        A recurrent policy sees each successor with the memory of its own episode.
+        """
+        carry = batch.carry.core if self.recurrent else ()
+        latent, carries = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
+        never = jnp.zeros_like(batch.episode_start)
+        next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)
+        here = self.head.distribution(parameters["head"], latent, batch.action_masks)
+        return here, self.head.distribution(parameters["head"], next_latent, successor_masks)
+
     def _refresh(self, parameters: Parameters, exploration: Exploration, key: Array) -> Exploration:
         head = self.head
         assert isinstance(head, StateDependentNoiseHead)

@@ -81,7 +81,9 @@ class Batch(NamedTuple):
     """Carries at the start of each sequence; empty without memory."""
     critic_carry: PyTree
     old: PyTree = ()
-    """The action distributions before the update, where a divergence from them is part of the objective."""
+    """Other action distributions, where a divergence from them is part of the objective: those before the update, say."""
+    action_advantages: PyTree = ()
+    """What each of all actions is judged by, ``[..., n]``, where the objective is a sum over them."""
     cost_advantages: PyTree = ()
     """Advantages of costs; like what follows, an array where costs are limited."""
     cost_returns: PyTree = ()

@@ -61,6 +61,7 @@ CASES = {
     "ACKTR": ["acktr", "jax/CartPole-v1", "--kfac-update", "3"],
     "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
     "earlier rollouts": [*ISPG, "gymnasium/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4", *NORMALISED],
+    "replay": ["acer", "jax/CartPole-v1", "--replay-start", "300", "--buffer-size", "640", *NORMALISED],
     "adaptive penalty": [*PENALTY, "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
 }
 
@@ -121,6 +122,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host gSDE", signal.SIGKILL, "iteration", 7),
         ("TRPO", signal.SIGKILL, "iteration", 7),
         ("earlier rollouts", signal.SIGKILL, "iteration", 6),
+        ("replay", signal.SIGKILL, "iteration", 7),
         ("ACKTR", signal.SIGTERM, "iteration", 6),
         ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGTERM, "iteration", 7),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ from jax import Array
 from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import Critic
 from jumar.distributions import Distribution
-from jumar.estimators import Estimates, Estimator, Steps, ages
-from jumar.experience import Experience, Latest, Rollout
+from jumar.estimators import Estimates, Estimator, Steps
+from jumar.experience import Experience, Latest, Rollout, View
 from jumar.normalise import RewardTransform, RunningMoments
 from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
+from jumar.observations import Encoder
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.solvers import Solver
@@ -45,6 +46,43 @@ class Learner(NamedTuple):
     """What is kept of earlier rollouts."""
     costs: Any
     """The state of what becomes of costs."""
+
+
+class Update(Protocol):
+    """What runners need of an algorithm."""
+
+    @property
+    def policy(self) -> Policy:
+        """What acts."""
+        ...
+
+    @property
+    def critic(self) -> Critic:
+        """What values: of states or of actions. A runner keeps its memory, where it has one."""
+        ...
+
+    @property
+    def costs(self) -> Costs:
+        """What becomes of costs beside the rewards."""
+        ...
+
+    def init(self, key: Array, n_envs: int) -> Learner:
+        """Draw a learner's first state."""
+        ...
+
+    def restart(self, learner: Learner) -> Learner:
+        """Return the learner with all episodes begun anew (the environments were rebuilt)."""
+        ...
+
+    def update(
+        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Learner, Any, Diagnostics]:
+        """Improve the learner with one rollout; return it, the critic's carry after the rollout, and the flight record."""
+        ...
+
+    def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
+        """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,7 +145,7 @@ class OnPolicy:
         rollout, experience = self.experience.add(learner.experience, new_rollout, self.policy)
         rewards = self.rewards.scale(reward_scale, rollout.trajectory.rewards)
         rollout = rollout._replace(trajectory=rollout.trajectory._replace(rewards=rewards))
-        view = self._view(learner.observation_moments, rollout)
+        view = View.of(rollout, self.policy.encoder, learner.observation_moments)
         costs = self.costs.follow(learner.costs, trajectory)
         old = learner.parameters
 
@@ -130,51 +168,25 @@ class OnPolicy:
         record |= self._flight_record(problem, old, parameters, batch, remaining)
         record |= self.costs.record(costs, problem, old, parameters, batch)
         record |= self.experience.diagnose(first.estimates, rollout.trajectory.weights)
-        moments = self._learn_moments(learner.observation_moments, trajectory)
+        moments = moments_after(learner.observation_moments, trajectory, self.policy.encoder)
         # The new rollout's environments come first.
         critic_carry, ages_after = jax.tree.map(
             lambda x: x[: learner.ages.shape[0]], (first.critic_carry, view.ages_after)
         )
         new = Learner(parameters, solver, moments, reward_scale, ages_after, experience, costs)
-        return new, critic_carry, {**record, "finite": _all_finite(new._replace(experience=()))}
+        return new, critic_carry, {**record, "finite": all_finite(new._replace(experience=()))}
 
     def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
         """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
-        view = self._view(learner.observation_moments, Rollout(trajectory, learner.ages))
+        view = View.of(Rollout(trajectory, learner.ages), self.policy.encoder, learner.observation_moments)
         estimated = self._estimate(learner.parameters, trajectory, view)
         return estimated.batch, estimated.critic_carry
 
-    def _view(self, moments: RunningMoments, rollout: Rollout) -> _View:
-        """Encode and normalise all observations once, and lay them out as sequences ``[N, T, ...]``."""
-        encoder, trajectory = self.policy.encoder, rollout.trajectory
-        features, successors = (
-            _by_environment(encoder.encode(x, moments)) for x in (trajectory.observations, trajectory.successors)
-        )
-        masks = encoder.mask(trajectory.observations, trajectory.action_masks)
-        age, after = ages(rollout.ages, trajectory.ended, trajectory.valid)
-        return _View(features, successors, None if masks is None else _by_environment(masks), age, after)
-
-    def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: _View) -> _Estimated:
+    def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: View) -> _Estimated:
         """Return the whole batch with fresh advantages."""
-        starts = _by_environment(trajectory.episode_start)
+        batch = view.rows(trajectory)
         values, successor_values, carry = self.critic.values(
-            parameters["critic"], view.features, view.successors, trajectory.critic_carry, starts
-        )
-        # gSDE's noise has no part in a distribution, and no axis over sequences in all of its arrays.
-        memory = trajectory.carry._replace(exploration=())
-        unknown = jnp.zeros_like(values)
-        batch = Batch(
-            features=view.features,
-            actions=_by_environment(trajectory.actions),
-            log_probs=trajectory.log_probs.T,
-            advantages=unknown,
-            returns=unknown,
-            values=values,
-            weights=trajectory.weights.T,
-            action_masks=view.action_masks,
-            episode_start=starts,
-            carry=memory,
-            critic_carry=trajectory.critic_carry,
+            parameters["critic"], view.features, view.successors, trajectory.critic_carry, batch.episode_start
         )
         # Where no estimator asks for the ratios, the compiler leaves this evaluation out.
         log_probs = self.policy.evaluate(parameters["policy"], batch).log_prob(batch.actions)
@@ -192,6 +204,7 @@ class OnPolicy:
         batch = batch._replace(
             advantages=estimates.advantages.T,
             returns=estimates.targets.T,
+            values=values,
             weights=batch.weights * estimates.weights.T,
         )
         batch, carry = self.costs.estimate(parameters["critic"], batch, trajectory, view.successors, steps, carry)
@@ -242,24 +255,6 @@ class OnPolicy:
             "counted": jnp.mean((batch.weights > 0.0).astype(jnp.float32)),
         }
 
-    def _learn_moments(self, moments: RunningMoments, trajectory: Trajectory) -> RunningMoments:
-        encoder = self.policy.encoder
-        if not (encoder.normalise and encoder.vector_size):
-            return moments
-        return moments.updated(encoder.vector(trajectory.observations), trajectory.weights)
-
-
-class _View(NamedTuple):
-    """A rollout as networks see it, ``[N, T, ...]``."""
-
-    features: Any
-    successors: Any
-    action_masks: Array | None
-    ages: Array
-    """How old each row's episode is, ``[T, N]``."""
-    ages_after: Array
-    """How old the open episodes are after the last row, ``[N]``."""
-
 
 class _Estimated(NamedTuple):
     """A view with what critic and policy say of it."""
@@ -271,12 +266,14 @@ class _Estimated(NamedTuple):
     """``[T, N]``."""
 
 
-def _by_environment(tree: Any) -> Any:
-    """Turn ``[T, N, ...]`` arrays to ``[N, T, ...]``."""
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+def moments_after(moments: RunningMoments, trajectory: Trajectory, encoder: Encoder) -> RunningMoments:
+    """Return the moments of observations after a rollout, where they are normalised."""
+    if not (encoder.normalise and encoder.vector_size):
+        return moments
+    return moments.updated(encoder.vector(trajectory.observations), trajectory.weights)
 
 
-def _all_finite(tree: Any) -> Array:
+def all_finite(tree: Any) -> Array:
     """Whether no floating-point number in a pytree is NaN or infinite."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))

@@ -6,10 +6,10 @@ import optax
 
 from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.settings import CriticFitSettings, OnPolicySettings
+from jumar.algorithms.settings import CriticFitSettings, OnPolicySettings, RolloutSettings
 from jumar.critics import Critic, NoCritic
 from jumar.errors import UsageError
-from jumar.normalise import NormalisedRewards, RawRewards
+from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
 from jumar.policies import Policy
 from jumar.problem import Divergence, kl
 from jumar.schedules import Schedule
@@ -36,9 +36,7 @@ def compose(
     return OnPolicy(
         policy=policy,
         critic=critic if has_critic(settings) else NoCritic(),
-        rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
-        if settings.normalize_rewards
-        else RawRewards(),
+        rewards=reward_transform(settings),
         estimator=estimator(settings),
         scale_advantages=standardise if settings.normalize_advantage else scale,
         objective=objective,
@@ -47,6 +45,11 @@ def compose(
         solver=solver,
         divergence=divergence,
     )
+
+
+def reward_transform(settings: RolloutSettings) -> RewardTransform:
+    """Return what makes of raw rewards those that are learnt from."""
+    return NormalisedRewards(settings.gamma, settings.clip_rewards) if settings.normalize_rewards else RawRewards()
 
 
 def has_critic(settings: OnPolicySettings) -> bool:

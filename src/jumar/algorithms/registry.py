@@ -8,15 +8,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jumar.algorithms.a2c import A2CSettings, a2c
+from jumar.algorithms.acer import ACERSettings, acer
 from jumar.algorithms.acktr import ACKTRSettings, acktr
 from jumar.algorithms.cpo import CPOSettings, cpo
 from jumar.algorithms.ispg import ISPGSettings, ispg
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
-from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.on_policy import Update
 from jumar.algorithms.ppo import PPOPenaltySettings, PPOSettings, ppo, ppo_penalty
 from jumar.algorithms.reinforce import ReinforceSettings, reinforce
 from jumar.algorithms.restricted import RestrictedSettings, restricted
-from jumar.algorithms.settings import OnPolicySettings
+from jumar.algorithms.settings import RolloutSettings
 from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.critics import Critic
 from jumar.errors import UsageError, unknown
@@ -29,11 +30,11 @@ class Algorithm:
 
     name: str
     title: str
-    settings: type[OnPolicySettings]
-    build: Callable[..., OnPolicy]
+    settings: type[RolloutSettings]
+    build: Callable[..., Update]
     """(settings, policy, critic) -> update."""
 
-    def make_settings(self, values: Mapping[str, Any]) -> OnPolicySettings:
+    def make_settings(self, values: Mapping[str, Any]) -> RolloutSettings:
         """Make the algorithm's settings from names and values, as :meth:`jumar.settings.Settings.make` does.
 
         Raises:
@@ -50,13 +51,14 @@ class Algorithm:
         """The names of the algorithm's settings."""
         return [field.name for field in fields(self.settings)]
 
-    def make(self, settings: OnPolicySettings, policy: Policy, critic: Critic) -> OnPolicy:
+    def make(self, settings: RolloutSettings, policy: Policy, critic: Critic) -> Update:
         """Put the parts together."""
         return self.build(settings, policy, critic)
 
 
 ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm("a2c", "Advantage actor-critic", A2CSettings, a2c),
+    "acer": Algorithm("acer", "Actor-critic with experience replay", ACERSettings, acer),
     "acktr": Algorithm("acktr", "Actor-critic using Kronecker-factored trust regions", ACKTRSettings, acktr),
     "cpo": Algorithm("cpo", "Constrained policy optimization", CPOSettings, cpo),
     "ispg": Algorithm("ispg", "Off-policy policy gradient by importance sampling", ISPGSettings, ispg),

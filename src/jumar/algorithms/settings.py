@@ -10,12 +10,21 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OnPolicySettings(PolicySettings):
-    """The settings of every on-policy method."""
+class RolloutSettings(PolicySettings):
+    """The settings of every method: how experience is made, and what of it counts."""
 
     n_envs: int = setting(1, "environments stepped side by side", at_least=1, at_most=65536)
     n_steps: int = setting(2048, "steps of each environment per iteration", unit="steps", at_least=1)
     gamma: float = setting(0.99, "discount", at_least=0, at_most=1)
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+    normalize_rewards: bool = setting(False, "divide rewards by the running deviation of the discounted return")
+    clip_rewards: float = setting(10.0, "clip normalised rewards to this size", above=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnPolicySettings(RolloutSettings):
+    """The settings of every on-policy method."""
+
     advantage: str = setting(
         "gae",
         "what an action is judged by: generalized advantage estimation, the return from it on, or that of its whole episode",
@@ -28,9 +37,6 @@ class OnPolicySettings(PolicySettings):
         choices=("critic", "mean", "none"),
     )
     normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
-    normalize_rewards: bool = setting(False, "divide rewards by the running deviation of the discounted return")
-    clip_rewards: float = setting(10.0, "clip normalised rewards to this size", above=0)
     bootstrap_truncated: bool = setting(
         True, "value the future of an episode that a time limit cut; false treats the cut as the end, as ppo2 did"
     )

@@ -7,6 +7,7 @@ by whom.
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
+from jumar.solvers.average import AverageTrustRegion
 from jumar.solvers.dual import DualStep, WithinLimit
 from jumar.solvers.epochs import Epochs
 from jumar.solvers.joint import Climber, Joint, Solver
@@ -37,6 +38,7 @@ from jumar.solvers.trust_region import Acceptance, Better, LineSearch
 __all__ = [
     "Acceptance",
     "Ascent",
+    "AverageTrustRegion",
     "Better",
     "Boundary",
     "Climber",

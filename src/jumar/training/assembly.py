@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.on_policy import Update
 from jumar.algorithms.registry import algorithm
 from jumar.constraints import check_one_cost
 from jumar.critics import make_critic
@@ -26,7 +26,7 @@ from jumar.training.sources import Source
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
-def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[OnPolicy, Runner, Spaces, int | None]:
+def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Spaces, int | None]:
     """Put together the update and the runner that a plan asks for; return the spaces and the host's time limit too."""
     settings = plan.settings
     if source.compiled:
@@ -76,7 +76,7 @@ def check_cost(source: Source, warn: Warn) -> None:
         environments.close()
 
 
-def make_update(plan: Plan, source: Source, spaces: Spaces) -> OnPolicy:
+def make_update(plan: Plan, source: Source, spaces: Spaces) -> Update:
     """Put together the algorithm that a plan asks for, for the spaces of an environment."""
     check_spaces(*spaces, source.name)
     policy = make_policy(*spaces, plan.settings)

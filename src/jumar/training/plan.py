@@ -11,7 +11,7 @@ import numpy as np
 
 from jumar._version import __version__
 from jumar.algorithms.registry import algorithm
-from jumar.algorithms.settings import OnPolicySettings
+from jumar.algorithms.settings import RolloutSettings
 from jumar.envs.costs import GIVEN, Cost, parse_cost
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import DamagedFile, UsageError
@@ -29,7 +29,7 @@ class Plan:
     """What a run is to do. Steps count all environments together."""
 
     algorithm: str
-    settings: OnPolicySettings
+    settings: RolloutSettings
     environment: EnvironmentId | None
     """``None`` for a live object or a callable passed from Python."""
     environment_name: str

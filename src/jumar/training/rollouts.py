@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.algorithms.on_policy import Learner, OnPolicy
+from jumar.algorithms.on_policy import Learner, Update
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
@@ -78,7 +78,7 @@ class Collector(NamedTuple):
     critic_carry: Any
 
 
-def with_log_probs(update: OnPolicy, learner: Learner, trajectory: Trajectory) -> Trajectory:
+def with_log_probs(update: Update, learner: Learner, trajectory: Trajectory) -> Trajectory:
     """Fill in log pi of all actions under the policy that drew them, at once rather than step by step."""
     batch, _ = update.batch(learner, trajectory)
     log_probs = update.policy.evaluate(learner.parameters["policy"], batch).log_prob(batch.actions)
@@ -116,7 +116,7 @@ class CompiledRunner:
     has_barriers = False
 
     def __init__(
-        self, update: OnPolicy, env: CompiledEnvironment, name: str, n_envs: int, n_steps: int, n_seeds: int | None
+        self, update: Update, env: CompiledEnvironment, name: str, n_envs: int, n_steps: int, n_seeds: int | None
     ) -> None:
         self._update, self._env, self._name = update, env, name
         self._n_envs, self._n_steps = n_envs, n_steps
@@ -249,7 +249,7 @@ def check_faults(faults: Faults, name: str, rows: int) -> None:
         )
 
 
-def faults_of(update: OnPolicy, trajectory: Trajectory) -> Faults:
+def faults_of(update: Update, trajectory: Trajectory) -> Faults:
     """Mark the rows in which something is not finite."""
 
     def offence(x: Array) -> Array:
@@ -275,7 +275,7 @@ class HostRunner:
 
     has_barriers = True
 
-    def __init__(self, update: OnPolicy, make: Callable[[], HostEnvironments], n_steps: int) -> None:
+    def __init__(self, update: Update, make: Callable[[], HostEnvironments], n_steps: int) -> None:
         self._update, self._make, self._n_steps = update, make, n_steps
         self._gatherer: Gatherer | None = None
         self._name = ""
