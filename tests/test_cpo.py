@@ -14,9 +14,9 @@ from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, i
 
 import jumar
 from jumar.constraints import CostLimit, EpisodeCosts
+from jumar.critics import CriticPair
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.estimators import gae
-from jumar.experience import Rollout, View
 
 T, N = 8, 2
 
@@ -86,9 +86,13 @@ def test_advantages_of_costs_are_estimated_like_those_of_rewards_and_centred(
     costs = drawn_costs()
     trajectory = experience(update, learner, costs=costs)
     batch = rows_of(update, learner, trajectory)
-    view = View.of(Rollout(trajectory, learner.ages), update.policy.encoder, learner.observation_moments)
-    values, after, _ = update.critic.cost.values(  # type: ignore[attr-defined]
-        learner.parameters["critic"]["cost"], view.features, view.successors, (), trajectory.episode_start.T
+    features, successors = (
+        jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), update.policy.encoder.encode(x, learner.observation_moments))
+        for x in (trajectory.observations, trajectory.successors)
+    )
+    assert isinstance(update.critic, CriticPair)
+    values, after, _ = update.critic.cost.values(
+        learner.parameters["critic"]["cost"], features, successors, (), trajectory.episode_start.T
     )
     expected = gae(costs, values.T, after.T, trajectory.terminated, trajectory.truncated, gamma, gae_lambda)
     np.testing.assert_allclose(batch.cost_values.reshape(N, T), values, rtol=1e-6)

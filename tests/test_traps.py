@@ -164,8 +164,9 @@ def test_a_constant_reward_of_1_under_a_time_limit_is_worth_1_over_1_minus_gamma
     agent.learn(80 * 60)
     training = agent._training
     critic, parameters = training.update.critic, training.learner.parameters["critic"]
-    latent, _ = critic.torso.apply(parameters["torso"], {"vector": jnp.ones((1, 1))}, (), jnp.zeros((1,), bool))
-    assert float(critic.linear.apply(parameters["head"], latent)[0, 0]) == pytest.approx(value, rel=0.03)
+    observation = {"vector": jnp.ones((1, 1, 1))}
+    values, _, _ = critic.values(parameters, observation, observation, (), jnp.zeros((1, 1), bool))
+    assert float(values[0, 0]) == pytest.approx(value, rel=0.03)
 
 
 ROWS = 6

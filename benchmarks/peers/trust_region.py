@@ -71,7 +71,9 @@ class Given:
         """Return nothing."""
         return ()
 
-    def move(self, problem: Any, flat: Any, unravel: Any, batch: Any, state: Any, remaining: Any) -> PolicyMove:
+    def move(
+        self, problem: Any, flat: Any, unravel: Any, batch: Any, state: Any, remaining: Any, key: Any
+    ) -> PolicyMove:
         """Take it."""
         return PolicyMove(self.flat, state, {})
 
@@ -119,11 +121,11 @@ class Profile:
 
         @jax.jit
         def products(flat: Any, batch: Any, gradient: Any) -> Any:
-            return step.geometry.direction(problem, flat, unravel, batch, gradient)
+            return step.geometry.direction(problem, flat, unravel, batch, gradient, (), key)
 
         @jax.jit
         def searched(flat: Any, batch: Any, there: Any) -> Any:
-            return replace(search, step=Given(there)).move(problem, flat, unravel, batch, (), everything)
+            return replace(search, step=Given(there)).move(problem, flat, unravel, batch, (), everything, key)
 
         @jax.jit
         def critic(parameters: Any, batch: Any, state: Any) -> Any:
@@ -134,7 +136,7 @@ class Profile:
             return fitting.climb(Climb(objective, lambda critic: batch), parameters, state, everything, key)
 
         gradient = jax.jit(gradient_of)(flat, self.batch)
-        there = step.move(problem, flat, unravel, self.batch, (), everything).flat
+        there = step.move(problem, flat, unravel, self.batch, (), everything, key).flat
         critic_parameters, critic_state = self.learner.parameters["critic"], self.learner.solver["critic"]
         return {
             "update": lambda: update(self.learner, self.trajectory),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ def value(agent: jumar.PPO, observation: float) -> float:
     training = agent._training
     critic, parameters = training.update.critic, training.learner.parameters["critic"]
     features = training.policy.encoder.encode(jnp.full((1, 1), observation), training.learner.observation_moments)
-    latent, _ = critic.torso.apply(parameters["torso"], features, (), jnp.zeros((1,), bool))
-    return float(critic.linear.apply(parameters["head"], latent)[0, 0])
+    sequence = jax.tree.map(lambda x: x[None], features)
+    values, _, _ = critic.values(parameters, sequence, sequence, (), jnp.zeros((1, 1), bool))
+    return float(values[0, 0])
 
 
 def probability(agent: jumar.PPO, observation: float, action: int) -> float:

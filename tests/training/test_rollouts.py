@@ -404,9 +404,9 @@ def test_masks_and_costs_that_come_late_are_the_same_with_and_without_workers(mo
 
 
 def test_of_several_faults_the_earliest_in_time_is_named() -> None:
-    observations, rewards, masks = (np.zeros((T, N)) for _ in range(3))
-    observations[5, 0], rewards[2, 1], masks[4, 0] = np.nan, -np.inf, 1.0
-    faults = Faults(*(jnp.asarray(x) for x in (observations, rewards, masks)))
+    observations, rewards, costs, masks = (np.zeros((T, N)) for _ in range(4))
+    observations[5, 0], rewards[2, 1], costs[3, 1], masks[4, 0] = np.nan, -np.inf, np.inf, 1.0
+    faults = Faults(*(jnp.asarray(x) for x in (observations, rewards, costs, masks)))
     with pytest.raises(EnvironmentFault, match="environment 1 of probe returned a reward that is -inf at step 103;"):
         check_faults(jax.device_get(faults), "probe", 100)
     several_seeds = Faults(*(jnp.stack([jnp.zeros_like(x), x]) for x in faults))
