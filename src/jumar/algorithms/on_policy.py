@@ -166,6 +166,7 @@ class OnPolicy:
         first = self._estimate(old, rollout.trajectory, view)
         batch = self._prepare(first.batch)
         record |= self._flight_record(problem, old, parameters, batch, remaining)
+        record["counted"] = jnp.sum(batch.weights > 0.0) / jnp.maximum(jnp.sum(rollout.trajectory.valid), 1)
         record |= self.costs.record(costs, problem, old, parameters, batch)
         record |= self.experience.diagnose(first.estimates, rollout.trajectory.weights)
         moments = moments_after(learner.observation_moments, trajectory, self.policy.encoder)
@@ -252,7 +253,6 @@ class OnPolicy:
             "mean_kl": mean_kl,
             "max_kl": max_kl,
             "explained_variance": explained_variance(batch.values, batch.returns, batch.weights),
-            "counted": jnp.mean((batch.weights > 0.0).astype(jnp.float32)),
         }
 
 
