@@ -264,3 +264,17 @@ def test_a_layer_is_a_matrix_with_the_bias_in_its_last_row(shape: tuple[int, ...
     again = layer_of(as_matrix, layer)
     np.testing.assert_array_equal(again["kernel"], layer["kernel"])
     np.testing.assert_array_equal(again["bias"], layer["bias"])
+
+
+def test_inverses_are_the_same_mapped_over_seeds() -> None:
+    rng = np.random.default_rng(5)
+    halves = [jnp.asarray(rng.standard_normal((4, 66, 65)), jnp.float32) for _ in range(12)]
+    stacked = [Factors(half.swapaxes(1, 2) @ half, half.swapaxes(1, 2) @ half) for half in halves]
+
+    def inverses(factors: list[Factors]) -> list[Factors]:
+        return [damped_inverse(x, 0.1) for x in factors]
+
+    mapped = jax.jit(jax.vmap(inverses))(stacked)
+    alone = jax.jit(inverses)(jax.tree.map(lambda x: x[2], stacked))
+    for one, other in zip(mapped, alone, strict=True):
+        np.testing.assert_allclose(one.inputs[2], other.inputs, atol=1e-5)

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from jumar.algorithms.on_policy import Learner, OnPolicy, Update
 from jumar.algorithms.registry import algorithm
+from jumar.constraints import CostsIgnored
 from jumar.critics import make_critic
 from jumar.experience import Rollout, View
 from jumar.policies import make_policy
@@ -69,7 +70,8 @@ def experience(
 ) -> Trajectory:
     """Return random observations and rewards with actions drawn by the policy; ``changes`` replace fields.
 
-    Environment 0 terminates at row 2, environment 1 meets a time limit at row 4 (where there are so many rows).
+    Environment 0 terminates at row 2, environment 1 meets a time limit at row 4 (where there are so many rows). Steps cost
+    something where the update minds costs.
     """
     draw = np.random.default_rng(seed)
     shape = n_steps, n_envs
@@ -93,7 +95,7 @@ def experience(
         episode_start=jnp.asarray(starts),
         log_probs=jnp.asarray(zeros),
         action_masks=None,
-        costs=None,
+        costs=None if isinstance(update.costs, CostsIgnored) else jnp.asarray(np.abs(rewards)),
         carry=update.policy.initial_carry(n_envs),
         critic_carry=update.critic.initial_carry(n_envs),
     )

@@ -132,8 +132,13 @@ def damped_inverse(factors: Factors, damping: float | Array) -> Factors:
     return Factors(_inverse(factors.inputs, pi * root), _inverse(factors.outputs, root / pi))
 
 
+@jax.custom_batching.sequential_vmap
 def _inverse(matrix: Array, damping: Array) -> Array:
-    """Return the inverse of a symmetric positive definite matrix with ``damping`` added to its diagonal."""
+    """Return the inverse of a symmetric positive definite matrix with ``damping`` added to its diagonal.
+
+    Mapped over seeds it takes one matrix after the other: XLA's processor backend comes to a standstill over several
+    triangular solves of stacked matrices at once.
+    """
     identity = jnp.eye(len(matrix), dtype=matrix.dtype)
     return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix + damping * identity), True), identity)
 

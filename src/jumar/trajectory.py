@@ -121,9 +121,9 @@ def standardise(values: Array, weights: Array, epsilon: float = 1e-8) -> Array:
     # after subtracting one of them, a constant is exactly 0.
     shifted = values - counted_row(values, weights)
     around = shifted - weighted_mean(shifted, weights)
-    # n - 1 where all weights are 1 or 0; with others the same by the number of rows that they are worth.
-    freedom = count - jnp.sum(jnp.square(weights)) / jnp.where(count > 0.0, count, 1.0)
-    variance = jnp.sum(weights * jnp.square(around)) / jnp.where(freedom > 0.0, freedom, 1.0)
+    # Weights that are worth less than two rows are a distribution's, whole or in part: they have no degree to lose.
+    freedom = jnp.where(count >= 2.0, count - 1.0, jnp.where(count > 0.0, count, 1.0))
+    variance = jnp.sum(weights * jnp.square(around)) / freedom
     single = jnp.sum(weights > 0.0) == 1
     return jnp.where(single, values, around / (jnp.sqrt(variance) + epsilon))
 
