@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -147,14 +148,23 @@ def test_arguments_mean_what_they_mean_in_gymnasium(name: str, kwargs: dict[str,
         assert not np.array_equal(default[3], rollout.terminated)
 
 
-def scan_episode(env: Any, start: np.ndarray, actions: np.ndarray, dtype: Any) -> tuple[Any, ...]:
-    """Step from one state on, with no reset; return all states, rewards, terminated, truncated."""
+@functools.cache
+def episode_program(env: Any) -> Any:
+    """Compile once for all episodes of one length."""
 
     def body(state: Any, action: jax.Array) -> tuple[Any, Any]:
         state, _, reward, terminated, truncated, _ = env.step(KEY, state, action, env.params)
         return state, (jnp.stack(state[:-1]), reward, terminated, truncated)
 
-    scan = jax.jit(lambda state, actions: jax.lax.scan(body, state, actions)[1])
+    return jax.jit(
+        lambda state, actions: jax.lax.scan(body, state, actions)[1],
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+
+
+def scan_episode(env: Any, start: np.ndarray, actions: np.ndarray, dtype: Any) -> tuple[Any, ...]:
+    """Step from one state on, with no reset; return all states, rewards, terminated, truncated."""
+    scan = episode_program(env)
     return scan(state_of(env, start, dtype), jnp.asarray(actions, jnp.int32 if actions.dtype.kind == "i" else dtype))
 
 
