@@ -31,6 +31,19 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+MOST_MAPPINGS = 20_000
+"""Linux lets a process have some 65,000 memory mappings; every compiled program takes some, and beyond that it is aborted."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_let_go() -> Iterator[None]:
+    """Forget all compiled programs after a module where there are very many; the cache on the disk has them still."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if "jax" in sys.modules and mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        sys.modules["jax"].clear_caches()
+
+
 @pytest.fixture
 def _compile_cache_as_before() -> Iterator[None]:
     """Leave JAX without a cache folder where it had none: training switches the cache on for its whole process."""
