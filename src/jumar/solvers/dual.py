@@ -24,7 +24,7 @@ from jax import Array
 from jumar.curvature import boundary_length
 from jumar.distributions import Distribution
 from jumar.problem import Constraint, Parameters, Problem
-from jumar.solvers.natural import Geometry, PolicyMove, Unravel
+from jumar.solvers.natural import Geometry, PolicyMove, Unravel, sound_step
 from jumar.trajectory import Batch
 
 
@@ -128,23 +128,18 @@ class DualStep:
         delta = jnp.where(curved, self.delta * q / jnp.where(curved, up.bend, 1.0), self.delta)
         best = constrained_optimum(q, r, s, constraint.excess, delta)
         beta = jnp.where(best.recovery, boundary_length(down.bend, self.delta), best.beta)
-        step = best.alpha * up.x - beta * down.x
-        sound = jnp.all(jnp.isfinite(step)) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(cost_gradient))
-        step = jnp.where(sound, step, 0.0)
+        step = sound_step(best.alpha * up.x - beta * down.x, gradient, cost_gradient)
         about = {
-            "grad_norm": jnp.linalg.norm(gradient),
-            "step_norm": jnp.linalg.norm(step),
-            "unsound_step": 1.0 - sound.astype(jnp.float32),
-            "predicted_improvement": jnp.where(sound, gradient @ step, 0.0),
+            **step.record(gradient),
             **up.about,
             "cost_grad_norm": jnp.linalg.norm(cost_gradient),
-            "predicted_cost_change": jnp.where(sound, cost_gradient @ step, 0.0),
+            "predicted_cost_change": step.predicted(cost_gradient),
             **{f"cost_{name}": x for name, x in down.about.items()},
             "lambda": best.divergence,
             "nu": best.cost,
             "recovery": best.recovery.astype(jnp.float32),
         }
-        return PolicyMove(jnp.where(sound, flat + step, flat), up.state, about)
+        return PolicyMove(step.taken_from(flat), up.state, about)
 
 
 @dataclass(frozen=True)

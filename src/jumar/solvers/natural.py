@@ -264,14 +264,35 @@ class Step:
         """Take the step."""
         gradient = jax.grad(lambda flat: problem.policy_objective(unravel(flat), batch)[0])(flat)
         direction = self.geometry.direction(problem, flat, unravel, batch, gradient, state, key)
-        step = self.length(direction, remaining) * direction.x
-        sound = jnp.all(jnp.isfinite(step)) & jnp.all(jnp.isfinite(gradient))
-        step = jnp.where(sound, step, 0.0)
-        about = {
+        step = sound_step(self.length(direction, remaining) * direction.x, gradient)
+        return PolicyMove(step.taken_from(flat), direction.state, {**step.record(gradient), **direction.about})
+
+
+class SoundStep(NamedTuple):
+    """A step that is all 0 where it, or a gradient that it was made from, is no number."""
+
+    change: Array
+    sound: Array
+
+    def taken_from(self, flat: Array) -> Array:
+        """Return the parameters after the step: to the last bit what they were where it is not sound."""
+        return jnp.where(self.sound, flat + self.change, flat)
+
+    def predicted(self, gradient: Array) -> Array:
+        """Return by how much the step changes what has this gradient, to first order."""
+        return jnp.where(self.sound, gradient @ self.change, 0.0)
+
+    def record(self, gradient: Array) -> Diagnostics:
+        """Return what the flight record says of every step; ``gradient`` is that of the objective."""
+        return {
             "grad_norm": jnp.linalg.norm(gradient),
-            "step_norm": jnp.linalg.norm(step),
-            "unsound_step": 1.0 - sound.astype(jnp.float32),
-            "predicted_improvement": jnp.where(sound, gradient @ step, 0.0),
-            **direction.about,
+            "step_norm": jnp.linalg.norm(self.change),
+            "unsound_step": 1.0 - self.sound.astype(jnp.float32),
+            "predicted_improvement": self.predicted(gradient),
         }
-        return PolicyMove(jnp.where(sound, flat + step, flat), direction.state, about)
+
+
+def sound_step(change: Array, *gradients: Array) -> SoundStep:
+    """Return a step made from gradients, or none where one of them is no number."""
+    sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in (change, *gradients)]))
+    return SoundStep(jnp.where(sound, change, 0.0), sound)

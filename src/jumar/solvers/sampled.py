@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +33,8 @@ class StepFisher:
         self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
     ) -> Direction:
         """Solve for the natural gradient."""
-
-        def log_prob(flat: Array) -> Array:
-            return problem.distribution(unravel(flat), batch).log_prob(batch.actions)
-
-        return solved(self.system, step_fisher_product(log_prob, flat, batch.weights), self.damping, gradient)
+        product = step_fisher_product(log_prob_of(problem, unravel, batch), flat, batch.weights)
+        return solved(self.system, product, self.damping, gradient)
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,15 @@ class TrajectoryFisher:
         self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
     ) -> Direction:
         """Solve for the natural gradient."""
-
-        def log_prob(flat: Array) -> Array:
-            return problem.distribution(unravel(flat), batch).log_prob(batch.actions)
-
         # The rows of an environment lie together, in the order of time.
         starts = batch.episode_start.reshape(self.n_envs, -1).at[:, 0].set(True)
         trajectory = (jnp.cumsum(starts.reshape(-1)) - 1).reshape(batch.weights.shape)
-        product = trajectory_fisher_product(log_prob, flat, batch.weights, trajectory, starts.size)
+        product = trajectory_fisher_product(
+            log_prob_of(problem, unravel, batch), flat, batch.weights, trajectory, starts.size
+        )
         return solved(self.system, product, self.damping, gradient)
+
+
+def log_prob_of(problem: Problem, unravel: Unravel, batch: Batch) -> Callable[[Array], Array]:
+    """Return the log-probabilities of the actions taken at all rows, a function of flat parameters."""
+    return lambda flat: problem.distribution(unravel(flat), batch).log_prob(batch.actions)
