@@ -179,19 +179,26 @@ class CriticPair:
         self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
     ) -> tuple[Array, Array, Any]:
         """Return the values of rewards, as any critic does; the carry of the critic of costs stays as it is."""
-        values, next_values, last = self.reward.values(
-            parameters["reward"], features, successors, carry["reward"], episode_start
-        )
-        return values, next_values, {**carry, "reward": last}
+        return self._values_of("reward", self.reward, parameters, features, successors, carry, episode_start)
 
     def cost_values(
         self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
     ) -> tuple[Array, Array, Any]:
         """Return the values of costs; the carry of the critic of rewards stays as it is."""
-        values, next_values, last = self.cost.values(
-            parameters["cost"], features, successors, carry["cost"], episode_start
-        )
-        return values, next_values, {**carry, "cost": last}
+        return self._values_of("cost", self.cost, parameters, features, successors, carry, episode_start)
+
+    def _values_of(
+        self,
+        half: str,
+        critic: Critic,
+        parameters: Parameters,
+        features: Any,
+        successors: Any,
+        carry: Any,
+        starts: Array,
+    ) -> tuple[Array, Array, Any]:
+        values, next_values, last = critic.values(parameters[half], features, successors, carry[half], starts)
+        return values, next_values, {**carry, half: last}
 
     def _seen_by(self, half: str, batch: Batch) -> Batch:
         return batch._replace(critic_carry=batch.critic_carry[half]) if self.recurrent else batch
