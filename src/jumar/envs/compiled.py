@@ -187,7 +187,24 @@ class FrameStackState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FrameStack:
+class Wrapped:
+    """Base of compiled environments around another one: actions and parameters are the wrapped one's."""
+
+    env: CompiledEnvironment
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The wrapped environment's."""
+        return self.env.action_space
+
+    @property
+    def params(self) -> PyTree:
+        """The wrapped environment's."""
+        return self.env.params
+
+
+@dataclass(frozen=True)
+class FrameStack(Wrapped):
     """The last ``n_frames`` observations of a compiled environment, stacked on a new leading axis, oldest first.
 
     As Gymnasium's ``FrameStackObservation``: a reset fills the stack with the first observation.
@@ -196,7 +213,6 @@ class FrameStack:
         UsageError: ``n_frames`` is not a whole number of at least 1, or the observation space is not a Box.
     """
 
-    env: CompiledEnvironment
     n_frames: int
 
     def __post_init__(self) -> None:
@@ -211,16 +227,6 @@ class FrameStack:
         box = self._box
         low, high = (np.repeat(bound[None], self.n_frames, axis=0) for bound in (box.low, box.high))
         return spaces.Box(low, high, dtype=box.dtype.type)
-
-    @property
-    def action_space(self) -> spaces.Space:
-        """The wrapped environment's."""
-        return self.env.action_space
-
-    @property
-    def params(self) -> PyTree:
-        """The wrapped environment's."""
-        return self.env.params
 
     def reset(self, key: jax.Array, params: PyTree) -> tuple[FrameStackState, jax.Array]:
         """Reset, and fill the stack with the first observation."""
@@ -245,14 +251,13 @@ class FrameStack:
 
 
 @dataclass(frozen=True)
-class Costed:
+class Costed(Wrapped):
     """A compiled environment whose steps cost what ``cost`` makes of the wrapped one's ``info``.
 
     Raises:
         UsageError: its ``info`` does not have the entry that the cost is made of.
     """
 
-    env: CompiledEnvironment
     cost: Cost
     name: str
 
@@ -264,16 +269,6 @@ class Costed:
     def observation_space(self) -> spaces.Space:
         """The wrapped environment's."""
         return self.env.observation_space
-
-    @property
-    def action_space(self) -> spaces.Space:
-        """The wrapped environment's."""
-        return self.env.action_space
-
-    @property
-    def params(self) -> PyTree:
-        """The wrapped environment's."""
-        return self.env.params
 
     def reset(self, key: jax.Array, params: PyTree) -> tuple[PyTree, PyTree]:
         """Reset the wrapped environment."""
