@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium import spaces
-from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
+from updates import BOX, CHOICES, CONTINUOUS, ODD_CASES, experience, first_learner, flat, improve, make_update, odd_case
 
 TO_THE_BOUNDARY = {"learning_rate": 100, "momentum": 0, "ent_coef": 0, "target_kl": 1e-4}
 
@@ -81,26 +80,9 @@ def test_a_forbidden_action_has_no_part_in_anything() -> None:
     assert not np.any(change["logits"]["bias"][2])
 
 
-@pytest.mark.parametrize(
-    "case", ["one action", "no reward", "one row", "no experience", "no deviation", "far behaviour"]
-)
+@pytest.mark.parametrize("case", ODD_CASES)
 def test_what_gives_no_direction_gives_no_nan(case: str) -> None:
-    action_space = {"one action": spaces.Discrete(1), "no deviation": CONTINUOUS}.get(case, CHOICES)
-    rows = 1 if case == "one row" else 8
-    update = make_update(BOX, action_space, "acktr", n_steps=rows)
-    learner = first_learner(update)
-    changes: dict[str, Any] = {}
-    if case == "no reward":
-        changes["rewards"] = jnp.zeros((rows, 2))
-    if case == "no experience":
-        changes["valid"] = jnp.zeros((rows, 2), bool)
-    if case == "no deviation":
-        head = {**learner.parameters["policy"]["head"], "log_std": jnp.full(2, -80.0)}
-        policy = {**learner.parameters["policy"], "head": head}
-        learner = learner._replace(parameters={**learner.parameters, "policy": policy})
-    trajectory = experience(update, learner, n_steps=rows, **changes)
-    if case == "far behaviour":
-        trajectory = trajectory._replace(log_probs=jnp.full((rows, 2), -np.inf))
+    update, learner, trajectory = odd_case("acktr", case)
     for _ in range(2):
         learner, record = improve(update, learner, trajectory)
         assert record["finite"], record

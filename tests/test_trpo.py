@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
+from updates import BOX, CHOICES, CONTINUOUS, ODD_CASES, experience, first_learner, flat, improve, make_update, odd_case
 
 METHODS = ("trpo", "npg", "tnpg")
 ACTIONS: dict[str, gym.Space[Any]] = {
@@ -87,26 +86,9 @@ def test_npg_by_the_whole_matrix_and_by_conjugate_gradients_agree() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize(
-    "case", ["one action", "no reward", "one row", "no experience", "no deviation", "far behaviour"]
-)
+@pytest.mark.parametrize("case", ODD_CASES)
 def test_what_gives_no_direction_gives_no_nan(name: str, case: str) -> None:
-    action_space = {"one action": spaces.Discrete(1), "no deviation": CONTINUOUS}.get(case, CHOICES)
-    rows = 1 if case == "one row" else 8
-    update = make_update(BOX, action_space, name, n_steps=rows, batch_size=2 * rows)
-    learner = first_learner(update)
-    changes: dict[str, Any] = {}
-    if case == "no reward":
-        changes["rewards"] = jnp.zeros((rows, 2))
-    if case == "no experience":
-        changes["valid"] = jnp.zeros((rows, 2), bool)
-    if case == "no deviation":
-        head = {**learner.parameters["policy"]["head"], "log_std": jnp.full(2, -80.0)}
-        policy = {**learner.parameters["policy"], "head": head}
-        learner = learner._replace(parameters={**learner.parameters, "policy": policy})
-    trajectory = experience(update, learner, n_steps=rows, **changes)
-    if case == "far behaviour":
-        trajectory = trajectory._replace(log_probs=jnp.full((rows, 2), -np.inf))
+    update, learner, trajectory = odd_case(name, case)
     new, record = improve(update, learner, trajectory)
     assert record["finite"], record
     if case in ("one action", "no experience"):

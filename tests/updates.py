@@ -104,6 +104,33 @@ def experience(
     return with_log_probs(update, learner, trajectory)
 
 
+ODD_CASES = ("one action", "no reward", "one row", "no experience", "no deviation", "far behaviour")
+"""Experience that gives no direction, or one beyond single precision: see :func:`odd_case`."""
+
+
+def odd_case(name: str, case: str) -> tuple[Update, Learner, Trajectory]:
+    """Return an update of the algorithm, its first learner, and the experience of one of :data:`ODD_CASES`."""
+    action_space = {"one action": spaces.Discrete(1), "no deviation": CONTINUOUS}.get(case, CHOICES)
+    rows = 1 if case == "one row" else 8
+    sizes = {"n_steps": rows, "batch_size": 2 * rows}
+    known = algorithm(name).setting_names
+    update = make_update(BOX, action_space, name, **{key: size for key, size in sizes.items() if key in known})
+    learner = first_learner(update)
+    changes: dict[str, Any] = {}
+    if case == "no reward":
+        changes["rewards"] = jnp.zeros((rows, 2))
+    if case == "no experience":
+        changes["valid"] = jnp.zeros((rows, 2), bool)
+    if case == "no deviation":
+        head = {**learner.parameters["policy"]["head"], "log_std": jnp.full(2, -80.0)}
+        policy = {**learner.parameters["policy"], "head": head}
+        learner = learner._replace(parameters={**learner.parameters, "policy": policy})
+    trajectory = experience(update, learner, n_steps=rows, **changes)
+    if case == "far behaviour":
+        trajectory = trajectory._replace(log_probs=jnp.full((rows, 2), -np.inf))
+    return update, learner, trajectory
+
+
 def _draw_actions(update: Update, learner: Learner, trajectory: Trajectory, seed: int) -> Any:
     view = View.of(Rollout(trajectory, learner.ages), update.policy.encoder, learner.observation_moments)
     batch = view.rows(trajectory)
