@@ -21,13 +21,10 @@ from jumar.training.progress import (
     PlainLines,
     Reporter,
     Silent,
-    clock_time,
-    percent,
-    percent_done,
-    short_number,
     shown_metrics,
 )
 from jumar.training.reporters import make_reporter
+from jumar.words import clock_time, percent, percent_done, short_number
 
 INFO = {
     "algorithm": "ppo",

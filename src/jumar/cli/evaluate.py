@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
 def words(result: Mapping[str, Any]) -> str:
     """Say how the policy did."""
-    from jumar.training.progress import counted, short_number
+    from jumar.words import counted, short_number
 
     number = {key: short_number(float(result[f"{key}_return"])) for key in ("mean", "std", "min", "max")}
     return (

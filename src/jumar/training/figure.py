@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jumar.report.style import TEXT_COLOUR, count_steps, new_figure, png, style
 from jumar.training.files import PathLike, write_atomically
 
 TRAINING_COLOUR = "#8fb3d9"
 EVALUATION_COLOUR = "#c44e2b"
-TEXT_COLOUR = "#333333"
 MARKED_POINTS = 40
 """With more evaluations than this, a mark on each would hide the line."""
 
@@ -30,37 +29,17 @@ def learning_curve(
     Raises:
         OSError: the picture cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
-    _style(axes, title)
+    style(axes, title, "environment steps", "return of an episode")
+    count_steps(axes)
     _draw_training(axes, metrics)
     _draw_evaluations(axes, evaluations)
     if axes.has_data():
         axes.legend(frameon=False, loc="best", labelcolor=TEXT_COLOUR)
     else:
         axes.text(0.5, 0.5, "no episode has ended yet", transform=axes.transAxes, ha="center", color=TEXT_COLOUR)
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    write_atomically(path, picture.getvalue())
-
-
-def _style(axes: Any, title: str) -> None:
-    from matplotlib.ticker import EngFormatter
-
-    # A title is shown as it is: a $ in an environment's name starts no formula.
-    axes.set_title(title, loc="left", color=TEXT_COLOUR, fontsize=12, parse_math=False)
-    axes.set_xlabel("environment steps", color=TEXT_COLOUR)
-    axes.set_ylabel("return of an episode", color=TEXT_COLOUR)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=TEXT_COLOUR, length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#bbbbbb")
+    write_atomically(path, png(figure))
 
 
 def _draw_training(axes: Any, metrics: Sequence[Mapping[str, Any]]) -> None:

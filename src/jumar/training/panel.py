@@ -24,12 +24,10 @@ from jumar.training.progress import (
     Clock,
     Course,
     Glyphs,
-    clock_time,
     mean_and_deviation,
-    percent_done,
-    short_number,
     shown_metrics,
 )
+from jumar.words import clock_time, percent_done, short_number
 
 
 class Panel:

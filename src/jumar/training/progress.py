@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
+from jumar.words import clock_time, counted, percent, percent_done, short_number
+
 Clock = Callable[[], float]
 
 STEPS = "time/total_timesteps"
@@ -86,7 +88,7 @@ class Silent:
     def warn(self, text: str) -> None:
         """Write the warning on a line of its own."""
         if self._stream is not None:
-            _write_line(self._stream, f"warning: {text}")
+            write_line(self._stream, f"warning: {text}")
 
     def finished(self, summary: Mapping[str, Any]) -> None:
         """Show nothing."""
@@ -234,46 +236,7 @@ class Course:
         return [word for word in words if word]
 
 
-# Numbers in words ----------------------------------------------------------------------------------------------------
-
-
-def counted(number: int, noun: str) -> str:
-    """Return for example ``1 environment`` or ``8 environments``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def clock_time(seconds: float | None) -> str:
-    """Return a duration as ``0:07``, ``12:34`` or ``1:02:03``; ``-:--`` for an unknown one."""
-    if seconds is None or not math.isfinite(seconds):
-        return "-:--"
-    minutes, second = divmod(round(max(seconds, 0.0)), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def short_number(value: float) -> str:
-    """Return a number in about four digits: ``1,234``, ``56.7``, ``0.0089`` or ``3.0e-04``."""
-    if not math.isfinite(value):
-        return str(value)
-    size = abs(value)
-    if size >= 1e7 or 0 < size < 1e-3:
-        return f"{value:.1e}"
-    if size >= 1000 or value == 0:
-        return f"{value:,.0f}"
-    decimals = 1 if size >= 10 else 2 if size >= 1 else 4
-    return f"{value:.{decimals}f}"
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage, with one decimal below 10 %."""
-    if not math.isfinite(share):
-        return str(share)
-    return f"{100 * share:.1f} %" if abs(share) < 0.0995 else f"{100 * share:.0f} %"
-
-
-def whole_number(value: float) -> str:
-    """Return a count with thousands separated."""
-    return f"{value:,.0f}" if math.isfinite(value) else str(value)
+# Numbers and words ---------------------------------------------------------------------------------------------------
 
 
 def mean_and_deviation(record: Mapping[str, Any]) -> tuple[float, float]:
@@ -323,7 +286,7 @@ LABELS = {"train/critic_loss": "critic loss", "train/actor_loss": "actor loss"}
 # Plain lines ---------------------------------------------------------------------------------------------------------
 
 
-def _write_line(stream: IO[str], line: str) -> None:
+def write_line(stream: IO[str], line: str) -> None:
     """Write a line in the stream's encoding as well as it goes; a broken stream is left alone."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     with suppress(OSError, ValueError):  # ValueError: the stream was closed
@@ -412,12 +375,7 @@ class PlainLines:
 
     def _say(self, line: str) -> None:
         with self._lock:
-            _write_line(self._stream, line)
-
-
-def percent_done(share: float) -> str:
-    """Return how far a run is in whole percent; 100 % only when it is all done."""
-    return f"{math.floor(100 * share + 1e-9):3d} %"
+            write_line(self._stream, line)
 
 
 def evaluation_words(record: Mapping[str, Any], glyphs: Glyphs) -> str:

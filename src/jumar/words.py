@@ -1,0 +1,44 @@
+"""Numbers in words, as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def counted(number: int, noun: str) -> str:
+    """Return for example ``1 environment`` or ``8 environments``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def clock_time(seconds: float | None) -> str:
+    """Return a duration as ``0:07``, ``12:34`` or ``1:02:03``; ``-:--`` for an unknown one."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-:--"
+    minutes, second = divmod(round(max(seconds, 0.0)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def short_number(value: float) -> str:
+    """Return a number in about four digits: ``1,234``, ``56.7``, ``0.0089`` or ``3.0e-04``."""
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if size >= 1e7 or 0 < size < 1e-3:
+        return f"{value:.1e}"
+    if size >= 1000 or value == 0:
+        return f"{value:,.0f}"
+    decimals = 1 if size >= 10 else 2 if size >= 1 else 4
+    return f"{value:.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage, with one decimal below 10 %."""
+    if not math.isfinite(share):
+        return str(share)
+    return f"{100 * share:.1f} %" if abs(share) < 0.0995 else f"{100 * share:.0f} %"
+
+
+def percent_done(share: float) -> str:
+    """Return how far a run is in whole percent; 100 % only when it is all done."""
+    return f"{math.floor(100 * share + 1e-9):3d} %"
