@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from harness import Failed, say
 from speed import machine, versions
-from trainings import COUNTED, EPISODES, Job, Run, in_parallel
+from trainings import EPISODES, Job, Run, in_parallel
 
+from jumar.comparing.request import COUNTED
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
 
 PROTOCOL = (

@@ -23,11 +23,9 @@ from typing import Any
 
 from harness import Failed, last_line
 
-EVALUATIONS = 50
-LONGEST_BETWEEN = 20_000
+from jumar.comparing.request import COUNTED, EVALUATIONS, LONGEST_BETWEEN
+
 EPISODES = 10
-COUNTED = 10
-"""How many of the last evaluations make the score."""
 
 
 @dataclass(frozen=True)

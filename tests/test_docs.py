@@ -28,9 +28,13 @@ from jumar.cli.parser import build, find_algorithm
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "api").glob("*.md")])
-INTERNAL = ("jumar.cli", "jumar.training", "jumar.envs", "jumar.algorithms")
+INTERNAL = ("jumar.cli", "jumar.comparing", "jumar.training", "jumar.envs", "jumar.algorithms")
 """Packages that are not public as a whole."""
 PUBLIC_INSIDE = (
+    "jumar.comparing",
+    "jumar.comparing.compare",
+    "jumar.comparing.methods",
+    "jumar.comparing.request",
     "jumar.envs.compiled",
     "jumar.envs.classic_control",
     "jumar.algorithms.a2c",
@@ -249,6 +253,18 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert scope["action"] in scope["env"].action_space
     assert scope["agent"].num_timesteps == 1024
     assert (tmp_path / "cartpole" / "policy.safetensors").is_file()
+
+
+def test_the_example_of_a_comparison_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    [block] = python_blocks(DOCS / "compare.md")
+    small, replaced = re.subn(r"total_timesteps=[\d_]+", "total_timesteps=512", block)
+    assert replaced == 1
+    monkeypatch.chdir(tmp_path)
+    exec(compile(small, "compare.md", "exec"), {})  # noqa: S102 (a text of this repository)
+    rows = re.findall(r"^(ppo|small steps) (\S+) (\S+) (\S+)$", capsys.readouterr().out, re.MULTILINE)
+    assert [row[0] for row in rows] == ["ppo", "small steps"]
+    assert all(float(low) <= float(middle) <= float(high) for _, middle, low, high in rows)
+    assert (tmp_path / "small_steps" / "report.md").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -185,3 +185,12 @@ def test_every_changed_byte_of_a_digested_log_is_noticed_and_growth_is_not(tmp_p
     path.unlink()
     assert not logs.is_as_digested(path, saved)
     assert logs.is_as_digested(path, logs.digest(path))
+
+
+def test_the_last_entry_is_found_without_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    assert logs.read_last(path) == {}
+    path.write_bytes(b"")
+    assert logs.read_last(path) == {}
+    path.write_bytes(b'{"a": 1}\n' * 20_000 + b'{"a": 2}\n{"a": 3')
+    assert logs.read_last(path) == {"a": 2}

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if json_wanted:
                 _print(json_line({"error": message}), output)
             return code
-        return _print(json_line(outcome.data) if json_wanted else outcome.words, output)
+        return _print(json_line(outcome.data) if json_wanted else outcome.words, output) or outcome.exit_code
 
 
 def _report(error: BaseException) -> tuple[str, int]:
@@ -129,6 +129,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import evaluate
 
         return evaluate.run(arguments)
+    if command == "compare":
+        from jumar.cli import compare
+
+        return compare.run(arguments)
     if command == "list":
         from jumar.cli import listing
 

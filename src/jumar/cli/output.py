@@ -21,6 +21,8 @@ class Outcome:
 
     data: Mapping[str, Any]
     words: str
+    exit_code: int = 0
+    """1 where a part of what was asked for failed, and the rest is told all the same."""
 
 
 @contextlib.contextmanager
@@ -87,7 +89,7 @@ def run_words(summary: Mapping[str, Any]) -> str:
 
 
 def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
-    from jumar.training.progress import clock_time, short_number
+    from jumar.words import clock_time, short_number
 
     evaluated, trained = summary.get("last_eval_mean"), summary.get("ep_rew_mean")
     if evaluated is not None:

@@ -107,6 +107,8 @@ class Parser(argparse.ArgumentParser):
                 options.append(word)
             elif isinstance(action, _Assignments):
                 options += self._assignments(name, rest, strict)
+            elif isinstance(action, _Several):
+                options += self._several(name, rest, strict)
             elif rest and not self._is_option(rest[0]):
                 options.append(f"{name}={rest.pop(0)}")
             elif strict:
@@ -120,6 +122,15 @@ class Parser(argparse.ArgumentParser):
             taken.append(f"{name}={rest.pop(0)}")
         if not taken and strict:
             raise UsageError(f"{name} needs one or more values such as key=value.")
+        return taken
+
+    def _several(self, name: str, rest: list[str], strict: bool) -> list[str]:
+        """Take the words that follow from ``rest``, up to the next option."""
+        taken = []
+        while rest and not self._is_option(rest[0]):
+            taken.append(f"{name}={rest.pop(0)}")
+        if not taken and strict:
+            raise UsageError(f"{name} needs a value.")
         return taken
 
     def has_option(self, name: str) -> bool:
@@ -161,13 +172,17 @@ class _HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, **options)
 
 
-class _Assignments(argparse.Action):
-    """Collects ``key=value`` texts in a list."""
+class _Several(argparse.Action):
+    """Collects one or more texts in a list."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), values])
+
+
+class _Assignments(_Several):
+    """Collects ``key=value`` texts in a list."""
 
 
 def as_option(name: str) -> str:
@@ -287,6 +302,7 @@ def build(
     _add_train(parsers["train"], algorithms, algorithm, all_settings)
     _add_resume(parsers["resume"])
     _add_evaluate(parsers["evaluate"])
+    _add_compare(parsers["compare"])
     _add_list(parsers["list"])
     _add_completion(parsers["completion"])
     for command in parsers.values():
@@ -298,6 +314,11 @@ COMMANDS = (
     ("train", "train a policy and save it in a run directory", "jumar train ALGO ENV [options]"),
     ("resume", "go on from the newest sound checkpoint of a run", "jumar resume RUN [options]"),
     ("evaluate", "run a trained policy in fresh environments", "jumar evaluate RUN [options]"),
+    (
+        "compare",
+        "train several methods and report how they compare",
+        "jumar compare --algorithms A,B --envs E [options]",
+    ),
     ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
@@ -503,6 +524,74 @@ def _add_evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--best", action="store_true", help="take the best evaluation's policy (default: the final one)"
     )
+
+
+def scale(text: str) -> tuple[str, tuple[float, float]]:
+    """Read ``ENV=LOW:HIGH`` into the environment and the two numbers."""
+    env, _, ends = text.rpartition("=")
+    try:
+        low, high = map(float, ends.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ENV=LOW:HIGH, such as Hopper-v5=0:3000.") from None
+    return env, (low, high)
+
+
+def _add_compare(parser: Parser) -> None:
+    what = parser.add_argument_group("what is compared")
+    what.add_argument(
+        "--algorithms", action=_Several, metavar="A,B",
+        help="the algorithms; settings follow a colon: ppo,ppo:clip_range=0.1,n_epochs=4,trpo:preset=none",
+    )  # fmt: skip
+    what.add_argument("--envs", action=_Several, metavar="E,F", help="the environments, as `jumar train` takes them")
+    what.add_argument(
+        "--from", dest="earlier", action=_Several, metavar="DIR",
+        help="runs made earlier that are compared too: run directories, or folders that hold some",
+    )  # fmt: skip
+    runs = parser.add_argument_group("runs")
+    runs.add_argument(
+        "--seeds",
+        type=count(1),
+        default=5,
+        metavar="K",
+        help="seeds of each algorithm in each environment (default: 5)",
+    )
+    runs.add_argument("--seed", type=seed, default=0, metavar="N", help="the first of the seeds (default: 0)")
+    runs.add_argument(
+        "--total-timesteps", type=steps, default=DEFAULT_TOTAL_TIMESTEPS, metavar="STEPS",
+        help=f"environment steps of each run (default: {DEFAULT_TOTAL_TIMESTEPS:,})",
+    )  # fmt: skip
+    runs.add_argument(
+        "--n-envs", type=count(1), metavar="N", help="environments stepped side by side (default: each algorithm's own)"
+    )
+    runs.add_argument(
+        "--preset", metavar="NAME|none",
+        help="tuned settings to start from (default: those of each algorithm and environment, where there are any)",
+    )  # fmt: skip
+    runs.add_argument("--cost", metavar="velocity:V", help="what a step costs, as `jumar train` takes it")
+    runs.add_argument(
+        "--eval-every", type=steps, metavar="STEPS",
+        help="environment steps between evaluations (default: 20,000, or a fiftieth of shorter runs)",
+    )  # fmt: skip
+    runs.add_argument(
+        "--eval-episodes", type=count(1), default=10, metavar="N", help="episodes of each evaluation (default: 10)"
+    )
+    runs.add_argument(
+        "--jobs", type=count(1), metavar="N", help="processes that train at a time (default: one for each processor)"
+    )
+    report = parser.add_argument_group("report")
+    out = report.add_argument(
+        "--out", metavar="DIR",
+        help="where runs and report are kept; the same command with the same folder goes on (default: runs/compare_DATE)",
+    )  # fmt: skip
+    out.complete = "directory"  # type: ignore[attr-defined]
+    report.add_argument(
+        "--last", type=count(1), default=10, metavar="N", help="evaluations that make a run's score (default: 10)"
+    )
+    report.add_argument(
+        "--scale", action=_Several, type=scale, metavar="ENV=LOW:HIGH",
+        help="returns that normalised scores of 0 and 1 stand for (default: the lowest and the highest score of any run)",
+    )  # fmt: skip
+    report.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
 
 
 def _add_list(parser: Parser) -> None:

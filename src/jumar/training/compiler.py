@@ -45,9 +45,14 @@ def compute_where_called() -> None:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
+def processors() -> list[int]:
+    """Return the processors that this process may run on, by their numbers."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def count_processors() -> int:
     """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(processors())
 
 
 def divide_processors(parts: int) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from jumar.training.files import PathLike, plain, write_all, write_atomically
 
+LONGEST_LINE = 2**16
+"""Bytes at the end of a log in which its last line is looked for."""
 Warn = Callable[[str], None]
 """Takes one sentence for the user."""
 
@@ -124,6 +126,17 @@ def read(path: PathLike) -> list[dict[str, Any]]:
     What is no JSON object is passed over: a half last line, which a killed process leaves, or a foreign line.
     """
     return [entry for line in _lines(path) if (entry := _entry(line)) is not None]
+
+
+def read_last(path: PathLike) -> dict[str, Any]:
+    """Return the last whole entry of a log, without reading the whole of it; an empty one if there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - LONGEST_LINE))
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return {}
+    return next((entry for line in reversed(lines) if (entry := _entry(line)) is not None), {})
 
 
 def digest(path: PathLike) -> dict[str, Any]:

@@ -26,6 +26,11 @@ SEED_NAME = re.compile(r"seed_([0-9]+)")
 UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
+def fit_for_a_name(text: str) -> str:
+    """Return the text with ``_`` for what does not fit into the name of a file, such as ``/`` and ``:``."""
+    return UNFIT_FOR_NAMES.sub("_", text)
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """Where everything about one training run is kept. Make one with ``create`` or ``open``.
@@ -51,8 +56,8 @@ class RunDirectory:
         if path is not None:
             return RunDirectory(_make_given(Path(path)))
         date = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
-        name = f"{algorithm}_{UNFIT_FOR_NAMES.sub('_', env_text)}_{seed}_{date}"
-        return RunDirectory(_make_free(Path("runs"), name))
+        name = f"{algorithm}_{fit_for_a_name(env_text)}_{seed}_{date}"
+        return RunDirectory(make_free(Path("runs"), name))
 
     @staticmethod
     def open(path: PathLike) -> RunDirectory:
@@ -210,7 +215,12 @@ def _make_given(path: Path) -> Path:
     return path
 
 
-def _make_free(parent: Path, name: str) -> Path:
+def make_free(parent: Path, name: str) -> Path:
+    """Make a folder of that name, or with ``-2``, ``-3`` and so on where it is taken.
+
+    Raises:
+        UsageError: it cannot be made or written there.
+    """
     for number in count(1):
         path = parent / (name if number == 1 else f"{name}-{number}")
         try:

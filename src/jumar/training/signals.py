@@ -39,6 +39,15 @@ class StopFlag:
         return self.signal is not None
 
 
+_flags: list[StopFlag] = []
+"""Those of the blocks of ``stop_on_signals`` that this process is in."""
+
+
+def stop_was_asked() -> bool:
+    """Whether a signal has asked the run of this process to stop, and it is about to."""
+    return any(_flags)
+
+
 @contextmanager
 def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[StopFlag]:
     """Within the block, SIGINT and SIGTERM set the yielded flag; a second one ends the process at once.
@@ -65,9 +74,11 @@ def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[S
     previous_socket = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
     previous_handlers = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
     watcher.start()
+    _flags.append(flag)
     try:
         yield flag
     finally:
+        _flags.remove(flag)
         for number, handler in previous_handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(previous_socket)

@@ -1,0 +1,350 @@
+r"""Methods compared on tasks over seeds: from runs to tables of numbers.
+
+A run's *score* is the mean return over its last evaluations. What is over several tasks is made of normalised scores,
+
+.. math:: \frac{x - l_m}{h_m - l_m},
+
+with :math:`l_m` and :math:`h_m` of task :math:`m` as given, or else the lowest and the highest score of any run there.
+Every table is a list of flat records, the same for CSV, JSON and pictures. Statistics: :mod:`jumar.report.statistics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from jumar.report.statistics import (
+    bootstrap_interval,
+    interquartile_mean,
+    mean_curve,
+    performance_profile,
+    probability_of_improvement,
+)
+
+Table = list[dict[str, Any]]
+"""Records with the same keys."""
+Scale = tuple[float, float]
+"""The returns that normalised scores of 0 and 1 stand for."""
+
+THRESHOLDS = 101
+"""How many thresholds a performance profile has."""
+BINS = 100
+"""In how many stretches of training diagnostics are averaged."""
+STEPS = "time/total_timesteps"
+KL = "train/mean_kl"
+COST = "rollout/ep_cost_mean"
+DIAGNOSTICS = {
+    KL: "mean KL",
+    "train/entropy": "entropy",
+    "train/explained_variance": "explained variance",
+    "train/clip_fraction": "ratios clipped",
+    "train/step_fraction": "share of the step taken",
+    "train/cg_residual": "residual of conjugate gradients",
+    "train/kl_coef": "penalty coefficient",
+    COST: "episode cost",
+}
+"""What of the flight record is compared, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, read back."""
+
+    method: str
+    env: str
+    seed: int
+    steps: np.ndarray
+    """Environment steps at each evaluation, ``[evaluations]``."""
+    returns: np.ndarray
+    """The mean return of each, ``[evaluations]``."""
+    record: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The flight record, by name ``[iterations]``; NaN where an iteration says nothing."""
+    failure: str | None = None
+    """Why it does not count; ``None`` where it does."""
+    path: str = ""
+
+    def score(self, last: int) -> float:
+        """Return the mean return over the last so many evaluations."""
+        return float(np.mean(self.returns[-last:]))
+
+    def late(self, name: str, share: float) -> np.ndarray:
+        """Return what the flight record says in the last share of training, NaN left out."""
+        values, steps = self.record.get(name, np.zeros(0)), self.record.get(STEPS, np.zeros(0))
+        if not values.size:
+            return values
+        late = values[steps > steps[-1] - share * steps[-1]]
+        return late[~np.isnan(late)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tables of a comparison; make one with :func:`compare_runs`."""
+
+    runs: Table
+    """Each run: its score, or why it failed."""
+    scores: Table
+    """Each method in each task."""
+    overall: Table
+    """Each method over all tasks, where it has scores in all of them."""
+    profiles: Table
+    """The share of a method's runs whose score is above a threshold."""
+    improvement: Table
+    """How likely one method scores higher than another, over the tasks that both have."""
+    curves: Table
+    """Learning curves."""
+    diagnostics: Table
+    """The flight record over training: median and quartiles over runs."""
+    about: dict[str, Any]
+    """How it was made: methods, tasks, scales, evaluations in a score."""
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The tables by name."""
+        names = ("runs", "scores", "overall", "profiles", "improvement", "curves", "diagnostics")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def normalised(self) -> bool:
+        """Whether what is over tasks is made of normalised scores, rather than of the returns of the only task."""
+        return bool(self.about["scales"])
+
+
+def compare_runs(runs: Sequence[Run], *, last: int = 10, scales: Mapping[str, Scale] | None = None) -> Comparison:
+    """Compare runs; methods and tasks come in the order in which the runs name them.
+
+    Args:
+        runs: those that failed too; they are listed, and count in nothing else.
+        last: how many evaluations make a score.
+        scales: by task, the returns that normalised scores of 0 and 1 stand for. Tasks that are not named take the lowest and
+            the highest score of any run. With one task, and no scale for it, nothing is normalised.
+    """
+    methods, envs = list(dict.fromkeys(run.method for run in runs)), list(dict.fromkeys(run.env for run in runs))
+    found = _Scored([run for run in runs if run.failure is None], methods, envs, last)
+    used = found.scales(scales or {})
+    return Comparison(
+        runs=[_about_run(run, last) for run in runs],
+        scores=[
+            row for env in envs for method in methods if (row := _score_row(runs, found, method, env, last)) is not None
+        ],
+        overall=_overall(found, used),
+        profiles=_profiles(found, used),
+        improvement=_improvement(found),
+        curves=[row for env in envs for method in methods for row in _curve(found.runs(method, env), method, env)],
+        diagnostics=[
+            row for env in envs for method in methods for row in _flight(found.runs(method, env), method, env)
+        ],
+        about={
+            "methods": methods,
+            "envs": envs,
+            "last": last,
+            "scales": {env: list(scale) for env, scale in used.items()},
+        },
+    )
+
+
+class _Scored:
+    """The runs that count, by method and task."""
+
+    def __init__(self, runs: Sequence[Run], methods: list[str], envs: list[str], last: int) -> None:
+        self.methods, self.envs, self._last = methods, envs, last
+        self._runs: dict[tuple[str, str], list[Run]] = {}
+        for run in runs:
+            self._runs.setdefault((run.method, run.env), []).append(run)
+
+    def runs(self, method: str, env: str) -> list[Run]:
+        return self._runs.get((method, env), [])
+
+    def scores(self, method: str, env: str) -> np.ndarray:
+        return np.array([run.score(self._last) for run in self.runs(method, env)])
+
+    def scored_envs(self, *methods: str) -> list[str]:
+        """Return the tasks in which all of these methods have scores."""
+        return [env for env in self.envs if all(self.runs(method, env) for method in methods)]
+
+    def scales(self, given: Mapping[str, Scale]) -> dict[str, Scale]:
+        """Return the scale of each task that has scores; none where there is one task, and none was given."""
+        envs = [env for env in self.envs if any(self.runs(method, env) for method in self.methods)]
+        if len(envs) < 2 and not any(env in given for env in envs):
+            return {}
+        found = {}
+        for env in envs:
+            every = np.concatenate([self.scores(method, env) for method in self.methods])
+            found[env] = given.get(env, (float(every.min()), float(every.max())))
+        return found
+
+    def normalised(self, method: str, scales: Mapping[str, Scale]) -> list[np.ndarray]:
+        """Return the scores of a method, task by task, normalised where there are scales."""
+        groups = []
+        for env in self.scored_envs(method):
+            low, high = scales.get(env, (0.0, 1.0))
+            groups.append((self.scores(method, env) - low) / (high - low if high != low else 1.0))
+        return groups
+
+    def complete(self) -> list[str]:
+        """Return the methods that have scores in all tasks that any method has scores in."""
+        counted = [env for env in self.envs if any(self.runs(method, env) for method in self.methods)]
+        return [method for method in self.methods if counted and self.scored_envs(method) == counted]
+
+
+def _about_run(run: Run, last: int) -> dict[str, Any]:
+    elapsed, steps = run.record.get("time/elapsed", np.zeros(0)), run.record.get(STEPS, np.zeros(0))
+    return {
+        "method": run.method,
+        "env": run.env,
+        "seed": run.seed,
+        "score": run.score(last) if run.failure is None else None,
+        "last_eval_mean": float(run.returns[-1]) if run.returns.size else None,
+        "total_timesteps": int(steps[-1]) if steps.size else None,
+        "minutes": float(elapsed[-1]) / 60.0 if elapsed.size else None,
+        "failure": run.failure,
+        "path": run.path,
+    }
+
+
+def _score_row(runs: Sequence[Run], found: _Scored, method: str, env: str, last: int) -> dict[str, Any] | None:
+    asked = [run for run in runs if run.method == method and run.env == env]
+    if not asked:
+        return None
+    counted, scores = found.runs(method, env), found.scores(method, env)
+    row: dict[str, Any] = {"method": method, "env": env, "runs": len(counted), "failed": len(asked) - len(counted)}
+    if not counted:
+        numbers = ("iqm", "low", "high", "mean", "std", "median", "lowest", "highest", "cost", "mean_kl")
+        return {**row, **dict.fromkeys(numbers)}
+    interval = bootstrap_interval(scores)
+    return {
+        **row,
+        "iqm": interquartile_mean(scores),
+        "low": interval.low,
+        "high": interval.high,
+        "mean": float(scores.mean()),
+        "std": float(scores.std(ddof=1)) if len(scores) > 1 else None,
+        "median": float(np.median(scores)),
+        "lowest": float(scores.min()),
+        "highest": float(scores.max()),
+        "cost": _over_runs([run.late(COST, 0.2) for run in counted], np.mean),
+        "mean_kl": _over_runs([run.late(KL, 0.9) for run in counted], np.median),
+    }
+
+
+def _over_runs(values: Sequence[np.ndarray], statistic: Any) -> float | None:
+    """Return the statistic of each run's values, and of these numbers once more; ``None`` where there are no values."""
+    known = [statistic(x) for x in values if x.size]
+    return float(statistic(known)) if known else None
+
+
+def _overall(found: _Scored, scales: Mapping[str, Scale]) -> Table:
+    rows = []
+    for method in found.complete():
+        groups = found.normalised(method, scales)
+        interval = bootstrap_interval(groups)
+        rows.append(
+            {
+                "method": method,
+                "tasks": len(groups),
+                "runs": sum(map(len, groups)),
+                "iqm": interquartile_mean(np.concatenate(groups)),
+                "low": interval.low,
+                "high": interval.high,
+            }
+        )
+    return rows
+
+
+def _profiles(found: _Scored, scales: Mapping[str, Scale]) -> Table:
+    groups = {method: found.normalised(method, scales) for method in found.complete()}
+    if not groups:
+        return []
+    every = np.concatenate([scores for tasks in groups.values() for scores in tasks])
+    margin = 0.02 * max(float(np.ptp(every)), 1e-9)
+    thresholds = np.linspace(every.min() - margin, every.max() + margin, THRESHOLDS)
+    rows = []
+    for method, tasks in groups.items():
+        band = performance_profile(tasks, thresholds)
+        points = zip(thresholds, band.middle, band.low, band.high, strict=True)
+        rows += [
+            {"method": method, "threshold": float(x), "share": float(share), "low": float(low), "high": float(high)}
+            for x, share, low, high in points
+        ]
+    return rows
+
+
+def _improvement(found: _Scored) -> Table:
+    rows = []
+    for method, other in permutations(found.methods, 2):
+        envs = found.scored_envs(method, other)
+        if not envs:
+            continue
+        ours, theirs = ([found.scores(name, env) for env in envs] for name in (method, other))
+        probability, interval = probability_of_improvement(ours, theirs)
+        rows.append(
+            {
+                "method": method,
+                "other": other,
+                "tasks": len(envs),
+                "probability": probability,
+                "low": interval.low,
+                "high": interval.high,
+            }
+        )
+    return rows
+
+
+def _curve(runs: Sequence[Run], method: str, env: str) -> Table:
+    """Return the learning curve: evaluations are matched by their order, and end with the run that has the fewest."""
+    if not runs:
+        return []
+    points = min(len(run.returns) for run in runs)
+    steps = np.median([run.steps[:points] for run in runs], axis=0)
+    band = mean_curve(np.stack([run.returns[:points] for run in runs]))
+    return [
+        {
+            "method": method,
+            "env": env,
+            "step": int(steps[i]),
+            "runs": len(runs),
+            "iqm": float(band.middle[i]),
+            "low": float(band.low[i]),
+            "high": float(band.high[i]),
+        }
+        for i in range(points)
+    ]
+
+
+def _flight(runs: Sequence[Run], method: str, env: str) -> Table:
+    told = [run for run in runs if run.record.get(STEPS, np.zeros(0)).size]
+    if not told:
+        return []
+    edges = np.linspace(0.0, max(float(run.record[STEPS][-1]) for run in told), BINS + 1)
+    rows: Table = []
+    for name in DIAGNOSTICS:
+        binned = np.array([_binned(run, name, edges) for run in told if name in run.record])
+        if not binned.size or np.isnan(binned).all():
+            continue
+        for i in np.flatnonzero(~np.isnan(binned).all(axis=0)):
+            low, middle, high = np.nanquantile(binned[:, i], [0.25, 0.5, 0.75])
+            rows.append(
+                {
+                    "method": method,
+                    "env": env,
+                    "metric": name,
+                    "step": int(edges[i + 1]),
+                    "median": float(middle),
+                    "low": float(low),
+                    "high": float(high),
+                }
+            )
+    return rows
+
+
+def _binned(run: Run, name: str, edges: np.ndarray) -> np.ndarray:
+    """Return the mean of a number in each stretch of training, NaN where no iteration ends in it."""
+    values, steps = run.record[name], run.record[STEPS]
+    known = ~np.isnan(values)
+    places = np.clip(np.searchsorted(edges, steps[known], side="left") - 1, 0, len(edges) - 2)
+    sums = np.bincount(places, values[known], minlength=len(edges) - 1)
+    counts = np.bincount(places, minlength=len(edges) - 1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

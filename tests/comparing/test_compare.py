@@ -1,0 +1,445 @@
+"""Whole comparisons: what is trained, what is reported, what is kept when something stops, fails or is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jumar.algorithms import registry
+from jumar.cli import main
+from jumar.comparing import compare as comparing
+from jumar.comparing import processes
+from jumar.comparing.compare import compare
+from jumar.comparing.jobs import Job, cells_of
+from jumar.comparing.methods import Method, read_methods
+from jumar.comparing.reading import read_earlier
+from jumar.comparing.request import CompareRequest
+from jumar.errors import JumarError, UsageError
+from jumar.training import files, logs
+from jumar.training.run_directory import RunDirectory
+
+ENVIRONMENTS = Path(__file__).parents[1] / "envs"
+SMALL = "n_envs=2,n_steps=32,net_arch=8,preset=none"
+PPO, A2C = f"ppo:{SMALL},n_epochs=1,batch_size=32", f"a2c:{SMALL}"
+WORDS = ["--algorithms", f"{PPO},{A2C}", "--envs", "jax/CartPole-v1", "--seeds", "2"]
+WORDS += ["--total-timesteps", "1024", "--eval-every", "256", "--eval-episodes", "2", "--last", "3"]
+
+
+def jumar(*words: str | Path) -> tuple[int, dict[str, Any], str]:
+    """Run the command in this process; return its exit code, what ``--json`` prints, and what it says beside it."""
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = main([*map(str, words), "--json"])
+    return code, json.loads(output.getvalue().splitlines()[-1]), errors.getvalue()
+
+
+def request(**changes: Any) -> CompareRequest:
+    """Return the request that ``WORDS`` make, with changes."""
+    asked: dict[str, Any] = {
+        "methods": read_methods(f"{PPO},{A2C}"),
+        "envs": ("jax/CartPole-v1",),
+        "n_seeds": 2,
+        "total_timesteps": 1024,
+        "eval_every": 256,
+        "eval_episodes": 2,
+        "last": 3,
+    }
+    return CompareRequest(**{**asked, **changes})
+
+
+def policies(out: Path) -> dict[str, str]:
+    """Return the digest of each final policy, by the path of its run."""
+    found = [path for path in out.rglob("policy.safetensors") if path.parent.name != "best"]
+    return {str(path.parent.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A comparison that nobody may change, and what it printed."""
+    out = tmp_path_factory.mktemp("compared") / "c"
+    code, answer, said = jumar("compare", *WORDS, "--out", out)
+    assert code == 0, said
+    return out, answer
+
+
+@pytest.fixture
+def copy(compared: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A copy of it that may be changed."""
+    shutil.copytree(compared[0], tmp_path / "c")
+    return tmp_path / "c"
+
+
+@pytest.fixture
+def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    def popen(words: list[str], **options: Any) -> Any:
+        raise AssertionError(f"a process was started: {words}")
+
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+
+
+def test_every_run_is_trained_and_scored(compared: tuple[Path, dict[str, Any]]) -> None:
+    out, answer = compared
+    assert (answer["runs"], answer["failed"], answer["out"]) == (4, 0, str(out))
+    assert [row["method"] for row in answer["scores"]] == [PPO, A2C]
+    results = json.loads((out / "results.json").read_text())
+    for row in results["runs"]:
+        last = [entry["mean_return"] for entry in logs.read(Path(row["path"]) / "evaluations.jsonl")][-3:]
+        assert row["score"] == pytest.approx(np.mean(last))
+        assert row["total_timesteps"] == 1024
+    assert {row["seed"] for row in results["runs"]} == {0, 1}
+    ours = [row["score"] for row in results["runs"] if row["method"] == PPO]
+    assert answer["scores"][0]["iqm"] == pytest.approx(np.mean(ours))
+    assert len(set(policies(out).values())) == 4
+
+
+def test_the_report_is_written_in_words_pictures_and_tables(compared: tuple[Path, dict[str, Any]]) -> None:
+    out, answer = compared
+    assert set(answer["files"]) > {"report.md", "results.json", "learning_curves.png", "tables/scores.csv"}
+    assert all((out / name).stat().st_size > 0 for name in answer["files"])
+    assert f"| jax/CartPole-v1 | {A2C} | 2 |" in (out / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_the_same_command_again_trains_nothing_and_says_the_same(copy: Path) -> None:
+    before = (copy / "results.json").read_text()
+    code, answer, said = jumar("compare", *WORDS, "--out", copy)
+    assert (code, answer["failed"]) == (0, 0), said
+    assert (copy / "results.json").read_text() == before.replace(
+        json.loads(before)["runs"][0]["path"].split("/runs/")[0], str(copy)
+    )
+
+
+def test_only_what_is_missing_is_trained(copy: Path) -> None:
+    [cell] = [cell.within(copy) for cell in cells_of(request(methods=read_methods(PPO)))]
+    assert cell.jobs([0, 1]) == []
+    assert [job.seeds for job in cell.jobs([0, 1, 2, 3, 5])] == [(2, 3), (5,)]
+    policy = cell.jobs([7])[0].run.path  # a seed by itself counts as well
+    shutil.copytree(cell.folder / "seeds_0-1" / "seed_0", policy)
+    assert cell.jobs([7]) == []
+    (cell.folder / "seeds_0-1" / "seed_1" / "policy.safetensors").write_bytes(b"damaged")
+    assert [job.seeds for job in cell.jobs([0, 1])] == [(1,)]
+
+
+def test_a_killed_comparison_goes_on_and_its_runs_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    """It is killed once a program has checkpoints, and begun again at once, while its processes are still stopping."""
+    long = [word if word != "1024" else "40000" for word in WORDS]
+    code, _, said = jumar("compare", *long, "--out", tmp_path / "whole")
+    assert code == 0, said
+    out = tmp_path / "c"
+    command = [sys.executable, "-m", "jumar", "compare", *long, "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        waited_until(lambda: len(list(out.glob("runs/*/*/seeds_0-1/checkpoints/0*"))) > 2)
+        process.kill()
+    assert not all(policies(out).get(run) == digest for run, digest in policies(tmp_path / "whole").items())
+    code, answer, said = jumar("compare", *long, "--out", out)
+    assert (code, answer["failed"]) == (0, 0), said
+    assert "of the steps done before" in said
+    assert policies(out) == policies(tmp_path / "whole")
+
+
+def waited_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120.0
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_stopped_comparison_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    long = [word if word != "1024" else "4000000" for word in WORDS]
+    command = [sys.executable, "-m", "jumar", "compare", *long, "--out", str(out), "--jobs", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waited_until(lambda: any(out.rglob("evaluations.jsonl")))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "4 runs of 4 are still to be trained. The same command goes on" in said
+    assert "it is not trained yet." in (out / "report.md").read_text()
+    assert len(policies(out)) == 2  # of the program that was under way
+
+
+def test_what_cannot_be_is_shown_with_its_reason_and_spoils_nothing(tmp_path: Path) -> None:
+    words = [word if word != f"{PPO},{A2C}" else f"acer:{SMALL},{A2C}" for word in WORDS]
+    words[words.index("jax/CartPole-v1")] = "jax/Pendulum-v1"
+    code, answer, said = jumar("compare", *words, "--out", tmp_path / "c")
+    assert code == 1, said
+    assert [(row["failed"], row["runs"]) for row in answer["scores"]] == [(2, 0), (0, 2)]
+    assert all("needs a Discrete action space" in row["failure"] for row in answer["failures"])
+    assert "Each seed is tried by itself" not in said
+    assert "needs a Discrete action space" in (tmp_path / "c" / "report.md").read_text()
+
+
+def test_an_environment_that_raises_is_shown_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ENVIRONMENTS), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(ENVIRONMENTS)
+    words = [word if word != f"{PPO},{A2C}" else A2C for word in WORDS]
+    words[words.index("jax/CartPole-v1")] = "faulty:Raises-v0,faulty:Walk-v0"
+    words[words.index("--seeds") + 1] = "1"
+    code, answer, said = jumar("compare", *words, "--out", tmp_path / "c")
+    assert code == 1, said
+    [failure] = answer["failures"]
+    assert failure["env"] == "gymnasium/faulty:Raises-v0"
+    assert "raised" in failure["failure"]
+    code, answer, said = jumar("compare", *words, "--out", tmp_path / "c")  # it is tried again, and fails again
+    assert (code, answer["failed"]) == (1, 1), said
+
+
+def test_where_every_run_fails_the_command_fails(tmp_path: Path) -> None:
+    code, answer, _ = jumar("compare", "--algorithms", "acer", "--envs", "jax/Pendulum-v1", "--out", tmp_path / "c")
+    assert code == 1
+    assert "no run could be compared; the first: acer needs a Discrete action space" in answer["error"]
+
+
+def test_a_run_that_ends_before_its_last_evaluation_has_failed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a stop within that evaluation: the policy is saved, and has trained for the total."""
+    [seed_0] = copy.glob("runs/a2c*/*/seeds_0-1/seed_0")
+    logs.cut(seed_0 / "metrics.jsonl", 1000)
+    logs.cut(seed_0 / "evaluations.jsonl", 1000)
+
+    def resumed_to_no_avail(jobs: Any, command: Any, logs: Any, parts: int, watcher: Any, stop: Any) -> None:
+        [job] = jobs
+        assert watcher.ended(job, None) == ()
+
+    monkeypatch.setattr(comparing, "work_off", resumed_to_no_avail)
+    code, answer, _ = jumar("compare", *WORDS, "--out", copy)
+    assert code == 1
+    assert [row["failure"] for row in answer["failures"]] == ["it ended before its last evaluation; its log says why."]
+
+
+def test_a_program_that_fails_is_taken_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[tuple[int, ...]] = []
+
+    def all_but_seed_1(jobs: Any, command: Any, logs: Any, processes: int, watcher: Any, stop: Any) -> None:
+        waiting = list(jobs)
+        while waiting:
+            job = waiting.pop(0)
+            done.append(job.seeds)
+            failure = processes_failure("seed 1 is not finite.") if 1 in job.seeds else None
+            waiting += watcher.ended(job, failure)
+
+    processes_failure = processes.Failure
+    monkeypatch.setattr(comparing, "work_off", all_but_seed_1)
+    with pytest.raises(JumarError, match="no run could be compared"):  # nothing was trained here
+        compare(request(methods=read_methods(A2C), n_seeds=3, out=tmp_path / "c"))
+    assert done == [(0, 1, 2), (0,), (1,), (2,)]
+    runs = {row["seed"]: row["failure"] for row in json.loads((tmp_path / "c" / "results.json").read_text())["runs"]}
+    untrained = "it ended before its last evaluation; its log says why."
+    assert runs == {0: untrained, 1: "seed 1 is not finite.", 2: untrained}
+
+
+# -- runs made earlier ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_earlier_runs_are_compared_by_the_names_of_their_comparison(
+    compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    code, answer, said = jumar("compare", "--from", compared[0], "--last", "3", "--out", tmp_path / "again")
+    assert code == 0, said
+    assert sorted(answer["scores"], key=str) == sorted(compared[1]["scores"], key=str)
+
+
+def test_earlier_runs_are_named_by_what_tells_them_apart(compared: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    for path in compared[0].glob("runs/*/*/seeds_0-1"):
+        shutil.copytree(path, out / path.parent.parent.name)
+    assert {run.method for run in read_earlier([out])} == {"ppo", "a2c"}
+    assert {run.env for run in read_earlier([out])} == {"jax/CartPole-v1"}
+    assert len(read_earlier([out])) == 4
+    [first, *_] = sorted(out.glob("ppo*/seed_0"))
+    other = out / "other"
+    shutil.copytree(first, other)
+    config = RunDirectory(other).read_config()
+    RunDirectory(other).write_config({**config, "settings": {**config["settings"], "clip_range": 0.3}})
+    names = {run.method for run in read_earlier([out])}
+    assert names == {"ppo:clip_range=0.2", "ppo:clip_range=0.3", "a2c"}
+
+
+def test_an_earlier_run_that_is_not_finished_does_not_count(
+    compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    [first, *_] = sorted(compared[0].glob("runs/a2c*/*/seeds_0-1/seed_0"))
+    shutil.copytree(first, tmp_path / "run")
+    logs.cut(tmp_path / "run" / "metrics.jsonl", 512)
+    [run] = read_earlier([tmp_path / "run"])
+    assert run.failure == "it stopped after 512 of 1,024 steps."
+    shutil.copytree(first, tmp_path / "sound")  # the same run, finished
+    [run] = read_earlier([tmp_path])
+    assert run.failure is None
+
+
+def test_damaged_logs_fail_the_run_alone(compared: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    for path in sorted(compared[0].glob("runs/a2c*/*/seeds_0-1/seed_*")):
+        shutil.copytree(path, tmp_path / "runs" / path.name)
+    (tmp_path / "runs" / "seed_0" / "evaluations.jsonl").write_text('{"step": 5}\n')
+    damaged, sound = read_earlier([tmp_path / "runs"])
+    assert damaged.failure is not None
+    assert "evaluations.jsonl is damaged" in damaged.failure
+    assert sound.failure is None
+    (tmp_path / "runs" / "seed_0" / "evaluations.jsonl").unlink()
+    assert read_earlier([tmp_path / "runs"])[0].failure == "it was never evaluated."
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_earlier_runs_beside_others_are_kept_apart_and_count_once(copy: Path, tmp_path: Path) -> None:
+    """The same runs once more, and runs of the same name that were told something else."""
+    [first, *_] = sorted(copy.glob("runs/a2c*/*/seeds_0-1/seed_0"))
+    shutil.copytree(first, tmp_path / "again")
+    shutil.copytree(first, tmp_path / "other")
+    config = RunDirectory(tmp_path / "other").read_config()
+    RunDirectory(tmp_path / "other").write_config({**config, "settings": {**config["settings"], "gamma": 0.9}})
+    words = [*WORDS, "--out", copy, "--from", copy, tmp_path / "again", tmp_path / "other"]
+    code, answer, said = jumar("compare", *words)
+    assert code == 0, said
+    assert {row["method"]: row["runs"] for row in answer["scores"]} == {
+        PPO: 2,
+        A2C: 2,
+        "a2c:gamma=0.99": 1,
+        "a2c:gamma=0.9": 1,
+    }
+
+
+def test_earlier_runs_that_are_not_there_or_damaged_are_refused(
+    compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="there is no directory"):
+        read_earlier([tmp_path / "nowhere"])
+    with pytest.raises(UsageError, match="holds no run"):
+        read_earlier([tmp_path])
+    [first, *_] = sorted(compared[0].glob("runs/a2c*/*/seeds_0-1/seed_0"))
+    shutil.copytree(first, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    told: list[str] = []
+    with pytest.raises(UsageError, match="holds no run"):
+        read_earlier([tmp_path / "run"], warn=told.append)
+    assert "is left out: " in told[0]
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nothing_trains")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "there is nothing to compare"),
+        (["--algorithms", "ppo"], "--envs is missing"),
+        (["--envs", "jax/CartPole-v1"], "--algorithms is missing"),
+        (["--algorithms", "ppo,trppo", "--envs", "jax/CartPole-v1"], "did you mean trpo"),
+        (["--algorithms", "ppo", "--envs", "jax/CartPole-v1,,jax/Pendulum-v1"], "missing between two commas"),
+        (["--algorithms", "ppo", "--envs", "jax/CartPole-v1,jax/CartPole-v1"], "given twice"),
+        (["--algorithms", "ppo", "--envs", "jax/CartPool-v1"], "CartPole-v1"),
+        (["--algorithms", "ppo:clip_rang=0.1", "--envs", "jax/CartPole-v1"], "clip_range"),
+        (["--algorithms", "ppo:clip_range=-1", "--envs", "jax/CartPole-v1"], "out of range"),
+        (["--algorithms", "trpo:clip_range=0.1", "--envs", "jax/CartPole-v1"], "not a setting of trpo, but of"),
+        (["--algorithms", "ppo:gamma=0.9,ppo:gamma:0.9", "--envs", "jax/CartPole-v1"], "no setting of ppo"),
+        (["--algorithms", "ppo", "--envs", "jax/CartPole-v1", "--preset", "Hoper-v5"], "Hopper-v5"),
+        (["--algorithms", "ppo", "--envs", "jax/CartPole-v1", "--seeds", "0"], "at least 1"),
+        (["--algorithms", "ppo", "--envs", "jax/CartPole-v1", "--scale", "jax/CartPole-v1=5:5"], "must go up"),
+        (["--algorithms", "ppo", "--envs", "jax/CartPole-v1", "--scale", "5"], "not ENV=LOW:HIGH"),
+        (
+            ["--algorithms", "ppo", "--envs", "jax/CartPole-v1", "--scale", "CartPool-v1=0:5"],
+            "did you mean CartPole-v1",
+        ),
+        (
+            ["--algorithms", "ppo", "--envs", "jax/CartPole-v1", "--scale", "CartPole-v1=0:inf"],
+            "from one number to another",
+        ),
+        (["--algorithms", "ppo", "--envs", "jax/CartPole-v1", "--from", "nowhere"], "there is no directory nowhere"),
+        (["--from", "nowhere"], "there is no directory nowhere"),
+        (["ppo"], "unexpected 'ppo'"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_trained(words: list[str], said: str, tmp_path: Path) -> None:
+    code, answer, _ = jumar("compare", *words, "--out", tmp_path / "c")
+    assert code == 2
+    assert said in answer["error"]
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_runs_that_were_told_something_else_are_not_taken_for_those_asked_for(copy: Path) -> None:
+    method = read_methods(PPO)[0]
+    changed = Method(method.name, "ppo", {**method.settings, "clip_range": 0.3}, "none")
+    with pytest.raises(UsageError, match=r"was trained with clip_range=0\.2, not 0\.3; give another folder"):
+        compare(request(methods=(changed,), out=copy))
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_another_protocol_and_a_foreign_folder_are_refused(copy: Path, tmp_path: Path) -> None:
+    longer = [word if word != "1024" else "2048" for word in WORDS]
+    code, answer, _ = jumar("compare", *longer, "--out", copy)
+    assert (code, "was trained with total_timesteps=1024, not 2048" in answer["error"]) == (2, True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    code, answer, _ = jumar("compare", *WORDS, "--out", tmp_path / "mine")
+    assert (code, "is not empty, and holds no comparison" in answer["error"]) == (2, True)
+    code, answer, _ = jumar("compare", *WORDS, "--out", tmp_path / "mine" / "thesis.tex")
+    assert (code, "cannot be made" in answer["error"]) == (2, True)
+    (copy / "comparison.json").write_text("{}")
+    code, answer, _ = jumar("compare", *WORDS, "--out", copy)
+    assert (code, "comparison.json" in answer["error"]) == (1, True)
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_a_full_disk_spoils_no_run_and_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = policies(copy)
+
+    def full(path: Any, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(comparing, "write_atomically", full)
+    code, answer, _ = jumar("compare", *WORDS, "--out", copy)
+    assert (code, "cannot be written" in answer["error"], "No space left" in answer["error"]) == (1, True, True)
+    assert policies(copy) == before
+
+
+def test_two_names_that_make_one_folder_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"a_b on jax/CartPole-v1 would be kept in the folder of a b on"):
+        cells_of(request(methods=(Method("a b", "ppo"), Method("a_b", "ppo"))))
+    with pytest.raises(UsageError, match="leave out or rename one"):
+        cells_of(request(methods=read_methods(A2C), envs=("CartPole-v1", "envpool/CartPole-v1")))
+
+
+def test_no_name_leads_out_of_the_folder_or_is_too_long_for_it() -> None:
+    names = ["..", "../../x", ".hidden", "n" * 300, "n" * 301]
+    cells = cells_of(request(methods=tuple(Method(name, "ppo") for name in names)))
+    parts = [cell.folder.parts for cell in cells]
+    assert len(set(parts)) == len(names)
+    assert all(len(part) == 3 and not part[1].startswith(".") and len(part[1]) < 120 for part in parts)
+
+
+def test_settings_from_python_are_typed_as_a_user_would(tmp_path: Path) -> None:
+    told = {"net_arch": (32, 16), "normalize_observations": True, "n_envs": 2, "target_kl": None}
+    method = Method("wide", "ppo", told, "none")
+    [cell] = [cell.within(tmp_path) for cell in cells_of(request(methods=(method,), n_envs=8))]
+    words = Job(cell, (0, 1)).command(request(n_envs=8))
+    assert (words[0], words[-3:]) == ("train", ["--", "ppo", "jax/CartPole-v1"])
+    expected = {"--net-arch=32,16", "--normalize-observations=true", "--n-envs=2", "--target-kl=none", "--n-seeds=2"}
+    assert expected | {"--preset=none"} < set(words)
+    assert not any(word.startswith(("--cost", "--n-envs=8")) for word in words)
+
+
+def test_a_method_that_only_this_process_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.ALGORITHMS, "mine", registry.ALGORITHMS["ppo"])
+    with pytest.raises(UsageError, match="mine was registered in this process"):
+        cells_of(request(methods=(Method("mine", "mine"),)))
+
+
+def test_the_state_is_one_of_jumars_files(compared: tuple[Path, dict[str, Any]]) -> None:
+    state = files.read_json(compared[0] / "comparison.json", "comparison")
+    assert state["methods"] == [PPO, A2C]

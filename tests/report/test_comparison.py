@@ -1,0 +1,185 @@
+"""From runs to tables, pages and pictures, on runs that are made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jumar.report.comparison import COST, KL, STEPS, Comparison, Run, compare_runs
+from jumar.report.pages import aligned, csv_text, markdown, page, score_cells
+from jumar.report.pictures import pictures
+from jumar.report.statistics import bootstrap_interval, interquartile_mean
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(method: str, env: str, seed: int, *returns: float, **record: Any) -> Run:
+    """A run with an evaluation every 100 steps; ``record`` has numbers of iterations of 50 steps each."""
+    steps = 100.0 * (1.0 + np.arange(len(returns)))
+    told = {name: np.asarray(values, np.float64) for name, values in record.items()}
+    if told:
+        told[STEPS] = 50.0 * (1.0 + np.arange(len(next(iter(told.values()))), dtype=np.float64))
+    return Run(method, env, seed, steps, np.array(returns), told, path=f"{method}/{env}/{seed}")
+
+
+def two_by_two() -> list[Run]:
+    return [
+        *(run("ppo", "A", seed, 0.0, 10.0 + seed, 20.0 + seed) for seed in range(5)),
+        *(run("ppo", "B", seed, 0.0, -1.0, -2.0 - seed) for seed in range(5)),
+        *(run("trpo", "A", seed, 0.0, 12.0, 22.0 + seed) for seed in range(5)),
+        *(run("trpo", "B", seed, 0.0, -1.0, -4.0 - seed) for seed in range(3)),
+        Run("trpo", "B", 3, np.zeros(0), np.zeros(0), failure="it fell."),
+    ]
+
+
+def row_of(table: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
+    [row] = [row for row in table if all(row[key] == value for key, value in wanted.items())]
+    return row
+
+
+def test_a_score_is_the_mean_of_the_last_evaluations() -> None:
+    found = compare_runs([run("ppo", "A", 0, 1.0, 2.0, 4.0, 9.0)], last=2)
+    assert row_of(found.runs, seed=0)["score"] == 6.5
+    assert row_of(found.runs, seed=0)["last_eval_mean"] == 9.0
+    assert compare_runs([run("ppo", "A", 0, 1.0, 3.0)], last=10).runs[0]["score"] == 2.0  # of those that there are
+
+
+def test_each_method_in_each_task_has_its_statistics() -> None:
+    found = compare_runs(two_by_two(), last=1)
+    scores = np.array([20.0, 21.0, 22.0, 23.0, 24.0])
+    row = row_of(found.scores, method="ppo", env="A")
+    interval = bootstrap_interval(scores)
+    assert (row["iqm"], row["low"], row["high"]) == (interquartile_mean(scores), *interval)
+    assert (row["mean"], row["median"], row["lowest"], row["highest"]) == (22.0, 22.0, 20.0, 24.0)
+    assert row["std"] == pytest.approx(np.sqrt(2.5))
+    assert (row["runs"], row["failed"]) == (5, 0)
+    failing = row_of(found.scores, method="trpo", env="B")
+    assert (failing["runs"], failing["failed"], failing["lowest"]) == (3, 1, -6.0)
+
+
+def test_scores_over_tasks_are_normalised_by_the_lowest_and_the_highest_of_any_run() -> None:
+    found = compare_runs(two_by_two(), last=1)
+    assert found.about["scales"] == {"A": [20.0, 26.0], "B": [-6.0, -2.0]}
+    ours = np.concatenate([(np.arange(20.0, 25.0) - 20.0) / 6.0, (np.arange(-6.0, -1.0) + 6.0) / 4.0])
+    row = row_of(found.overall, method="ppo")
+    assert row["iqm"] == pytest.approx(interquartile_mean(ours))
+    assert (row["tasks"], row["runs"]) == (2, 10)
+    assert row_of(found.overall, method="trpo")["runs"] == 8
+
+
+def test_scales_may_be_given() -> None:
+    found = compare_runs(two_by_two(), last=1, scales={"A": (0.0, 100.0)})
+    assert found.about["scales"]["A"] == [0.0, 100.0]
+    assert found.about["scales"]["B"] == [-6.0, -2.0]
+    one = compare_runs([run("ppo", "A", 0, 30.0)], scales={"A": (10.0, 50.0)})
+    assert one.normalised
+    assert row_of(one.overall, method="ppo")["iqm"] == 0.5
+
+
+def test_one_task_is_not_normalised() -> None:
+    found = compare_runs([run("ppo", "A", seed, 100.0 + seed) for seed in range(3)])
+    assert not found.normalised
+    assert row_of(found.overall, method="ppo")["iqm"] == 101.0
+    assert (
+        min(row["threshold"] for row in found.profiles)
+        < 100.0
+        < 102.0
+        < max(row["threshold"] for row in found.profiles)
+    )
+
+
+def test_a_method_that_lacks_a_task_has_no_score_over_all_of_them() -> None:
+    found = compare_runs([*two_by_two(), run("acer", "A", 0, 5.0)], last=1)
+    assert [row["method"] for row in found.overall] == ["ppo", "trpo"]
+    assert {row["method"] for row in found.profiles} == {"ppo", "trpo"}
+    pair = row_of(found.improvement, method="acer", other="ppo")
+    assert (pair["tasks"], pair["probability"]) == (1, 0.0)  # where both have scores
+
+
+def test_the_probability_of_improvement_is_a_mean_over_tasks() -> None:
+    found = compare_runs(two_by_two(), last=1)
+    a = np.mean([(20.0 + i < 22.0 + j) + 0.5 * (20.0 + i == 22.0 + j) for i in range(5) for j in range(5)])
+    b = np.mean([(-2.0 - i < -4.0 - j) + 0.5 * (-2.0 - i == -4.0 - j) for i in range(5) for j in range(3)])
+    assert row_of(found.improvement, method="trpo", other="ppo")["probability"] == pytest.approx((a + b) / 2.0)
+
+
+def test_equal_scores_everywhere_are_no_trouble() -> None:
+    found = compare_runs([run(method, env, s, 500.0) for method in "ab" for env in "xy" for s in range(2)])
+    assert all(row["iqm"] == 0.0 for row in found.overall)
+    assert all(row["probability"] == 0.5 for row in found.improvement)
+    assert pictures(found)
+
+
+def test_learning_curves_match_evaluations_by_their_order() -> None:
+    short = Run("ppo", "A", 1, np.array([104.0, 203.0]), np.array([3.0, 5.0]))
+    found = compare_runs([run("ppo", "A", 0, 1.0, 2.0, 9.0), short])
+    assert [(row["step"], row["iqm"]) for row in found.curves] == [(102, 2.0), (201, 3.5)]
+
+
+def test_the_flight_record_is_the_median_over_runs_of_the_means_of_stretches() -> None:
+    runs = [run("ppo", "A", seed, 1.0, **{KL: np.arange(200.0) + 100.0 * seed}) for seed in range(3)]
+    found = compare_runs(runs)
+    rows = [row for row in found.diagnostics if row["metric"] == KL]
+    assert len(rows) == 100
+    # two iterations of 50 steps are a stretch of 100
+    assert [(row["step"], row["median"]) for row in rows[:2]] == [(100, 100.5), (200, 102.5)]
+    assert (rows[0]["low"], rows[0]["high"]) == (50.5, 150.5)
+    # the mean KL of the table leaves the first tenth out
+    assert row_of(found.scores, method="ppo")["mean_kl"] == np.median(np.arange(20.0, 200.0)) + 100.0
+
+
+def test_costs_are_those_of_the_last_fifth_of_training() -> None:
+    found = compare_runs([run("cpo", "A", 0, 1.0, **{COST: [np.nan, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 2.0, 4.0]})])
+    assert row_of(found.scores, method="cpo")["cost"] == 3.0
+    assert "cost" in score_cells(found)[0]
+
+
+def test_runs_that_failed_are_listed_and_count_in_nothing() -> None:
+    only = compare_runs([Run("ppo", "A", 0, np.zeros(0), np.zeros(0), failure="no luck.")])
+    assert only.runs[0]["failure"] == "no luck."
+    assert only.scores[0]["iqm"] is None
+    assert [only.overall, only.profiles, only.improvement, only.curves] == [[], [], [], []]
+    assert pictures(only) == {}
+    assert "ppo on A, seed 0: no luck." in page(only, [])
+    mixed = page(compare_runs(two_by_two(), last=1), ["scores.png"])
+    assert "3 (1 failed)" in mixed
+    assert "- trpo on B, seed 3: it fell." in mixed
+    assert "![scores](scores.png)" in mixed
+
+
+@pytest.fixture(scope="module")
+def everything() -> Comparison:
+    names = [f"method {i}" for i in range(12)]
+    record = {KL: np.linspace(0.0, 0.1, 30), COST: np.linspace(5.0, 1.0, 30)}
+    runs = [run(name, env, s, *np.linspace(0.0, s, 9), **record) for name in names for env in "ABCD" for s in range(3)]
+    return compare_runs(runs)
+
+
+def test_every_picture_is_drawn_for_many_methods_and_tasks(everything: Comparison) -> None:
+    drawn = pictures(everything)
+    assert set(drawn) == {
+        "learning_curves.png",
+        "scores.png",
+        "performance_profiles.png",
+        "probability_of_improvement.png",
+        "diagnostics.png",
+    }
+    assert all(data.startswith(PNG) and data.endswith(b"IEND\xaeB`\x82") for data in drawn.values())
+
+
+def test_every_table_is_csv_with_one_record_a_line(everything: Comparison) -> None:
+    for table in everything.tables.values():
+        rows = list(csv.DictReader(io.StringIO(csv_text(table))))
+        assert len(rows) == len(table) > 0
+        assert list(rows[0]) == list(table[0])
+    assert csv_text([]) == ""
+
+
+def test_tables_for_people_are_aligned() -> None:
+    cells = [["task", "method", "IQM"], ["A", "restricted", "1,000"]]
+    assert aligned(cells) == ["task  method        IQM", "A     restricted  1,000"]
+    assert markdown(cells)[1] == "| --- | --- | ---: |"
