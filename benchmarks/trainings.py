@@ -171,8 +171,3 @@ def read(job: Job, folder: Path, seconds: float) -> Run:
         return Run(job.seed, [float(x) for x in said["evaluations"]], seconds, said.get("versions", {}))
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise Failed(f"it left no evaluations that can be read ({type(error).__name__})") from None
-
-
-def seeds(text: str) -> list[int]:
-    """Read ``5`` as the seeds 0 to 4, and ``3,7`` as those two."""
-    return [int(part) for part in text.split(",")] if "," in text else list(range(int(text)))
