@@ -34,7 +34,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = {name: getattr(arguments, name) for name in ("n_envs", "n_steps", "n_epochs", "batch_size")}
     try:
         agent = jumar.PPO(arguments.env, preset="none", **sizes)
-    except TypeError:  # from before there were presets
+    except (TypeError, ValueError):  # from before there were presets
         agent = jumar.PPO(arguments.env, **sizes)
     rollout = arguments.n_envs * arguments.n_steps
     agent.learn(2 * rollout)  # compiles
@@ -42,8 +42,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     times: dict[str, list[float]] = defaultdict(list)
     runner.iterate = timed(runner.iterate, times["iteration"])
     if hasattr(runner, "_gatherer"):
-        gatherer = runner._gatherer
-        gatherer.gather = timed(gatherer.gather, times["collecting"])
+        kind = type(runner._gatherer)  # some versions make a new one for every ``learn``
+        kind.gather = timed(kind.gather, times["collecting"])
         runner._learn = timed(runner._learn, times["update"])
     repeats = max(3, arguments.total_timesteps // rollout)
     agent.learn(repeats * rollout)
