@@ -141,12 +141,7 @@ class MeanKL:
     ) -> Direction:
         """Solve for the natural gradient."""
         some = jax.tree.map(lambda x: x[:: self.every], batch)
-        product = fisher_product(
-            lambda flat: problem.distribution(unravel(flat), some),
-            flat,
-            some.weights,
-            lambda flat: problem.backward_form(unravel(flat), some),
-        )
+        product = fisher_product(lambda flat: problem.distribution(unravel(flat), some), flat, some.weights)
         return solved(self.system, product, self.damping, gradient)
 
 
