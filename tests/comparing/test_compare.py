@@ -179,6 +179,7 @@ def test_what_cannot_be_is_shown_with_its_reason_and_spoils_nothing(tmp_path: Pa
     assert code == 1, said
     assert [(row["failed"], row["runs"]) for row in answer["scores"]] == [(2, 0), (0, 2)]
     assert all("needs a Discrete action space" in row["failure"] for row in answer["failures"])
+    assert answer["error"].startswith("2 runs of 4 failed; the first: acer needs")
     assert "Each seed is tried by itself" not in said
     assert "needs a Discrete action space" in (tmp_path / "c" / "report.md").read_text()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jumar.cli.output import Outcome
 from jumar.errors import UsageError
+from jumar.words import counted
 
 if TYPE_CHECKING:
     from jumar.comparing.compare import Report
@@ -23,7 +24,13 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
     with contextlib.closing(make_progress(sys.stderr, quiet=arguments.quiet)) as progress:
         report = compare(request_from(arguments), progress)
-    return Outcome(report.summary(), words(report), exit_code=1 if report.failures else 0)
+    failures = report.failures
+    if not failures:
+        return Outcome(report.summary(), words(report))
+    error = (
+        f"{counted(len(failures), 'run')} of {len(report.comparison.runs)} failed; the first: {failures[0]['failure']}"
+    )
+    return Outcome({**report.summary(), "error": error}, words(report), exit_code=1)
 
 
 def request_from(arguments: argparse.Namespace) -> CompareRequest:
@@ -62,7 +69,6 @@ def request_from(arguments: argparse.Namespace) -> CompareRequest:
 def words(report: Report) -> str:
     """Say what the comparison found."""
     from jumar.report.pages import aligned, overall_cells, score_cells
-    from jumar.words import counted
 
     comparison = report.comparison
     lines = aligned(score_cells(comparison))

@@ -105,32 +105,21 @@ class Parser(argparse.ArgumentParser):
                 options.append(name)
             elif equals:
                 options.append(word)
-            elif isinstance(action, _Assignments):
-                options += self._assignments(name, rest, strict)
             elif isinstance(action, _Several):
-                options += self._several(name, rest, strict)
+                options += self._several(name, rest, strict, action)
             elif rest and not self._is_option(rest[0]):
                 options.append(f"{name}={rest.pop(0)}")
             elif strict:
                 raise UsageError(f"{name} needs a value.")
         return options, positionals
 
-    def _assignments(self, name: str, rest: list[str], strict: bool) -> list[str]:
-        """Take the ``key=value`` words that follow from ``rest``."""
+    def _several(self, name: str, rest: list[str], strict: bool, action: _Several) -> list[str]:
+        """Take the words that follow from ``rest``, as long as they are the option's."""
         taken = []
-        while rest and "=" in rest[0] and not self._is_option(rest[0]):
+        while rest and action.takes(rest[0]) and not self._is_option(rest[0]):
             taken.append(f"{name}={rest.pop(0)}")
         if not taken and strict:
-            raise UsageError(f"{name} needs one or more values such as key=value.")
-        return taken
-
-    def _several(self, name: str, rest: list[str], strict: bool) -> list[str]:
-        """Take the words that follow from ``rest``, up to the next option."""
-        taken = []
-        while rest and not self._is_option(rest[0]):
-            taken.append(f"{name}={rest.pop(0)}")
-        if not taken and strict:
-            raise UsageError(f"{name} needs a value.")
+            raise UsageError(f"{name} needs {action.needs}.")
         return taken
 
     def has_option(self, name: str) -> bool:
@@ -175,6 +164,12 @@ class _HelpFormatter(argparse.HelpFormatter):
 class _Several(argparse.Action):
     """Collects one or more texts in a list."""
 
+    needs = "a value"
+
+    def takes(self, word: str) -> bool:
+        """Whether a word may be one of them."""
+        return True
+
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
@@ -183,6 +178,12 @@ class _Several(argparse.Action):
 
 class _Assignments(_Several):
     """Collects ``key=value`` texts in a list."""
+
+    needs = "one or more values such as key=value"
+
+    def takes(self, word: str) -> bool:
+        """Whether a word is an assignment."""
+        return "=" in word
 
 
 def as_option(name: str) -> str:
