@@ -26,7 +26,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 trainings: Any = importlib.import_module("trainings")
 returns: Any = importlib.import_module("returns")
-search: Any = importlib.import_module("search")
 harness: Any = importlib.import_module("harness")
 sys.path.remove(str(BENCHMARKS))
 
@@ -101,13 +100,6 @@ def test_settings_of_candidates_become_options() -> None:
         "ppo", "Hopper-v5", "none", {"net_arch": [8, 9], "use_sde": True, "ortho_init": False}
     )
     assert words[words.index("--preset") :] == ("--preset", "none", "--net-arch", "8,9", "--use-sde", "--no-ortho-init")
-
-
-def test_candidates_are_ranked_by_their_interquartile_mean() -> None:
-    found = {"a": {0: run(0, 1.0), 1: run(1, 3.0)}, "b": {0: run(0, 9.0), 1: run(1, 7.0)}}
-    assert [(name, mean) for name, mean, _, _ in search.ranking(found)] == [("b", 8.0), ("a", 2.0)]
-    assert trainings.seeds("3") == [0, 1, 2]
-    assert trainings.seeds("100,105") == [100, 105]
 
 
 def job(code: str, seed: int = 0) -> Any:
