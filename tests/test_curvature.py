@@ -145,6 +145,24 @@ def test_a_loose_tolerance_ends_early() -> None:
     assert found.iterations < 12
 
 
+def test_rounding_errors_of_float32_cost_no_iterations() -> None:
+    """What k iterations gain is the most in the span of b, A b, ..., A^(k-1) b, found here from an exact basis of it."""
+    spectrum = np.concatenate([np.geomspace(1e-4, 1e-2, 180), np.geomspace(1.0, 100.0, 20)])
+    b = np.random.default_rng(3).standard_normal(200)
+    narrow = jnp.asarray(spectrum, jnp.float32)
+    basis = np.zeros((200, 0))
+    for iterations in range(1, 31):
+        column = b if iterations == 1 else spectrum * basis[:, -1]
+        for _ in range(2):
+            column = column - basis @ (basis.T @ column)
+        basis = np.column_stack([basis, column / np.linalg.norm(column)])
+        if iterations % 10 == 0:
+            image = basis.T @ b
+            most = image @ np.linalg.solve(basis.T @ (spectrum[:, None] * basis), image)
+            found = conjugate_gradient(lambda v: narrow * v, jnp.asarray(b, jnp.float32), iterations)
+            np.testing.assert_allclose(b @ np.asarray(found.x, np.float64), most, rtol=1e-3)
+
+
 @pytest.mark.parametrize("eigenvalues", [(1.0, -1.0, 2.0), (0.0, 0.0, 0.0), (np.nan, 1.0, 1.0)])
 def test_a_direction_without_positive_curvature_is_not_taken(eigenvalues: tuple[float, ...]) -> None:
     spectrum = jnp.asarray(eigenvalues)
