@@ -1,10 +1,11 @@
-"""The returns that PPO reaches, over seeds, beside the returns aimed at and beside Stable-Baselines3's.
+"""The returns that every algorithm reaches, over seeds, beside those aimed at and beside Stable-Baselines3's.
 
     .venv/bin/python benchmarks/returns.py            # all tasks; what is in results/returns.json already is not repeated
-    .venv/bin/python benchmarks/returns.py --only pendulum hopper --sides preset
+    .venv/bin/python benchmarks/returns.py --only pendulum hopper --sides trpo npg
 
-Every training is a process on one processor of its own; ``--jobs`` run at a time. Each is kept as soon as it ends, so that
-a stopped command goes on where it was. ``--presets`` writes what the presets reached into the library's data.
+Every algorithm has its preset, or its defaults where it has none. Every training is a process on one processor of its
+own; ``--jobs`` run at a time. Each is kept as soon as it ends, so that a stopped command goes on where it was; runs with
+other settings than today's are repeated. ``--presets`` writes what the presets reached into the library's data.
 """
 
 from __future__ import annotations
@@ -13,51 +14,88 @@ import argparse
 import json
 import signal
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness import HERE, PEERS, Failed, Peers, say
 from speed import terminate
-from tables import PROTOCOL, Results, circumstances, fill, summarise
+from tables import PROTOCOL, Results, Summary, circumstances, fill, summarise
 from trainings import Job, jumar_command
 
+from jumar.algorithms.registry import ALGORITHMS
+from jumar.errors import UsageError
+from jumar.presets import presets
+from jumar.training.assembly import assemble
 from jumar.training.compiler import count_processors
+from jumar.training.planning import make_plan
+from jumar.training.progress import Silent
+from jumar.training.request import TrainRequest
+from jumar.training.sources import FromId
 
 RESULTS = HERE / "results"
-PRESETS = HERE.parent / "src" / "jumar" / "presets" / "ppo.json"
+PRESETS = HERE.parent / "src" / "jumar" / "presets"
 DEFAULTS = {"n_envs": 8, "n_steps": 256}
 """Stable-Baselines3's defaults, spread over eight environments: rollouts of 2,048 steps, as with one."""
-SIDES = {"preset": "Jumar, preset", "defaults": "Jumar, no preset", "sb3": "Stable-Baselines3"}
+OTHERS = {"defaults": "ppo, no preset", "sb3": "Stable-Baselines3's PPO"}
+"""Sides that are no algorithm with its preset."""
+SIDES = (*ALGORITHMS, *OTHERS)
 
 
 @dataclass(frozen=True)
 class Task:
-    """An environment, how long to train, over how many seeds, and the return that is aimed at."""
+    """An environment, how long to train, over how many seeds, and the returns that are aimed at."""
 
     env: str
     total_timesteps: int
     seeds: int
-    aim: float
+    aims: Mapping[str, float] = field(default_factory=dict)
+    """By algorithm."""
+    everyone: bool = False
+    """Whether every algorithm is trained that can be, with its defaults where it has no preset."""
     with_defaults: bool = False
     """Whether to train with Stable-Baselines3's defaults too, in both libraries."""
 
     @property
+    def name(self) -> str:
+        """The environment's bare id, which is the preset's name."""
+        return self.env.rpartition("/")[2]
+
+    @property
     def sides(self) -> list[str]:
         """The names of the sides that this task has."""
-        return list(SIDES) if self.with_defaults else ["preset"]
+        algorithms = [name for name in ALGORITHMS if self.everyone or self.name in presets(name)]
+        return [*algorithms, *(OTHERS if self.with_defaults else ())]
+
+    def settings_of(self, side: str) -> dict[str, Any]:
+        """Return what a side is told; an algorithm's preset, empty where it has its defaults."""
+        if side in OTHERS:
+            return DEFAULTS
+        preset = presets(side).get(self.name)
+        return dict(preset.settings) if preset else {}
 
 
 TASKS = {
-    "cartpole": Task("CartPole-v1", 100_000, 10, 475),
-    "pendulum": Task("Pendulum-v1", 200_000, 5, -200),
-    "acrobot": Task("Acrobot-v1", 200_000, 5, -90),
-    "mountaincar": Task("MountainCarContinuous-v0", 200_000, 5, 88),
-    "halfcheetah": Task("HalfCheetah-v5", 1_000_000, 5, 5_000, with_defaults=True),
-    "hopper": Task("Hopper-v5", 1_000_000, 5, 2_400, with_defaults=True),
-    "walker2d": Task("Walker2d-v5", 1_000_000, 5, 3_400, with_defaults=True),
-    "swimmer": Task("Swimmer-v5", 1_000_000, 5, 200),
-    "ant": Task("Ant-v5", 1_000_000, 5, 1_500),
-    "doublependulum": Task("InvertedDoublePendulum-v5", 1_000_000, 5, 8_500),
+    "cartpole": Task("jax/CartPole-v1", 100_000, 10, {"ppo": 475, "reinforce": 450, "a2c": 475}, everyone=True),
+    "pendulum": Task("jax/Pendulum-v1", 200_000, 5, {"ppo": -200}, everyone=True),
+    "acrobot": Task("jax/Acrobot-v1", 200_000, 5, {"ppo": -90}, everyone=True),
+    "mountaincar": Task("jax/MountainCar-v0", 200_000, 5, everyone=True),
+    "mountaincar-continuous": Task("jax/MountainCarContinuous-v0", 200_000, 5, {"ppo": 88}, everyone=True),
+    "halfcheetah": Task(
+        "HalfCheetah-v5",
+        1_000_000,
+        5,
+        {"ppo": 5_000, "trpo": 3_500, "npg": 3_400, "acktr": 1_800},
+        with_defaults=True,
+    ),
+    "hopper": Task(
+        "Hopper-v5", 1_000_000, 5, {"ppo": 2_400, "trpo": 2_800, "npg": 1_900, "acktr": 2_400}, with_defaults=True
+    ),
+    "walker2d": Task("Walker2d-v5", 1_000_000, 5, {"ppo": 3_400, "trpo": 3_500, "npg": 2_500}, with_defaults=True),
+    "swimmer": Task("Swimmer-v5", 1_000_000, 5, {"ppo": 200, "trpo": 300}),
+    "ant": Task("Ant-v5", 1_000_000, 5, {"ppo": 1_500, "trpo": 2_500, "npg": 2_300}),
+    "doublependulum": Task("InvertedDoublePendulum-v5", 1_000_000, 5, {"ppo": 8_500}),
 }
 
 
@@ -70,10 +108,23 @@ def job_of(task: Task, side: str, seed: int, peers: Peers) -> Job:
     if side == "sb3":
         command = (str(peers.interpreter("sb3")), str(PEERS / "sb3_returns.py"), "--env", task.env)
         command += tuple(f"--{name.replace('_', '-')}={value}" for name, value in DEFAULTS.items())
+    elif side == "defaults":
+        command = jumar_command("ppo", task.env, "none", DEFAULTS)
     else:
-        none = side == "defaults"
-        command = jumar_command("ppo", task.env, "none" if none else None, DEFAULTS if none else {})
+        command = jumar_command(side, task.env, None, {})
     return Job(side, task.env, task.total_timesteps, seed, command)
+
+
+def refusal(algorithm: str, env: str) -> str | None:
+    """Return why an algorithm cannot be trained in an environment whatever its settings; ``None`` where it can."""
+    reporter = Silent(sys.stderr)
+    try:
+        plan = make_plan(TrainRequest(algorithm=algorithm, env=env, total_timesteps=1, preset="none"), reporter)
+        assert plan.environment is not None
+        assemble(plan, FromId(plan.environment), reporter.warn)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def results_in(folder: Path) -> Results:
@@ -82,45 +133,68 @@ def results_in(folder: Path) -> Results:
 
 
 def page(results: Results) -> str:
-    """Return the table."""
+    """Return the tables."""
+    summaries = {
+        (name, side): summarise(runs)
+        for name, task in TASKS.items()
+        for side in task.sides
+        if (runs := results.tasks.get(name, {}).get(side))
+    }
     lines = [
         "# Returns",
         "",
-        f"{results.about.get('date', '')}. {results.about.get('machine', '')}.",
+        f"{results.about.get('date', '')}. {results.about.get('machine', '')}. `.venv/bin/python benchmarks/returns.py`",
         "",
         PROTOCOL,
         "",
-        "| task | steps | side | seeds | IQM | 95 % interval | worst seed | worst last evaluation | aim | minutes a run |",
+        *overview(summaries),
+        "",
+        "| task | steps | algorithm | seeds | IQM | 95 % interval | worst seed | worst last evaluation | aim | minutes a run |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, task in TASKS.items():
-        for side in task.sides:
-            runs = results.tasks.get(name, {}).get(side, {})
-            if not runs:
-                continue
-            s = summarise(runs)
-            aim = f"{task.aim:,.0f}" if side == "preset" else ""
-            cells = [task.env, f"{task.total_timesteps:,}", SIDES[side], str(s.seeds), f"{s.mean:,.1f}"]
-            cells += [f"{s.low:,.1f} to {s.high:,.1f}", f"{s.lowest:,.1f}", f"{s.lowest_last:,.1f}", aim]
-            lines.append(f"| {' | '.join([*cells, f'{s.minutes:.1f}'])} |")
+    for (name, side), s in summaries.items():
+        task = TASKS[name]
+        aim = f"{task.aims[side]:,.0f}" if side in task.aims else ""
+        cells = [task.name, f"{task.total_timesteps:,}", OTHERS.get(side, side), str(s.seeds), f"{s.mean:,.1f}"]
+        cells += [f"{s.low:,.1f} to {s.high:,.1f}", f"{s.lowest:,.1f}", f"{s.lowest_last:,.1f}", aim]
+        lines.append(f"| {' | '.join([*cells, f'{s.minutes:.1f}'])} |")
     return "\n".join(lines) + "\n"
 
 
-def write_presets(results: Results, path: Path = PRESETS) -> None:
-    """Write what the presets reached beside their settings."""
-    presets = json.loads(path.read_text())
-    for name, task in TASKS.items():
-        runs = results.tasks.get(name, {}).get("preset", {})
-        if runs and task.env in presets:
-            s = summarise(runs)
-            presets[task.env]["reached"] = {
-                "return": round(s.mean, 1),
-                "low": round(s.low, 1),
-                "high": round(s.high, 1),
-                "seeds": s.seeds,
-                "total_timesteps": task.total_timesteps,
-            }
-    path.write_text(json.dumps(presets, indent=2) + "\n")
+def overview(summaries: Mapping[tuple[str, str], Summary]) -> list[str]:
+    """Return the table of algorithms against the tasks that everyone is trained on."""
+    names = [name for name, task in TASKS.items() if task.everyone and any(name == at for at, _ in summaries)]
+    lines = [
+        f"| algorithm | {' | '.join(f'{TASKS[name].name}, {TASKS[name].total_timesteps:,} steps' for name in names)} |",
+        f"| --- | {' | '.join('---:' for _ in names)} |",
+    ]
+    for side in ALGORITHMS:
+        cells = [summaries.get((name, side)) for name in names]
+        if any(cells):
+            shown = (f"{s.mean:,.0f} [{s.low:,.0f}, {s.high:,.0f}]" if s else "" for s in cells)
+            lines.append(f"| {side} | {' | '.join(shown)} |")
+    return lines if names else []
+
+
+def write_presets(results: Results, folder: Path = PRESETS) -> None:
+    """Write what the presets reached beside their settings, for runs that had the settings of today."""
+    for algorithm in ALGORITHMS:
+        path = folder / f"{algorithm}.json"
+        if not path.is_file():
+            continue
+        known = json.loads(path.read_text())
+        for name, task in TASKS.items():
+            preset, runs = known.get(task.name), results.tasks.get(name, {}).get(algorithm)
+            if preset and runs and results.settings.get(name, {}).get(algorithm) == preset["settings"]:
+                s = summarise(runs)
+                preset["reached"] = {
+                    "return": round(s.mean, 1),
+                    "low": round(s.low, 1),
+                    "high": round(s.high, 1),
+                    "seeds": s.seeds,
+                    "total_timesteps": task.total_timesteps,
+                }
+        path.write_text(json.dumps(known, indent=2) + "\n")
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -129,7 +203,14 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="TASK", choices=tuple(TASKS), default=list(TASKS), help="these alone"
     )
-    parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES), help="these alone")
+    parser.add_argument(
+        "--sides",
+        nargs="+",
+        metavar="SIDE",
+        choices=SIDES,
+        default=list(SIDES),
+        help="these alone: algorithms, or `defaults` and `sb3`, which are PPO without a preset in either library",
+    )
     parser.add_argument("--again", action="store_true", help="repeat what was measured already")
     parser.add_argument(
         "--jobs", type=int, default=count_processors(), help="trainings at a time (default: processors)"
@@ -142,25 +223,35 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+def missing(results: Results, arguments: argparse.Namespace, peers: Peers) -> tuple[list[tuple[str, Job]], list[str]]:
+    """Return the trainings that are not in the results with the settings of today, and a line for each that cannot be."""
+    jobs, failures = [], []
+    for name in arguments.only:
+        task = TASKS[name]
+        for side in task.sides:
+            if side not in arguments.sides:
+                continue
+            why = refusal(side, task.env) if side in ALGORITHMS else None
+            if why is not None:
+                say(f"{name}, {side}: left out: {why}")
+                continue
+            have = results.runs_with(task.settings_of(side), name, side)
+            if arguments.again:
+                have.clear()
+            try:
+                jobs += [(name, job_of(task, side, seed, peers)) for seed in range(task.seeds) if seed not in have]
+            except Failed as failure:
+                failures.append(str(failure))
+                say(f"{name}, {OTHERS[side]}: failed: {failure}")
+    return jobs, failures
+
+
 def main(words: list[str] | None = None) -> int:
     """Train what is missing; return 1 if anything failed, 130 or 143 if it was stopped."""
     arguments = parse(words)
     signal.signal(signal.SIGTERM, terminate)
     results = results_in(arguments.out)
-    peers, jobs, failures = Peers(say), [], []
-    for name in arguments.only:
-        for side in TASKS[name].sides:
-            if side not in arguments.sides:
-                continue
-            have = results.runs(name, side)
-            if arguments.again:
-                have.clear()
-            try:
-                missing = [seed for seed in range(TASKS[name].seeds) if seed not in have]
-                jobs += [(name, job_of(TASKS[name], side, seed, peers)) for seed in missing]
-            except Failed as failure:
-                failures.append(str(failure))
-                say(f"{name}, {SIDES[side]}: failed: {failure}")
+    jobs, failures = missing(results, arguments, Peers(say))
     try:
         failures += fill(results, jobs, arguments.jobs, circumstances(), page)
     except (KeyboardInterrupt, SystemExit) as stop:

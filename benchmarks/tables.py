@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -69,7 +70,7 @@ class Results:
             if name in self.settings
         }
         data = {"about": self.about, **({"settings": told} if told else {}), "tasks": tasks}
-        return json.dumps(data, indent=1) + "\n"
+        return _lists_in_lines(json.dumps(data, indent=1)) + "\n"
 
     def write(self, page: str) -> None:
         """Write the file, and the page beside it."""
@@ -78,6 +79,11 @@ class Results:
             temporary = path.with_name(f".{path.name}.tmp")
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, path)
+
+
+def _lists_in_lines(text: str) -> str:
+    """Return indented JSON with every list of plain values in one line."""
+    return re.sub(r"\[\n([^\[\]{}]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The table of returns: its protocol, its arithmetic and its files; nothing is trained here."""
+"""The table of returns: its protocol, what is left to train, its arithmetic and its files; nothing is trained here."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import build
 from jumar.cli.train import request_from
+from jumar.errors import UsageError
 from jumar.presets import presets
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -25,9 +26,13 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # The benchmarks are scripts beside their modules, and no package.
 sys.path.append(str(BENCHMARKS))
 trainings: Any = importlib.import_module("trainings")
+tables: Any = importlib.import_module("tables")
 returns: Any = importlib.import_module("returns")
 harness: Any = importlib.import_module("harness")
 sys.path.remove(str(BENCHMARKS))
+
+PEERS = harness.Peers(lambda words: None)
+PENDULUM = {"gamma": 0.9}
 
 
 def run(seed: int, *evaluations: float) -> Any:
@@ -38,7 +43,7 @@ def filled(folder: Path) -> Any:
     results = returns.results_in(folder)
     results.about = {"date": "2026-01-02", "machine": "A processor, 2 cores"}
     for seed, score in enumerate((1.0, 5.0, 2.0, 3.0, 100.0)):
-        results.runs("pendulum", "preset")[seed] = run(seed, -1000.0, *[score] * 10)
+        results.runs_with(PENDULUM, "pendulum", "ppo")[seed] = run(seed, -1000.0, *[score] * 10)
     return results
 
 
@@ -56,43 +61,137 @@ def test_a_score_is_the_mean_of_the_last_ten_evaluations() -> None:
     assert run(0, *[-100.0] * 40, *range(10)).score == 4.5
 
 
-def test_the_table_and_what_is_written_to_the_presets(tmp_path: Path) -> None:
-    results = filled(tmp_path)
-    line = next(line for line in returns.page(results).splitlines() if line.startswith("| Pendulum"))
+def test_the_tables(tmp_path: Path) -> None:
+    lines = returns.page(filled(tmp_path)).splitlines()
+    assert lines[2] == "2026-01-02. A processor, 2 cores. `.venv/bin/python benchmarks/returns.py`"
+    assert "| algorithm | Pendulum-v1, 200,000 steps |" in lines
+    overview = next(line for line in lines if line.startswith("| ppo"))
+    assert overview.startswith("| ppo | 3 [")  # the mean of 2, 3 and 5
+    line = next(line for line in lines if line.startswith("| Pendulum"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[:5] == ["Pendulum-v1", "200,000", "Jumar, preset", "5", "3.3"]  # the mean of 2, 3 and 5
+    assert cells[:5] == ["Pendulum-v1", "200,000", "ppo", "5", "3.3"]
     assert cells[6:] == ["1.0", "1.0", "-200", "2.0"]
+
+
+def test_what_was_reached_is_written_to_the_presets_whose_settings_it_was_reached_with(tmp_path: Path) -> None:
+    results = filled(tmp_path)
     path = tmp_path / "ppo.json"
-    path.write_text(json.dumps({"Pendulum-v1": {"settings": {"gamma": 0.9}}, "Other-v0": {"settings": {}}}))
-    returns.write_presets(results, path)
+    path.write_text(json.dumps({"Pendulum-v1": {"settings": PENDULUM}, "Other-v0": {"settings": {}}}))
+    returns.write_presets(results, tmp_path)
     written = json.loads(path.read_text())
     assert written["Other-v0"] == {"settings": {}}
-    assert written["Pendulum-v1"]["settings"] == {"gamma": 0.9}
+    assert written["Pendulum-v1"]["settings"] == PENDULUM
     reached = written["Pendulum-v1"]["reached"]
     assert (reached["return"], reached["seeds"], reached["total_timesteps"]) == (3.3, 5, 200_000)
     assert reached["low"] <= 3.3 <= reached["high"]
+    changed = {"Pendulum-v1": {"settings": {"gamma": 0.8}}}
+    path.write_text(json.dumps(changed))
+    returns.write_presets(results, tmp_path)
+    assert json.loads(path.read_text()) == changed
+    assert [file.name for file in tmp_path.iterdir()] == ["ppo.json"]
 
 
-def test_results_come_back_from_their_file(tmp_path: Path) -> None:
+def test_results_come_back_from_their_file_with_a_line_for_the_evaluations_of_a_run(tmp_path: Path) -> None:
     results = filled(tmp_path)
     results.write(returns.page(results))
     again = returns.results_in(tmp_path)
     assert again.to_json() == results.to_json()
-    assert again.runs("pendulum", "preset")[4].score == 100.0
+    assert again.runs("pendulum", "ppo")[4].score == 100.0
+    assert again.settings["pendulum"]["ppo"] == PENDULUM
     assert again.runs("hopper", "sb3") == {}
+    assert results.to_json().count("[-1000.0, 1.0, 1.0,") == 1
 
 
-@pytest.mark.parametrize("name", returns.TASKS)
-def test_every_task_has_a_preset_and_commands_that_jumar_knows(name: str) -> None:
+def test_the_results_kept_are_those_of_the_presets_of_today() -> None:
+    results = returns.results_in(BENCHMARKS / "results")
+    for name, sides in results.settings.items():
+        for side, settings in sides.items():
+            assert settings == returns.TASKS[name].settings_of(side), f"{name}, {side}: run benchmarks/returns.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [(name, side) for name, task in returns.TASKS.items() for side in task.sides if side != "sb3"]
+)
+def test_every_side_has_a_command_that_jumar_knows(name: str, side: str) -> None:
     task = returns.TASKS[name]
-    assert task.env in presets("ppo")
-    for side, preset in (("preset", None), ("defaults", "none")):
-        job = returns.job_of(task, side, 7, harness.Peers(lambda words: None))
-        words = job.words
-        assert words[1:4] == ["-m", "jumar", "train"]
-        request = request_from(build(ALGORITHMS, "ppo")[1]["train"].read(words[4:]), ALGORITHMS)
-        assert (request.env, request.seed, request.preset) == (task.env, 7, preset)
-        assert (request.eval_every, request.eval_episodes) == (job.eval_every, 10)
+    job = returns.job_of(task, side, 7, PEERS)
+    assert job.words[1:4] == ["-m", "jumar", "train"]
+    algorithm = "ppo" if side == "defaults" else side
+    request = request_from(build(ALGORITHMS, algorithm)[1]["train"].read(job.words[4:]), ALGORITHMS)
+    assert (request.algorithm, request.env, request.seed) == (algorithm, task.env, 7)
+    assert request.preset == ("none" if side == "defaults" else None)
+    assert (request.total_timesteps, request.eval_every, request.eval_episodes) == (
+        task.total_timesteps,
+        job.eval_every,
+        10,
+    )
+
+
+def test_every_preset_is_of_a_task_and_every_aim_of_a_side() -> None:
+    envs = {task.name for task in returns.TASKS.values()}
+    assert {preset for algorithm in ALGORITHMS for preset in presets(algorithm)} <= envs
+    assert all(set(task.aims) <= set(ALGORITHMS) for task in returns.TASKS.values())
+
+
+def left(folder: Path, *words: str) -> list[tuple[str, int]]:
+    arguments = returns.parse(["--only", "pendulum", "--sides", "trpo", "npg", *words])
+    jobs, failures = returns.missing(returns.results_in(folder), arguments, PEERS)
+    assert failures == []
+    return [(job.name, job.seed) for _, job in jobs]
+
+
+def test_only_what_is_not_measured_with_the_settings_of_today_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(returns, "refusal", lambda algorithm, env: None)
+    npg, trpo = ([(name, seed) for seed in range(5)] for name in ("npg", "trpo"))
+    assert left(tmp_path) == npg + trpo
+    results = returns.results_in(tmp_path)
+    for side in ("npg", "trpo"):
+        results.runs_with(returns.TASKS["pendulum"].settings_of(side), "pendulum", side)[1] = run(1, 5.0)
+    results.write("a page")
+    assert left(tmp_path) == [(name, seed) for name, seed in npg + trpo if seed != 1]
+    assert left(tmp_path, "--again") == npg + trpo
+    results.runs_with({"gamma": 0.123}, "pendulum", "trpo")[1] = run(1, 5.0)
+    results.write("a page")
+    assert left(tmp_path) == [(name, seed) for name, seed in npg if seed != 1] + trpo
+
+
+def test_an_algorithm_that_cannot_be_trained_is_left_out_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def assemble(plan: Any, source: Any, warn: Any) -> None:
+        if plan.algorithm == "npg":
+            raise UsageError("it has no pendulum.")
+
+    monkeypatch.setattr(returns, "assemble", assemble)
+    assert {name for name, _ in left(tmp_path)} == {"trpo"}
+    assert "pendulum, npg: left out: it has no pendulum." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--jobs", "0"], ["--only", "chess"], ["--sides", "chess"]])
+def test_a_wrong_command_line_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        returns.parse(words)
+    assert leaving.value.code == 2
+
+
+def test_a_training_that_fails_is_said_and_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def in_parallel(jobs: Any, processes: int, done: Any) -> None:
+        for job in jobs:
+            done(job, trainings.Failed("no room") if job.seed == 1 else run(job.seed, 9.0))
+
+    monkeypatch.setattr(tables, "in_parallel", in_parallel)
+    monkeypatch.setattr(
+        returns, "signal", type("Signals", (), {"SIGTERM": 15, "signal": staticmethod(lambda *_: None)})
+    )
+    words = ["--only", "cartpole", "--sides", "trpo", "--out", str(tmp_path)]
+    assert returns.main(words) == 1
+    assert "cartpole, trpo, seed 1: failed: no room" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "returns.json").read_text())
+    assert [row["seed"] for row in kept["tasks"]["cartpole"]["trpo"]] == [0, *range(2, 10)]
 
 
 def test_settings_of_candidates_become_options() -> None:
