@@ -202,7 +202,7 @@ def test_the_critic_of_costs_is_fitted() -> None:
 def test_no_cost_and_several_costs_are_refused_in_words(costs: Any) -> None:
     update = make_update(BOX, CHOICES, "cpo")
     learner = first_learner(update)
-    words = "cpo needs a cost per step: info" if costs is None else r"cpo takes one cost per step.*shape \[3\]"
+    words = "need a cost per step: info" if costs is None else r"take one cost per step.*shape \[3\]"
     with pytest.raises(UsageError, match=words):
         experience(update, learner, costs=costs)
 
@@ -261,14 +261,14 @@ def test_save_load_and_go_on_equals_never_having_stopped(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("env", ["jax/CartPole-v1", "envpool/CartPole-v1", Probe(one)], ids=["own", "pool", "object"])
 def test_what_surely_has_no_cost_is_refused_before_training(env: Any) -> None:
-    with pytest.raises(UsageError, match=r"cpo needs a cost per step: info\['cost'\] .* --cost velocity:V"):
+    with pytest.raises(UsageError, match=r"need a cost per step: info\['cost'\] .* --cost velocity:V"):
         jumar.CPO(env, n_envs=1)
 
 
 def test_what_gives_no_cost_is_refused_at_the_first_iteration() -> None:
     agent = jumar.CPO(Metronome, n_steps=16, batch_size=16)
     before = flat(agent._training.learner)
-    with pytest.raises(UsageError, match=r"cpo needs a cost per step: info\['cost'\]"):
+    with pytest.raises(UsageError, match=r"need a cost per step: info\['cost'\]"):
         agent.learn(16)
     np.testing.assert_array_equal(flat(agent._training.learner), before)
 

@@ -115,6 +115,10 @@ class Costs(Protocol):
         """Return the state after a rollout."""
         ...
 
+    def penalised(self, trajectory: Trajectory) -> Trajectory:
+        """Return the rollout with the rewards that are to be learnt from, before they are scaled."""
+        ...
+
     def estimate(
         self, parameters: Parameters, batch: Batch, trajectory: Trajectory, successors: Any, steps: Steps, carry: Any
     ) -> tuple[Batch, Any]:
@@ -161,6 +165,10 @@ class CostsIgnored:
         """Change nothing."""
         return state
 
+    def penalised(self, trajectory: Trajectory) -> Trajectory:
+        """Change nothing."""
+        return trajectory
+
     def estimate(
         self, parameters: Parameters, batch: Batch, trajectory: Trajectory, successors: Any, steps: Steps, carry: Any
     ) -> tuple[Batch, Any]:
@@ -178,6 +186,28 @@ class CostsIgnored:
     def record(self, state: Any, problem: Problem, old: Parameters, new: Parameters, batch: Batch) -> Diagnostics:
         """Tell nothing."""
         return {}
+
+
+@dataclass(frozen=True)
+class CostPenalty(CostsIgnored):
+    r"""The part of methods that take costs off the rewards, :math:`r - \beta c`, at a fixed price :math:`\beta`.
+
+    An optimum for a price keeps, as its limit, the cost that it has; but which price goes with which limit is not known.
+    """
+
+    coefficient: float
+    r""":math:`\beta`, in units of reward per cost."""
+
+    needed = True
+
+    def penalised(self, trajectory: Trajectory) -> Trajectory:
+        """Take the costs of all rows that count off their rewards.
+
+        Raises:
+            UsageError: the environment gives no cost, or several.
+        """
+        costs = jnp.where(trajectory.valid, one_cost(trajectory.costs), 0.0)
+        return trajectory._replace(rewards=trajectory.rewards - self.coefficient * costs)
 
 
 @dataclass(frozen=True)
@@ -205,6 +235,10 @@ class CostLimit:
     def follow(self, state: EpisodeCosts, trajectory: Trajectory) -> EpisodeCosts:
         """Count the rollout's costs."""
         return state.followed(one_cost(trajectory.costs), trajectory.ended & trajectory.valid, trajectory.valid)
+
+    def penalised(self, trajectory: Trajectory) -> Trajectory:
+        """Change nothing: costs are no rewards."""
+        return trajectory
 
     def estimate(
         self, parameters: Parameters, batch: Batch, trajectory: Trajectory, successors: Any, steps: Steps, carry: Any
@@ -277,8 +311,10 @@ def check_one_cost(shape: tuple[int, ...] | None) -> None:
     """
     if shape is None:
         raise UsageError(
-            "cpo needs a cost per step: info['cost'] of the environment, or --cost velocity:V (in Python "
+            "cpo and cost_coef need a cost per step: info['cost'] of the environment, or --cost velocity:V (in Python "
             "cost='velocity:V')."
         )
     if shape:
-        raise UsageError(f"cpo takes one cost per step, and info['cost'] is an array of shape {list(shape)}.")
+        raise UsageError(
+            f"cpo and cost_coef take one cost per step, and info['cost'] is an array of shape {list(shape)}."
+        )

@@ -7,7 +7,7 @@ import dataclasses
 import optax
 
 from jumar import solvers
-from jumar.algorithms.parts import reward_transform
+from jumar.algorithms.parts import price, reward_transform
 from jumar.algorithms.replay import Replay
 from jumar.algorithms.settings import RolloutSettings
 from jumar.critics import Critic, make_action_value_critic
@@ -83,4 +83,5 @@ def acer(settings: ACERSettings, policy: Policy, critic: Critic) -> Replay:
         ent_coef=settings.ent_coef,
         replay_ratio=settings.replay_ratio,
         replay_start=settings.replay_start,
+        costs=price(settings),
     )

@@ -10,6 +10,7 @@ from jumar.algorithms.parts import apart, compose, estimator
 from jumar.algorithms.trpo import TRPOSettings, divergence_of, geometry_of
 from jumar.constraints import CostLimit
 from jumar.critics import Critic, CriticPair
+from jumar.errors import UsageError
 from jumar.policies import Policy
 from jumar.settings import setting
 
@@ -37,7 +38,14 @@ def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     (:func:`jumar.solvers.dual.constrained_optimum`); a line search shortens it until the divergence and the cost keep their
     bounds and the surrogate has grown, or, beyond the limit, the cost has fallen. A critic of costs is fitted together with
     that of rewards.
+
+    Raises:
+        UsageError: there is a price on costs too.
     """
+    if settings.cost_coef > 0.0:
+        raise UsageError(
+            f"cost_coef={settings.cost_coef:g} is a price on costs, and cpo has a limit, cost_limit; choose trpo for a price."
+        )
     costs = dataclasses.replace(
         settings,
         gamma=settings.gamma if settings.cost_gamma is None else settings.cost_gamma,

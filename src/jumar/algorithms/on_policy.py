@@ -105,7 +105,7 @@ class OnPolicy:
     experience: Experience = Latest()
     """Which rollouts are learnt from."""
     costs: Costs = CostsIgnored()
-    """What becomes of costs beside the rewards: a constraint, or nothing."""
+    """What becomes of costs beside the rewards: a constraint, a price, or nothing."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
@@ -140,13 +140,14 @@ class OnPolicy:
             the new learner, the critic's carry at the end of the rollout, and the flight record: scalars by the names
             of the metrics without their ``train/``.
         """
+        costs = self.costs.follow(learner.costs, trajectory)
+        trajectory = self.costs.penalised(trajectory)
         reward_scale = self.rewards.learn(learner.reward_scale, trajectory)
         new_rollout = Rollout(trajectory, learner.ages)
         rollout, experience = self.experience.add(learner.experience, new_rollout, self.policy)
         rewards = self.rewards.scale(reward_scale, rollout.trajectory.rewards)
         rollout = rollout._replace(trajectory=rollout.trajectory._replace(rewards=rewards))
         view = View.of(rollout, self.policy.encoder, learner.observation_moments)
-        costs = self.costs.follow(learner.costs, trajectory)
         old = learner.parameters
 
         def estimate(parameters: Parameters) -> Batch:

@@ -7,6 +7,7 @@ import optax
 from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.settings import CriticFitSettings, OnPolicySettings, RolloutSettings
+from jumar.constraints import Costs, CostPenalty, CostsIgnored
 from jumar.critics import Critic, NoCritic
 from jumar.errors import UsageError
 from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
@@ -44,12 +45,18 @@ def compose(
         value_loss=value_loss or objectives.SquaredError(),
         solver=solver,
         divergence=divergence,
+        costs=price(settings),
     )
 
 
 def reward_transform(settings: RolloutSettings) -> RewardTransform:
     """Return what makes of raw rewards those that are learnt from."""
     return NormalisedRewards(settings.gamma, settings.clip_rewards) if settings.normalize_rewards else RawRewards()
+
+
+def price(settings: RolloutSettings) -> Costs:
+    """Return what becomes of costs: they are taken off the rewards, or ignored."""
+    return CostPenalty(settings.cost_coef) if settings.cost_coef > 0.0 else CostsIgnored()
 
 
 def has_critic(settings: OnPolicySettings) -> bool:

@@ -65,11 +65,8 @@ class Replay:
     """How many replays there are per iteration."""
     replay_start: int
     """Nothing is replayed before so many steps are remembered."""
-
-    @property
-    def costs(self) -> Costs:
-        """Costs are ignored."""
-        return CostsIgnored()
+    costs: Costs = CostsIgnored()
+    """What becomes of costs: a price, or nothing."""
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
@@ -102,6 +99,7 @@ class Replay:
             the new learner, the critic's carry at the end of the rollout, and the flight record: means over all
             improvements, and what became of the new rollout's rows.
         """
+        trajectory = self.costs.penalised(trajectory)
         reward_scale = self.rewards.learn(learner.reward_scale, trajectory)
         problem_of = partial(self._problem, learner, reward_scale)
         newest, view = self._remembered(learner, trajectory)

@@ -17,6 +17,7 @@ class RolloutSettings(PolicySettings):
     n_steps: int = setting(2048, "steps of each environment per iteration", unit="steps", at_least=1)
     gamma: float = setting(0.99, "discount", at_least=0, at_most=1)
     ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+    cost_coef: float = setting(0.0, "so many times a step's cost is taken off its reward", at_least=0)
     normalize_rewards: bool = setting(False, "divide rewards by the running deviation of the discounted return")
     clip_rewards: float = setting(10.0, "clip normalised rewards to this size", above=0)
 
