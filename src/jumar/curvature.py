@@ -32,7 +32,12 @@ Product = Callable[[Array], Array]
 """The product of a fixed symmetric matrix ``[d, d]`` with a vector ``[d]``."""
 
 
-def fisher_product(distribution: Callable[[Array], Distribution], flat: Array, weights: Array) -> Product:
+def fisher_product(
+    distribution: Callable[[Array], Distribution],
+    flat: Array,
+    weights: Array,
+    backward: Callable[[Array], Distribution] | None = None,
+) -> Product:
     r"""Return :math:`v \mapsto F v` with :math:`F = \sum_i w_i J_i^T H_i J_i / \sum_i w_i`.
 
     The distributions are linearised once, here; each product costs one evaluation of their derivative forward and one
@@ -42,9 +47,10 @@ def fisher_product(distribution: Callable[[Array], Distribution], flat: Array, w
         distribution: of flat parameters ``[d]``; the action distributions at all rows.
         flat: the parameters to linearise at.
         weights: of the rows, the shape of a log-probability; where all are 0, so is F.
+        backward: the same distributions, in a form whose derivative backward is cheaper (:mod:`jumar.turned`).
     """
     at, push = jax.linearize(distribution, flat)
-    pull = jax.linear_transpose(push, flat)
+    pull = jax.linear_transpose(push, flat) if backward is None else jax.vjp(backward, flat)[1]
     shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
 
     def product(vector: Array) -> Array:

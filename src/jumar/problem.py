@@ -89,6 +89,12 @@ class Problem:
     divergence: Divergence = kl
     constraint: Constraint | None = None
     """What a step must keep beside the divergence, for solvers that mind it."""
+    backward: Callable[[Parameters, Batch], Distribution] | None = None
+    """The action distributions in a form that has derivatives backward alone, cheap where many are taken (``jumar.turned``)."""
+
+    def backward_form(self, parameters: Parameters, batch: Batch) -> Distribution:
+        """Return the action distributions to take derivatives backward of, in the cheaper form where there is one."""
+        return (self.backward or self.distribution)(parameters, batch)
 
     def policy_objective(self, parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
         """Return L and scalars worth knowing about it, a function of the policy's parameters."""

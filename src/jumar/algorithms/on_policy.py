@@ -27,6 +27,7 @@ from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.solvers import Solver
 from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
+from jumar.turned import with_turned_kernels
 
 
 class Learner(NamedTuple):
@@ -161,6 +162,7 @@ class OnPolicy:
             self._prepare,
             self.divergence,
             self.costs.constraint(costs),
+            self._backward_form,
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
 
@@ -214,6 +216,10 @@ class OnPolicy:
             return _Estimated(batch, carry, estimates)
         batch = batch._replace(carry=(), critic_carry=())
         return _Estimated(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), carry, estimates)
+
+    def _backward_form(self, parameters: Parameters, batch: Batch) -> Distribution:
+        """Return what :meth:`Policy.evaluate` does, in a form that many derivatives backward can be taken of."""
+        return self.policy.evaluate(with_turned_kernels(parameters), batch)
 
     def _prepare(self, batch: Batch) -> Batch:
         """Return a minibatch as the objective takes it, its advantages scaled."""

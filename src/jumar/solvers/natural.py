@@ -141,7 +141,12 @@ class MeanKL:
     ) -> Direction:
         """Solve for the natural gradient."""
         some = jax.tree.map(lambda x: x[:: self.every], batch)
-        product = fisher_product(lambda flat: problem.distribution(unravel(flat), some), flat, some.weights)
+        product = fisher_product(
+            lambda flat: problem.distribution(unravel(flat), some),
+            flat,
+            some.weights,
+            lambda flat: problem.backward_form(unravel(flat), some),
+        )
         return solved(self.system, product, self.damping, gradient)
 
 
