@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import Probe, random_sign
+from updates import flat
 
 import jumar
 from jumar.errors import UsageError
-from probes import Probe, random_sign
-from updates import flat
 
 PRICE = 0.75
 SMALL = {"n_envs": 4, "n_steps": 16, "net_arch": (4,), "normalize_rewards": True, "seed": 0}
@@ -64,5 +64,5 @@ def test_a_price_needs_costs() -> None:
 
 
 def test_a_limit_takes_no_price() -> None:
-    with pytest.raises(UsageError, match="cost_coef=0.5 is a price on costs, and cpo has a limit, cost_limit"):
+    with pytest.raises(UsageError, match=r"cost_coef=0\.5 is a price on costs, and cpo has a limit, cost_limit"):
         jumar.CPO(PRICED, cost_coef=0.5)

@@ -7,7 +7,7 @@ import optax
 from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.settings import CriticFitSettings, OnPolicySettings, RolloutSettings
-from jumar.constraints import Costs, CostPenalty, CostsIgnored
+from jumar.constraints import CostPenalty, Costs, CostsIgnored
 from jumar.critics import Critic, NoCritic
 from jumar.errors import UsageError
 from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
