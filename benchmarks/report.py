@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 PROFILE = "profile"
 """The name of the side that measures the parts of an iteration."""
@@ -76,6 +77,8 @@ class ComparisonResult:
     reference: str | None = None
     """The side that the others are measured by; ``None``: Jumar is measured by the others."""
     sides: list[SideResult] = field(default_factory=list)
+    measured: str = ""
+    """When, and at which commit, if that is not what the report says of all."""
 
     def side(self, name: str) -> SideResult | None:
         """Return the side of this name, if there is one."""
@@ -92,6 +95,12 @@ class Report:
     versions: dict[str, str]
     comparisons: list[ComparisonResult] = field(default_factory=list)
     interrupted: bool = False
+
+    def put(self, result: ComparisonResult) -> None:
+        """Put a comparison in the place of the one of its name, or at the end."""
+        names = [comparison.name for comparison in self.comparisons]
+        at = names.index(result.name) if result.name in names else len(names)
+        self.comparisons[at : at + 1] = [result]
 
     @property
     def peer_versions(self) -> dict[str, dict[str, str]]:
@@ -141,7 +150,8 @@ def to_markdown(report: Report) -> str:
     """Return the report as a page: a table for each comparison, and what it was measured on."""
     parts = ["# Speed", *_circumstances(report)]
     for comparison in report.comparisons:
-        parts += [f"## {comparison.title}", _table(comparison), *_notes(comparison)]
+        measured = [f"Measured {comparison.measured}."] if comparison.measured else []
+        parts += [f"## {comparison.title}", *measured, _table(comparison), *_notes(comparison)]
     if report.failures:
         parts += ["## What failed", "\n".join(f"- {_cell(line)}" for line in report.failures)]
     return "\n\n".join(parts) + "\n"
@@ -159,11 +169,16 @@ def _circumstances(report: Report) -> list[str]:
     ]
     if report.quick:
         lines.append("**Quick run:** too short for figures to quote.")
-    if float(machine["load_before"]) > BUSY:
-        lines.append(f"**Busy machine:** the load was {machine['load_before']} before the first measurement.")
+    lines += busy(machine)
     if report.interrupted:
         lines.append("**Interrupted:** what was measured until then.")
     return lines
+
+
+def busy(machine: Mapping[str, str | int | float]) -> list[str]:
+    """Return a warning where the machine was not idle before the first measurement."""
+    load = float(machine["load_before"])
+    return [f"**Busy machine:** the load was {load} before the first measurement."] if load > BUSY else []
 
 
 def _versions(versions: Mapping[str, str]) -> str:
@@ -294,6 +309,20 @@ def _cell(text: str) -> str:
 def to_json(report: Report) -> str:
     """Return everything that was measured, as JSON."""
     return json.dumps(asdict(report), indent=1, allow_nan=False) + "\n"
+
+
+def read(folder: Path) -> Report:
+    """Read what :func:`write` wrote."""
+    data = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
+    comparisons = [
+        ComparisonResult(**{**one, "sides": [_side(**side) for side in one["sides"]]}) for one in data["comparisons"]
+    ]
+    return Report(**{**data, "comparisons": comparisons})
+
+
+def _side(trials: dict[str, dict[str, Any]], rounds: list[dict[str, Any]], **others: Any) -> SideResult:
+    measured = {variant: Measurement(**trial) for variant, trial in trials.items()}
+    return SideResult(trials=measured, rounds=[Measurement(**one) for one in rounds], **others)
 
 
 def write(report: Report, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """How fast Jumar is beside Stable-Baselines3, sb3-contrib, rejax and the simulator alone, and where its time goes.
 
-    .venv/bin/python benchmarks/speed.py [--quick] [--only NAME ...] [--rounds N] [--out DIR]
+    .venv/bin/python benchmarks/speed.py [--quick] [--only NAME ... [--replace]] [--rounds N] [--out DIR]
 
 Run it with the interpreter that has Jumar. Peers are installed when first needed, each in an environment of its own
 under ``benchmarks/.environments``. README.md says what is measured.
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compare, say
-from report import PROFILE, UPDATE, ComparisonResult, Report, write
+from report import PROFILE, UPDATE, ComparisonResult, Report, busy, read, write
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.training.compiler import count_processors
@@ -243,13 +243,21 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="where to write (default: results; with --quick or --only results/partial)"
     )
+    parser.add_argument(
+        "--replace", action="store_true", help="with --only: take the place of these in the results of a whole run"
+    )
     arguments = parser.parse_args(words)
+    if arguments.replace and (arguments.quick or not arguments.only):
+        parser.error("--replace goes with --only NAME ..., and not with --quick")
     effort = QUICK if arguments.quick else FULL
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error(f"--rounds {arguments.rounds}: it must be at least 1")
     arguments.effort = Effort(effort.seconds, arguments.rounds or effort.rounds)
     # A part of the comparisons, or a quick look, is not to replace the figures of a whole run.
-    arguments.out = arguments.out or (PARTIAL if arguments.quick or arguments.only else RESULTS)
+    partly = arguments.quick or (arguments.only and not arguments.replace)
+    arguments.out = arguments.out or (PARTIAL if partly else RESULTS)
+    if arguments.replace and not (arguments.out / "speed.json").exists():
+        parser.error(f"--replace: there are no results in {arguments.out}")
     arguments.only = arguments.only or list(comparisons())
     return arguments
 
@@ -296,7 +304,10 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse(words)
     signal.signal(signal.SIGTERM, terminate)  # an exception, so that no process is left behind
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    report = Report(date, arguments.quick, machine(), versions())
+    here, mine = machine(), versions()
+    report = read(arguments.out) if arguments.replace else Report(date, arguments.quick, here, mine)
+    commit = f", commit {mine['commit']}" if "commit" in mine else ""
+    measured = ". ".join([f"{date}{commit}", *busy(here)]) if arguments.replace else ""
     peers = Peers(say)
 
     def save() -> None:
@@ -306,12 +317,19 @@ def main(words: list[str] | None = None) -> int:
     try:
         for name in arguments.only:
             comparison = every[name]
-            result = ComparisonResult(name, comparison.title, comparison.rollout, comparison.reference)
-            report.comparisons.append(result)
-            compare(comparison, arguments.effort, peers, result, say, save)
+            result = ComparisonResult(
+                name, comparison.title, comparison.rollout, comparison.reference, measured=measured
+            )
+            if not arguments.replace:
+                report.put(result)
+            # What is replaced stays until the new figures are whole.
+            compare(comparison, arguments.effort, peers, result, say, (lambda: None) if arguments.replace else save)
+            report.put(result)
+            save()
     except (KeyboardInterrupt, SystemExit) as stop:
-        report.interrupted = True
-        save()
+        if not arguments.replace:
+            report.interrupted = True
+            save()
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     say(f"written: {arguments.out / 'speed.json'} and speed.md")
     return 1 if report.failures else 0

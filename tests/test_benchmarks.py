@@ -395,3 +395,49 @@ def test_stopping_keeps_what_was_measured(
     assert kept["interrupted"] is True
     assert len(kept["comparisons"][0]["sides"][0]["rounds"]) == 3
     assert "22,000 (20,000 to 24,000)" in (tmp_path / "speed.md").read_text()
+
+
+@pytest.mark.parametrize("stop", [None, KeyboardInterrupt()], ids=["whole", "stopped"])
+def test_a_comparison_measured_again_takes_its_place_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException | None
+) -> None:
+    names = ("halfcheetah", "trpo", "natural")
+    old = example()
+    old.comparisons = [report.ComparisonResult(name, f"Title of {name}", 2_000) for name in names]
+    report.write(old, tmp_path)
+    assert report.read(tmp_path) == old
+
+    def again(comparison: Any, effort: Any, peers: Any, result: Any, say: Any, save: Any) -> None:
+        result.sides = example().comparisons[0].sides
+        save()
+        assert report.read(tmp_path) == old
+        if stop:
+            raise stop
+
+    monkeypatch.setattr(speed, "compare", again)
+    monkeypatch.setattr(speed.signal, "signal", lambda *_: None)
+    status = speed.main(["--only", "trpo", "--replace", "--out", str(tmp_path)])
+    kept = report.read(tmp_path)
+    if stop:
+        assert (status, kept) == (130, old)
+        return
+    assert [one.name for one in kept.comparisons] == list(names)
+    assert kept.comparisons[1].sides == example().comparisons[0].sides
+    assert kept.comparisons[1].measured.startswith("20")
+    assert (kept.comparisons[0], kept.date) == (old.comparisons[0], old.date)
+    page = (tmp_path / "speed.md").read_text()
+    assert page.count("Measured 20") == 1
+
+
+@pytest.mark.parametrize("words", [["--replace"], ["--replace", "--quick", "--only", "trpo"]])
+def test_only_part_of_the_results_can_be_replaced(words: list[str], tmp_path: Path) -> None:
+    for out in ([], ["--out", str(tmp_path)]):
+        with pytest.raises(SystemExit) as leaving:
+            speed.parse([*words, *out])
+        assert leaving.value.code == 2
+
+
+def test_results_that_are_not_there_cannot_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        speed.parse(["--replace", "--only", "trpo", "--out", str(tmp_path)])
+    assert "there are no results in" in capsys.readouterr().err
