@@ -54,8 +54,10 @@ def test_a_price_on_costs_learns_what_rewards_less_their_price_do(name: str, set
 
 def test_without_a_price_costs_change_nothing() -> None:
     plain = Probe(pays, random_sign, length=5, time_limit=True)
-    learners = [jumar.TRPO(env, batch_size=32, **SMALL).learn(128)._training.learner for env in (PRICED, plain)]
-    np.testing.assert_array_equal(*(flat(learner) for learner in learners))
+    priced, unpriced = (
+        flat(jumar.TRPO(env, batch_size=32, **SMALL).learn(128)._training.learner) for env in (PRICED, plain)
+    )
+    np.testing.assert_array_equal(priced, unpriced)
 
 
 def test_a_price_needs_costs() -> None:
