@@ -231,7 +231,7 @@ def missing(results: Results, arguments: argparse.Namespace, peers: Peers) -> tu
         for side in task.sides:
             if side not in arguments.sides:
                 continue
-            why = refusal(side, task.env) if side in ALGORITHMS else None
+            why = refusal(side, task.env) if task.everyone else None
             if why is not None:
                 say(f"{name}, {side}: left out: {why}")
                 continue
