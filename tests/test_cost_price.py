@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import Probe, random_sign
-from updates import flat
+from updates import BOX, CHOICES, flat, make_update
 
 import jumar
+from jumar.algorithms.registry import ALGORITHMS
+from jumar.constraints import CostPenalty, CostsIgnored
 from jumar.errors import UsageError
 
 PRICE = 0.75
@@ -50,6 +52,12 @@ def test_a_price_on_costs_learns_what_rewards_less_their_price_do(name: str, set
     returns = {side: record[-1]["rollout/ep_rew_mean"] for side, record in records.items()}
     cost = records["priced"][-1]["rollout/ep_cost_mean"]
     assert returns["priced"] - PRICE * cost == pytest.approx(returns["cheaper"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "cpo"])
+def test_every_method_but_cpo_has_a_price(name: str) -> None:
+    assert make_update(BOX, CHOICES, name, cost_coef=PRICE).costs == CostPenalty(PRICE)
+    assert make_update(BOX, CHOICES, name).costs == CostsIgnored()
 
 
 def test_without_a_price_costs_change_nothing() -> None:

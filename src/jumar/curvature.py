@@ -184,7 +184,7 @@ def conjugate_gradient(product: Product, b: Array, iterations: int, tolerance: f
 
     The columns of ``Q`` are the residuals so far (the last :data:`MOST_RESIDUALS`), normalised. Without rounding errors every
     residual is orthogonal to all before it and the projection does nothing; with those of float32 the orthogonality is soon
-    lost, and with it iterations: without ``Q``, fifteen on the Fisher matrix of a locomotion policy gained 92 to 97 % of the
+    lost, and with it iterations: without ``Q``, fifteen on the Fisher matrix of a locomotion policy gained 91 to 95 % of the
     :math:`b^T x` that they gain with it.
 
     It ends after ``iterations``, when :math:`\|r\| \le tolerance \, \|b\|`, or at a direction with
