@@ -39,7 +39,6 @@ CHEAPER = Probe(pays_less, random_sign, length=5, time_limit=True)
     ("name", "settings"),
     [
         ("PPO", {"batch_size": 32, "n_epochs": 2}),
-        ("ISPG", {"n_rollouts": 2}),
         ("ACER", {"buffer_size": 256, "replay_start": 64}),
     ],
 )
