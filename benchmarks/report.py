@@ -150,7 +150,7 @@ def to_markdown(report: Report) -> str:
     """Return the report as a page: a table for each comparison, and what it was measured on."""
     parts = ["# Speed", *_circumstances(report)]
     for comparison in report.comparisons:
-        measured = [f"Measured {comparison.measured}."] if comparison.measured else []
+        measured = [f"Measured {comparison.measured.rstrip('.')}."] if comparison.measured else []
         parts += [f"## {comparison.title}", *measured, _table(comparison), *_notes(comparison)]
     if report.failures:
         parts += ["## What failed", "\n".join(f"- {_cell(line)}" for line in report.failures)]
