@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jumar.training.compiler import tune_compiler
+from jumar.training.compiler import multiply_in_single_precision, tune_compiler
 
 OWNER = "JUMAR_TEST_CACHE_OWNER"
 """Set by the process that made the cache folder; workers of pytest-xdist inherit it and share the folder."""
@@ -23,6 +23,7 @@ if OWNER not in os.environ:
 
 # As in every process that trains: results of this process and of those that it starts are compared bit for bit.
 tune_compiler()
+multiply_in_single_precision()
 
 
 def pytest_unconfigure() -> None:

@@ -41,6 +41,24 @@ def test_options_are_added_once_and_beside_others(monkeypatch: pytest.MonkeyPatc
     assert os.environ["XLA_FLAGS"] == once
 
 
+PRECISION = """
+import jax
+import jax.numpy as jnp
+from jumar.training.compiler import multiply_in_single_precision
+multiply_in_single_precision()
+print("HIGHEST" in jax.jit(jnp.dot).lower(jnp.ones((4, 4)), jnp.ones((4, 4))).as_text())
+"""
+
+
+@pytest.mark.parametrize(("chosen", "exact"), [(None, "True"), ("bfloat16", "False")])
+def test_products_are_not_rounded_unless_the_user_says_so(chosen: str | None, exact: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_DEFAULT_MATMUL_PRECISION"}
+    environment |= {"JAX_PLATFORMS": "cpu"} | ({"JAX_DEFAULT_MATMUL_PRECISION": chosen} if chosen else {})
+    command = [sys.executable, "-c", PRECISION]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [exact]
+
+
 SPREAD = """
 import sys
 import jax
