@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jumar.report.comparison import COST, KL, STEPS, Comparison, Run, compare_runs
-from jumar.report.pages import aligned, csv_text, markdown, page, score_cells
+from jumar.report.pages import aligned, csv_text, explanation, markdown, page, score_cells
 from jumar.report.pictures import pictures
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
 
@@ -133,9 +133,17 @@ def test_the_flight_record_is_the_median_over_runs_of_the_means_of_stretches() -
 
 
 def test_costs_are_those_of_the_last_fifth_of_training() -> None:
-    found = compare_runs([run("cpo", "A", 0, 1.0, **{COST: [np.nan, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 2.0, 4.0]})])
-    assert row_of(found.scores, method="cpo")["cost"] == 3.0
-    assert "cost" in score_cells(found)[0]
+    costs = [np.nan, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]
+    runs = [run("cpo", "A", seed, 1.0, **{COST: [*costs, *last]}) for seed, last in enumerate([(2.0, 4.0), (7.0, 7.0)])]
+    alone, both = compare_runs(runs[:1]), compare_runs(runs)
+    row = row_of(alone.scores, method="cpo")
+    assert (row["cost"], row["cost_error"]) == (3.0, None)
+    row = row_of(both.scores, method="cpo")
+    assert (row["cost"], row["cost_error"]) == (5.0, pytest.approx(2.0))  # sqrt(8) / sqrt(2)
+    column = score_cells(both)[0].index("cost")
+    assert [score_cells(found)[1][column] for found in (alone, both)] == ["3.00", "5.00 ± 2.00"]
+    assert "last fifth" in explanation(both)
+    assert "Cost" not in explanation(compare_runs([run("ppo", "A", 0, 1.0)]))
 
 
 def test_runs_that_failed_are_listed_and_count_in_nothing() -> None:

@@ -212,9 +212,10 @@ def _score_row(runs: Sequence[Run], found: _Scored, method: str, env: str, last:
     counted, scores = found.runs(method, env), found.scores(method, env)
     row: dict[str, Any] = {"method": method, "env": env, "runs": len(counted), "failed": len(asked) - len(counted)}
     if not counted:
-        numbers = ("iqm", "low", "high", "mean", "std", "median", "lowest", "highest", "cost", "mean_kl")
+        numbers = ("iqm", "low", "high", "mean", "std", "median", "lowest", "highest", "cost", "cost_error", "mean_kl")
         return {**row, **dict.fromkeys(numbers)}
     interval = bootstrap_interval(scores)
+    late_costs = [run.late(COST, 0.2) for run in counted]
     return {
         **row,
         "iqm": interquartile_mean(scores),
@@ -225,15 +226,21 @@ def _score_row(runs: Sequence[Run], found: _Scored, method: str, env: str, last:
         "median": float(np.median(scores)),
         "lowest": float(scores.min()),
         "highest": float(scores.max()),
-        "cost": _over_runs([run.late(COST, 0.2) for run in counted], np.mean),
+        "cost": _over_runs(late_costs, np.mean),
+        "cost_error": _over_runs(late_costs, np.mean, _standard_error),
         "mean_kl": _over_runs([run.late(KL, 0.9) for run in counted], np.median),
     }
 
 
-def _over_runs(values: Sequence[np.ndarray], statistic: Any) -> float | None:
-    """Return the statistic of each run's values, and of these numbers once more; ``None`` where there are no values."""
-    known = [statistic(x) for x in values if x.size]
-    return float(statistic(known)) if known else None
+def _over_runs(values: Sequence[np.ndarray], within: Any, over: Any = None) -> float | None:
+    """Return a statistic over runs of a statistic within each (by default the same); ``None`` where it has no value."""
+    known = [within(x) for x in values if x.size]
+    found = (over or within)(known) if known else None
+    return None if found is None else float(found)
+
+
+def _standard_error(values: Sequence[float]) -> Any:
+    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
 
 
 def _overall(found: _Scored, scales: Mapping[str, Scale]) -> Table:

@@ -36,16 +36,21 @@ def page(comparison: Comparison, pictures: Sequence[str]) -> str:
 
 def explanation(comparison: Comparison) -> str:
     """Say what the numbers are."""
-    return (
+    words = (
         f"A run's score is the mean return over its last {comparison.about['last']} evaluations. IQM: the mean of the middle "
         "half of the scores over seeds, with the 95 % interval of a stratified bootstrap."
     )
+    if _any(comparison, "cost"):
+        words += " Cost: the mean of an episode over the last fifth of training, ± its standard error over seeds."
+    if _any(comparison, "mean_kl"):
+        words += " Mean KL: the median over the updates after the first tenth, and over seeds."
+    return words
 
 
 def score_cells(comparison: Comparison) -> list[list[str]]:
     """Return the table of scores as texts, the heading first."""
     rows = comparison.scores
-    costs, divergences = (any(row[name] is not None for row in rows) for name in ("cost", "mean_kl"))
+    costs, divergences = _any(comparison, "cost"), _any(comparison, "mean_kl")
     heading = ["task", "method", "seeds", "IQM", "95 % interval", "mean", "worst seed", "best seed"]
     heading += ["cost"] * costs + ["mean KL"] * divergences
     cells = [heading]
@@ -53,7 +58,7 @@ def score_cells(comparison: Comparison) -> list[list[str]]:
         seeds = str(row["runs"]) + (f" ({row['failed']} failed)" if row["failed"] else "")
         line = [row["env"], row["method"], seeds, number(row["iqm"]), interval(row)]
         line += [number(row[name]) for name in ("mean", "lowest", "highest")]
-        line += [number(row["cost"])] * costs + [number(row["mean_kl"])] * divergences
+        line += [_with_error(row["cost"], row["cost_error"])] * costs + [number(row["mean_kl"])] * divergences
         cells.append(line)
     return cells
 
@@ -94,6 +99,14 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
 def interval(row: dict[str, Any]) -> str:
     """Return an interval in words, or a dash."""
     return "-" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return number(value) if error is None else f"{number(value)} ± {number(error)}"
+
+
+def _any(comparison: Comparison, name: str) -> bool:
+    return any(row[name] is not None for row in comparison.scores)
 
 
 def number(value: float | None) -> str:
