@@ -58,7 +58,7 @@ def score_cells(comparison: Comparison) -> list[list[str]]:
         seeds = str(row["runs"]) + (f" ({row['failed']} failed)" if row["failed"] else "")
         line = [row["env"], row["method"], seeds, number(row["iqm"]), interval(row)]
         line += [number(row[name]) for name in ("mean", "lowest", "highest")]
-        line += [_with_error(row["cost"], row["cost_error"])] * costs + [number(row["mean_kl"])] * divergences
+        line += [with_error(row["cost"], row["cost_error"])] * costs + [number(row["mean_kl"])] * divergences
         cells.append(line)
     return cells
 
@@ -101,7 +101,8 @@ def interval(row: dict[str, Any]) -> str:
     return "-" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
 
 
-def _with_error(value: float | None, error: float | None) -> str:
+def with_error(value: float | None, error: float | None) -> str:
+    """Return a number and its standard error, where that is known."""
     return number(value) if error is None else f"{number(value)} ± {number(error)}"
 
 
