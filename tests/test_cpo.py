@@ -13,7 +13,7 @@ from probes import Metronome, Probe, one, random_sign
 from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update, rows_of
 
 import jumar
-from jumar.constraints import CostLimit, EpisodeCosts
+from jumar.constraints import CostLimit, EpisodeCosts, LimitState
 from jumar.critics import CriticPair
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.estimators import gae
@@ -62,12 +62,32 @@ def test_the_excess_is_per_step() -> None:
     """Two episodes, of 4 steps that cost 10 and of 8 steps that cost 2: 6 in 6 steps on average, 3 beyond the limit."""
     limit = make_update(name="cpo", cost_limit=3.0).costs
     assert isinstance(limit, CostLimit)
-    state = EpisodeCosts(*(jnp.asarray(x, jnp.float32) for x in ([7, 0], [3, 1], [10, 2], [4, 8], [1, 1])))
+    known = EpisodeCosts(*(jnp.asarray(x, jnp.float32) for x in ([7, 0], [3, 1], [10, 2], [4, 8], [1, 1])))
+    state = LimitState(known, jnp.asarray(0.0))
     assert float(limit.constraint(state).excess) == 0.5
-    before = EpisodeCosts.none(2)
-    assert float(limit.constraint(before).excess) == -3.0
-    np.testing.assert_array_equal(limit.restart(state).open_costs, [0.0, 0.0])
+    assert float(limit.constraint(state._replace(margin=jnp.asarray(3.0))).excess) == 1.0
+    assert float(limit.constraint(limit.init(2)).excess) == -3.0
+    np.testing.assert_array_equal(limit.restart(state).episodes.open_costs, [0.0, 0.0])
     assert float(limit.constraint(limit.restart(state)).excess) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rate", "cost", "expected"),
+    [(0.5, 1.5, 0.5), (0.5, 0.5, 0.0), (0.5, 9.0, 1.0), (0.0, 9.0, 0.0)],
+    ids=["beyond the limit", "never below 0", "a cost beyond twice the limit counts as that", "no margin"],
+)
+def test_a_margin_is_learnt_from_each_episode_once(rate: float, cost: float, expected: float) -> None:
+    """An episode ends in each of two environments; the limit is 1."""
+    update = make_update(name="cpo", cost_limit=1.0, cost_margin_rate=rate)
+    limit = update.costs
+    assert isinstance(limit, CostLimit)
+    trajectory = experience(update, first_learner(update), costs=jnp.zeros((T, N)).at[0].set(cost))
+    state = limit.follow(limit.init(N), trajectory)
+    np.testing.assert_allclose(state.episodes.costs, [cost, cost])
+    np.testing.assert_allclose(state.margin, expected)
+    none = jnp.zeros((T, N), bool)
+    again = limit.follow(state, trajectory._replace(terminated=none, truncated=none))
+    np.testing.assert_allclose(again.margin, state.margin)
 
 
 @pytest.mark.parametrize(
@@ -155,10 +175,11 @@ def near_the_limit(excess: float) -> tuple[Any, Any, Any]:
     trajectory = experience(update, learner, costs=drawn_costs())
     trajectory = trajectory._replace(costs=trajectory.rewards + 2.0)
     assert isinstance(update.costs, CostLimit)
-    cost, length = update.costs.follow(learner.costs, trajectory).mean_episode()
+    cost, length = update.costs.follow(learner.costs, trajectory).episodes.mean_episode()
     assert float(length) == 4.0, "one of 3 steps, one of 5"
     before = jnp.full((N,), update.costs.limit + excess - cost)
-    return update, learner._replace(costs=learner.costs._replace(open_costs=before)), trajectory
+    episodes = learner.costs.episodes._replace(open_costs=before)
+    return update, learner._replace(costs=learner.costs._replace(episodes=episodes)), trajectory
 
 
 @pytest.mark.parametrize("margin", [0.002, 0.0, -0.002])
@@ -250,8 +271,8 @@ def test_save_load_and_go_on_equals_never_having_stopped(tmp_path: Path) -> None
     settings = {**SMALL, "n_steps": 32, "batch_size": 128, "cost_limit": 1.5, "n_seeds": 2}
     agent = jumar.CPO(ARMS, **settings).learn(128)
     agent.save(tmp_path / "agent")
-    assert agent._training.learner.costs.open_costs.shape == (2, 4)
-    assert np.any(agent._training.learner.costs.open_costs)
+    assert agent._training.learner.costs.episodes.open_costs.shape == (2, 4)
+    assert np.any(agent._training.learner.costs.episodes.open_costs)
     again = jumar.load(tmp_path / "agent", env=ARMS)
     for each in (agent, again):
         each.learn(256)

@@ -14,9 +14,10 @@ of ``H`` steps on average,
     C(\pi) = E_t[\tfrac{\pi(a_t|s_t)}{\pi_{old}(a_t|s_t)} A^C_t],
 
 the expectation being a mean over steps, as it is in the surrogate. So the excess per step that goes with ``C`` is
-:math:`c = (J_C(\pi_{old}) - d) / H`.
+:math:`c = (J_C(\pi_{old}) + m - d) / H`, where the margin ``m`` is 0 unless it is learnt.
 
-Source: Achiam, Held, Tamar and Abbeel 2017, *Constrained Policy Optimization*, sections 4 to 6.
+Sources: Achiam, Held, Tamar and Abbeel 2017, *Constrained Policy Optimization*, sections 4 to 6; the margin is that of the
+code beside Ray, Achiam and Amodei 2019, *Benchmarking Safe Exploration in Deep Reinforcement Learning*, here by the episode.
 """
 
 from __future__ import annotations
@@ -210,9 +211,26 @@ class CostPenalty(CostsIgnored):
         return trajectory._replace(rewards=trajectory.rewards - self.coefficient * costs)
 
 
+class LimitState(NamedTuple):
+    """What a limit goes by."""
+
+    episodes: EpisodeCosts
+    """What episodes cost."""
+    margin: Array
+    """How far below the limit the cost is to be, as learnt so far."""
+
+
 @dataclass(frozen=True)
 class CostLimit:
-    """The part of methods that keep the mean cost of an episode below a limit."""
+    r"""The part of methods that keep the mean cost of an episode below a limit.
+
+    An update that is sure to lower the cost of its own rollout may not lower that of the next: the cost then stays above the
+    limit, by as much as makes the updates' efforts meet what rewards ask for. A margin ends that. It grows as long as episodes
+    cost too much, and shrinks while they cost less: with each episode that ends, at the cost :math:`C_i`,
+
+    .. math::
+        m \leftarrow \max(0, \; m + \rho \, \mathrm{clip}(C_i - d, -d, d)).
+    """
 
     critic: CriticPair
     """The critic of the update: its half for costs is used here."""
@@ -221,20 +239,26 @@ class CostLimit:
     value_loss: ValueLoss
     limit: float
     """The largest mean undiscounted cost of an episode."""
+    margin_rate: float = 0.0
+    r""":math:`\rho`, per episode; 0: there is no margin."""
 
     needed = True
 
-    def init(self, n_envs: int) -> EpisodeCosts:
+    def init(self, n_envs: int) -> LimitState:
         """Return the state before the first step."""
-        return EpisodeCosts.none(n_envs)
+        return LimitState(EpisodeCosts.none(n_envs), jnp.zeros((), jnp.float32))
 
-    def restart(self, state: EpisodeCosts) -> EpisodeCosts:
+    def restart(self, state: LimitState) -> LimitState:
         """Forget the episodes under way."""
-        return state.restarted()
+        return state._replace(episodes=state.episodes.restarted())
 
-    def follow(self, state: EpisodeCosts, trajectory: Trajectory) -> EpisodeCosts:
-        """Count the rollout's costs."""
-        return state.followed(one_cost(trajectory.costs), trajectory.ended & trajectory.valid, trajectory.valid)
+    def follow(self, state: LimitState, trajectory: Trajectory) -> LimitState:
+        """Count the rollout's costs, and learn the margin from the episodes that ended in it."""
+        ended = trajectory.ended & trajectory.valid
+        episodes = state.episodes.followed(one_cost(trajectory.costs), ended, trajectory.valid)
+        beyond = jnp.clip(episodes.costs - self.limit * episodes.episodes, max=self.limit * episodes.episodes)
+        change = self.margin_rate * jnp.sum(jnp.where(jnp.any(ended, axis=0), beyond, 0.0))
+        return LimitState(episodes, jnp.maximum(state.margin + change, 0.0))
 
     def penalised(self, trajectory: Trajectory) -> Trajectory:
         """Change nothing: costs are no rewards."""
@@ -267,20 +291,21 @@ class CostLimit:
         loss = weighted_mean(rows, batch.weights)
         return loss, {"cost_loss": loss}
 
-    def constraint(self, state: EpisodeCosts) -> Constraint:
+    def constraint(self, state: LimitState) -> Constraint:
         """Return the constraint, in units of cost per step."""
-        cost, length = state.mean_episode()
-        return Constraint(cost_surrogate, (cost - self.limit) / length)
+        cost, length = state.episodes.mean_episode()
+        return Constraint(cost_surrogate, (cost + state.margin - self.limit) / length)
 
     def record(
-        self, state: EpisodeCosts, problem: Problem, old: Parameters, new: Parameters, batch: Batch
+        self, state: LimitState, problem: Problem, old: Parameters, new: Parameters, batch: Batch
     ) -> Diagnostics:
         """Tell what an episode costs, by how much that is too much, and by how much the update is to change it."""
-        cost, length = state.mean_episode()
+        cost, length = state.episodes.mean_episode()
         before, after = (cost_surrogate(problem.distribution(each["policy"], batch), batch) for each in (old, new))
         return {
             "cost_value": cost,
             "cost_excess": cost - self.limit,
+            "cost_margin": state.margin,
             "cost_change": length * (after - before),
             "cost_explained_variance": explained_variance(batch.cost_values, batch.cost_returns, batch.weights),
         }

@@ -20,6 +20,12 @@ class CPOSettings(TRPOSettings):
     """Settings of CPO."""
 
     cost_limit: float = setting(25.0, "largest mean cost of an episode, undiscounted", unit="cost", at_least=0)
+    cost_margin_rate: float = setting(
+        0.0,
+        "with every episode, so much of what it costs beyond the limit is added to a margin below the limit; 0: no margin",
+        unit="1/episode",
+        at_least=0,
+    )
     cost_gamma: float | None = setting(None, "discount of costs; none: gamma", at_least=0, at_most=1)
     cost_gae_lambda: float | None = setting(
         None, "lambda of generalized advantage estimation for costs; none: gae_lambda", at_least=0, at_most=1
@@ -30,10 +36,11 @@ def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     r"""Constrained policy optimization (Achiam et al. 2017) as a choice of parts.
 
     .. math::
-        \max_\theta E[w A] \quad \text{subject to} \quad J_C + H \, E[w A^C] \le d, \quad
+        \max_\theta E[w A] \quad \text{subject to} \quad J_C + m + H \, E[w A^C] \le d, \quad
         E[KL(\pi_{old} \| \pi_\theta)] \le \delta, \quad w = \pi_\theta(a|s) / \pi_{old}(a|s),
 
-    with :math:`J_C` the mean cost and ``H`` the mean length of recent episodes, and :math:`A^C` centred advantages of costs.
+    with :math:`J_C` the mean cost and ``H`` the mean length of recent episodes, ``m`` a margin
+    (:class:`jumar.constraints.CostLimit`), and :math:`A^C` centred advantages of costs.
     The step solves the problem to first order, to second in the divergence
     (:func:`jumar.solvers.dual.constrained_optimum`); a line search shortens it until the divergence and the cost keep their
     bounds and the surrogate has grown, or, beyond the limit, the cost has fallen. A critic of costs is fitted together with
@@ -67,5 +74,5 @@ def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         divergence=divergence_of(settings),
     )
     pair = CriticPair(rewards_alone.critic, rewards_alone.critic)
-    limit = CostLimit(pair, estimator(costs), objectives.SquaredError(), settings.cost_limit)
+    limit = CostLimit(pair, estimator(costs), objectives.SquaredError(), settings.cost_limit, settings.cost_margin_rate)
     return dataclasses.replace(rewards_alone, critic=pair, costs=limit)
