@@ -25,7 +25,7 @@ from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
 from jumar.observations import Encoder
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
-from jumar.solvers import Solver
+from jumar.solvers import Separate, Solver
 from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 from jumar.turned import with_turned_kernels
 
@@ -65,6 +65,11 @@ class Update(Protocol):
     @property
     def costs(self) -> Costs:
         """What becomes of costs beside the rewards."""
+        ...
+
+    @property
+    def apart(self) -> bool:
+        """Whether policy and critic move apart, so that neither needs what the other becomes."""
         ...
 
     def init(self, key: Array, n_envs: int) -> Learner:
@@ -107,6 +112,11 @@ class OnPolicy:
     """Which rollouts are learnt from."""
     costs: Costs = CostsIgnored()
     """What becomes of costs beside the rewards: a constraint, a price, or nothing."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether policy and critic move apart, so that neither needs what the other becomes."""
+        return isinstance(self.solver, Separate)
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""

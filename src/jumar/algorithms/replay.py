@@ -68,6 +68,8 @@ class Replay:
     costs: Costs = CostsIgnored()
     """What becomes of costs: a price, or nothing."""
 
+    apart = False
+
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)

@@ -90,6 +90,11 @@ def fit_critic(
     return critic, state, {**loss, **{f"critic_{name}": x for name, x in about.items()}}
 
 
+def is_about_the_critic(name: str) -> bool:
+    """Whether a scalar of the flight record is one of :func:`fit_critic`."""
+    return name == "value_loss" or name.startswith("critic_")
+
+
 @dataclass(frozen=True)
 class PolicyAlone:
     """Moves the policy on the whole batch; there is no critic to fit."""

@@ -4,7 +4,7 @@ This is the seam between the loop and the backends. A runner takes a learner, le
 of ``n_envs`` environments, updates it, and hands back what happened. The loop knows nothing else of environments.
 
 - :class:`CompiledRunner`: rollout and update are one compiled program, mapped over seeds if there are several.
-- :class:`HostRunner`: a rollout gathered on the host, then one compiled update.
+- :class:`HostRunner`: a rollout gathered on the host, then a compiled update; in two halves at once, where it has two.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jumar.errors import EnvironmentFault
 from jumar.observations import finite
 from jumar.problem import Diagnostics
 from jumar.training.gathering import Gatherer, PoolScan, StepLoop, environment_seeds
+from jumar.training.halves import Halves
 from jumar.trajectory import Trajectory
 
 
@@ -267,7 +268,7 @@ def faults_of(update: Update, trajectory: Trajectory) -> Faults:
 
 
 class HostRunner:
-    """Runs environments that are stepped from Python, or by a library: gather on the host, learn in one compiled call.
+    """Runs environments that are stepped from Python, or by a library: gather on the host, learn in a compiled call.
 
     The state of such environments cannot be saved, so a restart rebuilds them (``make``) and resets them from derived
     seeds; a live object that cannot be rebuilt is only reset.
@@ -281,7 +282,7 @@ class HostRunner:
         self._name = ""
         self._rows = 0
         self._step_loop = StepLoop(update.policy, n_steps)
-        self._learn = jax.jit(self._learn_once)
+        self._learn = Halves(self._learn_once) if update.apart else jax.jit(self._learn_once)
 
     def init(self, key: Array) -> Collector:
         """Return the state of no environments; ``restart`` begins with some."""

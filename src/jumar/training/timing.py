@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,31 @@ _COMPILING = (
 
 
 class CompileClock:
-    """Adds up the seconds that this process spends tracing, lowering and compiling (or loading from the cache)."""
+    """Tells for how many seconds so far this process was tracing, lowering or compiling (or loading from the cache).
+
+    Traces are nested, and threads may compile at once; a second counts once all the same.
+    """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._stretches: list[tuple[float, float]] = []
+        self._lock = threading.Lock()
         jax.monitoring.register_event_duration_secs_listener(self._hear)
 
+    @property
+    def seconds(self) -> float:
+        """The seconds so far."""
+        with self._lock:
+            return sum(end - start for start, end in self._stretches)
+
     def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
-        if event in _COMPILING:
-            self.seconds += duration_secs
+        if event not in _COMPILING:
+            return
+        with self._lock:
+            end = time.perf_counter()
+            start = end - duration_secs
+            while self._stretches and self._stretches[-1][1] >= start:  # events come in the order of their ends
+                start = min(start, self._stretches.pop()[0])
+            self._stretches.append((start, end))
 
 
 _clock: CompileClock | None = None
@@ -53,7 +70,6 @@ class Stopwatch:
             yield
         finally:
             elapsed = time.perf_counter() - start
-            # Nested traces are reported twice, so compilation can seem to take longer than everything.
             compiling = min(clock.seconds - compiled, elapsed)
             self.compiling += compiling
             self.working += elapsed - compiling
