@@ -117,8 +117,13 @@ VELOCITIES = dict(zip(TASKS, (3.2096, 0.7402, 2.3415), strict=True))
 """The velocities beyond which a step costs 1, as Safety-Gymnasium has them: half of what PPO reached without a limit."""
 PRICES = (0.3, 1.0, 3.0)
 CONSTRAINED = {
-    **{"n_envs": 16, "n_steps": 64, "log_std_init": -0.5, "normalize_observations": True, "normalize_rewards": True},
+    "n_envs": 16,
+    "n_steps": 128,
+    "log_std_init": -0.5,
+    "normalize_observations": True,
+    "normalize_rewards": True,
     "cost_limit": LIMIT,
+    "cost_margin_rate": 0.05,
 }
 
 
