@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,40 @@ def jumar_command(algorithm: str, env: str, preset: str | None, settings: Mappin
     return tuple(words)
 
 
+class Running:
+    """The processes that are at work; once they are stopped, none begins any more."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock, self._processes = threading.Lock(), set[subprocess.Popen[Any]]()
+
+    @contextlib.contextmanager
+    def process(self, words: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+        """Start a process in a session of its own, which is one of them within the block.
+
+        Raises:
+            Failed: they are stopped.
+        """
+        with self._lock:
+            if self.stopped:
+                raise Failed("stopped")
+            process = subprocess.Popen(words, start_new_session=True, **options)
+            self._processes.add(process)
+        try:
+            yield process
+        finally:
+            with self._lock:
+                self._processes.discard(process)
+
+    def stop(self) -> None:
+        """Kill them, and what they have started."""
+        with self._lock:
+            self.stopped = True
+            for process in self._processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
 def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | Failed], None]) -> None:
     """Run all jobs, ``processes`` at a time, each on a processor of its own; ``done`` is called as each one ends.
 
@@ -103,12 +137,11 @@ def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | 
     for job in jobs:
         waiting.put(job)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    lock, running = threading.Lock(), set[subprocess.Popen[bytes]]()
-    stopping = threading.Event()
+    lock, running = threading.Lock(), Running()
 
     def work(index: int) -> None:
         core = {cores[index % len(cores)]} if cores else None
-        while not stopping.is_set():
+        while not running.stopped:
             try:
                 job = waiting.get_nowait()
             except queue.Empty:
@@ -117,7 +150,7 @@ def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | 
                 outcome: Run | Failed = train(job, core, running)
             except Failed as failure:
                 outcome = failure
-            if not stopping.is_set():
+            if not running.stopped:
                 with lock:
                     done(job, outcome)
 
@@ -129,13 +162,10 @@ def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | 
             while thread.is_alive():
                 thread.join(0.5)
     finally:
-        stopping.set()
-        for process in list(running):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        running.stop()
 
 
-def train(job: Job, core: set[int] | None, running: set[subprocess.Popen[bytes]]) -> Run:
+def train(job: Job, core: set[int] | None, running: Running) -> Run:
     """Run one job to its end, on the given processors.
 
     Raises:
@@ -145,15 +175,14 @@ def train(job: Job, core: set[int] | None, running: set[subprocess.Popen[bytes]]
         folder = Path(name)
         words = job.words + (["--run-dir", str(folder / "run")] if "jumar" in job.command else [])
         start = time.perf_counter()
-        with (folder / "out").open("w+") as output, (folder / "err").open("w+") as errors:
-            process = subprocess.Popen(words, stdout=output, stderr=errors, start_new_session=True)
-            running.add(process)
-            try:
-                if core is not None:
-                    os.sched_setaffinity(process.pid, core)
-                code = process.wait()
-            finally:
-                running.discard(process)
+        with (
+            (folder / "out").open("w+") as output,
+            (folder / "err").open("w+") as errors,
+            running.process(words, stdout=output, stderr=errors) as process,
+        ):
+            if core is not None:
+                os.sched_setaffinity(process.pid, core)
+            code = process.wait()
         seconds = time.perf_counter() - start
         if code:
             raise Failed(last_line((folder / "err").read_text()) or f"exit code {code}")
