@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from jumar.comparing.request import CompareRequest
 from jumar.errors import JumarError
 from jumar.report.comparison import Comparison
 from jumar.report.pages import interval, markdown, number, with_error
+from jumar.training.files import write_atomically
 from jumar.training.signals import Stopped
 
 RESULTS = HERE / "results"
@@ -154,7 +154,7 @@ LIMITED = Study(
     "the best return that a price reached within the limit (or within one standard error of it).",
     limit_table,
     {
-        bare.lower(): CompareRequest(
+        env.partition("-")[0].lower(): CompareRequest(
             methods=(
                 Method("cpo", "cpo", CONSTRAINED, preset="none"),
                 *(Method(f"ppo, price {price:g}", "ppo", {"cost_coef": price}) for price in PRICES),
@@ -163,7 +163,6 @@ LIMITED = Study(
             cost=f"velocity:{velocity}",
         )
         for env, velocity in VELOCITIES.items()
-        for bare in [env.partition("-")[0]]
     },
 )
 
@@ -185,11 +184,8 @@ def page(results: Mapping[str, Any]) -> str:
         if name not in results:
             continue
         about, parts = results[name]["about"], results[name]["parts"]
-        lines += ["", f"## {study.title}", "", study.words, ""]
-        lines += [
-            f"{about['date']}. {about['machine']}. `.venv/bin/python benchmarks/comparisons.py --only {name}`",
-            "",
-        ]
+        command = f"`.venv/bin/python benchmarks/comparisons.py --only {name}`"
+        lines += ["", f"## {study.title}", "", study.words, "", f"{about['date']}. {about['machine']}. {command}", ""]
         lines += [PROTOCOL, "", *study.table(parts)]
         for part in parts:
             pictures = {file: file.removesuffix(".png").replace("_", " ") for file in PICTURES}
@@ -204,9 +200,7 @@ def keep(results: Mapping[str, Any], pictures: Mapping[str, bytes], out: Path) -
     files = {name: text.encode() for name, text in texts.items()}
     files |= {f"comparisons/{name}": data for name, data in pictures.items()}
     for name, data in files.items():
-        temporary = out / f"{name}.tmp"
-        temporary.write_bytes(data)
-        os.replace(temporary, out / name)
+        write_atomically(out / name, data)
 
 
 def numbers(comparison: Comparison) -> Tables:
@@ -264,8 +258,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except JumarError as error:
         failures.append(str(error))
-    for words_of_one in failures:
-        say(f"failed: {words_of_one}")
+    for reason in failures:
+        say(f"failed: {reason}")
     return 1 if failures else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from trainings import EPISODES, Job, Run, in_parallel
 
 from jumar.comparing.request import COUNTED
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
+from jumar.training.files import write_atomically
 
 PROTOCOL = (
     f"Score of a run: mean of its last {COUNTED} evaluations, {EPISODES} deterministic episodes each with raw rewards, "
@@ -76,9 +76,7 @@ class Results:
         """Write the file, and the page beside it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for path, text in ((self.path, self.to_json()), (self.path.with_suffix(".md"), page)):
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
+            write_atomically(path, text.encode())
 
 
 def _lists_in_lines(text: str) -> str:

@@ -230,6 +230,8 @@ class CostLimit:
 
     .. math::
         m \leftarrow \max(0, \; m + \rho \, \mathrm{clip}(C_i - d, -d, d)).
+
+    The episodes of one environment that end in the same rollout are clipped together, and all of a rollout added at once.
     """
 
     critic: CriticPair
@@ -253,7 +255,11 @@ class CostLimit:
         return state._replace(episodes=state.episodes.restarted())
 
     def follow(self, state: LimitState, trajectory: Trajectory) -> LimitState:
-        """Count the rollout's costs, and learn the margin from the episodes that ended in it."""
+        """Count the rollout's costs, and learn the margin from the episodes that ended in it.
+
+        Raises:
+            UsageError: the environment gives no cost, or several.
+        """
         ended = trajectory.ended & trajectory.valid
         episodes = state.episodes.followed(one_cost(trajectory.costs), ended, trajectory.valid)
         beyond = jnp.clip(episodes.costs - self.limit * episodes.episodes, max=self.limit * episodes.episodes)

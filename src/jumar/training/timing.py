@@ -23,15 +23,10 @@ class CompileClock:
     """
 
     def __init__(self) -> None:
+        self.seconds = 0.0
         self._stretches: list[tuple[float, float]] = []
         self._lock = threading.Lock()
         jax.monitoring.register_event_duration_secs_listener(self._hear)
-
-    @property
-    def seconds(self) -> float:
-        """The seconds so far."""
-        with self._lock:
-            return sum(end - start for start, end in self._stretches)
 
     def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event not in _COMPILING:
@@ -40,8 +35,11 @@ class CompileClock:
             end = time.perf_counter()
             start = end - duration_secs
             while self._stretches and self._stretches[-1][1] >= start:  # events come in the order of their ends
-                start = min(start, self._stretches.pop()[0])
+                before, after = self._stretches.pop()
+                self.seconds -= after - before
+                start = min(start, before)
             self._stretches.append((start, end))
+            self.seconds += end - start
 
 
 _clock: CompileClock | None = None
