@@ -73,8 +73,8 @@ def test_the_excess_is_per_step() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "cost", "expected"),
-    [(0.5, 1.5, 0.5), (0.5, 0.5, 0.0), (0.5, 9.0, 1.0), (0.0, 9.0, 0.0)],
-    ids=["beyond the limit", "never below 0", "a cost beyond twice the limit counts as that", "no margin"],
+    [(0.5, 1.5, 0.5), (0.5, 0.5, 0.0), (0.5, 4.5, 3.5), (0.5, 9.0, 4.0), (0.0, 9.0, 0.0)],
+    ids=["beyond the limit", "never below 0", "a dear episode counts in full", "never above 4 limits", "no margin"],
 )
 def test_a_margin_is_learnt_from_each_episode_once(rate: float, cost: float, expected: float) -> None:
     """An episode ends in each of two environments; the limit is 1."""
@@ -85,6 +85,8 @@ def test_a_margin_is_learnt_from_each_episode_once(rate: float, cost: float, exp
     state = limit.follow(limit.init(N), trajectory)
     np.testing.assert_allclose(state.episodes.costs, [cost, cost])
     np.testing.assert_allclose(state.margin, expected)
+    balanced = limit.follow(state, experience(update, first_learner(update), costs=jnp.zeros((T, N)).at[0].set([2.0, 0.0])))
+    np.testing.assert_allclose(balanced.margin, state.margin)  # by the mean: 1 above the limit, 1 below it
     none = jnp.zeros((T, N), bool)
     again = limit.follow(state, trajectory._replace(terminated=none, truncated=none))
     np.testing.assert_allclose(again.margin, state.margin)

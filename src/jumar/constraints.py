@@ -37,6 +37,10 @@ from jumar.problem import Constraint, Diagnostics, Parameters, Problem
 from jumar.trajectory import Batch, Trajectory, centred, explained_variance, weighted_mean
 
 
+LARGEST_MARGIN = 4.0
+"""How many times the limit a margin below it can be."""
+
+
 class EpisodeCosts(NamedTuple):
     """What episodes cost, ``[N]`` each, float32 and undiscounted.
 
@@ -226,12 +230,13 @@ class CostLimit:
 
     An update that is sure to lower the cost of its own rollout may not lower that of the next: the cost then stays above the
     limit, by as much as makes the updates' efforts meet what rewards ask for. A margin ends that. It grows as long as episodes
-    cost too much, and shrinks while they cost less: with each episode that ends, at the cost :math:`C_i`,
+    cost too much, and shrinks while they cost less: with the costs :math:`C_i` of the episodes that end in a rollout,
 
     .. math::
-        m \leftarrow \max(0, \; m + \rho \, \mathrm{clip}(C_i - d, -d, d)).
+        m \leftarrow \mathrm{clip}\Bigl(m + \rho \sum_i (C_i - d), \; 0, \; \kappa d\Bigr), \qquad \kappa = 4.
 
-    The episodes of one environment that end in the same rollout are clipped together, and all of a rollout added at once.
+    The bound keeps the margin from growing, while the limit is out of reach, to what takes long to unlearn. The costs themselves
+    are not clipped: a few dear episodes among many cheap ones count in the mean with what they cost, so they do here.
     """
 
     critic: CriticPair
@@ -262,9 +267,9 @@ class CostLimit:
         """
         ended = trajectory.ended & trajectory.valid
         episodes = state.episodes.followed(one_cost(trajectory.costs), ended, trajectory.valid)
-        beyond = jnp.clip(episodes.costs - self.limit * episodes.episodes, max=self.limit * episodes.episodes)
-        change = self.margin_rate * jnp.sum(jnp.where(jnp.any(ended, axis=0), beyond, 0.0))
-        return LimitState(episodes, jnp.maximum(state.margin + change, 0.0))
+        beyond = jnp.where(jnp.any(ended, axis=0), episodes.costs - self.limit * episodes.episodes, 0.0)
+        margin = state.margin + self.margin_rate * jnp.sum(beyond)
+        return LimitState(episodes, jnp.clip(margin, 0.0, LARGEST_MARGIN * self.limit))
 
     def penalised(self, trajectory: Trajectory) -> Trajectory:
         """Change nothing: costs are no rewards."""
