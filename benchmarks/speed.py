@@ -15,7 +15,8 @@ import platform
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,15 +41,28 @@ class Method:
 
     algorithm: str
     settings: dict[str, int | float]
+    own: dict[str, str] = field(default_factory=dict)
+    """What Jumar is told beside them."""
+    title: str = ""
+    """What comes before the environment in a comparison's title."""
 
     def words(self, n_envs: int, n_steps: int) -> tuple[str, ...]:
         """Return the words for a rollout of this size, and for what is done with it."""
-        numbers = {"n_envs": n_envs, "n_steps": n_steps, **self.settings}
-        return tuple(word for name, number in numbers.items() for word in (f"--{name.replace('_', '-')}", str(number)))
+        return options({"n_envs": n_envs, "n_steps": n_steps, **self.settings})
+
+    def own_words(self, n_envs: int, n_steps: int) -> tuple[str, ...]:
+        """Return the same for Jumar."""
+        return (*self.words(n_envs, n_steps), *options(self.own))
+
+
+def options(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Return settings as words of a command line."""
+    return tuple(word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
 PPO = Method("ppo", {"n_epochs": 10, "batch_size": 64})
-TRPO = Method("trpo", {"cg_max_steps": 15, "n_critic_updates": 10, "batch_size": 128})
+APART = Method("ppo", PPO.settings, {"joint_gradient": "false"}, "PPO with a gradient for each of policy and critic, ")
+TRPO = Method("trpo", {"cg_max_steps": 15, "n_critic_updates": 10, "batch_size": 128}, title="TRPO, ")
 SAME_ITERATIONS = {**TRPO.settings, "cg_tolerance": 0.0}
 RELATIVES: dict[str, tuple[str, int, tuple[Method, ...]]] = {
     "natural": (
@@ -68,7 +82,7 @@ PEER_TITLES = {"ppo": "Stable-Baselines3", "trpo": "sb3-contrib"}
 
 def jumar_words(env: str, n_envs: int, n_steps: int, method: Method, seeds: int = 1) -> tuple[str, ...]:
     """Return Jumar's public command, without what the other side does not do: evaluations and checkpoints."""
-    words = ["-m", "jumar", "train", method.algorithm, env, "--preset", "none", *method.words(n_envs, n_steps)]
+    words = ["-m", "jumar", "train", method.algorithm, env, "--preset", "none", *method.own_words(n_envs, n_steps)]
     words += ["--eval-every", "0", "--checkpoint-every", "0", "--quiet", "--json"]
     return (*words, "--n-seeds", str(seeds)) if seeds > 1 else tuple(words)
 
@@ -82,16 +96,16 @@ def jumar_side(
     return Side(name, title, (variant,), trial_steps=40_960 * seeds, run_dir=True, seeds=seeds, times=times)
 
 
-def relative_side(env: str, n_envs: int, n_steps: int, method: Method) -> Side:
-    """Jumar, beside other algorithms of Jumar."""
+def relative_side(env: str, n_envs: int, n_steps: int, method: Method, title: str = "") -> Side:
+    """Jumar, beside other algorithms of Jumar, or another way of the same."""
     variant = Variant("", jumar_words(env, n_envs, n_steps, method))
-    return Side(method.algorithm, method.algorithm, (variant,), trial_steps=40_960, run_dir=True)
+    return Side(method.algorithm, title or method.algorithm, (variant,), trial_steps=40_960, run_dir=True)
 
 
 def parts_side(env: str, n_envs: int, n_steps: int, method: Method) -> Side:
     """Jumar's iteration in parts, or for TRPO the parts of its update."""
     name, script = (UPDATE, "trust_region.py") if method.algorithm == "trpo" else (PROFILE, "iteration.py")
-    words = (str(PEERS / script), "--env", env, *method.words(n_envs, n_steps))
+    words = (str(PEERS / script), "--env", env, *method.own_words(n_envs, n_steps))
     return Side(name, "Jumar, in parts", (Variant("", words),), trial_steps=8_192)
 
 
@@ -143,14 +157,15 @@ def slow_side() -> Side:
 def cheetahs(method: Method, n_envs: int, n_steps: int, *more: tuple[int, int]) -> tuple[str, int, tuple[Side, ...]]:
     """Return title, rollout and sides of a comparison on HalfCheetah; Stable-Baselines3 may take ``more`` sizes."""
     env = "HalfCheetah-v5"
+    joint = [relative_side(f"envpool/{env}", n_envs, n_steps, PPO, "Jumar, one gradient")] if method is APART else []
     sides = (
         jumar_side(f"envpool/{env}", n_envs, n_steps, method),
+        *joint,
         sb3_side(env, method, (n_envs, n_steps), *more),
         envpool_side(env, n_envs),
         parts_side(f"envpool/{env}", n_envs, n_steps, method),
     )
-    which = "" if method == PPO else f"{method.algorithm.upper()}, "
-    return f"{which}{env}, {n_envs} environment{'s' if n_envs > 1 else ''}", n_envs * n_steps, sides
+    return f"{method.title}{env}, {n_envs} environment{'s' if n_envs > 1 else ''}", n_envs * n_steps, sides
 
 
 def relatives() -> dict[str, Comparison]:
@@ -175,6 +190,8 @@ def comparisons() -> dict[str, Comparison]:
         "halfcheetah": cheetahs(PPO, 8, 256),
         "halfcheetah-32": cheetahs(PPO, 32, 64, (8, 256)),
         "halfcheetah-1": cheetahs(PPO, 1, 2048),
+        "apart": cheetahs(APART, 8, 256),
+        "apart-32": cheetahs(APART, 32, 64, (8, 256)),
         "cartpole-compiled": (
             "CartPole-v1 compiled, 8 environments",
             2048,

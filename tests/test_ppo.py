@@ -198,6 +198,50 @@ def test_one_full_batch_epoch_turns_ppo_into_a2c() -> None:
     np.testing.assert_allclose(flat(results[0]), flat(results[1]), atol=1e-6)
 
 
+SEVERAL = {"n_epochs": 3, "batch_size": 8, "learning_rate": 0.01, "ent_coef": 0.01}
+
+
+@pytest.mark.parametrize("name", ["ppo", "ppo-penalty"])
+def test_without_a_common_norm_it_makes_no_difference_whether_the_gradient_is_joint(name: str) -> None:
+    """The same minibatches, and Adam looks at each entry by itself."""
+    both = [
+        make_update(BOX, CONTINUOUS, name, max_grad_norm=None, joint_gradient=joint, **SEVERAL) for joint in (True, False)
+    ]
+    trajectory = experience(both[0], first_learner(both[0]))
+    (joint, about_both), (apart, about_each) = (improve(update, first_learner(update), trajectory) for update in both)
+    np.testing.assert_allclose(flat(apart.parameters), flat(joint.parameters), atol=1e-6)
+    assert np.abs(flat(apart.parameters) - flat(first_learner(both[0]).parameters)).max() > 0.03
+    for key in ("actor_loss", "value_loss", "entropy", "mean_kl", "approx_kl", "gradient_steps"):
+        np.testing.assert_allclose(about_each[key], about_both[key], rtol=1e-4, atol=1e-6, err_msg=key)
+    assert max(about_each["grad_norm"], about_each["critic_grad_norm"]) < about_both["grad_norm"]
+
+
+def test_a_gradient_that_is_not_joint_has_two_norms_each_with_its_limit() -> None:
+    limits = {"max_grad_norm": 1e-3, "optimizer": "sgd", "learning_rate": 1.0}
+    for joint in (True, False):
+        update = make_update(BOX, CONTINUOUS, joint_gradient=joint, **limits)
+        learner = first_learner(update)
+        new, _ = improve(update, learner, experience(update, learner))
+        moved = [
+            np.linalg.norm(flat(new.parameters[name]) - flat(learner.parameters[name])) for name in ("policy", "critic")
+        ]
+        lengths = [np.linalg.norm(moved)] if joint else moved
+        np.testing.assert_allclose(lengths, 1e-3, rtol=1e-2)
+
+
+def test_a_divergence_stops_the_policy_alone_where_the_gradient_is_not_joint() -> None:
+    update = make_update(BOX, CONTINUOUS, joint_gradient=False, target_kl=1e-9, **SEVERAL)
+    learner = first_learner(update)
+    _, record = improve(update, learner, experience(update, learner))
+    assert (record["stopped_early"], record["gradient_steps"]) == (1.0, 1.0)
+    assert (record["critic_stopped_early"], record["critic_gradient_steps"]) == (0.0, 6.0)
+
+
+def test_advantages_cannot_be_made_anew_by_a_critic_that_climbs_beside() -> None:
+    with pytest.raises(UsageError, match="recompute_advantages needs the critic of every pass"):
+        make_update(joint_gradient=False, recompute_advantages=True)
+
+
 def test_schedules_shrink_the_step_and_the_clip_range() -> None:
     update = make_update(learning_rate="linear:0.01", clip_range="linear:0.4")
     learner = first_learner(update)

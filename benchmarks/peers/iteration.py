@@ -38,6 +38,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--env", required=True, help="an id with its backend")
     for name in ("--n-envs", "--n-steps", "--n-epochs", "--batch-size"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--joint-gradient", choices=("true", "false"), default="true", help="of policy and critic")
     parser.add_argument("--total-timesteps", type=int, required=True, help="steps to time, over all environments")
     return parser.parse_args()
 
@@ -47,7 +48,8 @@ class Profile:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         sizes = {name: getattr(arguments, name) for name in ("n_envs", "n_steps", "n_epochs", "batch_size")}
-        self.agent = jumar.PPO(arguments.env, preset="none", **sizes)
+        joint = arguments.joint_gradient == "true"
+        self.agent = jumar.PPO(arguments.env, preset="none", joint_gradient=joint, **sizes)
         self.agent.learn(1)
         self.training: Any = self.agent._training
         self.update, self.runner = self.training.update, self.training.runner
@@ -168,7 +170,7 @@ class Profile:
         critic_carry = self.update.critic.initial_carry(self.n_envs)
         gathered = jax.device_get({**gathered, "carry": carry, "critic_carry": critic_carry})
         learner = self.training.learner
-        one = jax.jit(HostRunner(self._with_epochs(1), self.runner._make, self.rows)._learn_once)
+        one = HostRunner(self._with_epochs(1), self.runner._make, self.rows)._learn
         return {
             "update": lambda: self.runner._learn(learner, gathered, np.float32(1.0), self.key),
             "update of one epoch": lambda: one(learner, gathered, np.float32(1.0), self.key),

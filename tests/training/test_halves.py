@@ -30,8 +30,9 @@ def whole(update: Any) -> Any:
     [
         ("trpo", CONTINUOUS, {"normalize_observations": True, "normalize_rewards": True}),
         ("cpo", CHOICES, {"cost_limit": 1.0, "recurrent": "gru", "recurrent_size": 4}),
+        ("ppo", CONTINUOUS, {"joint_gradient": False, "n_epochs": 3, "batch_size": 8}),
     ],
-    ids=["trpo", "cpo, recurrent"],
+    ids=["trpo", "cpo, recurrent", "ppo"],
 )
 def test_the_halves_are_the_whole(name: str, action_space: Any, settings: dict[str, Any]) -> None:
     update = make_update(action_space=action_space, name=name, **settings)
@@ -49,8 +50,9 @@ def test_the_halves_are_the_whole(name: str, action_space: Any, settings: dict[s
     np.testing.assert_array_equal(found[3], trajectory.rewards)
 
 
-def test_neither_half_does_the_work_of_the_other() -> None:
-    update = make_update(name="trpo")
+@pytest.mark.parametrize(("name", "settings"), [("trpo", {}), ("ppo", {"joint_gradient": False})])
+def test_neither_half_does_the_work_of_the_other(name: str, settings: dict[str, Any]) -> None:
+    update = make_update(name=name, **settings)
     learner = first_learner(update)
     arguments = learner, experience(update, learner), jax.random.PRNGKey(3)
     halves = Halves(whole(update))

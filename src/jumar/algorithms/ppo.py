@@ -9,6 +9,7 @@ from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import compose, count_minibatches, scaling
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
+from jumar.errors import UsageError
 from jumar.policies import Policy
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
@@ -31,6 +32,9 @@ class EpochSettings(OnPolicySettings):
     max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
     max_grad_value: float | None = setting(
         None, "limit every entry of the joint gradient to ± this, before its norm", above=0
+    )
+    joint_gradient: bool = setting(
+        True, "policy and critic climb by one gradient, with one norm; no: each by its own, with a norm of its own"
     )
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
 
@@ -64,7 +68,7 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     with ``A`` and ``R`` by GAE.
 
     Raises:
-        UsageError: ``batch_size`` does not divide the rollout.
+        UsageError: the settings do not go together.
     """
     return _by_epochs(settings, policy, critic, objectives.Clipped(settings.clip_range), settings.target_kl)
 
@@ -81,7 +85,7 @@ def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) ->
     with a fixed :math:`\beta` or one that adapts to the divergence of the last update.
 
     Raises:
-        UsageError: ``batch_size`` does not divide the rollout.
+        UsageError: the settings do not go together.
     """
     plain = _by_epochs(settings, policy, critic, objectives.Surrogate(), None)
     target = settings.target_kl if settings.adaptive_kl else None
@@ -110,5 +114,14 @@ def _by_epochs(
     )
     clip = settings.clip_range_vf
     value_loss = objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip)
-    solver = solvers.Joint(epochs, settings.vf_coef)
+    if settings.joint_gradient:
+        solver: solvers.Solver = solvers.Joint(epochs, settings.vf_coef)
+    elif settings.recompute_advantages:
+        raise UsageError(
+            "recompute_advantages needs the critic of every pass, and without joint_gradient the policy climbs beside it; "
+            "choose one of the two."
+        )
+    else:
+        fit = dataclasses.replace(epochs, target_kl=None)
+        solver = solvers.SideBySide(epochs, fit, settings.vf_coef)
     return compose(settings, policy, critic, objective, solver, value_loss)

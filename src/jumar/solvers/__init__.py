@@ -2,8 +2,8 @@
 
 A *climber* (``Ascent``, ``Epochs``, ``Repeated``) goes up one objective of any parameters. A *policy solver* moves the policy
 alone: by a *geometry* and a *length* (``Step``, ``LineSearch``), within a limit on a cost (``DualStep``), or as a climber
-does (``Climbing``). A *solver* (``Joint``, ``Separate``, ``Independent``, ``PolicyAlone``) says what of a problem is climbed
-by whom.
+does (``Climbing``). A *solver* (``Joint``, ``SideBySide``, ``Separate``, ``Independent``, ``PolicyAlone``) says what of a problem is
+climbed by whom.
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
@@ -32,7 +32,7 @@ from jumar.solvers.penalty import Penalty
 from jumar.solvers.regression import Regression
 from jumar.solvers.repeated import Repeated
 from jumar.solvers.sampled import StepFisher, TrajectoryFisher
-from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate
+from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate, SideBySide
 from jumar.solvers.trust_region import Acceptance, Better, LineSearch
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "Repeated",
     "Separate",
     "Shorter",
+    "SideBySide",
     "Solver",
     "Step",
     "StepFisher",

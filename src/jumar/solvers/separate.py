@@ -1,7 +1,8 @@
 """The solvers of methods that treat policy and critic apart: each moves by itself.
 
-They differ in what the policy's advantages are measured against: the critic as it was (:class:`Separate`), a critic just
-fitted to other trajectories (:class:`Independent`), or none (:class:`PolicyAlone`).
+They differ in what the policy's advantages are measured against: the critic as it was (:class:`Separate`, and
+:class:`SideBySide` for minibatches), a critic just fitted to other trajectories (:class:`Independent`), or none
+(:class:`PolicyAlone`).
 """
 
 from __future__ import annotations
@@ -74,15 +75,16 @@ def fit_critic(
     state: Any,
     remaining: Array,
     key: Array,
+    vf_coef: float = 1.0,
 ) -> tuple[Parameters, Any, Diagnostics]:
     """Fit the critic of joint parameters to the targets of ``estimate``, which takes joint parameters.
 
-    The scalars of the climb are named ``critic_*``, except for the loss.
+    The gradient is that of ``vf_coef`` times the loss. The scalars of the climb are named ``critic_*``, except for the loss.
     """
 
     def objective(critic: Parameters, rows: Batch) -> tuple[Array, Diagnostics]:
         loss, about = problem.critic_loss(critic, rows)
-        return -loss, about
+        return -vf_coef * loss, about
 
     climb = Climb(objective, lambda critic: estimate({**parameters, "critic": critic}))
     critic, state, about = climber.climb(climb, parameters["critic"], state, remaining, key)
@@ -137,6 +139,37 @@ class Separate:
         )
         states = {"policy": moved.state, "critic": critic_state}
         return {"policy": moved.policy, "critic": critic}, states, {**moved.record, **about}
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Climbs the policy's objective and the critic's loss over the same minibatches, each by a gradient of its own.
+
+    It does what :class:`Joint` does, but for what a joint gradient has in common: its norm, and the end of the passes where a
+    divergence ends them, which are the policy's own here.
+    """
+
+    policy: Climber
+    critic: Climber
+    vf_coef: float
+    """The weight of the critic's loss."""
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the states of both."""
+        return {"policy": self.policy.init(parameters["policy"]), "critic": self.critic.init(parameters["critic"])}
+
+    def solve(
+        self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
+    ) -> tuple[Parameters, Any, Diagnostics]:
+        """Climb each; the same key gives both the same minibatches."""
+        batch = problem.estimate(parameters)
+        climb = Climb(problem.policy_objective, lambda _: batch, problem.prepare)
+        policy, policy_state, record = self.policy.climb(climb, parameters["policy"], state["policy"], remaining, key)
+        critic, critic_state, about = fit_critic(
+            self.critic, problem, parameters, problem.estimate, state["critic"], remaining, key, self.vf_coef
+        )
+        states = {"policy": policy_state, "critic": critic_state}
+        return {"policy": policy, "critic": critic}, states, {**record, **about}
 
 
 @dataclass(frozen=True)
