@@ -205,7 +205,8 @@ SEVERAL = {"n_epochs": 3, "batch_size": 8, "learning_rate": 0.01, "ent_coef": 0.
 def test_without_a_common_norm_it_makes_no_difference_whether_the_gradient_is_joint(name: str) -> None:
     """The same minibatches, and Adam looks at each entry by itself."""
     both = [
-        make_update(BOX, CONTINUOUS, name, max_grad_norm=None, joint_gradient=joint, **SEVERAL) for joint in (True, False)
+        make_update(BOX, CONTINUOUS, name, max_grad_norm=None, joint_gradient=joint, **SEVERAL)
+        for joint in (True, False)
     ]
     trajectory = experience(both[0], first_learner(both[0]))
     (joint, about_both), (apart, about_each) = (improve(update, first_learner(update), trajectory) for update in both)

@@ -36,7 +36,6 @@ from jumar.objectives import ValueLoss, surrogate
 from jumar.problem import Constraint, Diagnostics, Parameters, Problem
 from jumar.trajectory import Batch, Trajectory, centred, explained_variance, weighted_mean
 
-
 LARGEST_MARGIN = 4.0
 """How many times the limit a margin below it can be."""
 
@@ -235,8 +234,8 @@ class CostLimit:
     .. math::
         m \leftarrow \mathrm{clip}\Bigl(m + \rho \sum_i (C_i - d), \; 0, \; \kappa d\Bigr), \qquad \kappa = 4.
 
-    The bound keeps the margin from growing, while the limit is out of reach, to what takes long to unlearn. The costs themselves
-    are not clipped: a few dear episodes among many cheap ones count in the mean with what they cost, so they do here.
+    The bound keeps the margin from growing, while the limit is out of reach, to what takes long to unlearn. The costs
+    themselves are not clipped: a few dear episodes among many cheap ones count in the mean with what they cost, so they do here.
     """
 
     critic: CriticPair
