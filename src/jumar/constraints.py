@@ -235,7 +235,7 @@ class CostLimit:
         m \leftarrow \mathrm{clip}\Bigl(m + \rho \sum_i (C_i - d), \; 0, \; \kappa d\Bigr), \qquad \kappa = 4.
 
     The bound keeps the margin from growing, while the limit is out of reach, to what takes long to unlearn. The costs
-    themselves are not clipped: a few dear episodes among many cheap ones count in the mean with what they cost, so they do here.
+    themselves are not clipped: a few dear episodes among many cheap ones count in full in the mean, and so they do here.
     """
 
     critic: CriticPair

@@ -2,8 +2,8 @@
 
 A *climber* (``Ascent``, ``Epochs``, ``Repeated``) goes up one objective of any parameters. A *policy solver* moves the policy
 alone: by a *geometry* and a *length* (``Step``, ``LineSearch``), within a limit on a cost (``DualStep``), or as a climber
-does (``Climbing``). A *solver* (``Joint``, ``SideBySide``, ``Separate``, ``Independent``, ``PolicyAlone``) says what of a problem
-is climbed by whom.
+does (``Climbing``). A *solver* (``Joint``, ``SideBySide``, ``Separate``, ``Independent``, ``PolicyAlone``) says what of a
+problem is climbed by whom.
 """
 
 from jumar.solvers.ascent import Ascent, Optimiser, clip_gradient, scale_gradient
