@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/comparisons.py                  # all
     .venv/bin/python benchmarks/comparisons.py --only limit     # a limit on costs beside prices on them
+    .venv/bin/python benchmarks/comparisons.py --only limit --presets   # also writes what CPO's presets reached
 
 Runs are kept below ``runs/comparisons``: a stopped command goes on where it was. ``results/comparisons.md`` has the
 tables, ``results/comparisons.json`` their numbers, and ``results/comparisons`` the pictures.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from harness import HERE, say
-from tables import PROTOCOL, circumstances
+from tables import PRESETS, PROTOCOL, circumstances, write_reached
 
+from jumar.algorithms.cpo import CPOSettings
 from jumar.comparing.compare import compare
 from jumar.comparing.methods import Method
 from jumar.comparing.progress import make_progress
 from jumar.comparing.request import CompareRequest
 from jumar.errors import JumarError
+from jumar.presets import Reached, choose
 from jumar.report.comparison import Comparison
 from jumar.report.pages import interval, markdown, number, with_error
 from jumar.training.files import write_atomically
@@ -112,19 +116,10 @@ OBJECTIVES = Study(
 
 # A limit on costs -----------------------------------------------------------------------------------------------------
 
-LIMIT = 25.0
+LIMIT = CPOSettings().cost_limit
 VELOCITIES = dict(zip(TASKS, (3.2096, 0.7402, 2.3415), strict=True))
 """The velocities beyond which a step costs 1, as Safety-Gymnasium has them: half of what PPO reached without a limit."""
-PRICES = (0.3, 1.0, 3.0)
-CONSTRAINED = {
-    "n_envs": 16,
-    "n_steps": 128,
-    "log_std_init": -0.5,
-    "normalize_observations": True,
-    "normalize_rewards": True,
-    "cost_limit": LIMIT,
-    "cost_margin_rate": 0.05,
-}
+PRICES = (1.0, 3.0, 5.0, 10.0)
 
 
 def limit_table(found: Parts) -> list[str]:
@@ -149,14 +144,14 @@ def keeps_limit(row: Row) -> bool:
 
 LIMITED = Study(
     "A limit on costs, and prices on them",
-    f"A step costs 1 where the body moves faster than half of what PPO reached without a limit. CPO keeps the mean cost of an "
-    f"episode below {LIMIT:g}; beside it PPO with its preset, which pays a fixed price for each cost. The share is that of "
-    "the best return that a price reached within the limit (or within one standard error of it).",
+    "A step costs 1 where the body moves faster than half of what PPO reached without a limit. CPO is to keep the mean cost of "
+    f"an episode below {LIMIT:g}; beside it PPO, which pays a fixed price for each cost; both with their presets. The share is "
+    "that of the best return that a price reached within the limit (or within one standard error of it).",
     limit_table,
     {
         env.partition("-")[0].lower(): CompareRequest(
             methods=(
-                Method("cpo", "cpo", CONSTRAINED, preset="none"),
+                Method("cpo", "cpo"),
                 *(Method(f"ppo, price {price:g}", "ppo", {"cost_coef": price}) for price in PRICES),
             ),
             envs=(env,),
@@ -165,6 +160,39 @@ LIMITED = Study(
         for env, velocity in VELOCITIES.items()
     },
 )
+
+
+def presets_of(study: Study) -> dict[str, dict[str, Any]]:
+    """Return the settings of the presets that a study's methods start from, by algorithm and environment."""
+    found: dict[str, dict[str, Any]] = {}
+    for request in study.parts.values():
+        for method, env in itertools.product(request.methods, request.envs):
+            if preset := choose(method.algorithm, env, method.preset):
+                found.setdefault(method.algorithm, {})[env] = dict(preset.settings)
+    return found
+
+
+def asked_of(study: Study) -> dict[str, Any]:
+    """Return what the methods of each part are told, and what a step costs there."""
+    return {
+        part: {"cost": request.cost, "methods": {method.name: method.settings for method in request.methods}}
+        for part, request in study.parts.items()
+    }
+
+
+def write_presets(results: Mapping[str, Any], folder: Path = PRESETS) -> None:
+    """Write what CPO's presets reached, and at what cost, beside their settings, for runs that had the settings of today."""
+    found = {}
+    for part, tables in results["limit"]["parts"].items():
+        request = LIMITED.parts[part]
+        for row in tables["scores"]:
+            if row["method"] == "cpo" and row["iqm"] is not None:
+                mean, low, high, cost = (round(row[name], 1) for name in ("iqm", "low", "high", "cost"))
+                found[bare(row["env"])] = (
+                    results["limit"]["presets"]["cpo"][bare(row["env"])],
+                    Reached(mean, low, high, row["runs"], request.total_timesteps, cost, request.cost),
+                )
+    write_reached(folder, "cpo", found)
 
 
 # All of them ----------------------------------------------------------------------------------------------------------
@@ -227,7 +255,13 @@ def answer(name: str, results: dict[str, Any], arguments: argparse.Namespace) ->
         failures += [
             f"{row['method']} on {row['env']}, seed {row['seed']}: {row['failure']}" for row in report.failures
         ]
-    results[name] = {"about": circumstances(), "parts": parts}
+    study = STUDIES[name]
+    results[name] = {
+        "about": circumstances(),
+        "presets": presets_of(study),
+        "asked": asked_of(study),
+        "parts": parts,
+    }
     keep(results, pictures, arguments.out)
     return failures
 
@@ -242,6 +276,9 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=None, help="trainings at a time (default: processors)")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where runs are kept (default: runs/comparisons)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where to write (default: results)")
+    parser.add_argument(
+        "--presets", action="store_true", help="write what CPO's presets reached into the library's data"
+    )
     return parser.parse_args(words)
 
 
@@ -260,6 +297,8 @@ def main(words: Sequence[str] | None = None) -> int:
         failures.append(str(error))
     for reason in failures:
         say(f"failed: {reason}")
+    if arguments.presets and "limit" in results:
+        write_presets(results)
     return 1 if failures else 0
 
 

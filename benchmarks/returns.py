@@ -11,7 +11,6 @@ other settings than today's are repeated. ``--presets`` writes what the presets 
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -21,12 +20,12 @@ from typing import Any
 
 from harness import HERE, PEERS, Failed, Peers, say
 from speed import terminate
-from tables import PROTOCOL, Results, Summary, circumstances, fill, summarise
+from tables import PRESETS, PROTOCOL, Results, Summary, circumstances, fill, summarise, write_reached
 from trainings import Job, jumar_command
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.errors import UsageError
-from jumar.presets import presets
+from jumar.presets import Reached, presets
 from jumar.training.assembly import assemble
 from jumar.training.compiler import count_processors
 from jumar.training.planning import make_plan
@@ -35,7 +34,6 @@ from jumar.training.request import TrainRequest
 from jumar.training.sources import FromId
 
 RESULTS = HERE / "results"
-PRESETS = HERE.parent / "src" / "jumar" / "presets"
 DEFAULTS = {"n_envs": 8, "n_steps": 256}
 """Stable-Baselines3's defaults, spread over eight environments: rollouts of 2,048 steps, as with one."""
 OTHERS = {"defaults": "ppo, no preset", "sb3": "Stable-Baselines3's PPO"}
@@ -65,7 +63,8 @@ class Task:
     @property
     def sides(self) -> list[str]:
         """The names of the sides that this task has."""
-        algorithms = [name for name in ALGORITHMS if self.everyone or self.name in presets(name)]
+        with_preset = [name for name in ALGORITHMS if self.name in presets(name) and not limits_costs(name)]
+        algorithms = list(ALGORITHMS) if self.everyone else with_preset
         return [*algorithms, *(OTHERS if self.with_defaults else ())]
 
     def settings_of(self, side: str) -> dict[str, Any]:
@@ -97,6 +96,11 @@ TASKS = {
     "ant": Task("Ant-v5", 1_000_000, 5, {"ppo": 1_500, "trpo": 2_500, "npg": 2_300}),
     "doublependulum": Task("InvertedDoublePendulum-v5", 1_000_000, 5, {"ppo": 8_500}),
 }
+
+
+def limits_costs(algorithm: str) -> bool:
+    """Return whether an algorithm is for environments with costs, which no task has."""
+    return "cost_limit" in ALGORITHMS[algorithm].setting_names
 
 
 def job_of(task: Task, side: str, seed: int, peers: Peers) -> Job:
@@ -179,22 +183,14 @@ def overview(summaries: Mapping[tuple[str, str], Summary]) -> list[str]:
 def write_presets(results: Results, folder: Path = PRESETS) -> None:
     """Write what the presets reached beside their settings, for runs that had the settings of today."""
     for algorithm in ALGORITHMS:
-        path = folder / f"{algorithm}.json"
-        if not path.is_file():
-            continue
-        known = json.loads(path.read_text())
+        found = {}
         for name, task in TASKS.items():
-            preset, runs = known.get(task.name), results.tasks.get(name, {}).get(algorithm)
-            if preset and runs and results.settings.get(name, {}).get(algorithm) == preset["settings"]:
+            if runs := results.tasks.get(name, {}).get(algorithm):
                 s = summarise(runs)
-                preset["reached"] = {
-                    "return": round(s.mean, 1),
-                    "low": round(s.low, 1),
-                    "high": round(s.high, 1),
-                    "seeds": s.seeds,
-                    "total_timesteps": task.total_timesteps,
-                }
-        path.write_text(json.dumps(known, indent=2) + "\n")
+                mean, low, high = (round(x, 1) for x in (s.mean, s.low, s.high))
+                reached = Reached(mean, low, high, seeds=s.seeds, total_timesteps=task.total_timesteps)
+                found[task.name] = results.settings.get(name, {}).get(algorithm, {}), reached
+        write_reached(folder, algorithm, found)
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:

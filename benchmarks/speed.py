@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,7 +44,7 @@ class Method:
     own: dict[str, str] = field(default_factory=dict)
     """What Jumar is told beside them."""
     title: str = ""
-    """What comes before the environment in a comparison's title."""
+    """What a comparison's title calls it; empty for the one that needs no name."""
 
     def words(self, n_envs: int, n_steps: int) -> tuple[str, ...]:
         """Return the words for a rollout of this size, and for what is done with it."""
@@ -55,14 +55,19 @@ class Method:
         return (*self.words(n_envs, n_steps), *options(self.own))
 
 
+def told(method: Method) -> str:
+    """Return what Jumar alone is told, in words."""
+    return ", ".join(f"{name}={value}" for name, value in method.own.items())
+
+
 def options(values: Mapping[str, object]) -> tuple[str, ...]:
     """Return settings as words of a command line."""
     return tuple(word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
 PPO = Method("ppo", {"n_epochs": 10, "batch_size": 64})
-APART = Method("ppo", PPO.settings, {"joint_gradient": "false"}, "PPO with a gradient for each of policy and critic, ")
-TRPO = Method("trpo", {"cg_max_steps": 15, "n_critic_updates": 10, "batch_size": 128}, title="TRPO, ")
+APART = Method("ppo", PPO.settings, {"joint_gradient": "false"}, "PPO with a gradient for each of policy and critic")
+TRPO = Method("trpo", {"cg_max_steps": 15, "n_critic_updates": 10, "batch_size": 128}, title="TRPO")
 SAME_ITERATIONS = {**TRPO.settings, "cg_tolerance": 0.0}
 RELATIVES: dict[str, tuple[str, int, tuple[Method, ...]]] = {
     "natural": (
@@ -157,15 +162,20 @@ def slow_side() -> Side:
 def cheetahs(method: Method, n_envs: int, n_steps: int, *more: tuple[int, int]) -> tuple[str, int, tuple[Side, ...]]:
     """Return title, rollout and sides of a comparison on HalfCheetah; Stable-Baselines3 may take ``more`` sizes."""
     env = "HalfCheetah-v5"
-    joint = [relative_side(f"envpool/{env}", n_envs, n_steps, PPO, "Jumar, one gradient")] if method is APART else []
+    plain = replace(method, own={}, title="")
+    without = [relative_side(f"envpool/{env}", n_envs, n_steps, plain, f"Jumar without {told(method)}")]
     sides = (
         jumar_side(f"envpool/{env}", n_envs, n_steps, method),
-        *joint,
+        *(without if method.own else ()),
         sb3_side(env, method, (n_envs, n_steps), *more),
         envpool_side(env, n_envs),
         parts_side(f"envpool/{env}", n_envs, n_steps, method),
     )
-    return f"{method.title}{env}, {n_envs} environment{'s' if n_envs > 1 else ''}", n_envs * n_steps, sides
+    return (
+        f"{method.title}{', ' if method.title else ''}{env}, {n_envs} environment{'s' if n_envs > 1 else ''}",
+        n_envs * n_steps,
+        sides,
+    )
 
 
 def relatives() -> dict[str, Comparison]:

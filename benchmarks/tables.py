@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Failed, say
+from harness import HERE, Failed, say
 from speed import machine, versions
 from trainings import EPISODES, Job, Run, in_parallel
 
 from jumar.comparing.request import COUNTED
+from jumar.presets import Reached
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
 from jumar.training.files import write_atomically
 
+PRESETS = HERE.parent / "src" / "jumar" / "presets"
 PROTOCOL = (
     f"Score of a run: mean of its last {COUNTED} evaluations, {EPISODES} deterministic episodes each with raw rewards, "
     "taken every 20,000 steps (every 2 % of shorter runs). IQM over seeds, with a 95 % bootstrap interval."
@@ -150,3 +152,21 @@ def fill(
     results.write(page(results))
     say(f"written: {results.path} and {results.path.with_suffix('.md').name}")
     return failures
+
+
+def write_reached(folder: Path, algorithm: str, found: Mapping[str, tuple[Mapping[str, Any], Reached]]) -> None:
+    """Write what an algorithm's presets reached beside their settings, for those that still have the settings of the runs.
+
+    Args:
+        folder: where the presets are.
+        algorithm: whose they are.
+        found: by environment the settings of the runs, and what they reached.
+    """
+    path = folder / f"{algorithm}.json"
+    if not path.is_file():
+        return
+    known = json.loads(path.read_text())
+    for env, (settings, reached) in found.items():
+        if env in known and known[env]["settings"] == settings:
+            known[env]["reached"] = reached.to_json()
+    write_atomically(path, (json.dumps(known, indent=2) + "\n").encode())

@@ -305,13 +305,16 @@ def test_all_sides_are_given_the_same_work_and_jumar_knows_its_options(compariso
     ours = options(words)
     method = {"ppo": speed.PPO, "trpo": speed.TRPO}[words[3]]
     work = {f"--{name.replace('_', '-')}": str(number) for name, number in method.settings.items()}
+    own = {"--joint-gradient": "false"} if comparison.name.startswith("apart") else {}
     for side in comparison.sides:
         for variant in side.variants:
             theirs = options(variant.words)
             assert all((PEERS / word).exists() for word in variant.words if word.endswith(".py"))
-            if side.name in ("jumar", "sb3", "rejax", "profile", "update"):
+            if side.name in ("jumar", words[3], "sb3", "rejax", "profile", "update"):
                 assert int(theirs["--n-envs"]) * int(theirs["--n-steps"]) == comparison.rollout
                 assert {name: theirs[name] for name in work} == work
+                has_own = side.name in ("jumar", "profile", "update")
+                assert theirs.get("--joint-gradient") == (own.get("--joint-gradient") if has_own else None)
             if side.name in ("jumar", "rejax"):
                 assert theirs.get("--n-seeds", "1") == ours.get("--n-seeds", "1")
             if "--env" in theirs:

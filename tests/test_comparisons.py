@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jumar.comparing.jobs import cells_of
+from jumar.presets import presets
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -90,3 +91,40 @@ def test_numbers_page_and_pictures_are_kept_together(tmp_path: Path) -> None:
     assert "The objectives of PPO" not in page
     assert (tmp_path / "comparisons" / "limit-hopper-diagnostics.png").read_bytes() == b"a picture"
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_what_cpo_reached_is_written_to_the_presets_whose_settings_it_was_reached_with(tmp_path: Path) -> None:
+    found = {"limit": {"presets": {"cpo": {}}, "parts": {}}}
+    for env, iqm in (("Hopper-v5", 900.04), ("Walker2d-v5", 800.0)):
+        scores = [score("ppo, price 1", 1.0), {**score("cpo", iqm, 24.04, 2.0), "env": f"envpool/{env}", "low": 800.0}]
+        found["limit"]["parts"][env.partition("-")[0].lower()] = {"scores": scores}
+        found["limit"]["presets"]["cpo"][env] = {"n_envs": 16}
+    path = tmp_path / "cpo.json"
+    path.write_text(json.dumps({"Hopper-v5": {"settings": {"n_envs": 16}}, "Walker2d-v5": {"settings": {"n_envs": 8}}}))
+    comparisons.write_presets(found, tmp_path)
+    written = json.loads(path.read_text())
+    assert written["Walker2d-v5"] == {"settings": {"n_envs": 8}}
+    assert written["Hopper-v5"]["reached"] == {
+        "return": 900.0,
+        "low": 800.0,
+        "high": 2.0,
+        "seeds": 5,
+        "total_timesteps": 1_000_000,
+        "cost": 24.0,
+        "cost_source": "velocity:0.7402",
+    }
+
+
+def test_the_studies_kept_are_those_of_today() -> None:
+    path = BENCHMARKS / "results" / "comparisons.json"
+    kept = json.loads(path.read_text())
+    assert kept
+    for name, found in kept.items():
+        study = comparisons.STUDIES[name]
+        again = f"run benchmarks/comparisons.py --only {name}"
+        assert found["presets"] == comparisons.presets_of(study), again
+        assert found["asked"] == comparisons.asked_of(study), again
+
+
+def test_every_preset_of_cpo_is_of_a_task_whose_costs_are_limited() -> None:
+    assert set(presets("cpo")) == {request.envs[0] for request in comparisons.LIMITED.parts.values()}

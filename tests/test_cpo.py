@@ -85,10 +85,11 @@ def test_a_margin_is_learnt_from_each_episode_once(rate: float, cost: float, exp
     state = limit.follow(limit.init(N), trajectory)
     np.testing.assert_allclose(state.episodes.costs, [cost, cost])
     np.testing.assert_allclose(state.margin, expected)
-    balanced = limit.follow(
-        state, experience(update, first_learner(update), costs=jnp.zeros((T, N)).at[0].set([2.0, 0.0]))
+    uneven = limit.follow(
+        state, experience(update, first_learner(update), costs=jnp.zeros((T, N)).at[0].set([3.0, 0.0]))
     )
-    np.testing.assert_allclose(balanced.margin, state.margin)  # by the mean: 1 above the limit, 1 below it
+    change = float(np.clip(expected + rate * (2.0 - 1.0), 0.0, 4.0)) - expected  # by the sum, not by the sign
+    np.testing.assert_allclose(uneven.margin, expected + change)
     none = jnp.zeros((T, N), bool)
     again = limit.follow(state, trajectory._replace(terminated=none, truncated=none))
     np.testing.assert_allclose(again.margin, state.margin)

@@ -201,12 +201,10 @@ def test_one_full_batch_epoch_turns_ppo_into_a2c() -> None:
 SEVERAL = {"n_epochs": 3, "batch_size": 8, "learning_rate": 0.01, "ent_coef": 0.01}
 
 
-@pytest.mark.parametrize("name", ["ppo", "ppo-penalty"])
-def test_without_a_common_norm_it_makes_no_difference_whether_the_gradient_is_joint(name: str) -> None:
+def test_without_a_common_norm_it_makes_no_difference_whether_the_gradient_is_joint() -> None:
     """The same minibatches, and Adam looks at each entry by itself."""
     both = [
-        make_update(BOX, CONTINUOUS, name, max_grad_norm=None, joint_gradient=joint, **SEVERAL)
-        for joint in (True, False)
+        make_update(BOX, CONTINUOUS, max_grad_norm=None, joint_gradient=joint, **SEVERAL) for joint in (True, False)
     ]
     trajectory = experience(both[0], first_learner(both[0]))
     (joint, about_both), (apart, about_each) = (improve(update, first_learner(update), trajectory) for update in both)
@@ -238,8 +236,14 @@ def test_a_divergence_stops_the_policy_alone_where_the_gradient_is_not_joint() -
     assert (record["critic_stopped_early"], record["critic_gradient_steps"]) == (0.0, 6.0)
 
 
+def test_without_a_critic_there_is_one_gradient() -> None:
+    update = make_update(joint_gradient=False, baseline="mean", advantage="to-go", optimizer="sgd")
+    assert isinstance(update.solver, Joint)
+    assert not update.apart
+
+
 def test_advantages_cannot_be_made_anew_by_a_critic_that_climbs_beside() -> None:
-    with pytest.raises(UsageError, match="recompute_advantages needs the critic of every pass"):
+    with pytest.raises(UsageError, match="recompute_advantages needs the critic after every pass"):
         make_update(joint_gradient=False, recompute_advantages=True)
 
 

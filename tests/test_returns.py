@@ -169,6 +169,12 @@ def test_an_algorithm_that_cannot_be_trained_is_left_out_with_its_reason(
     assert "pendulum, npg: left out: it has no pendulum." in capsys.readouterr().err
 
 
+def test_what_limits_costs_is_no_side_of_a_task_without_them() -> None:
+    assert "Hopper-v5" in presets("cpo")
+    assert "cpo" not in returns.TASKS["hopper"].sides
+    assert "trpo" in returns.TASKS["hopper"].sides
+
+
 @pytest.mark.parametrize("words", [["--jobs", "0"], ["--only", "chess"], ["--sides", "chess"]])
 def test_a_wrong_command_line_is_refused(words: list[str]) -> None:
     with pytest.raises(SystemExit) as leaving:

@@ -87,8 +87,7 @@ def preset_rows(algorithm: str) -> list[Row]:
         reached = preset.reached
         measured = ("", "", "")
         if reached:
-            interval = f"{reached.mean:,.1f} [{reached.low:,.1f}, {reached.high:,.1f}]"
-            measured = (interval, f"{reached.total_timesteps:,}", str(reached.seeds))
+            measured = (reached.score, f"{reached.total_timesteps:,}", str(reached.seeds))
         settings = " ".join(f"`{name}={_shown(value)}`" for name, value in preset.settings.items())
         rows.append((preset.name, *measured, settings))
     return rows

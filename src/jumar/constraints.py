@@ -234,8 +234,9 @@ class CostLimit:
     .. math::
         m \leftarrow \mathrm{clip}\Bigl(m + \rho \sum_i (C_i - d), \; 0, \; \kappa d\Bigr), \qquad \kappa = 4.
 
-    The bound keeps the margin from growing, while the limit is out of reach, to what takes long to unlearn. The costs
-    themselves are not clipped: a few dear episodes among many cheap ones count in full in the mean, and so they do here.
+    A limit that is out of reach fills the margin no further than to its bound, which :math:`\kappa / \rho` episodes without
+    costs unlearn. (So there is no margin below a limit of 0.) The costs themselves are not clipped: a few dear episodes among
+    many cheap ones count in full in the mean, and so they do here.
     """
 
     critic: CriticPair

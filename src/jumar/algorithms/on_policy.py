@@ -25,7 +25,7 @@ from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
 from jumar.observations import Encoder
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
-from jumar.solvers import Separate, SideBySide, Solver
+from jumar.solvers import Apart, Solver
 from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 from jumar.turned import with_turned_kernels
 
@@ -116,7 +116,7 @@ class OnPolicy:
     @property
     def apart(self) -> bool:
         """Whether policy and critic move apart, so that neither needs what the other becomes."""
-        return isinstance(self.solver, Separate | SideBySide)
+        return isinstance(self.solver, Apart)
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""

@@ -6,7 +6,7 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import compose, count_minibatches, scaling
+from jumar.algorithms.parts import compose, count_minibatches, has_critic, scaling
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.errors import UsageError
@@ -29,12 +29,9 @@ class EpochSettings(OnPolicySettings):
     normalize_advantage: bool = setting(True, "standardise advantages in every minibatch")
     recompute_advantages: bool = setting(False, "estimate advantages anew with the current critic before every epoch")
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
-    max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
+    max_grad_norm: float | None = setting(0.5, "scale the gradient down to this norm", above=0)
     max_grad_value: float | None = setting(
-        None, "limit every entry of the joint gradient to ± this, before its norm", above=0
-    )
-    joint_gradient: bool = setting(
-        True, "policy and critic climb by one gradient, with one norm; no: each by its own, with a norm of its own"
+        None, "limit every entry of the gradient to ± this, before its norm", above=0
     )
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
 
@@ -45,6 +42,9 @@ class PPOSettings(EpochSettings):
 
     clip_range: Schedule = setting(Constant(0.2), "clip the probability ratio to 1 ± this", above=0)
     target_kl: float | None = setting(None, "stop an update when a minibatch's KL exceeds 1.5 times this", above=0)
+    joint_gradient: bool = setting(
+        True, "policy and critic climb by one gradient, with one norm; no: each by its own, with a norm of its own"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,22 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         E[\min(w A, clip(w, 1 - \epsilon, 1 + \epsilon) A)] + c_1 H(\pi) - c_2 (V - R)^2, \quad
         w = \pi_\theta(a|s) / \pi_{old}(a|s),
 
-    with ``A`` and ``R`` by GAE.
+    with ``A`` and ``R`` by GAE. By default one gradient moves policy and critic; without ``joint_gradient`` each has its own
+    (:class:`jumar.solvers.SideBySide`).
 
     Raises:
         UsageError: the settings do not go together.
     """
-    return _by_epochs(settings, policy, critic, objectives.Clipped(settings.clip_range), settings.target_kl)
+    epochs = _epochs(settings, policy, settings.target_kl)
+    solver: solvers.Solver = solvers.Joint(epochs, settings.vf_coef)
+    if not settings.joint_gradient and has_critic(settings):
+        if settings.recompute_advantages:
+            raise UsageError(
+                "recompute_advantages needs the critic after every pass, and without joint_gradient it climbs beside the "
+                "policy; turn recompute_advantages off too (presets of MuJoCo tasks turn it on), or keep joint_gradient."
+            )
+        solver = solvers.SideBySide(epochs, dataclasses.replace(epochs, target_kl=None), settings.vf_coef)
+    return _composed(settings, policy, critic, objectives.Clipped(settings.clip_range), solver)
 
 
 def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -87,41 +97,35 @@ def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) ->
     Raises:
         UsageError: the settings do not go together.
     """
-    plain = _by_epochs(settings, policy, critic, objectives.Surrogate(), None)
+    joint = solvers.Joint(_epochs(settings, policy), settings.vf_coef)
     target = settings.target_kl if settings.adaptive_kl else None
-    return dataclasses.replace(plain, solver=solvers.Penalty(plain.solver, settings.kl_coef, target))
+    penalty = solvers.Penalty(joint, settings.kl_coef, target)
+    return _composed(settings, policy, critic, objectives.Surrogate(), penalty)
 
 
-def _by_epochs(
-    settings: EpochSettings,
-    policy: Policy,
-    critic: Critic,
-    objective: objectives.PolicyObjective,
-    stop_at_kl: float | None,
-) -> OnPolicy:
+def _epochs(settings: EpochSettings, policy: Policy, stop_at_kl: float | None = None) -> solvers.Epochs:
     optimiser = solvers.Optimiser(
         settings.learning_rate,
         scaling(settings.optimizer, settings.adam_epsilon),
         settings.max_grad_norm,
         settings.max_grad_value,
     )
-    epochs = solvers.Epochs(
+    return solvers.Epochs(
         optimiser,
         settings.n_epochs,
         count_minibatches(settings, settings.batch_size, policy.recurrent),
         stop_at_kl,
         settings.recompute_advantages,
     )
+
+
+def _composed(
+    settings: EpochSettings,
+    policy: Policy,
+    critic: Critic,
+    objective: objectives.PolicyObjective,
+    solver: solvers.Solver,
+) -> OnPolicy:
     clip = settings.clip_range_vf
     value_loss = objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip)
-    if settings.joint_gradient:
-        solver: solvers.Solver = solvers.Joint(epochs, settings.vf_coef)
-    elif settings.recompute_advantages:
-        raise UsageError(
-            "recompute_advantages needs the critic of every pass, and without joint_gradient the policy climbs beside it; "
-            "choose one of the two."
-        )
-    else:
-        fit = dataclasses.replace(epochs, target_kl=None)
-        solver = solvers.SideBySide(epochs, fit, settings.vf_coef)
     return compose(settings, policy, critic, objective, solver, value_loss)

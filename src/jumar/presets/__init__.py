@@ -9,7 +9,8 @@ name::
     }
 
 ``reached`` is what the settings were seen to reach: the interquartile mean over the seeds of each run's last ten
-evaluations, with its 95 % bootstrap interval. ``benchmarks/returns.py`` measures it, and writes it here.
+evaluations, with its 95 % bootstrap interval. ``benchmarks/returns.py`` measures it, and writes it here. Where costs were
+limited it has two more, ``"cost"`` and ``"cost_source"``, and ``benchmarks/comparisons.py`` measures it.
 """
 
 from __future__ import annotations
@@ -38,22 +39,30 @@ class Reached:
     """The ends of its 95 % bootstrap interval."""
     seeds: int
     total_timesteps: int
+    cost: float | None = None
+    """Mean cost of an episode over the last fifth of training, undiscounted; ``None`` where costs were not limited."""
+    cost_source: str | None = None
+    """What a step's cost was, as ``--cost`` takes it."""
 
     def __str__(self) -> str:
-        return (
-            f"reached {self.mean:,.1f} [{self.low:,.1f}, {self.high:,.1f}] in {self.total_timesteps:,} steps "
-            f"({self.seeds} seeds)"
-        )
+        return f"reached {self.score} in {self.total_timesteps:,} steps ({self.seeds} seeds)"
+
+    @property
+    def score(self) -> str:
+        """The mean with its interval, and the cost where costs were limited."""
+        mean = f"{self.mean:,.1f} [{self.low:,.1f}, {self.high:,.1f}]"
+        return mean if self.cost is None else f"{mean} at a cost of {self.cost:,.1f} ({self.cost_source})"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the file has it."""
-        return {
+        plain = {
             "return": self.mean,
             "low": self.low,
             "high": self.high,
             "seeds": self.seeds,
             "total_timesteps": self.total_timesteps,
         }
+        return plain if self.cost is None else {**plain, "cost": self.cost, "cost_source": self.cost_source}
 
 
 @dataclass(frozen=True)
@@ -119,5 +128,5 @@ def _read(algorithm: str) -> dict[str, Preset]:
 def _preset(name: str, settings: dict[str, Any], reached: dict[str, Any] | None = None) -> Preset:
     if reached is None:
         return Preset(name, settings, None)
-    numbers = {key: reached[key] for key in ("low", "high", "seeds", "total_timesteps")}
+    numbers = {key: value for key, value in reached.items() if key != "return"}
     return Preset(name, settings, Reached(mean=reached["return"], **numbers))

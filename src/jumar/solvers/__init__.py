@@ -32,11 +32,12 @@ from jumar.solvers.penalty import Penalty
 from jumar.solvers.regression import Regression
 from jumar.solvers.repeated import Repeated
 from jumar.solvers.sampled import StepFisher, TrajectoryFisher
-from jumar.solvers.separate import Climbing, Independent, PolicyAlone, Separate, SideBySide
+from jumar.solvers.separate import Apart, Climbing, Independent, PolicyAlone, Separate, SideBySide
 from jumar.solvers.trust_region import Acceptance, Better, LineSearch
 
 __all__ = [
     "Acceptance",
+    "Apart",
     "Ascent",
     "AverageTrustRegion",
     "Better",

@@ -1,7 +1,8 @@
 """The solvers of methods that treat policy and critic apart: each moves by itself.
 
-They differ in what the policy's advantages are measured against: the critic as it was (:class:`Separate`, and
-:class:`SideBySide` for minibatches), a critic just fitted to other trajectories (:class:`Independent`), or none
+In two of them neither needs what the other becomes (:class:`Apart`): the policy moves by the critic as it was, in a step of
+its own (:class:`Separate`), or over the same minibatches as the critic (:class:`SideBySide`). In others the policy's advantages
+are measured against a critic that was just fitted to other trajectories (:class:`Independent`), or there is none
 (:class:`PolicyAlone`).
 """
 
@@ -116,15 +117,23 @@ class PolicyAlone:
 
 
 @dataclass(frozen=True)
-class Separate:
-    """Moves the policy once on the whole batch, then fits the critic to the value targets."""
+class Apart:
+    """A solver whose policy and critic move apart: neither needs what the other becomes, so both can move at once."""
 
-    policy: PolicySolver
+    policy: Any
+    """What moves the policy."""
     critic: Climber
 
     def init(self, parameters: Parameters) -> Any:
         """Return the states of both."""
         return {"policy": self.policy.init(parameters["policy"]), "critic": self.critic.init(parameters["critic"])}
+
+
+@dataclass(frozen=True)
+class Separate(Apart):
+    """Moves the policy once on the whole batch, then fits the critic to the value targets."""
+
+    policy: PolicySolver
 
     def solve(
         self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array
@@ -142,7 +151,7 @@ class Separate:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class SideBySide(Apart):
     """Climbs the policy's objective and the critic's loss over the same minibatches, each by a gradient of its own.
 
     It does what :class:`Joint` does, but for what a joint gradient has in common: its norm, and the end of the passes where a
@@ -150,13 +159,8 @@ class SideBySide:
     """
 
     policy: Climber
-    critic: Climber
     vf_coef: float
-    """The weight of the critic's loss."""
-
-    def init(self, parameters: Parameters) -> Any:
-        """Return the states of both."""
-        return {"policy": self.policy.init(parameters["policy"]), "critic": self.critic.init(parameters["critic"])}
+    """The weight of the critic's loss. Adam divides it out, but for what is limited before."""
 
     def solve(
         self, problem: Problem, parameters: Parameters, state: Any, remaining: Array, key: Array

@@ -26,7 +26,7 @@ class Halves:
     """A function that learns, as two programs. It returns what the whole would, the flight record on the host.
 
     Args:
-        learn: the whole; the update's solver is :class:`~jumar.solvers.Separate` or :class:`~jumar.solvers.SideBySide`.
+        learn: the whole; the update's solver is :class:`~jumar.solvers.Apart`.
     """
 
     def __init__(self, learn: Learn) -> None:
