@@ -45,6 +45,8 @@ class Method:
     """What Jumar is told beside them."""
     title: str = ""
     """What a comparison's title calls it; empty for the one that needs no name."""
+    without: str = ""
+    """What Jumar is called that is not told what is its own."""
 
     def words(self, n_envs: int, n_steps: int) -> tuple[str, ...]:
         """Return the words for a rollout of this size, and for what is done with it."""
@@ -55,18 +57,19 @@ class Method:
         return (*self.words(n_envs, n_steps), *options(self.own))
 
 
-def told(method: Method) -> str:
-    """Return what Jumar alone is told, in words."""
-    return ", ".join(f"{name}={value}" for name, value in method.own.items())
-
-
 def options(values: Mapping[str, object]) -> tuple[str, ...]:
     """Return settings as words of a command line."""
     return tuple(word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
 PPO = Method("ppo", {"n_epochs": 10, "batch_size": 64})
-APART = Method("ppo", PPO.settings, {"joint_gradient": "false"}, "PPO with a gradient for each of policy and critic")
+APART = Method(
+    "ppo",
+    PPO.settings,
+    {"joint_gradient": "false"},
+    "PPO with a gradient for each of policy and critic",
+    "Jumar, joint gradient",
+)
 TRPO = Method("trpo", {"cg_max_steps": 15, "n_critic_updates": 10, "batch_size": 128}, title="TRPO")
 SAME_ITERATIONS = {**TRPO.settings, "cg_tolerance": 0.0}
 RELATIVES: dict[str, tuple[str, int, tuple[Method, ...]]] = {
@@ -162,8 +165,7 @@ def slow_side() -> Side:
 def cheetahs(method: Method, n_envs: int, n_steps: int, *more: tuple[int, int]) -> tuple[str, int, tuple[Side, ...]]:
     """Return title, rollout and sides of a comparison on HalfCheetah; Stable-Baselines3 may take ``more`` sizes."""
     env = "HalfCheetah-v5"
-    plain = replace(method, own={}, title="")
-    without = [relative_side(f"envpool/{env}", n_envs, n_steps, plain, f"Jumar without {told(method)}")]
+    without = [relative_side(f"envpool/{env}", n_envs, n_steps, replace(method, own={}), method.without)]
     sides = (
         jumar_side(f"envpool/{env}", n_envs, n_steps, method),
         *(without if method.own else ()),
