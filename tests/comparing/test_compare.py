@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -168,7 +169,7 @@ def test_a_stopped_comparison_saves_and_says_how_to_go_on(tmp_path: Path) -> Non
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "4 runs of 4 are still to be trained. The same command goes on" in said
-    assert "it is not trained yet." in (out / "report.md").read_text()
+    assert "| 0 (2 to train) |" in (out / "report.md").read_text()
     assert len(policies(out)) == 2  # of the program that was under way
 
 
@@ -291,8 +292,26 @@ def test_damaged_logs_fail_the_run_alone(compared: tuple[Path, dict[str, Any]], 
     assert damaged.failure is not None
     assert "evaluations.jsonl is damaged" in damaged.failure
     assert sound.failure is None
-    (tmp_path / "runs" / "seed_0" / "evaluations.jsonl").unlink()
-    assert read_earlier([tmp_path / "runs"])[0].failure == "it was never evaluated."
+    evaluations, metrics = (tmp_path / "runs" / "seed_0" / f"{name}.jsonl" for name in ("evaluations", "metrics"))
+
+    def failure() -> str:
+        words = read_earlier([tmp_path / "runs"])[0].failure
+        assert words is not None
+        return words
+
+    evaluations.unlink()
+    assert "lacks its last evaluation" in failure()
+    whole = (tmp_path / "runs" / "seed_1" / "evaluations.jsonl").read_bytes()
+    evaluations.write_bytes(whole[:-40])
+    assert "evaluations.jsonl is damaged: line 4 is no whole JSON object" in failure()
+    lines = whole.splitlines(keepends=True)
+    evaluations.write_bytes(b"".join([lines[0], b"garbage{\n", *lines[2:]]))
+    assert "line 2 is no whole JSON object" in failure()
+    evaluations.write_bytes(whole.replace(b'"mean_return": ', b'"mean_return": NaN, "was": ', 1))
+    assert "a mean return is nan" in failure()
+    evaluations.write_bytes(whole)
+    metrics.write_bytes(b"garbage{\n" + metrics.read_bytes())
+    assert "metrics.jsonl is damaged: line 1" in failure()
 
 
 @pytest.mark.usefixtures("nothing_trains")
@@ -328,6 +347,10 @@ def test_earlier_runs_that_are_not_there_or_damaged_are_refused(
     with pytest.raises(UsageError, match="holds no run"):
         read_earlier([tmp_path / "run"], warn=told.append)
     assert "is left out: " in told[0]
+    shutil.copytree(first, tmp_path / "sound")
+    code, answer, _ = jumar("compare", "--from", tmp_path, "--out", tmp_path / "c")
+    assert (code, answer["runs"]) == (0, 1)
+    assert f"## Left out\n\n- {tmp_path / 'run'} is left out: " in (tmp_path / "c" / "report.md").read_text()
 
 
 # -- what is wrong ----------------------------------------------------------------------------------------------------
@@ -343,6 +366,8 @@ def test_earlier_runs_that_are_not_there_or_damaged_are_refused(
         (["--algorithms", "ppo,trppo", "--envs", "jax/CartPole-v1"], "did you mean trpo"),
         (["--algorithms", "ppo", "--envs", "jax/CartPole-v1,,jax/Pendulum-v1"], "missing between two commas"),
         (["--algorithms", "ppo", "--envs", "jax/CartPole-v1,jax/CartPole-v1"], "given twice"),
+        (["--algorithms", "ppo", "--envs", "CartPole-v1,envpool/CartPole-v1"], "are the same one; leave one out"),
+        (["--algorithms", "ppo:gamma=0.9,ppo:gamma=.90", "--envs", "jax/CartPole-v1"], "are told the same everywhere"),
         (["--algorithms", "ppo", "--envs", "jax/CartPool-v1"], "CartPole-v1"),
         (["--algorithms", "ppo:clip_rang=0.1", "--envs", "jax/CartPole-v1"], "clip_range"),
         (["--algorithms", "ppo:clip_range=-1", "--envs", "jax/CartPole-v1"], "out of range"),
@@ -410,15 +435,14 @@ def test_a_full_disk_spoils_no_run_and_is_named(copy: Path, monkeypatch: pytest.
 
 
 def test_two_names_that_make_one_folder_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"a_b on jax/CartPole-v1 would be kept in the folder of a b on"):
+    with pytest.raises(UsageError, match="the methods a b and a_b would be kept in one folder; rename one"):
         cells_of(request(methods=(Method("a b", "ppo"), Method("a_b", "ppo"))))
-    with pytest.raises(UsageError, match="leave out or rename one"):
-        cells_of(request(methods=read_methods(A2C), envs=("CartPole-v1", "envpool/CartPole-v1")))
 
 
 def test_no_name_leads_out_of_the_folder_or_is_too_long_for_it() -> None:
     names = ["..", "../../x", ".hidden", "n" * 300, "n" * 301]
-    cells = cells_of(request(methods=tuple(Method(name, "ppo") for name in names)))
+    methods = tuple(Method(name, "ppo", {"n_epochs": i + 1}) for i, name in enumerate(names))
+    cells = cells_of(request(methods=methods))
     parts = [cell.folder.parts for cell in cells]
     assert len(set(parts)) == len(names)
     assert all(len(part) == 3 and not part[1].startswith(".") and len(part[1]) < 120 for part in parts)
@@ -439,6 +463,20 @@ def test_a_method_that_only_this_process_knows_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setitem(registry.ALGORITHMS, "mine", registry.ALGORITHMS["ppo"])
     with pytest.raises(UsageError, match="mine was registered in this process"):
         cells_of(request(methods=(Method("mine", "mine"),)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": (Method("a", "trppo"),)}, "unknown algorithm 'trppo'; did you mean trpo"),
+        ({"methods": (Method(" ", "ppo"),)}, "a method has no name"),
+        ({"envs": "jax/CartPole-v1"}, "envs must be a tuple of environments, not the text 'jax/CartPole-v1'"),
+    ],
+)
+@pytest.mark.usefixtures("nothing_trains")
+def test_mistakes_in_python_are_named(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        compare(request(**changes, out=tmp_path / "c"))
 
 
 def test_the_state_is_one_of_jumars_files(compared: tuple[Path, dict[str, Any]]) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jumar.report.comparison import COST, KL, STEPS, Comparison, Run, compare_runs
+from jumar.report.comparison import (
+    COST,
+    ENDED,
+    ENDED_COST,
+    KL,
+    NOT_TRAINED,
+    STEPS,
+    Comparison,
+    Run,
+    compare_runs,
+)
 from jumar.report.pages import aligned, csv_text, explanation, markdown, page, score_cells
 from jumar.report.pictures import pictures
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
@@ -46,6 +56,28 @@ def test_a_score_is_the_mean_of_the_last_evaluations() -> None:
     assert row_of(found.runs, seed=0)["score"] == 6.5
     assert row_of(found.runs, seed=0)["last_eval_mean"] == 9.0
     assert compare_runs([run("ppo", "A", 0, 1.0, 3.0)], last=10).runs[0]["score"] == 2.0  # of those that there are
+
+
+def evaluated(total: int, every: int, *steps: int) -> Run:
+    """A run that was to be evaluated every so many steps, and was at these; each returned its number."""
+    told = {"total_timesteps": total, "eval_every": every, "eval_episodes": 5}
+    return Run("ppo", "A", 0, np.array(steps, float), np.arange(1.0, len(steps) + 1.0), told=told)
+
+
+@pytest.mark.parametrize(
+    ("run", "score"),
+    [
+        (evaluated(1000, 100, *range(100, 1001, 100)), 9.5),  # of 900 and 1,000
+        (evaluated(1000, 100, 128, 256, 384, 512, 640, 768, 896, 1024), 8.0),  # 896 is where 800 was due
+        (evaluated(1000, 100, 512, 1024), 2.0),  # iterations longer than the stretch
+        (evaluated(950, 100, *range(100, 901, 100), 950), 9.5),  # the last stretch is shorter
+        (evaluated(1000, 100, 400, 800), 2.0),  # none is late
+    ],
+)
+def test_a_score_is_that_of_the_same_stretch_whatever_an_iteration_is(run: Run, score: float) -> None:
+    assert run.score(2) == score
+    [line] = [line for line in page(compare_runs([run], last=2), []).splitlines() if line.startswith("A run's score")]
+    assert "the evaluations of its last 200 steps" in line
 
 
 def test_each_method_in_each_task_has_its_statistics() -> None:
@@ -109,9 +141,58 @@ def test_the_probability_of_improvement_is_a_mean_over_tasks() -> None:
 
 def test_equal_scores_everywhere_are_no_trouble() -> None:
     found = compare_runs([run(method, env, s, 500.0) for method in "ab" for env in "xy" for s in range(2)])
-    assert all(row["iqm"] == 0.0 for row in found.overall)
+    assert [found.overall, found.profiles] == [[], []]
     assert all(row["probability"] == 0.5 for row in found.improvement)
     assert pictures(found)
+
+
+def test_a_task_where_all_scores_are_equal_is_left_out_of_what_is_over_tasks() -> None:
+    equal = [run(method, "C", seed, 500.0) for method in ("ppo", "trpo") for seed in range(3)]
+    with_it, without = compare_runs([*two_by_two(), *equal], last=1), compare_runs(two_by_two(), last=1)
+    assert with_it.overall == without.overall
+    assert with_it.about["scales"] == without.about["scales"]
+    assert "All scores are equal on C, which is left out." in page(with_it, [])
+    given = compare_runs([*two_by_two(), *equal], last=1, scales={"C": (0.0, 500.0)})
+    assert [row["tasks"] for row in given.overall] == [3, 3]
+
+
+def test_a_single_run_has_no_interval() -> None:
+    found = compare_runs([run("ppo", "A", 0, 5.0), run("trpo", "A", 0, 7.0)])
+    rows = [*found.scores, *found.overall, *found.improvement]
+    assert len(rows) == 6
+    assert all(row["low"] is row["high"] is None for row in rows)
+    assert [line[4] for line in score_cells(found)] == ["95 % interval", "-", "-"]
+    assert pictures(found)
+
+
+def test_runs_that_are_not_trained_yet_have_not_failed() -> None:
+    waiting = Run("ppo", "A", 1, np.zeros(0), np.zeros(0), failure=NOT_TRAINED)
+    found = compare_runs([run("ppo", "A", 0, 5.0), waiting])
+    assert (found.scores[0]["failed"], found.scores[0]["waiting"]) == (0, 1)
+    assert "| 1 (1 to train) |" in page(found, [])
+    assert "## Failed" not in page(found, [])
+
+
+def test_the_page_says_what_was_compared() -> None:
+    protocol = {"total_timesteps": 1000, "eval_every": 100, "eval_episodes": 5}
+
+    def told(method: str, env: str, **settings: Any) -> Run:
+        return Run(method, env, 0, np.ones(1), np.ones(1), told={"algorithm": "ppo", **protocol, **settings})
+
+    here = [told("small", env, clip_range=0.1, net_arch=[8, 8]) for env in "AB"]
+    lines = page(compare_runs([*here, told("plain", "A"), told("plain", "B", gae=True)]), []).splitlines()
+    assert any("Every run: 1,000 steps, evaluated every 100 by 5 episodes." in line for line in lines)
+    assert "- **small**: ppo, clip_range=0.1, net_arch=8 8" in lines
+    assert "- **plain** on A: ppo" in lines
+    assert "- **plain** on B: ppo, gae=true" in lines
+    other = compare_runs([*here, told("longer", "A", total_timesteps=2000)])
+    lines = page(other, []).splitlines()
+    assert "- **longer**: ppo; 2,000 steps, evaluated every 100 by 5 episodes" in lines
+    assert any("its last 10 evaluations" in line for line in lines)
+
+
+def test_a_name_breaks_no_table() -> None:
+    assert "| x\\|y |" in page(compare_runs([run("x|y", "A", 0, 1.0)]), [])
 
 
 def test_learning_curves_match_evaluations_by_their_order() -> None:
@@ -133,8 +214,14 @@ def test_the_flight_record_is_the_median_over_runs_of_the_means_of_stretches() -
 
 
 def test_costs_are_those_of_the_last_fifth_of_training() -> None:
-    costs = [np.nan, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]
-    runs = [run("cpo", "A", seed, 1.0, **{COST: [*costs, *last]}) for seed, last in enumerate([(2.0, 4.0), (7.0, 7.0)])]
+    """Every episode counts as much as any other."""
+    before = [np.nan, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]
+
+    def costing(seed: int, episodes: list[float], costs: list[float]) -> Run:
+        record = {ENDED: [0.0, *[1.0] * 7, *episodes], ENDED_COST: [*before, *costs]}
+        return run("cpo", "A", seed, 1.0, **record)
+
+    runs = [costing(0, [3.0, 1.0], [2.0, 6.0]), costing(1, [0.0, 5.0], [np.nan, 7.0])]
     alone, both = compare_runs(runs[:1]), compare_runs(runs)
     row = row_of(alone.scores, method="cpo")
     assert (row["cost"], row["cost_error"]) == (3.0, None)

@@ -280,7 +280,10 @@ def test_a_cost_is_recorded_with_the_run_used_on_resume_and_told_by_the_evaluati
     assert summary["ep_cost_mean"] == 2.0
     assert json.loads((run / "config.json").read_text())["cost"] == "velocity:2.5"
     jumar("resume", run, "--env", env, "--total-timesteps", "128")
-    assert [record["rollout/ep_cost_mean"] for record in logs.read(run / "metrics.jsonl")] == [2.0] * 2
+    records = logs.read(run / "metrics.jsonl")
+    assert [record["rollout/ep_cost_mean"] for record in records] == [2.0] * 2
+    assert [record["rollout/episode_cost"] for record in records] == [2.0] * 2
+    assert [record["rollout/episodes"] for record in records] == [16.0] * 2
     assert {record["mean_cost"] for record in logs.read(run / "evaluations.jsonl")} == {2.0}
     assert jumar("evaluate", run, "--env", env, "--episodes", "2")["costs"] == [2.0, 2.0]
     assert spoken("evaluate", run, "--env", env)[0] == 0

@@ -37,7 +37,7 @@ def test_statistics_are_those_of_a_loop_over_single_steps(
         ended = (draw.random((length, n_envs)) < end_rate) & valid
         rewards[~valid] = 1e9
         costs = 1.0 - 2.0 * rewards
-        statistics.add(rewards, ended, valid, costs)
+        told, before = statistics.add(rewards, ended, valid, costs), len(finished)
         for t in range(length):
             for n in range(n_envs):
                 if valid[t, n]:
@@ -45,6 +45,9 @@ def test_statistics_are_those_of_a_loop_over_single_steps(
                 if ended[t, n]:
                     finished.append(open_episodes[n])
                     open_episodes[n] = []
+        new = [sum(cost for _, cost in episode) for episode in finished[before:]]
+        assert told.episodes == len(new)
+        assert told.mean_cost == (pytest.approx(np.mean(new), abs=1e-5) if new else None)
     last = finished[-WINDOW:]
     if not last:
         assert statistics.mean_return is None
@@ -72,7 +75,7 @@ def test_episodes_without_a_cost_or_with_several_are_left_out_of_its_mean() -> N
     statistics = EpisodeStatistics(1)
     rewards, always = np.ones((2, 1), np.float32), np.ones((2, 1), bool)
     for costs in (None, np.ones((2, 1, 3))):
-        statistics.add(rewards, always, always, costs)
+        assert statistics.add(rewards, always, always, costs) == (2, None)
         assert statistics.mean_cost is None
     statistics.add(rewards, always, always, np.array([[2.0], [5.0]]))
     assert statistics.mean_cost == 3.5

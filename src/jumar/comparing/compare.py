@@ -16,10 +16,10 @@ from jumar.comparing.jobs import Cell, Job, cells_of
 from jumar.comparing.methods import distinct
 from jumar.comparing.processes import Failure, work_off
 from jumar.comparing.progress import Progress, Quiet
-from jumar.comparing.reading import STATE, STATE_KIND, failed, read_earlier, read_evaluations, read_run
+from jumar.comparing.reading import STATE, STATE_KIND, failed, read_earlier, read_run
 from jumar.comparing.request import CompareRequest
-from jumar.errors import DamagedFile, JumarError, UsageError, unknown
-from jumar.report.comparison import Comparison, Run, Scale, compare_runs
+from jumar.errors import JumarError, UsageError, unknown
+from jumar.report.comparison import NOT_TRAINED, Comparison, Run, Scale, compare_runs
 from jumar.report.pages import csv_text, page
 from jumar.report.pictures import pictures
 from jumar.training.compiler import count_processors
@@ -33,7 +33,6 @@ LOGS = "logs"
 TABLES = "tables"
 PAGE = "report.md"
 RESULTS = "results.json"
-NOT_TRAINED = "it is not trained yet."
 CUT_SHORT = Failure("it ended before its last evaluation; its log says why.")
 PATIENCE = 70.0
 """Seconds that the processes of a killed comparison are waited for: what they take to save and stop, at most."""
@@ -49,8 +48,8 @@ class Report:
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The runs that failed."""
-        return [row for row in self.comparison.runs if row["failure"]]
+        """The runs that failed; those that are not trained yet are none of them."""
+        return [row for row in self.comparison.runs if row["failure"] not in (None, NOT_TRAINED)]
 
     def summary(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
@@ -79,7 +78,13 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
     progress = progress or Quiet()
     _check(request)
     asked = cells_of(request)
-    earlier = read_earlier(request.earlier, [cell.within(request.out or Path()) for cell in asked], progress.warn)
+    left_out: list[str] = []
+
+    def leave_out(words: str) -> None:
+        progress.warn(words)
+        left_out.append(words)
+
+    earlier = read_earlier(request.earlier, [cell.within(request.out or Path()) for cell in asked], leave_out)
     scales = _scales(request, asked, earlier)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(progress.note))
@@ -92,13 +97,14 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
         work = _Work(request, cells, progress)
         work.wait_for_orphans(stop)
         work_off(work.jobs, work.command, out / LOGS, work.parts, work, stop)
-        report = write_report(compare_runs(_together(work.runs(), earlier), last=request.last, scales=scales), out)
+        runs = _together(work.runs(), earlier)
+        report = write_report(compare_runs(runs, last=request.last, scales=scales, left_out=left_out), out)
     if stop:
         how = "The same command" + ("" if request.out else f", with --out {out},")
         words = f"stopped; {counted(work.missing, 'run')} of {len(report.comparison.runs)} are still to be trained. "
         raise Stopped(stop.signal or 0, words + f"{how} goes on with them; what there is: {out / PAGE}")
     if not report.comparison.curves:
-        raise JumarError(f"no run could be compared; the first: {report.failures[0]['failure']}")
+        raise JumarError(f"no run could be compared; the first: {report.comparison.runs[0]['failure']}")
     return report
 
 
@@ -121,7 +127,7 @@ def write_report(comparison: Comparison, out: Path) -> Report:
             write_atomically(out / name, data)
     except OSError as error:
         raise JumarError(
-            f"the report cannot be written to {out} ({error.strerror}); the runs there are safe."
+            f"the report cannot be written to {out} ({error.strerror}); what the runs saved is safe."
         ) from error
     return Report(comparison, out, list(content))
 
@@ -191,19 +197,18 @@ class _Work:
             for seed in self._request.seeds:
                 name, directory = cell.method.name, cell.run_of(seed)
                 if directory is not None:
-                    found.append(read_run(directory, name, cell.task, seed))
+                    found.append(read_run(directory, name, cell.plan, seed))
                 else:
                     why = self._failures.get((name, cell.task, seed), NOT_TRAINED)
-                    found.append(failed(name, cell.task, seed, why, str(cell.folder)))
+                    found.append(failed(name, cell.plan, seed, why, cell.folder))
         return found
 
     def _reached(self, job: Job) -> str:
         """Return the mean score of a job's runs, in words."""
-        try:
-            returns = [read_evaluations(directory)[1][-self._request.last :] for directory in job.run_dirs]
-        except DamagedFile as error:
-            return str(error)
-        return short_number(sum(float(x.mean()) for x in returns) / len(returns))
+        runs = [read_run(directory, job.cell.method.name, job.cell.plan, 0) for directory in job.run_dirs]
+        if damaged := next((run.failure for run in runs if run.failure), None):
+            return damaged
+        return short_number(sum(run.score(self._request.last) for run in runs) / len(runs))
 
 
 def _together(runs: Sequence[Run], earlier: Sequence[Run]) -> list[Run]:
@@ -218,10 +223,12 @@ def _check(request: CompareRequest) -> None:
             "there is nothing to compare: give --algorithms and --envs, or --from and directories of runs."
         )
     if bool(request.methods) != bool(request.envs):
-        lacking = "--envs" if request.methods else "--algorithms"
+        lacking, given = ("--envs", "--algorithms") if request.methods else ("--algorithms", "--envs")
         raise UsageError(
-            f"{lacking} is missing; for example: jumar compare --algorithms ppo,trpo --envs jax/CartPole-v1"
+            f"{lacking} is missing beside {given}; for example: jumar compare --algorithms ppo,trpo --envs jax/CartPole-v1"
         )
+    if isinstance(request.envs, str):
+        raise UsageError(f"envs must be a tuple of environments, not the text {request.envs!r}.")
     if request.methods:
         distinct(request.methods)
         if twice := next((env for env in request.envs if request.envs.count(env) > 1), None):

@@ -8,11 +8,11 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 
-from jumar.algorithms.registry import BUILT_IN
+from jumar.algorithms.registry import BUILT_IN, algorithm
 from jumar.comparing.methods import Method
 from jumar.comparing.request import CompareRequest
 from jumar.errors import DamagedFile, UsageError
@@ -73,7 +73,10 @@ class Cell:
             DamagedFile: a run's configuration was changed.
         """
         for run in (run for seed in seeds for run in self.runs_of(seed)):
-            before, now = told(Plan.from_json(run.read_config())), told(self.plan)
+            try:
+                before, now = told(Plan.from_json(run.read_config())), told(self.plan)
+            except DamagedFile as error:
+                raise DamagedFile(f"{error} Where {run.path} is removed, it is trained again.") from None
             differing = next((name for name in now if before.get(name) != now[name]), None)
             if differing is not None:
                 raise UsageError(
@@ -183,26 +186,35 @@ def cells_of(request: CompareRequest) -> list[Cell]:
     Their folders are within the comparison's, and nothing is made.
 
     Raises:
-        UsageError: a setting, an environment or a preset is unknown or out of range, or two pairs make one folder.
+        UsageError: a setting, an environment or a preset is unknown or out of range, two pairs make one folder, or two methods
+            are told the same everywhere.
     """
-    folders: dict[Path, str] = {}
+    folders: dict[Path, Cell] = {}
     cells = []
     for env in request.envs:
         for method in request.methods:
             plan = _plan(request, method, env)
             cell = Cell(method, env, plan, Path(RUNS) / folder_of(method.name) / folder_of(task_of(plan)))
-            here = f"{method.name} on {env}"
-            if cell.folder in folders:
-                raise UsageError(
-                    f"{here} would be kept in the folder of {folders[cell.folder]}; leave out or rename one."
-                )
-            folders[cell.folder] = here
+            if (other := folders.setdefault(cell.folder, cell)) is not cell:
+                raise UsageError(_same_folder(cell, other))
             cells.append(cell)
+    for one, other in combinations(request.methods, 2):
+        if [told(cell.plan) for cell in cells if cell.method is one] == [
+            told(cell.plan) for cell in cells if cell.method is other
+        ]:
+            raise UsageError(f"{one.name} and {other.name} are told the same everywhere; leave one out.")
     return cells
+
+
+def _same_folder(cell: Cell, other: Cell) -> str:
+    if cell.method is other.method:
+        return f"the environments {other.env} and {cell.env} are the same one; leave one out."
+    return f"the methods {other.method.name} and {cell.method.name} would be kept in one folder; rename one."
 
 
 def _plan(request: CompareRequest, method: Method, env: str) -> Plan:
     if method.algorithm not in BUILT_IN:
+        algorithm(method.algorithm)  # an unknown one is refused there
         raise UsageError(
             f"{method.algorithm} was registered in this process, and no other one knows it; train it with its agent class, and "
             "compare the runs with --from."
@@ -247,6 +259,14 @@ def told(plan: Plan) -> dict[str, Any]:
         "eval_episodes": plan.eval_episodes,
         "cost": plan.cost.text,
     }
+
+
+def told_beside_defaults(plan: Plan) -> dict[str, Any]:
+    """Return the same without the settings that are the algorithm's defaults, and without costs that the environment has."""
+    defaults = type(plan.settings)().to_json()
+    protocol = ("algorithm", "total_timesteps", "eval_every", "eval_episodes")
+    plain = {**defaults, "cost": None}
+    return {name: value for name, value in told(plan).items() if name in protocol or value != plain[name]}
 
 
 def trained_steps(run: RunDirectory) -> int:

@@ -10,54 +10,72 @@ from typing import Any
 
 import numpy as np
 
-from jumar.comparing.jobs import RUNS, Cell, folder_of, is_finished, task_of, told, trained_steps, typed
+from jumar.comparing.jobs import (
+    RUNS,
+    Cell,
+    folder_of,
+    is_finished,
+    task_of,
+    told,
+    told_beside_defaults,
+    trained_steps,
+    typed,
+)
 from jumar.errors import DamagedFile, JumarError, UsageError
-from jumar.report.comparison import DIAGNOSTICS, STEPS, Run
+from jumar.report.comparison import DIAGNOSTICS, ENDED, ENDED_COST, STEPS, Run
 from jumar.training import logs
 from jumar.training.files import read_json
 from jumar.training.plan import Plan
 from jumar.training.run_directory import CONFIG, RunDirectory
 
-RECORDED = (STEPS, "time/elapsed", *DIAGNOSTICS)
+RECORDED = (STEPS, "time/elapsed", ENDED, ENDED_COST, *DIAGNOSTICS)
 STATE = "comparison.json"
 STATE_KIND = "comparison"
 
 
-def read_run(directory: RunDirectory, method: str, task: str, seed: int) -> Run:
-    """Return a finished run; one that was never evaluated, or whose logs cannot be read, has failed."""
+def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run:
+    """Return a finished run; one that was never evaluated, or whose logs are damaged, has failed."""
     try:
         steps, returns = read_evaluations(directory)
-        metrics = logs.read(directory.metrics)
+        metrics = logs.read_whole(directory.metrics)
         record = {
             name: np.array([np.nan if row.get(name) is None else row[name] for row in metrics], np.float64)
             for name in RECORDED
             if any(row.get(name) is not None for row in metrics)
         }
     except DamagedFile as error:
-        return failed(method, task, seed, str(error), str(directory))
+        return failed(method, plan, seed, str(error), directory.path)
     except (TypeError, ValueError):
-        return failed(method, task, seed, f"{directory.metrics} is damaged.", str(directory))
-    failure = None if len(returns) else "it was never evaluated."
-    return Run(method, task, seed, steps, returns, record, failure, str(directory))
+        return failed(method, plan, seed, f"{directory.metrics} is damaged.", directory.path)
+    failure = None
+    if not plan.eval_every:
+        failure = "it was never evaluated."
+    elif not returns.size or steps[-1] < plan.total_timesteps:
+        failure = (
+            f"{directory.evaluations} lacks its last evaluation; where the folder is removed, it can be trained again."
+        )
+    return Run(method, task_of(plan), seed, steps, returns, record, failure, str(directory), told_beside_defaults(plan))
 
 
 def read_evaluations(directory: RunDirectory) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and mean return of a run's evaluations.
 
     Raises:
-        DamagedFile: one of them has none.
+        DamagedFile: one of them has none, or is cut.
     """
     try:
-        scored = [(float(row["step"]), float(row["mean_return"])) for row in logs.read(directory.evaluations)]
+        scored = [(float(row["step"]), float(row["mean_return"])) for row in logs.read_whole(directory.evaluations)]
     except (KeyError, TypeError, ValueError):
         raise DamagedFile(f"{directory.evaluations} is damaged.") from None
     steps, returns = np.array(scored, np.float64).reshape(-1, 2).T
+    if not np.isfinite(returns).all():
+        raise DamagedFile(f"{directory.evaluations} is damaged: a mean return is {returns[~np.isfinite(returns)][0]}.")
     return steps, returns
 
 
-def failed(method: str, task: str, seed: int, why: str, path: str = "") -> Run:
+def failed(method: str, plan: Plan, seed: int, why: str, path: Path) -> Run:
     """Return a run that does not count."""
-    return Run(method, task, seed, np.zeros(0), np.zeros(0), {}, why, path)
+    return Run(method, task_of(plan), seed, np.zeros(0), np.zeros(0), {}, why, str(path), told_beside_defaults(plan))
 
 
 @dataclass(frozen=True)
@@ -77,9 +95,9 @@ class Earlier:
     def read(self, method: str) -> Run:
         """Read the run; one that is not finished has failed."""
         if is_finished(self.directory, self.plan.total_timesteps):
-            return read_run(self.directory, method, self.task, self.plan.seed)
+            return read_run(self.directory, method, self.plan, self.plan.seed)
         why = f"it stopped after {trained_steps(self.directory):,} of {self.plan.total_timesteps:,} steps."
-        return failed(method, self.task, self.plan.seed, why, str(self.directory))
+        return failed(method, self.plan, self.plan.seed, why, self.directory.path)
 
 
 def read_earlier(

@@ -1,15 +1,25 @@
 r"""Methods compared on tasks over seeds: from runs to tables of numbers.
 
-A run's *score* is the mean return over its last evaluations. What is over several tasks is made of normalised scores,
+A run's *score* is the mean return over its last evaluations: those of the last :math:`L` of the stretches of training that
+each were to end with one,
+
+.. math:: \frac{1}{|E|} \sum_{e \in E} R_e, \qquad E = \{e : s_e \ge (\lceil T / \Delta \rceil - L + 1)\,\Delta\},
+
+with :math:`s_e` the step of evaluation :math:`e` and :math:`R_e` its mean return, :math:`T` the steps of the run and
+:math:`\Delta` those between evaluations. Where iterations are longer than :math:`\Delta`, :math:`E` has fewer than :math:`L`,
+and the stretch is the same for all methods; without any, the last one counts. What is over several tasks is made of normalised
+scores,
 
 .. math:: \frac{x - l_m}{h_m - l_m},
 
-with :math:`l_m` and :math:`h_m` of task :math:`m` as given, or else the lowest and the highest score of any run there.
+with :math:`l_m` and :math:`h_m` of task :math:`m` as given, or else the lowest and the highest score of any run there; a task
+where these are equal says nothing, and is left out. Of a single run there is no interval.
 Every table is a list of flat records, the same for CSV, JSON and pictures. Statistics: :mod:`jumar.report.statistics`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -18,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from jumar.report.statistics import (
+    Interval,
     bootstrap_interval,
     interquartile_mean,
     mean_curve,
@@ -37,6 +48,9 @@ BINS = 100
 STEPS = "time/total_timesteps"
 KL = "train/mean_kl"
 COST = "rollout/ep_cost_mean"
+ENDED = "rollout/episodes"
+ENDED_COST = "rollout/episode_cost"
+NOT_TRAINED = "it is not trained yet."
 DIAGNOSTICS = {
     KL: "mean KL",
     "train/entropy": "entropy",
@@ -66,18 +80,33 @@ class Run:
     failure: str | None = None
     """Why it does not count; ``None`` where it does."""
     path: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What it was told that is not its algorithm's default; ``total_timesteps`` and ``eval_every`` say when it was to be
+    evaluated."""
 
     def score(self, last: int) -> float:
         """Return the mean return over the last so many evaluations."""
-        return float(np.mean(self.returns[-last:]))
+        total, every = self.told.get("total_timesteps"), self.told.get("eval_every")
+        if not total or not every:
+            return float(np.mean(self.returns[-last:]))
+        late = self.returns[self.steps >= (math.ceil(total / every) - last + 1) * every]
+        return float(np.mean(late if late.size else self.returns[-1:]))
+
+    def cost(self, share: float) -> float | None:
+        """Return the mean cost of the episodes that ended in the last share of training; ``None`` where none did."""
+        counts, costs = self._late(ENDED, share), self._late(ENDED_COST, share)
+        if not counts.size or not costs.size or np.isnan(costs).all():
+            return None
+        return float(np.nansum(counts * costs) / counts[~np.isnan(costs)].sum())
 
     def late(self, name: str, share: float) -> np.ndarray:
         """Return what the flight record says in the last share of training, NaN left out."""
+        values = self._late(name, share)
+        return values[~np.isnan(values)]
+
+    def _late(self, name: str, share: float) -> np.ndarray:
         values, steps = self.record.get(name, np.zeros(0)), self.record.get(STEPS, np.zeros(0))
-        if not values.size:
-            return values
-        late = values[steps > steps[-1] - share * steps[-1]]
-        return late[~np.isnan(late)]
+        return values[steps > steps[-1] - share * steps[-1]] if values.size else values
 
 
 @dataclass(frozen=True)
@@ -99,7 +128,7 @@ class Comparison:
     diagnostics: Table
     """The flight record over training: median and quartiles over runs."""
     about: dict[str, Any]
-    """How it was made: methods, tasks, scales, evaluations in a score."""
+    """How it was made: methods, tasks, scales, evaluations in a score, and what the runs were told."""
 
     @property
     def tables(self) -> dict[str, Table]:
@@ -113,7 +142,13 @@ class Comparison:
         return bool(self.about["scales"])
 
 
-def compare_runs(runs: Sequence[Run], *, last: int = 10, scales: Mapping[str, Scale] | None = None) -> Comparison:
+def compare_runs(
+    runs: Sequence[Run],
+    *,
+    last: int = 10,
+    scales: Mapping[str, Scale] | None = None,
+    left_out: Sequence[str] = (),
+) -> Comparison:
     """Compare runs; methods and tasks come in the order in which the runs name them.
 
     Args:
@@ -121,6 +156,7 @@ def compare_runs(runs: Sequence[Run], *, last: int = 10, scales: Mapping[str, Sc
         last: how many evaluations make a score.
         scales: by task, the returns that normalised scores of 0 and 1 stand for. Tasks that are not named take the lowest and
             the highest score of any run. With one task, and no scale for it, nothing is normalised.
+        left_out: what could not be read at all, in words.
     """
     methods, envs = list(dict.fromkeys(run.method for run in runs)), list(dict.fromkeys(run.env for run in runs))
     found = _Scored([run for run in runs if run.failure is None], methods, envs, last)
@@ -142,6 +178,8 @@ def compare_runs(runs: Sequence[Run], *, last: int = 10, scales: Mapping[str, Sc
             "envs": envs,
             "last": last,
             "scales": {env: list(scale) for env, scale in used.items()},
+            "told": _told(runs),
+            "left_out": list(left_out),
         },
     )
 
@@ -173,21 +211,28 @@ class _Scored:
         found = {}
         for env in envs:
             every = np.concatenate([self.scores(method, env) for method in self.methods])
-            found[env] = given.get(env, (float(every.min()), float(every.max())))
+            low, high = given.get(env, (float(every.min()), float(every.max())))
+            if low < high:
+                found[env] = low, high
         return found
 
     def normalised(self, method: str, scales: Mapping[str, Scale]) -> list[np.ndarray]:
         """Return the scores of a method, task by task, normalised where there are scales."""
         groups = []
-        for env in self.scored_envs(method):
+        for env in self._counted(scales):
             low, high = scales.get(env, (0.0, 1.0))
-            groups.append((self.scores(method, env) - low) / (high - low if high != low else 1.0))
+            groups.append((self.scores(method, env) - low) / (high - low))
         return groups
 
-    def complete(self) -> list[str]:
-        """Return the methods that have scores in all tasks that any method has scores in."""
-        counted = [env for env in self.envs if any(self.runs(method, env) for method in self.methods)]
-        return [method for method in self.methods if counted and self.scored_envs(method) == counted]
+    def complete(self, scales: Mapping[str, Scale]) -> list[str]:
+        """Return the methods that have scores in all tasks that count."""
+        counted = self._counted(scales)
+        return [method for method in self.methods if counted and set(counted) <= set(self.scored_envs(method))]
+
+    def _counted(self, scales: Mapping[str, Scale]) -> list[str]:
+        """Return the tasks with scores, where there are several those with a scale."""
+        envs = [env for env in self.envs if any(self.runs(method, env) for method in self.methods)]
+        return [env for env in envs if env in scales] if len(envs) > 1 else envs
 
 
 def _about_run(run: Run, last: int) -> dict[str, Any]:
@@ -210,59 +255,62 @@ def _score_row(runs: Sequence[Run], found: _Scored, method: str, env: str, last:
     if not asked:
         return None
     counted, scores = found.runs(method, env), found.scores(method, env)
-    row: dict[str, Any] = {"method": method, "env": env, "runs": len(counted), "failed": len(asked) - len(counted)}
+    waiting = sum(run.failure == NOT_TRAINED for run in asked)
+    row: dict[str, Any] = {"method": method, "env": env, "runs": len(counted)}
+    row |= {"failed": len(asked) - len(counted) - waiting, "waiting": waiting}
     if not counted:
         numbers = ("iqm", "low", "high", "mean", "std", "median", "lowest", "highest", "cost", "cost_error", "mean_kl")
         return {**row, **dict.fromkeys(numbers)}
-    interval = bootstrap_interval(scores)
-    late_costs = [run.late(COST, 0.2) for run in counted]
+    costs = [cost for run in counted if (cost := run.cost(0.2)) is not None]
+    divergences = [float(np.median(late)) for run in counted if (late := run.late(KL, 0.9)).size]
     return {
         **row,
         "iqm": interquartile_mean(scores),
-        "low": interval.low,
-        "high": interval.high,
+        **_interval([scores], bootstrap_interval(scores)),
         "mean": float(scores.mean()),
         "std": float(scores.std(ddof=1)) if len(scores) > 1 else None,
         "median": float(np.median(scores)),
         "lowest": float(scores.min()),
         "highest": float(scores.max()),
-        "cost": _over_runs(late_costs, np.mean),
-        "cost_error": _over_runs(late_costs, np.mean, _standard_error),
-        "mean_kl": _over_runs([run.late(KL, 0.9) for run in counted], np.median),
+        "cost": float(np.mean(costs)) if costs else None,
+        "cost_error": float(np.std(costs, ddof=1) / np.sqrt(len(costs))) if len(costs) > 1 else None,
+        "mean_kl": float(np.median(divergences)) if divergences else None,
     }
 
 
-def _over_runs(values: Sequence[np.ndarray], within: Any, over: Any = None) -> float | None:
-    """Return a statistic over runs of a statistic within each (by default the same); ``None`` where it has no value."""
-    known = [within(x) for x in values if x.size]
-    found = (over or within)(known) if known else None
-    return None if found is None else float(found)
+def _interval(groups: Sequence[np.ndarray], interval: Interval) -> dict[str, float | None]:
+    """Return the ends of an interval; ``None`` where no task has a second run, which draws nothing but the same scores."""
+    known = any(len(scores) > 1 for scores in groups)
+    return {"low": interval.low if known else None, "high": interval.high if known else None}
 
 
-def _standard_error(values: Sequence[float]) -> Any:
-    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+def _told(runs: Sequence[Run]) -> Table:
+    """Return what the runs of each method and task were told, those that were told the same together."""
+    found: Table = []
+    for run in runs:
+        if all((run.method, run.env, run.told) != (row["method"], row["env"], row["told"]) for row in found):
+            found.append({"method": run.method, "env": run.env, "told": dict(run.told)})
+    return found
 
 
 def _overall(found: _Scored, scales: Mapping[str, Scale]) -> Table:
     rows = []
-    for method in found.complete():
+    for method in found.complete(scales):
         groups = found.normalised(method, scales)
-        interval = bootstrap_interval(groups)
         rows.append(
             {
                 "method": method,
                 "tasks": len(groups),
                 "runs": sum(map(len, groups)),
                 "iqm": interquartile_mean(np.concatenate(groups)),
-                "low": interval.low,
-                "high": interval.high,
+                **_interval(groups, bootstrap_interval(groups)),
             }
         )
     return rows
 
 
 def _profiles(found: _Scored, scales: Mapping[str, Scale]) -> Table:
-    groups = {method: found.normalised(method, scales) for method in found.complete()}
+    groups = {method: found.normalised(method, scales) for method in found.complete(scales)}
     if not groups:
         return []
     every = np.concatenate([scores for tasks in groups.values() for scores in tasks])
@@ -293,8 +341,7 @@ def _improvement(found: _Scored) -> Table:
                 "other": other,
                 "tasks": len(envs),
                 "probability": probability,
-                "low": interval.low,
-                "high": interval.high,
+                **_interval([*ours, *theirs], interval),
             }
         )
     return rows

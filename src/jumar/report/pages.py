@@ -7,8 +7,20 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from jumar.report.comparison import Comparison, Table
-from jumar.words import short_number
+from jumar.report.comparison import NOT_TRAINED, Comparison, Table
+from jumar.report.told import told_lines
+from jumar.words import counted, short_number
+
+CAPTIONS = {
+    "learning_curves.png": "Learning curves: IQM over seeds, and its 95 % interval.",
+    "scores.png": "Scores: IQM over seeds, and its 95 % interval.",
+    "performance_profiles.png": "Performance profiles: the share of runs whose score is above a threshold, and its 95 % "
+    "interval.",
+    "probability_of_improvement.png": "Probability of improvement: how likely a run of the row's method scores higher than one "
+    "of the column's, and its 95 % interval.",
+    "diagnostics.png": "Diagnostics: median over seeds, and quartiles, of means over hundredths of the training.",
+}
+"""What is in each picture, by its name."""
 
 
 def csv_text(table: Table) -> str:
@@ -26,25 +38,48 @@ def page(comparison: Comparison, pictures: Sequence[str]) -> str:
     lines = ["# Comparison", "", explanation(comparison), "", *markdown(score_cells(comparison))]
     if comparison.normalised and comparison.overall:
         lines += ["", "## All tasks", "", *_scale_words(comparison), "", *markdown(overall_cells(comparison))]
-    failures = [row for row in comparison.runs if row["failure"]]
+    failures = [row for row in comparison.runs if row["failure"] not in (None, NOT_TRAINED)]
     if failures:
         lines += ["", "## Failed", ""]
         lines += [f"- {row['method']} on {row['env']}, seed {row['seed']}: {row['failure']}" for row in failures]
-    lines += [text for name in pictures for text in ("", f"![{name.removesuffix('.png').replace('_', ' ')}]({name})")]
+    if left_out := comparison.about["left_out"]:
+        lines += ["", "## Left out", "", *(f"- {words}" for words in left_out)]
+    lines += ["", "## What was compared", "", *told_lines(comparison)]
+    for name in pictures:
+        lines += ["", f"![{name.removesuffix('.png').replace('_', ' ')}]({name})", "", CAPTIONS[name]]
     return "\n".join(lines) + "\n"
 
 
 def explanation(comparison: Comparison) -> str:
     """Say what the numbers are."""
     words = (
-        f"A run's score is the mean return over its last {comparison.about['last']} evaluations. IQM: the mean of the middle "
+        f"A run's score is the mean return over {_last_words(comparison)}. IQM: the mean of the middle "
         "half of the scores over seeds, with the 95 % interval of a stratified bootstrap."
     )
     if _any(comparison, "cost"):
-        words += " Cost: the mean of an episode over the last fifth of training, ± its standard error over seeds."
+        words += (
+            " Cost: the mean of the episodes that ended in the last fifth of training, ± its standard error over seeds."
+        )
     if _any(comparison, "mean_kl"):
         words += " Mean KL: the median over the updates after the first tenth, and over seeds."
     return words
+
+
+def _last_words(comparison: Comparison) -> str:
+    last = comparison.about["last"]
+    asked = {
+        tuple(row["told"].get(name) for name in ("total_timesteps", "eval_every")) for row in comparison.about["told"]
+    }
+    total, every = asked.pop() if len(asked) == 1 else (None, None)
+    return (
+        f"the evaluations of its last {min(total, last * every):,} steps"
+        if total and every
+        else f"its last {counted(last, 'evaluation')}"
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def score_cells(comparison: Comparison) -> list[list[str]]:
@@ -55,7 +90,10 @@ def score_cells(comparison: Comparison) -> list[list[str]]:
     heading += ["cost"] * costs + ["mean KL"] * divergences
     cells = [heading]
     for row in rows:
-        seeds = str(row["runs"]) + (f" ({row['failed']} failed)" if row["failed"] else "")
+        others = [
+            f"{row[name]} {words}" for name, words in (("failed", "failed"), ("waiting", "to train")) if row[name]
+        ]
+        seeds = str(row["runs"]) + (f" ({', '.join(others)})" if others else "")
         line = [row["env"], row["method"], seeds, number(row["iqm"]), interval(row)]
         line += [number(row[name]) for name in ("mean", "lowest", "highest")]
         line += [with_error(row["cost"], row["cost_error"])] * costs + [number(row["mean_kl"])] * divergences
@@ -75,14 +113,19 @@ def overall_cells(comparison: Comparison) -> list[list[str]]:
 def _scale_words(comparison: Comparison) -> list[str]:
     scales = comparison.about["scales"]
     words = "; ".join(f"{env} {number(low)} and {number(high)}" for env, (low, high) in scales.items())
-    return [f"Normalised scores; 0 and 1 stand for these returns: {words}. Only methods with scores in all tasks."]
+    scored = dict.fromkeys(row["env"] for row in comparison.curves)
+    equal = [env for env in scored if env not in scales]
+    alone = f" All scores are equal on {', '.join(equal)}, which is left out." if equal else ""
+    return [
+        f"Normalised scores; 0 and 1 stand for these returns: {words}. Only methods with scores in all tasks.{alone}"
+    ]
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
     """Return a table in Markdown: the first two columns to the left, numbers to the right."""
     heading, *rows = cells
     rule = ["---" if i < 2 else "---:" for i in range(len(heading))]
-    return [f"| {' | '.join(line)} |" for line in (heading, rule, *rows)]
+    return [f"| {' | '.join(map(_escaped, line))} |" for line in (heading, rule, *rows)]
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:

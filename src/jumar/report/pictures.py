@@ -62,7 +62,9 @@ def _scores(comparison: Comparison) -> Any:
         axes.set_ylim(len(methods) - 0.5, -0.5)
         for row in rows:
             place, colour = methods.index(row["method"]), _look(comparison, row["method"])["color"]
-            axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=6, alpha=0.35)
+            if row["low"] is not None:
+                ends = [row["low"], row["high"]]
+                axes.plot(ends, [place, place], color=colour, linewidth=6, alpha=0.35, solid_capstyle="butt")
             axes.plot(row["iqm"], place, "o", color=colour, markersize=6)
     return figure
 
@@ -82,15 +84,20 @@ def _profiles(comparison: Comparison) -> Any:
 def _improvement(comparison: Comparison) -> Any:
     methods = _in_order(row["method"] for row in comparison.improvement)
     table = np.full((len(methods), len(methods)), np.nan)
+    intervals: dict[tuple[int, int], str] = {}
     for row in comparison.improvement:
-        table[methods.index(row["method"]), methods.index(row["other"])] = row["probability"]
-    side = 0.9 + 0.62 * len(methods) + _width(methods)
+        place = methods.index(row["method"]), methods.index(row["other"])
+        table[place] = row["probability"]
+        if row["low"] is not None:
+            intervals[place] = f"\n{row['low']:.2f} to {row['high']:.2f}"
+    side = 0.9 + 0.78 * len(methods) + _width(methods)
     figure, [axes] = _panels(1, side + 0.6, side)
     axes.imshow(table, cmap="RdBu", vmin=0.0, vmax=1.0, alpha=0.75)
     for i, j in np.ndindex(*table.shape):
         if not math.isnan(table[i, j]):
             colour = "white" if abs(table[i, j] - 0.5) > 0.3 else TEXT_COLOUR
-            axes.text(j, i, f"{table[i, j]:.2f}", ha="center", va="center", color=colour, fontsize=9)
+            words = f"{table[i, j]:.2f}{intervals.get((i, j), '')}"
+            axes.text(j, i, words, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(methods)), methods, rotation=45, ha="right")
     axes.set_yticks(range(len(methods)), methods)
     style(axes, "How likely the row beats the column", "", "")

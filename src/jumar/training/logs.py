@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jumar.errors import DamagedFile
 from jumar.training.files import PathLike, plain, write_all, write_atomically
 
 LONGEST_LINE = 2**16
@@ -126,6 +127,18 @@ def read(path: PathLike) -> list[dict[str, Any]]:
     What is no JSON object is passed over: a half last line, which a killed process leaves, or a foreign line.
     """
     return [entry for line in _lines(path) if (entry := _entry(line)) is not None]
+
+
+def read_whole(path: PathLike) -> list[dict[str, Any]]:
+    """Return the entries of a log that nobody writes any more, oldest first; none if there is no file.
+
+    Raises:
+        DamagedFile: a line is no JSON object, or has no end.
+    """
+    entries = [_entry(line) for line in _lines(path)]
+    if None in entries:
+        raise DamagedFile(f"{path} is damaged: line {entries.index(None) + 1} is no whole JSON object.")
+    return [entry for entry in entries if entry is not None]
 
 
 def read_last(path: PathLike) -> dict[str, Any]:

@@ -28,6 +28,14 @@ class EpisodeState(NamedTuple):
     """Costs of the last episodes, NaN where there is no cost, ``[WINDOW]`` float64."""
 
 
+class Ended(NamedTuple):
+    """The whole episodes that ended in one rollout."""
+
+    episodes: int
+    mean_cost: float | None
+    """``None`` where none ended, or where there are no costs."""
+
+
 class EpisodeStatistics:
     """Follows whole episodes through rollouts: raw rewards, time limits included, cut episodes left out."""
 
@@ -51,8 +59,11 @@ class EpisodeStatistics:
             open_costs=np.zeros_like(state.open_costs),
         )
 
-    def add(self, rewards: np.ndarray, ended: np.ndarray, valid: np.ndarray, costs: np.ndarray | None = None) -> None:
-        """Take in a rollout of ``[T, N]`` arrays; several costs a step, ``[T, N, C]``, are left out."""
+    def add(self, rewards: np.ndarray, ended: np.ndarray, valid: np.ndarray, costs: np.ndarray | None = None) -> Ended:
+        """Take in a rollout of ``[T, N]`` arrays, and return what ended in it.
+
+        Several costs a step, ``[T, N, C]``, are left out.
+        """
         state = self.state
         paid = costs if costs is not None and costs.shape == rewards.shape else None
         told = rewards, np.ones_like(rewards), np.zeros_like(rewards) if paid is None else paid
@@ -63,6 +74,7 @@ class EpisodeStatistics:
             episodes.append(sums[t, n] - before[n])
             before[n] = sums[t, n]
         returns, lengths, totals = np.array(episodes).reshape(-1, 3).T
+        totals = np.full_like(totals, np.nan) if paid is None else totals
         open_returns, open_lengths, open_costs = np.moveaxis(sums[-1] - before, -1, 0)
         self.state = EpisodeState(
             open_returns=open_returns,
@@ -70,8 +82,9 @@ class EpisodeStatistics:
             returns=np.concatenate([state.returns, returns])[-WINDOW:],
             lengths=np.concatenate([state.lengths, lengths])[-WINDOW:],
             open_costs=open_costs,
-            costs=np.concatenate([state.costs, np.full_like(totals, np.nan) if paid is None else totals])[-WINDOW:],
+            costs=np.concatenate([state.costs, totals])[-WINDOW:],
         )
+        return Ended(len(episodes), _mean(totals))
 
     @property
     def mean_return(self) -> float | None:

@@ -189,7 +189,7 @@ def _lock_or_refuse(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         process = f"process {owner}" if owner.isdigit() else "another process"
-        raise UsageError(f"the run directory {path} is in use by {process}; wait for it or stop it first.") from None
+        raise UsageError(f"the folder {path} is in use by {process}; wait for it or stop it first.") from None
     except OSError as error:
         # A file system without locks (some network ones) is no reason not to train.
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):

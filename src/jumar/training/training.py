@@ -216,16 +216,17 @@ class Training:
 
     def _metrics(self, lane: int, record: dict[str, Any], outcome: Outcome, remaining: float) -> Metrics:
         statistics = self.episodes[lane]
-        statistics.add(outcome.rewards, outcome.terminated | outcome.truncated, outcome.valid, outcome.costs)
+        ended = statistics.add(outcome.rewards, outcome.terminated | outcome.truncated, outcome.valid, outcome.costs)
         metrics: Metrics = {
             "time/total_timesteps": self.steps,
             "time/steps_per_second": self.steps_per_second,
             "time/elapsed": self.elapsed,
             "rollout/ep_rew_mean": statistics.mean_return,
             "rollout/ep_len_mean": statistics.mean_length,
+            "rollout/episodes": float(ended.episodes),
         }
         if outcome.costs is not None:
-            metrics["rollout/ep_cost_mean"] = statistics.mean_cost
+            metrics |= {"rollout/ep_cost_mean": statistics.mean_cost, "rollout/episode_cost": ended.mean_cost}
         metrics |= {f"train/{name}": float(x) for name, x in record.items() if name != "finite"}
         for name in ("learning_rate", "clip_range"):
             schedule = getattr(self.plan.settings, name, None)
