@@ -132,14 +132,15 @@ def limit_table(found: Parts) -> list[str]:
         for row in tables["scores"]:
             share = "-" if best is None or row["iqm"] is None else f"{row['iqm'] / best:.0%}"
             line = [bare(row["env"]), row["method"], str(row["runs"]), number(row["iqm"]), interval(row)]
-            line += [with_error(row["cost"], row["cost_error"]), "yes" if keeps_limit(row) else "no", share]
+            kept = {None: "-", True: "yes", False: "no"}[keeps_limit(row)]
+            line += [with_error(row["cost"], row["cost_error"]), kept, share]
             cells.append(line)
     return markdown(cells)
 
 
-def keeps_limit(row: Row) -> bool:
-    """Whether the cost is at most the limit, or within one standard error of it."""
-    return row["cost"] is not None and row["cost"] <= LIMIT + (row["cost_error"] or 0.0)
+def keeps_limit(row: Row) -> bool | None:
+    """Whether the cost is at most the limit, or within one standard error of it; ``None`` where no cost is known."""
+    return None if row["cost"] is None else row["cost"] <= LIMIT + (row["cost_error"] or 0.0)
 
 
 LIMITED = Study(
@@ -186,8 +187,9 @@ def write_presets(results: Mapping[str, Any], folder: Path = PRESETS) -> None:
     for part, tables in results["limit"]["parts"].items():
         request = LIMITED.parts[part]
         for row in tables["scores"]:
-            if row["method"] == "cpo" and row["iqm"] is not None:
-                mean, low, high, cost = (round(row[name], 1) for name in ("iqm", "low", "high", "cost"))
+            known = [row[name] for name in ("iqm", "low", "high", "cost")]
+            if row["method"] == "cpo" and None not in known:
+                mean, low, high, cost = (round(value, 1) for value in known)
                 found[bare(row["env"])] = (
                     results["limit"]["presets"]["cpo"][bare(row["env"])],
                     Reached(mean, low, high, row["runs"], request.total_timesteps, cost, request.cost),

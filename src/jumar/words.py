@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 
 def counted(number: int, noun: str) -> str:
@@ -42,3 +43,10 @@ def percent(share: float) -> str:
 def percent_done(share: float) -> str:
     """Return how far a run is in whole percent; 100 % only when it is all done."""
     return f"{math.floor(100 * share + 1e-9):3d} %"
+
+
+def typed(value: Any) -> str:
+    """Return the value of a setting as it is typed."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -25,7 +26,7 @@ from jumar.cli import main
 from jumar.comparing import compare as comparing
 from jumar.comparing import processes
 from jumar.comparing.compare import compare
-from jumar.comparing.jobs import Job, cells_of
+from jumar.comparing.jobs import Job, beside_defaults, cells_of
 from jumar.comparing.methods import Method, read_methods
 from jumar.comparing.reading import read_earlier
 from jumar.comparing.request import CompareRequest
@@ -300,7 +301,7 @@ def test_damaged_logs_fail_the_run_alone(compared: tuple[Path, dict[str, Any]], 
         return words
 
     evaluations.unlink()
-    assert "lacks its last evaluation" in failure()
+    assert failure() == "it was never evaluated."
     whole = (tmp_path / "runs" / "seed_1" / "evaluations.jsonl").read_bytes()
     evaluations.write_bytes(whole[:-40])
     assert "evaluations.jsonl is damaged: line 4 is no whole JSON object" in failure()
@@ -309,9 +310,66 @@ def test_damaged_logs_fail_the_run_alone(compared: tuple[Path, dict[str, Any]], 
     assert "line 2 is no whole JSON object" in failure()
     evaluations.write_bytes(whole.replace(b'"mean_return": ', b'"mean_return": NaN, "was": ', 1))
     assert "a mean return is nan" in failure()
-    evaluations.write_bytes(whole)
+    evaluations.write_bytes(b"".join(lines[:2]))
+    assert "evaluations.jsonl is damaged: it ends at step 512 of 1,024." in failure()
+    evaluations.write_bytes(whole + b"\n")
     metrics.write_bytes(b"garbage{\n" + metrics.read_bytes())
-    assert "metrics.jsonl is damaged: line 1" in failure()
+    assert read_earlier([tmp_path / "runs"])[0].failure is None  # what costs no score
+
+
+def test_what_a_run_was_told_and_how_it_was_scored_is_read_back(
+    compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Also where iterations are longer than what is between two evaluations, and of a run with costs."""
+    about = json.loads((compared[0] / "results.json").read_text())["about"]
+    told = {"algorithm": "ppo", "net_arch": [8], "n_envs": 2, "n_steps": 32, "batch_size": 32, "n_epochs": 1}
+    protocol = {"total_timesteps": 1024, "eval_every": 256, "eval_episodes": 2}
+    assert about["told"][0] == {"method": PPO, "env": "jax/CartPole-v1", "told": told, "protocol": protocol}
+    assert "from step 512 on, where the last 3 were due" in (compared[0] / "report.md").read_text()
+    [first, *_] = sorted(compared[0].glob("runs/a2c*/*/seeds_0-1/seed_0"))
+    shutil.copytree(first, tmp_path / "run")
+    returns = [entry["mean_return"] for entry in logs.read(first / "evaluations.jsonl")]
+    assert read_earlier([tmp_path / "run"])[0].score(3) == pytest.approx(np.mean(returns[1:]))
+    for name, change in (("evaluations", late), ("metrics", costing)):
+        path = tmp_path / "run" / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(change(i, entry)) + "\n" for i, entry in enumerate(logs.read(path))))
+    [run] = read_earlier([tmp_path / "run"])
+    assert run.score(3) == pytest.approx(np.mean(returns[2:]))
+    assert run.cost(0.2) == pytest.approx(np.average([120.0, 130.0, 140.0, 150.0], weights=[12, 13, 14, 15]))
+
+
+def late(i: int, entry: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation that came before the third last was due, but for the last two."""
+    return {**entry, "step": (200, 500, 800, 1024)[i]}
+
+
+def costing(i: int, entry: dict[str, Any]) -> dict[str, Any]:
+    """An iteration with as many episodes as came before it, each ten times as dear."""
+    return {**entry, "rollout/episodes": i, "rollout/episode_cost": 10.0 * i if i else None}
+
+
+def test_a_run_that_was_ended_early_with_a_last_resume_counts(
+    compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its last evaluation was before its end, but no other one was due."""
+    [first, *_] = sorted(compared[0].glob("runs/a2c*/*/seeds_0-1/seed_0"))
+    shutil.copytree(first, tmp_path / "run")
+    config = RunDirectory(tmp_path / "run").read_config()
+    RunDirectory(tmp_path / "run").write_config({**config, "eval_every": 300})
+    logs.cut(tmp_path / "run" / "evaluations.jsonl", 768)
+    [run] = read_earlier([tmp_path / "run"])
+    assert run.failure is None
+
+
+def test_settings_without_a_default_are_told() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings(registry.ALGORITHMS["ppo"].settings):
+        weight: float
+
+    [cell] = cells_of(request(methods=(Method("plain", "ppo", {}, "none"),)))
+    assert beside_defaults(cell.plan) == {"algorithm": "ppo"}
+    plan = dataclasses.replace(cell.plan, settings=Settings(weight=2.0))
+    assert beside_defaults(plan) == {"algorithm": "ppo", "weight": 2.0}
 
 
 @pytest.mark.usefixtures("nothing_trains")
@@ -469,7 +527,8 @@ def test_a_method_that_only_this_process_knows_is_refused(monkeypatch: pytest.Mo
     ("changes", "words"),
     [
         ({"methods": (Method("a", "trppo"),)}, "unknown algorithm 'trppo'; did you mean trpo"),
-        ({"methods": (Method(" ", "ppo"),)}, "a method has no name"),
+        ({"methods": (Method(" ", "ppo"),)}, "' ' is no name for a method"),
+        ({"methods": (Method("a\nb", "ppo"),)}, "'a\\nb' is no name for a method"),
         ({"envs": "jax/CartPole-v1"}, "envs must be a tuple of environments, not the text 'jax/CartPole-v1'"),
     ],
 )

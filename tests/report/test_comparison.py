@@ -14,9 +14,9 @@ from jumar.report.comparison import (
     ENDED,
     ENDED_COST,
     KL,
-    NOT_TRAINED,
     STEPS,
     Comparison,
+    Protocol,
     Run,
     compare_runs,
 )
@@ -60,24 +60,30 @@ def test_a_score_is_the_mean_of_the_last_evaluations() -> None:
 
 def evaluated(total: int, every: int, *steps: int) -> Run:
     """A run that was to be evaluated every so many steps, and was at these; each returned its number."""
-    told = {"total_timesteps": total, "eval_every": every, "eval_episodes": 5}
-    return Run("ppo", "A", 0, np.array(steps, float), np.arange(1.0, len(steps) + 1.0), told=told)
+    returns = np.arange(1.0, len(steps) + 1.0)
+    return Run("ppo", "A", 0, np.array(steps, float), returns, protocol=Protocol(total, every, 5))
 
 
 @pytest.mark.parametrize(
     ("run", "score"),
     [
         (evaluated(1000, 100, *range(100, 1001, 100)), 9.5),  # of 900 and 1,000
-        (evaluated(1000, 100, 128, 256, 384, 512, 640, 768, 896, 1024), 8.0),  # 896 is where 800 was due
-        (evaluated(1000, 100, 512, 1024), 2.0),  # iterations longer than the stretch
-        (evaluated(950, 100, *range(100, 901, 100), 950), 9.5),  # the last stretch is shorter
+        (evaluated(1000, 100, 128, 256, 384, 512, 640, 768, 896, 1024), 8.0),  # that of 896 was due at 800
+        (evaluated(1000, 100, 512, 1024), 2.0),  # iterations longer than what is between two
+        (evaluated(950, 100, *range(100, 901, 100), 950), 9.5),  # the last is due with the end
         (evaluated(1000, 100, 400, 800), 2.0),  # none is late
     ],
 )
 def test_a_score_is_that_of_the_same_stretch_whatever_an_iteration_is(run: Run, score: float) -> None:
     assert run.score(2) == score
     [line] = [line for line in page(compare_runs([run], last=2), []).splitlines() if line.startswith("A run's score")]
-    assert "the evaluations of its last 200 steps" in line
+    assert "its evaluations from step 900 on, where the last 2 were due" in line
+
+
+def test_a_short_run_is_scored_by_all_of_its_evaluations() -> None:
+    short = evaluated(300, 100, 100, 200, 300)
+    assert short.score(10) == 2.0
+    assert "is the mean return of all of its evaluations." in page(compare_runs([short]), [])
 
 
 def test_each_method_in_each_task_has_its_statistics() -> None:
@@ -112,6 +118,11 @@ def test_scales_may_be_given() -> None:
     assert row_of(one.overall, method="ppo")["iqm"] == 0.5
 
 
+def test_a_scale_goes_up() -> None:
+    with pytest.raises(ValueError, match="the scale of A does not go up"):
+        compare_runs([run("ppo", "A", 0, 30.0)], scales={"A": (10.0, 10.0)})
+
+
 def test_one_task_is_not_normalised() -> None:
     found = compare_runs([run("ppo", "A", seed, 100.0 + seed) for seed in range(3)])
     assert not found.normalised
@@ -142,6 +153,7 @@ def test_the_probability_of_improvement_is_a_mean_over_tasks() -> None:
 def test_equal_scores_everywhere_are_no_trouble() -> None:
     found = compare_runs([run(method, env, s, 500.0) for method in "ab" for env in "xy" for s in range(2)])
     assert [found.overall, found.profiles] == [[], []]
+    assert "All scores are equal on x, y: left out of what is over tasks." in page(found, [])
     assert all(row["probability"] == 0.5 for row in found.improvement)
     assert pictures(found)
 
@@ -151,44 +163,43 @@ def test_a_task_where_all_scores_are_equal_is_left_out_of_what_is_over_tasks() -
     with_it, without = compare_runs([*two_by_two(), *equal], last=1), compare_runs(two_by_two(), last=1)
     assert with_it.overall == without.overall
     assert with_it.about["scales"] == without.about["scales"]
-    assert "All scores are equal on C, which is left out." in page(with_it, [])
+    assert "All scores are equal on C: left out of what is over tasks." in page(with_it, [])
     given = compare_runs([*two_by_two(), *equal], last=1, scales={"C": (0.0, 500.0)})
     assert [row["tasks"] for row in given.overall] == [3, 3]
 
 
 def test_a_single_run_has_no_interval() -> None:
     found = compare_runs([run("ppo", "A", 0, 5.0), run("trpo", "A", 0, 7.0)])
-    rows = [*found.scores, *found.overall, *found.improvement]
-    assert len(rows) == 6
+    rows = [*found.scores, *found.overall, *found.improvement, *found.curves, *found.profiles]
+    assert len(rows) == 6 + 2 + 2 * 101
     assert all(row["low"] is row["high"] is None for row in rows)
     assert [line[4] for line in score_cells(found)] == ["95 % interval", "-", "-"]
     assert pictures(found)
 
 
 def test_runs_that_are_not_trained_yet_have_not_failed() -> None:
-    waiting = Run("ppo", "A", 1, np.zeros(0), np.zeros(0), failure=NOT_TRAINED)
+    waiting = Run("ppo", "A", 1, np.zeros(0), np.zeros(0), waiting=True)
     found = compare_runs([run("ppo", "A", 0, 5.0), waiting])
-    assert (found.scores[0]["failed"], found.scores[0]["waiting"]) == (0, 1)
+    assert (found.scores[0]["runs"], found.scores[0]["failed"], found.scores[0]["waiting"]) == (1, 0, 1)
+    assert [(row["status"], row["failure"]) for row in found.runs] == [("done", None), ("waiting", None)]
     assert "| 1 (1 to train) |" in page(found, [])
     assert "## Failed" not in page(found, [])
 
 
 def test_the_page_says_what_was_compared() -> None:
-    protocol = {"total_timesteps": 1000, "eval_every": 100, "eval_episodes": 5}
-
-    def told(method: str, env: str, **settings: Any) -> Run:
-        return Run(method, env, 0, np.ones(1), np.ones(1), told={"algorithm": "ppo", **protocol, **settings})
+    def told(method: str, env: str, total: int = 1000, **settings: Any) -> Run:
+        protocol = Protocol(total, 100, 5)
+        return Run(method, env, 0, np.ones(1), np.ones(1), told={"algorithm": "ppo", **settings}, protocol=protocol)
 
     here = [told("small", env, clip_range=0.1, net_arch=[8, 8]) for env in "AB"]
     lines = page(compare_runs([*here, told("plain", "A"), told("plain", "B", gae=True)]), []).splitlines()
     assert any("Every run: 1,000 steps, evaluated every 100 by 5 episodes." in line for line in lines)
-    assert "- **small**: ppo, clip_range=0.1, net_arch=8 8" in lines
+    assert "- **small**: ppo, clip_range=0.1, net_arch=8,8" in lines
     assert "- **plain** on A: ppo" in lines
     assert "- **plain** on B: ppo, gae=true" in lines
-    other = compare_runs([*here, told("longer", "A", total_timesteps=2000)])
-    lines = page(other, []).splitlines()
-    assert "- **longer**: ppo; 2,000 steps, evaluated every 100 by 5 episodes" in lines
-    assert any("its last 10 evaluations" in line for line in lines)
+    lines = page(compare_runs([*here, told("longer", "A", 2000)], last=3), []).splitlines()
+    assert "- **longer**: ppo; 2,000 steps, evaluated every 100 by 5 episodes, scored from step 1,800 on" in lines
+    assert any("since the last 3 were due, from the step on that is named below" in line for line in lines)
 
 
 def test_a_name_breaks_no_table() -> None:

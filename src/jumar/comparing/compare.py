@@ -16,10 +16,10 @@ from jumar.comparing.jobs import Cell, Job, cells_of
 from jumar.comparing.methods import distinct
 from jumar.comparing.processes import Failure, work_off
 from jumar.comparing.progress import Progress, Quiet
-from jumar.comparing.reading import STATE, STATE_KIND, failed, read_earlier, read_run
+from jumar.comparing.reading import STATE, STATE_KIND, failed, read_earlier, read_run, waiting
 from jumar.comparing.request import CompareRequest
 from jumar.errors import JumarError, UsageError, unknown
-from jumar.report.comparison import NOT_TRAINED, Comparison, Run, Scale, compare_runs
+from jumar.report.comparison import Comparison, Run, Scale, compare_runs
 from jumar.report.pages import csv_text, page
 from jumar.report.pictures import pictures
 from jumar.training.compiler import count_processors
@@ -48,8 +48,8 @@ class Report:
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The runs that failed; those that are not trained yet are none of them."""
-        return [row for row in self.comparison.runs if row["failure"] not in (None, NOT_TRAINED)]
+        """The runs that failed."""
+        return [row for row in self.comparison.runs if row["failure"]]
 
     def summary(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
@@ -59,6 +59,7 @@ class Report:
             "runs": len(self.comparison.runs),
             "failed": len(self.failures),
             **{name: tables[name] for name in ("scores", "overall", "improvement")},
+            "left_out": self.comparison.about["left_out"],
             "failures": [{key: row[key] for key in ("method", "env", "seed", "failure")} for row in self.failures],
             "files": self.files,
         }
@@ -104,7 +105,7 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
         words = f"stopped; {counted(work.missing, 'run')} of {len(report.comparison.runs)} are still to be trained. "
         raise Stopped(stop.signal or 0, words + f"{how} goes on with them; what there is: {out / PAGE}")
     if not report.comparison.curves:
-        raise JumarError(f"no run could be compared; the first: {report.comparison.runs[0]['failure']}")
+        raise JumarError(f"no run could be compared; the first: {report.failures[0]['failure']}")
     return report
 
 
@@ -198,14 +199,16 @@ class _Work:
                 name, directory = cell.method.name, cell.run_of(seed)
                 if directory is not None:
                     found.append(read_run(directory, name, cell.plan, seed))
-                else:
-                    why = self._failures.get((name, cell.task, seed), NOT_TRAINED)
+                elif why := self._failures.get((name, cell.task, seed)):
                     found.append(failed(name, cell.plan, seed, why, cell.folder))
+                else:
+                    found.append(waiting(name, cell.plan, seed, cell.folder))
         return found
 
     def _reached(self, job: Job) -> str:
         """Return the mean score of a job's runs, in words."""
-        runs = [read_run(directory, job.cell.method.name, job.cell.plan, 0) for directory in job.run_dirs]
+        told = job.cell.method.name, job.cell.plan
+        runs = [read_run(directory, *told, seed) for seed, directory in zip(job.seeds, job.run_dirs, strict=True)]
         if damaged := next((run.failure for run in runs if run.failure), None):
             return damaged
         return short_number(sum(run.score(self._request.last) for run in runs) / len(runs))

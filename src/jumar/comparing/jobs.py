@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jumar.algorithms.registry import BUILT_IN, algorithm
 from jumar.comparing.methods import Method
 from jumar.comparing.request import CompareRequest
 from jumar.errors import DamagedFile, UsageError
-from jumar.report.comparison import STEPS
+from jumar.report.comparison import STEPS, Protocol
 from jumar.training import logs
 from jumar.training.plan import Plan
 from jumar.training.planning import make_plan
@@ -24,6 +24,7 @@ from jumar.training.policy_files import read_policy_files
 from jumar.training.progress import Silent
 from jumar.training.request import TrainRequest
 from jumar.training.run_directory import RunDirectory, fit_for_a_name
+from jumar.words import typed
 
 RUNS = "runs"
 LONGEST_NAME = 100
@@ -261,12 +262,18 @@ def told(plan: Plan) -> dict[str, Any]:
     }
 
 
-def told_beside_defaults(plan: Plan) -> dict[str, Any]:
-    """Return the same without the settings that are the algorithm's defaults, and without costs that the environment has."""
-    defaults = type(plan.settings)().to_json()
-    protocol = ("algorithm", "total_timesteps", "eval_every", "eval_episodes")
-    plain = {**defaults, "cost": None}
-    return {name: value for name, value in told(plan).items() if name in protocol or value != plain[name]}
+def beside_defaults(plan: Plan) -> dict[str, Any]:
+    """Return a method's algorithm, its settings that are not the algorithm's defaults, and the cost that the user gave."""
+    defaults = {field.name: field.default for field in fields(plan.settings)}
+    unusual = [name for name, default in defaults.items() if getattr(plan.settings, name) != default]
+    cost = {"cost": plan.cost.text} if plan.cost.text is not None else {}
+    settings = plan.settings.to_json()
+    return {"algorithm": plan.algorithm, **{name: settings[name] for name in unusual}, **cost}
+
+
+def protocol_of(plan: Plan) -> Protocol | None:
+    """Return how long a run is to be and how it is to be evaluated; ``None`` where it is not to be evaluated."""
+    return Protocol(plan.total_timesteps, plan.eval_every, plan.eval_episodes) if plan.eval_every else None
 
 
 def trained_steps(run: RunDirectory) -> int:
@@ -291,10 +298,3 @@ def folder_of(name: str) -> str:
     fit = fit_for_a_name(name)
     fit = "_" + fit if fit.startswith(".") else fit
     return fit if len(fit) <= LONGEST_NAME else f"{fit[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def typed(value: Any) -> str:
-    """Return a value as it is typed."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

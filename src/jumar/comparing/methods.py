@@ -41,8 +41,8 @@ def distinct(methods: Sequence[Method]) -> tuple[Method, ...]:
     if not methods:
         raise UsageError("no algorithm is given to compare.")
     names = [method.name for method in methods]
-    if not all(name.strip() for name in names):
-        raise UsageError("a method has no name.")
+    if bad := [name for name in names if not name.strip() or not name.isprintable()]:
+        raise UsageError(f"{bad[0]!r} is no name for a method; give it a line of printable characters.")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(
             f"{twice} is to be compared with itself; give it once, or with other settings: {twice}:KEY=VALUE."

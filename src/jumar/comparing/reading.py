@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import numpy as np
 from jumar.comparing.jobs import (
     RUNS,
     Cell,
+    beside_defaults,
     folder_of,
     is_finished,
+    protocol_of,
     task_of,
     told,
-    told_beside_defaults,
     trained_steps,
-    typed,
 )
 from jumar.errors import DamagedFile, JumarError, UsageError
 from jumar.report.comparison import DIAGNOSTICS, ENDED, ENDED_COST, STEPS, Run
@@ -27,6 +27,7 @@ from jumar.training import logs
 from jumar.training.files import read_json
 from jumar.training.plan import Plan
 from jumar.training.run_directory import CONFIG, RunDirectory
+from jumar.words import typed
 
 RECORDED = (STEPS, "time/elapsed", ENDED, ENDED_COST, *DIAGNOSTICS)
 STATE = "comparison.json"
@@ -34,10 +35,10 @@ STATE_KIND = "comparison"
 
 
 def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run:
-    """Return a finished run; one that was never evaluated, or whose logs are damaged, has failed."""
+    """Return a finished run; one that was never evaluated, or whose evaluations are damaged or end early, has failed."""
     try:
         steps, returns = read_evaluations(directory)
-        metrics = logs.read_whole(directory.metrics)
+        metrics = logs.read(directory.metrics)
         record = {
             name: np.array([np.nan if row.get(name) is None else row[name] for row in metrics], np.float64)
             for name in RECORDED
@@ -47,14 +48,12 @@ def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run
         return failed(method, plan, seed, str(error), directory.path)
     except (TypeError, ValueError):
         return failed(method, plan, seed, f"{directory.metrics} is damaged.", directory.path)
-    failure = None
-    if not plan.eval_every:
-        failure = "it was never evaluated."
-    elif not returns.size or steps[-1] < plan.total_timesteps:
-        failure = (
-            f"{directory.evaluations} lacks its last evaluation; where the folder is removed, it can be trained again."
-        )
-    return Run(method, task_of(plan), seed, steps, returns, record, failure, str(directory), told_beside_defaults(plan))
+    if not returns.size:
+        return failed(method, plan, seed, "it was never evaluated.", directory.path)
+    if steps[-1] < plan.total_timesteps - plan.eval_every:
+        why = f"{directory.evaluations} is damaged: it ends at step {steps[-1]:,.0f} of {plan.total_timesteps:,}."
+        return failed(method, plan, seed, why, directory.path)
+    return replace(_bare(method, plan, seed, directory.path), steps=steps, returns=returns, record=record)
 
 
 def read_evaluations(directory: RunDirectory) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +74,17 @@ def read_evaluations(directory: RunDirectory) -> tuple[np.ndarray, np.ndarray]:
 
 def failed(method: str, plan: Plan, seed: int, why: str, path: Path) -> Run:
     """Return a run that does not count."""
-    return Run(method, task_of(plan), seed, np.zeros(0), np.zeros(0), {}, why, str(path), told_beside_defaults(plan))
+    return replace(_bare(method, plan, seed, path), failure=why)
+
+
+def waiting(method: str, plan: Plan, seed: int, path: Path) -> Run:
+    """Return a run that is not trained yet."""
+    return replace(_bare(method, plan, seed, path), waiting=True)
+
+
+def _bare(method: str, plan: Plan, seed: int, path: Path) -> Run:
+    nothing, told = np.zeros(0), beside_defaults(plan)
+    return Run(method, task_of(plan), seed, nothing, nothing, path=str(path), told=told, protocol=protocol_of(plan))
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 r"""Methods compared on tasks over seeds: from runs to tables of numbers.
 
-A run's *score* is the mean return over its last evaluations: those of the last :math:`L` of the stretches of training that
-each were to end with one,
+A run's *score* is the mean return over its last evaluations: those since the first of the last :math:`L` was due,
 
 .. math:: \frac{1}{|E|} \sum_{e \in E} R_e, \qquad E = \{e : s_e \ge (\lceil T / \Delta \rceil - L + 1)\,\Delta\},
 
 with :math:`s_e` the step of evaluation :math:`e` and :math:`R_e` its mean return, :math:`T` the steps of the run and
 :math:`\Delta` those between evaluations. Where iterations are longer than :math:`\Delta`, :math:`E` has fewer than :math:`L`,
-and the stretch is the same for all methods; without any, the last one counts. What is over several tasks is made of normalised
-scores,
+and begins where it does for all methods that are told the same :math:`T` and :math:`\Delta`; where it has none, the last
+evaluation counts. What is over several tasks is made of normalised scores,
 
 .. math:: \frac{x - l_m}{h_m - l_m},
 
@@ -21,14 +20,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from jumar.report.statistics import (
-    Interval,
     bootstrap_interval,
     interquartile_mean,
     mean_curve,
@@ -50,7 +48,6 @@ KL = "train/mean_kl"
 COST = "rollout/ep_cost_mean"
 ENDED = "rollout/episodes"
 ENDED_COST = "rollout/episode_cost"
-NOT_TRAINED = "it is not trained yet."
 DIAGNOSTICS = {
     KL: "mean KL",
     "train/entropy": "entropy",
@@ -62,6 +59,20 @@ DIAGNOSTICS = {
     COST: "episode cost",
 }
 """What of the flight record is compared, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How long a run was to be, and how it was to be evaluated."""
+
+    total_timesteps: int
+    eval_every: int
+    """Environment steps between evaluations."""
+    eval_episodes: int
+
+    def counted_from(self, last: int) -> int:
+        """Return the step at which the first of the last so many evaluations was due."""
+        return max(0, (math.ceil(self.total_timesteps / self.eval_every) - last + 1) * self.eval_every)
 
 
 @dataclass(frozen=True)
@@ -78,26 +89,34 @@ class Run:
     record: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The flight record, by name ``[iterations]``; NaN where an iteration says nothing."""
     failure: str | None = None
-    """Why it does not count; ``None`` where it does."""
+    """Why it does not count, if it failed."""
     path: str = ""
     told: Mapping[str, Any] = field(default_factory=dict)
-    """What it was told that is not its algorithm's default; ``total_timesteps`` and ``eval_every`` say when it was to be
-    evaluated."""
+    """Its algorithm, and the settings that are not the algorithm's defaults."""
+    protocol: Protocol | None = None
+    """``None`` where it is not known."""
+    waiting: bool = False
+    """Whether it is not trained yet."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it has a score."""
+        return self.failure is None and not self.waiting
 
     def score(self, last: int) -> float:
         """Return the mean return over the last so many evaluations."""
-        total, every = self.told.get("total_timesteps"), self.told.get("eval_every")
-        if not total or not every:
+        if self.protocol is None:
             return float(np.mean(self.returns[-last:]))
-        late = self.returns[self.steps >= (math.ceil(total / every) - last + 1) * every]
+        late = self.returns[self.steps >= self.protocol.counted_from(last)]
         return float(np.mean(late if late.size else self.returns[-1:]))
 
     def cost(self, share: float) -> float | None:
-        """Return the mean cost of the episodes that ended in the last share of training; ``None`` where none did."""
-        counts, costs = self._late(ENDED, share), self._late(ENDED_COST, share)
-        if not counts.size or not costs.size or np.isnan(costs).all():
+        """Return the mean cost of the episodes that ended in the last share of training; ``None`` where none has one."""
+        if ENDED not in self.record or ENDED_COST not in self.record:
             return None
-        return float(np.nansum(counts * costs) / counts[~np.isnan(costs)].sum())
+        counts, costs = self._late(ENDED, share), self._late(ENDED_COST, share)
+        known = ~np.isnan(costs)
+        return float(np.average(costs[known], weights=counts[known])) if known.any() else None
 
     def late(self, name: str, share: float) -> np.ndarray:
         """Return what the flight record says in the last share of training, NaN left out."""
@@ -128,7 +147,8 @@ class Comparison:
     diagnostics: Table
     """The flight record over training: median and quartiles over runs."""
     about: dict[str, Any]
-    """How it was made: methods, tasks, scales, evaluations in a score, and what the runs were told."""
+    """How it was made: methods, tasks, scales, tasks where all scores are equal, evaluations in a score, what the runs of each
+    method were told, and what was left out."""
 
     @property
     def tables(self) -> dict[str, Table]:
@@ -156,11 +176,17 @@ def compare_runs(
         last: how many evaluations make a score.
         scales: by task, the returns that normalised scores of 0 and 1 stand for. Tasks that are not named take the lowest and
             the highest score of any run. With one task, and no scale for it, nothing is normalised.
-        left_out: what could not be read at all, in words.
+        left_out: which other runs were found and do not count, in words.
+
+    Raises:
+        ValueError: a scale does not go up.
     """
+    if wrong := next((env for env, (low, high) in (scales or {}).items() if not low < high), None):
+        raise ValueError(f"the scale of {wrong} does not go up.")
     methods, envs = list(dict.fromkeys(run.method for run in runs)), list(dict.fromkeys(run.env for run in runs))
-    found = _Scored([run for run in runs if run.failure is None], methods, envs, last)
+    found = _Scored([run for run in runs if run.counts], methods, envs, last)
     used = found.scales(scales or {})
+    equal = [env for env in found.scored() if env not in used] if len(found.scored()) > 1 else []
     return Comparison(
         runs=[_about_run(run, last) for run in runs],
         scores=[
@@ -178,6 +204,7 @@ def compare_runs(
             "envs": envs,
             "last": last,
             "scales": {env: list(scale) for env, scale in used.items()},
+            "equal": equal,
             "told": _told(runs),
             "left_out": list(left_out),
         },
@@ -204,17 +231,20 @@ class _Scored:
         return [env for env in self.envs if all(self.runs(method, env) for method in methods)]
 
     def scales(self, given: Mapping[str, Scale]) -> dict[str, Scale]:
-        """Return the scale of each task that has scores; none where there is one task, and none was given."""
-        envs = [env for env in self.envs if any(self.runs(method, env) for method in self.methods)]
+        """Return the scale of each task whose scores differ or which has one; none where one task has none given."""
+        envs = self.scored()
         if len(envs) < 2 and not any(env in given for env in envs):
             return {}
-        found = {}
-        for env in envs:
-            every = np.concatenate([self.scores(method, env) for method in self.methods])
-            low, high = given.get(env, (float(every.min()), float(every.max())))
-            if low < high:
-                found[env] = low, high
-        return found
+        found = {env: given.get(env, self._range(env)) for env in envs}
+        return {env: (low, high) for env, (low, high) in found.items() if low < high}
+
+    def scored(self) -> list[str]:
+        """Return the tasks in which any method has a score."""
+        return [env for env in self.envs if any(self.runs(method, env) for method in self.methods)]
+
+    def _range(self, env: str) -> Scale:
+        every = np.concatenate([self.scores(method, env) for method in self.methods])
+        return float(every.min()), float(every.max())
 
     def normalised(self, method: str, scales: Mapping[str, Scale]) -> list[np.ndarray]:
         """Return the scores of a method, task by task, normalised where there are scales."""
@@ -231,7 +261,7 @@ class _Scored:
 
     def _counted(self, scales: Mapping[str, Scale]) -> list[str]:
         """Return the tasks with scores, where there are several those with a scale."""
-        envs = [env for env in self.envs if any(self.runs(method, env) for method in self.methods)]
+        envs = self.scored()
         return [env for env in envs if env in scales] if len(envs) > 1 else envs
 
 
@@ -241,7 +271,8 @@ def _about_run(run: Run, last: int) -> dict[str, Any]:
         "method": run.method,
         "env": run.env,
         "seed": run.seed,
-        "score": run.score(last) if run.failure is None else None,
+        "status": "failed" if run.failure is not None else "waiting" if run.waiting else "done",
+        "score": run.score(last) if run.counts else None,
         "last_eval_mean": float(run.returns[-1]) if run.returns.size else None,
         "total_timesteps": int(steps[-1]) if steps.size else None,
         "minutes": float(elapsed[-1]) / 60.0 if elapsed.size else None,
@@ -255,9 +286,8 @@ def _score_row(runs: Sequence[Run], found: _Scored, method: str, env: str, last:
     if not asked:
         return None
     counted, scores = found.runs(method, env), found.scores(method, env)
-    waiting = sum(run.failure == NOT_TRAINED for run in asked)
     row: dict[str, Any] = {"method": method, "env": env, "runs": len(counted)}
-    row |= {"failed": len(asked) - len(counted) - waiting, "waiting": waiting}
+    row |= {"failed": sum(run.failure is not None for run in asked), "waiting": sum(run.waiting for run in asked)}
     if not counted:
         numbers = ("iqm", "low", "high", "mean", "std", "median", "lowest", "highest", "cost", "cost_error", "mean_kl")
         return {**row, **dict.fromkeys(numbers)}
@@ -266,7 +296,7 @@ def _score_row(runs: Sequence[Run], found: _Scored, method: str, env: str, last:
     return {
         **row,
         "iqm": interquartile_mean(scores),
-        **_interval([scores], bootstrap_interval(scores)),
+        **_ends([scores], *bootstrap_interval(scores)),
         "mean": float(scores.mean()),
         "std": float(scores.std(ddof=1)) if len(scores) > 1 else None,
         "median": float(np.median(scores)),
@@ -278,18 +308,20 @@ def _score_row(runs: Sequence[Run], found: _Scored, method: str, env: str, last:
     }
 
 
-def _interval(groups: Sequence[np.ndarray], interval: Interval) -> dict[str, float | None]:
-    """Return the ends of an interval; ``None`` where no task has a second run, which draws nothing but the same scores."""
-    known = any(len(scores) > 1 for scores in groups)
-    return {"low": interval.low if known else None, "high": interval.high if known else None}
+def _ends(groups: Sequence[Any], low: float, high: float) -> dict[str, float | None]:
+    """Return the ends of an interval; ``None`` where no task has a second run: drawn again, one run is the same."""
+    known = any(len(runs) > 1 for runs in groups)
+    return {"low": float(low) if known else None, "high": float(high) if known else None}
 
 
 def _told(runs: Sequence[Run]) -> Table:
     """Return what the runs of each method and task were told, those that were told the same together."""
     found: Table = []
     for run in runs:
-        if all((run.method, run.env, run.told) != (row["method"], row["env"], row["told"]) for row in found):
-            found.append({"method": run.method, "env": run.env, "told": dict(run.told)})
+        protocol = asdict(run.protocol) if run.protocol else None
+        row = {"method": run.method, "env": run.env, "told": dict(run.told), "protocol": protocol}
+        if row not in found:
+            found.append(row)
     return found
 
 
@@ -303,7 +335,7 @@ def _overall(found: _Scored, scales: Mapping[str, Scale]) -> Table:
                 "tasks": len(groups),
                 "runs": sum(map(len, groups)),
                 "iqm": interquartile_mean(np.concatenate(groups)),
-                **_interval(groups, bootstrap_interval(groups)),
+                **_ends(groups, *bootstrap_interval(groups)),
             }
         )
     return rows
@@ -321,7 +353,7 @@ def _profiles(found: _Scored, scales: Mapping[str, Scale]) -> Table:
         band = performance_profile(tasks, thresholds)
         points = zip(thresholds, band.middle, band.low, band.high, strict=True)
         rows += [
-            {"method": method, "threshold": float(x), "share": float(share), "low": float(low), "high": float(high)}
+            {"method": method, "threshold": float(x), "share": float(share), **_ends(tasks, low, high)}
             for x, share, low, high in points
         ]
     return rows
@@ -341,7 +373,7 @@ def _improvement(found: _Scored) -> Table:
                 "other": other,
                 "tasks": len(envs),
                 "probability": probability,
-                **_interval([*ours, *theirs], interval),
+                **_ends([*ours, *theirs], *interval),
             }
         )
     return rows
@@ -361,8 +393,7 @@ def _curve(runs: Sequence[Run], method: str, env: str) -> Table:
             "step": int(steps[i]),
             "runs": len(runs),
             "iqm": float(band.middle[i]),
-            "low": float(band.low[i]),
-            "high": float(band.high[i]),
+            **_ends([runs], band.low[i], band.high[i]),
         }
         for i in range(points)
     ]

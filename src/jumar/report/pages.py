@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from jumar.report.comparison import NOT_TRAINED, Comparison, Table
+from jumar.report.comparison import Comparison, Protocol, Table
 from jumar.report.told import told_lines
 from jumar.words import counted, short_number
 
@@ -38,7 +38,9 @@ def page(comparison: Comparison, pictures: Sequence[str]) -> str:
     lines = ["# Comparison", "", explanation(comparison), "", *markdown(score_cells(comparison))]
     if comparison.normalised and comparison.overall:
         lines += ["", "## All tasks", "", *_scale_words(comparison), "", *markdown(overall_cells(comparison))]
-    failures = [row for row in comparison.runs if row["failure"] not in (None, NOT_TRAINED)]
+    if equal := comparison.about["equal"]:
+        lines += ["", f"All scores are equal on {', '.join(equal)}: left out of what is over tasks."]
+    failures = [row for row in comparison.runs if row["failure"]]
     if failures:
         lines += ["", "## Failed", ""]
         lines += [f"- {row['method']} on {row['env']}, seed {row['seed']}: {row['failure']}" for row in failures]
@@ -46,14 +48,14 @@ def page(comparison: Comparison, pictures: Sequence[str]) -> str:
         lines += ["", "## Left out", "", *(f"- {words}" for words in left_out)]
     lines += ["", "## What was compared", "", *told_lines(comparison)]
     for name in pictures:
-        lines += ["", f"![{name.removesuffix('.png').replace('_', ' ')}]({name})", "", CAPTIONS[name]]
+        lines += ["", f"![{name.removesuffix('.png').replace('_', ' ')}]({name})", "", CAPTIONS.get(name, "")]
     return "\n".join(lines) + "\n"
 
 
 def explanation(comparison: Comparison) -> str:
     """Say what the numbers are."""
     words = (
-        f"A run's score is the mean return over {_last_words(comparison)}. IQM: the mean of the middle "
+        f"A run's score is the mean return of {_last_words(comparison)}. IQM: the mean of the middle "
         "half of the scores over seeds, with the 95 % interval of a stratified bootstrap."
     )
     if _any(comparison, "cost"):
@@ -67,14 +69,14 @@ def explanation(comparison: Comparison) -> str:
 
 def _last_words(comparison: Comparison) -> str:
     last = comparison.about["last"]
-    asked = {
-        tuple(row["told"].get(name) for name in ("total_timesteps", "eval_every")) for row in comparison.about["told"]
-    }
-    total, every = asked.pop() if len(asked) == 1 else (None, None)
+    known = list({str(row["protocol"]): row["protocol"] for row in comparison.about["told"]}.values())
+    if known == [None] or not known:
+        return f"its last {counted(last, 'evaluation')}"
+    if len(known) > 1:
+        return f"its evaluations since the last {last} were due, from the step on that is named below"
+    first = Protocol(**known[0]).counted_from(last)
     return (
-        f"the evaluations of its last {min(total, last * every):,} steps"
-        if total and every
-        else f"its last {counted(last, 'evaluation')}"
+        f"its evaluations from step {first:,} on, where the last {last} were due" if first else "all of its evaluations"
     )
 
 
@@ -113,12 +115,7 @@ def overall_cells(comparison: Comparison) -> list[list[str]]:
 def _scale_words(comparison: Comparison) -> list[str]:
     scales = comparison.about["scales"]
     words = "; ".join(f"{env} {number(low)} and {number(high)}" for env, (low, high) in scales.items())
-    scored = dict.fromkeys(row["env"] for row in comparison.curves)
-    equal = [env for env in scored if env not in scales]
-    alone = f" All scores are equal on {', '.join(equal)}, which is left out." if equal else ""
-    return [
-        f"Normalised scores; 0 and 1 stand for these returns: {words}. Only methods with scores in all tasks.{alone}"
-    ]
+    return [f"Normalised scores; 0 and 1 stand for these returns: {words}. Only methods with scores in all tasks."]
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> list[str]:

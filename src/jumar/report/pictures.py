@@ -135,14 +135,9 @@ def _draw_band(axes: Any, points: Table, x: str, y: str, look: dict[str, Any], l
     if not points:
         return
     across = [row[x] for row in points]
-    axes.fill_between(
-        across,
-        [row["low"] for row in points],
-        [row["high"] for row in points],
-        color=look["color"],
-        alpha=0.15,
-        linewidth=0,
-    )
+    if all(row["low"] is not None for row in points):
+        low, high = ([row[end] for row in points] for end in ("low", "high"))
+        axes.fill_between(across, low, high, color=look["color"], alpha=0.15, linewidth=0)
     marker = "o" if len(points) == 1 else ""
     axes.plot(across, [row[y] for row in points], label=label, linewidth=1.8, marker=marker, **look)
 

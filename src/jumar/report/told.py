@@ -6,23 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from jumar._version import __version__
-from jumar.report.comparison import Comparison
-from jumar.words import counted
-
-PROTOCOL = ("total_timesteps", "eval_every", "eval_episodes")
-"""What is said once, where it is the same for all runs."""
+from jumar.report.comparison import Comparison, Protocol
+from jumar.words import counted, typed
 
 
 def told_lines(comparison: Comparison) -> list[str]:
     """Return a list in Markdown: each method with its settings, and their tasks where it has others elsewhere."""
     rows = [row for row in comparison.about["told"] if row["told"]]
-    protocols = list(dict.fromkeys(_protocol(row["told"]) for row in rows))
+    protocols = [Protocol(**row["protocol"]) if row["protocol"] else None for row in rows]
+    differ = len(set(protocols)) > 1
     first = f"Reported by Jumar {__version__}."
-    if len(protocols) == 1:
-        first += f" Every run: {protocols[0]}."
+    if rows and not differ:
+        first += f" Every run: {_words(protocols[0])}."
     envs: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        words = _settings(row["told"]) + (f"; {_protocol(row['told'])}" if len(protocols) > 1 else "")
+    for row, protocol in zip(rows, protocols, strict=True):
+        words = _settings(row["told"])
+        if differ:
+            words += f"; {_words(protocol)}"
+            words += f", scored from step {protocol.counted_from(comparison.about['last']):,} on" if protocol else ""
         envs.setdefault((row["method"], words), []).append(row["env"])
     lines = [first + (" Settings that are not named are the algorithm's defaults." if rows else ""), ""]
     for (method, words), where in envs.items():
@@ -32,19 +33,12 @@ def told_lines(comparison: Comparison) -> list[str]:
 
 
 def _settings(told: Mapping[str, Any]) -> str:
-    settings = [f"{name}={_value(value)}" for name, value in told.items() if name not in (*PROTOCOL, "algorithm")]
+    settings = [f"{name}={typed(value)}" for name, value in told.items() if name != "algorithm"]
     return ", ".join([str(told.get("algorithm")), *settings])
 
 
-def _protocol(told: Mapping[str, Any]) -> str:
-    total, every, episodes = (told.get(name) for name in PROTOCOL)
-    evaluated = (
-        f"evaluated every {every:,} by {counted(episodes, 'episode')}" if every and episodes else "not evaluated"
-    )
-    return f"{total:,} steps, {evaluated}" if total else "of unknown length"
-
-
-def _value(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _words(protocol: Protocol | None) -> str:
+    if protocol is None:
+        return "never evaluated"
+    episodes = counted(protocol.eval_episodes, "episode")
+    return f"{protocol.total_timesteps:,} steps, evaluated every {protocol.eval_every:,} by {episodes}"

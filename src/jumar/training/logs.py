@@ -133,9 +133,9 @@ def read_whole(path: PathLike) -> list[dict[str, Any]]:
     """Return the entries of a log that nobody writes any more, oldest first; none if there is no file.
 
     Raises:
-        DamagedFile: a line is no JSON object, or has no end.
+        DamagedFile: a line is neither a whole JSON object nor empty.
     """
-    entries = [_entry(line) for line in _lines(path)]
+    entries = [_entry(line) for line in _lines(path) if line.strip()]
     if None in entries:
         raise DamagedFile(f"{path} is damaged: line {entries.index(None) + 1} is no whole JSON object.")
     return [entry for entry in entries if entry is not None]

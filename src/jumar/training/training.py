@@ -223,7 +223,7 @@ class Training:
             "time/elapsed": self.elapsed,
             "rollout/ep_rew_mean": statistics.mean_return,
             "rollout/ep_len_mean": statistics.mean_length,
-            "rollout/episodes": float(ended.episodes),
+            "rollout/episodes": ended.episodes,
         }
         if outcome.costs is not None:
             metrics |= {"rollout/ep_cost_mean": statistics.mean_cost, "rollout/episode_cost": ended.mean_cost}
