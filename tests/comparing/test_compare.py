@@ -31,6 +31,7 @@ from jumar.comparing.methods import Method, read_methods
 from jumar.comparing.reading import read_earlier
 from jumar.comparing.request import CompareRequest
 from jumar.errors import JumarError, UsageError
+from jumar.settings import setting
 from jumar.training import files, logs
 from jumar.training.run_directory import RunDirectory
 
@@ -364,7 +365,7 @@ def test_a_run_that_was_ended_early_with_a_last_resume_counts(
 def test_settings_without_a_default_are_told() -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings(registry.ALGORITHMS["ppo"].settings):
-        weight: float
+        weight: float = dataclasses.field(metadata=setting(0.0, "a weight").metadata)
 
     [cell] = cells_of(request(methods=(Method("plain", "ppo", {}, "none"),)))
     assert beside_defaults(cell.plan) == {"algorithm": "ppo"}
