@@ -96,9 +96,13 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.delenv(cache.SWITCH_OFF, raising=False)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")  # given back after the test
-    monkeypatch.setattr(jax.config, "update", lambda *args: pytest.fail("JAX's settings were changed"))
     warnings: list[str] = []
-    assert cache.enable_compile_cache(warnings.append) is None
+    before = getattr(jax.config, "jax_compilation_cache_dir")  # noqa: B009
+    jax.config.update("jax_compilation_cache_dir", None)
+    with monkeypatch.context() as patched:
+        patched.setattr(jax.config, "update", lambda *args: pytest.fail("JAX's settings were changed"))
+        assert cache.enable_compile_cache(warnings.append) is None
+    jax.config.update("jax_compilation_cache_dir", before)
     (warning,) = warnings
     assert warning.startswith("compiled programs are not kept for the next run: ")
     return warning
