@@ -1,4 +1,4 @@
-"""Numbers in words, as people read them."""
+"""Numbers and settings in words, as people read and type them."""
 
 from __future__ import annotations
 
