@@ -150,15 +150,15 @@ def test_one_epoch_of_one_minibatch_is_one_step_of_ascent() -> None:
     np.testing.assert_allclose(results[0], results[1], atol=1e-7)
 
 
-@given(minibatches=st.integers(1, 6), size=st.integers(1, 5), seed=st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
-def test_a_split_holds_every_row_once(minibatches: int, size: int, seed: int) -> None:
+@pytest.mark.parametrize(("minibatches", "size"), [(1, 1), (1, 5), (4, 1), (6, 5)])
+def test_a_split_holds_every_row_once(minibatches: int, size: int) -> None:
     numbers = np.arange(minibatches * size, dtype=np.float32)
-    parts = split(rows(numbers), jax.random.PRNGKey(seed), minibatches)
-    assert parts.advantages.shape == (minibatches, size)
-    np.testing.assert_array_equal(np.sort(np.ravel(parts.advantages)), numbers)
-    np.testing.assert_array_equal(parts.advantages, parts.returns)
-    np.testing.assert_array_equal(parts.features["vector"][..., 0], parts.advantages)
+    for seed in range(5):
+        parts = split(rows(numbers), jax.random.PRNGKey(seed), minibatches)
+        assert parts.advantages.shape == (minibatches, size)
+        np.testing.assert_array_equal(np.sort(np.ravel(parts.advantages)), numbers)
+        np.testing.assert_array_equal(parts.advantages, parts.returns)
+        np.testing.assert_array_equal(parts.features["vector"][..., 0], parts.advantages)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 2048, PACKED_ROWS, PACKED_ROWS + 3])

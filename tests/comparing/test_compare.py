@@ -326,7 +326,7 @@ def test_what_a_run_was_told_and_how_it_was_scored_is_read_back(
     told = {"algorithm": "ppo", "net_arch": [8], "n_envs": 2, "n_steps": 32, "batch_size": 32, "n_epochs": 1}
     protocol = {"total_timesteps": 1024, "eval_every": 256, "eval_episodes": 2}
     assert about["told"][0] == {"method": PPO, "env": "jax/CartPole-v1", "told": told, "protocol": protocol}
-    assert "from step 512 on, where the last 3 were due" in (compared[0] / "report.md").read_text()
+    assert "since the last 3 were due, from step 512 on" in (compared[0] / "report.md").read_text()
     [first, *_] = sorted(compared[0].glob("runs/a2c*/*/seeds_0-1/seed_0"))
     shutil.copytree(first, tmp_path / "run")
     returns = [entry["mean_return"] for entry in logs.read(first / "evaluations.jsonl")]

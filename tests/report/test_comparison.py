@@ -77,7 +77,7 @@ def evaluated(total: int, every: int, *steps: int) -> Run:
 def test_a_score_is_that_of_the_same_stretch_whatever_an_iteration_is(run: Run, score: float) -> None:
     assert run.score(2) == score
     [line] = [line for line in page(compare_runs([run], last=2), []).splitlines() if line.startswith("A run's score")]
-    assert "its evaluations from step 900 on, where the last 2 were due" in line
+    assert "its evaluations since the last 2 were due, from step 900 on" in line
 
 
 def test_a_short_run_is_scored_by_all_of_its_evaluations() -> None:

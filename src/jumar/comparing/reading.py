@@ -37,7 +37,7 @@ STATE_KIND = "comparison"
 def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run:
     """Return a finished run; one that was never evaluated, or whose evaluations are damaged or end early, has failed."""
     try:
-        steps, returns = read_evaluations(directory)
+        steps, returns = _evaluations(directory)
         metrics = logs.read(directory.metrics)
         record = {
             name: np.array([np.nan if row.get(name) is None else row[name] for row in metrics], np.float64)
@@ -56,11 +56,11 @@ def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run
     return replace(_bare(method, plan, seed, directory.path), steps=steps, returns=returns, record=record)
 
 
-def read_evaluations(directory: RunDirectory) -> tuple[np.ndarray, np.ndarray]:
+def _evaluations(directory: RunDirectory) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and mean return of a run's evaluations.
 
     Raises:
-        DamagedFile: one of them has none, or is cut.
+        DamagedFile: one of them is cut, or has no number.
     """
     try:
         scored = [(float(row["step"]), float(row["mean_return"])) for row in logs.read_whole(directory.evaluations)]

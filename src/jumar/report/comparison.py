@@ -1,6 +1,6 @@
 r"""Methods compared on tasks over seeds: from runs to tables of numbers.
 
-A run's *score* is the mean return over its last evaluations: those since the first of the last :math:`L` was due,
+A run's *score* is the mean return of its last evaluations: those since the first of the last :math:`L` was due,
 
 .. math:: \frac{1}{|E|} \sum_{e \in E} R_e, \qquad E = \{e : s_e \ge (\lceil T / \Delta \rceil - L + 1)\,\Delta\},
 
@@ -12,7 +12,7 @@ evaluation counts. What is over several tasks is made of normalised scores,
 .. math:: \frac{x - l_m}{h_m - l_m},
 
 with :math:`l_m` and :math:`h_m` of task :math:`m` as given, or else the lowest and the highest score of any run there; a task
-where these are equal says nothing, and is left out. Of a single run there is no interval.
+where these are equal says nothing, and is left out. A single run has no interval.
 Every table is a list of flat records, the same for CSV, JSON and pictures. Statistics: :mod:`jumar.report.statistics`.
 """
 
@@ -112,11 +112,9 @@ class Run:
 
     def cost(self, share: float) -> float | None:
         """Return the mean cost of the episodes that ended in the last share of training; ``None`` where none has one."""
-        if ENDED not in self.record or ENDED_COST not in self.record:
-            return None
-        counts, costs = self._late(ENDED, share), self._late(ENDED_COST, share)
+        costs = self._late(ENDED_COST, share)
         known = ~np.isnan(costs)
-        return float(np.average(costs[known], weights=counts[known])) if known.any() else None
+        return float(np.average(costs[known], weights=self._late(ENDED, share)[known])) if known.any() else None
 
     def late(self, name: str, share: float) -> np.ndarray:
         """Return what the flight record says in the last share of training, NaN left out."""
@@ -147,8 +145,8 @@ class Comparison:
     diagnostics: Table
     """The flight record over training: median and quartiles over runs."""
     about: dict[str, Any]
-    """How it was made: methods, tasks, scales, tasks where all scores are equal, evaluations in a score, what the runs of each
-    method were told, and what was left out."""
+    """How it was made: methods, tasks, scales, tasks that have none because all scores are equal, evaluations in a score, what
+    the runs of each method were told, and what was left out."""
 
     @property
     def tables(self) -> dict[str, Table]:

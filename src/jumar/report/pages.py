@@ -69,14 +69,14 @@ def explanation(comparison: Comparison) -> str:
 
 def _last_words(comparison: Comparison) -> str:
     last = comparison.about["last"]
-    known = list({str(row["protocol"]): row["protocol"] for row in comparison.about["told"]}.values())
-    if known == [None] or not known:
+    protocols = {Protocol(**row["protocol"]) for row in comparison.about["told"] if row["protocol"]}
+    if not protocols:
         return f"its last {counted(last, 'evaluation')}"
-    if len(known) > 1:
+    if len(protocols) > 1:
         return f"its evaluations since the last {last} were due, from the step on that is named below"
-    first = Protocol(**known[0]).counted_from(last)
+    first = protocols.pop().counted_from(last)
     return (
-        f"its evaluations from step {first:,} on, where the last {last} were due" if first else "all of its evaluations"
+        f"its evaluations since the last {last} were due, from step {first:,} on" if first else "all of its evaluations"
     )
 
 

@@ -135,10 +135,13 @@ def read_whole(path: PathLike) -> list[dict[str, Any]]:
     Raises:
         DamagedFile: a line is neither a whole JSON object nor empty.
     """
-    entries = [_entry(line) for line in _lines(path) if line.strip()]
-    if None in entries:
-        raise DamagedFile(f"{path} is damaged: line {entries.index(None) + 1} is no whole JSON object.")
-    return [entry for entry in entries if entry is not None]
+    entries = []
+    for number, line in enumerate(_lines(path), start=1):
+        if (entry := _entry(line)) is not None:
+            entries.append(entry)
+        elif line.strip():
+            raise DamagedFile(f"{path} is damaged: line {number} is no whole JSON object.")
+    return entries
 
 
 def read_last(path: PathLike) -> dict[str, Any]:
