@@ -7,6 +7,7 @@ data: every value is a number, a text, a flag, a tuple of numbers, a schedule or
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 import types
@@ -163,6 +164,7 @@ def describe(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
     return words + (" or none" if type(None) in allowed else "")
 
 
+@functools.cache
 def _hints(cls: type[Settings]) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
