@@ -77,6 +77,11 @@ def test_aliases_are_never_names_of_settings_themselves() -> None:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("text", "number"), [("2k", 2000), ("1_024", 1024), ("1.5e3", 1500)])
+def test_whole_numbers_are_typed_as_steps_are(text: str, number: int) -> None:
+    assert PPOSettings.make({"n_steps": text}).n_steps == number
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

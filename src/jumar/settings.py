@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from jumar.errors import UsageError, unknown
 from jumar.schedules import FORMS, Constant, Schedule, numbers, schedule
+from jumar.words import whole_number
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
@@ -183,6 +184,8 @@ def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
     if isinstance(value, bool):
         raise TypeError
     if int in allowed:
+        if isinstance(value, str):
+            return whole_number(value)
         number = float(value)
         return int(number) if number.is_integer() else _refuse()
     if float in allowed:

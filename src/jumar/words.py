@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
+
+_MULTIPLES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+
+def whole_number(text: str) -> int:
+    """Return a whole number typed as ``1_000_000``, ``1e6``, ``100k`` or ``2M``.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    if re.fullmatch(r"[+-]?\d[\d_]*", text):
+        return int(text)  # a float keeps only 53 bits of a seed
+    factor = _MULTIPLES.get(text[-1:].lower(), 1.0)
+    number = float(text if factor == 1.0 else text[:-1]) * factor
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
 
 
 def counted(number: int, noun: str) -> str:

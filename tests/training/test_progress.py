@@ -10,11 +10,18 @@ import subprocess
 import sys
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 from rich.console import Console
+from updates import experience, first_learner, make_update
 
+from jumar.algorithms.registry import ALGORITHMS
 from jumar.training.panel import Panel, columns, sparkline
 from jumar.training.progress import (
+    EPISODE_COST,
+    EPISODE_LENGTH,
+    SHOWN,
     Course,
     Glyphs,
     History,
@@ -124,8 +131,19 @@ def test_a_run_is_at_100_percent_only_when_it_is_complete():
 
 
 def test_the_first_present_key_of_a_kind_is_shown():
-    rows = dict(shown_metrics({"train/approx_kl": 0.5, "train/mean_kl": 0.01, "train/critic_loss": 2.0}))
-    assert rows == {"KL": "0.0100", "critic loss": "2.00"}
+    rows = dict(shown_metrics({"train/approx_kl": 0.5, "train/mean_kl": 0.01, "train/actor_loss": 2.0}))
+    assert rows == {"KL": "0.0100", "actor loss": "2.00"}
+
+
+def test_what_is_shown_is_what_some_update_records():
+    recorded = {EPISODE_COST, EPISODE_LENGTH, "train/learning_rate"}
+    for name in ALGORITHMS:
+        update = make_update(name=name)
+        learner = first_learner(update)
+        arguments = learner, experience(update, learner), np.float32(1.0), jax.random.PRNGKey(0)
+        _, _, record = jax.eval_shape(update.update, *arguments)
+        recorded |= {f"train/{key}" for key in record}
+    assert {key for keys, _, _ in SHOWN for key in keys} <= recorded
 
 
 def test_sparkline_averages_equal_groups():

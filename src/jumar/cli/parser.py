@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -18,6 +17,7 @@ from typing import Any, NoReturn, Protocol
 from jumar.errors import UsageError, unknown
 from jumar.schedules import Constant
 from jumar.settings import ALIASES, Settings, describe, kinds
+from jumar.words import whole_number
 
 DEFAULT_TOTAL_TIMESTEPS = 1_000_000
 SETTING = "setting:"
@@ -215,25 +215,18 @@ def _is_number(word: str) -> bool:
 
 # Values --------------------------------------------------------------------------------------------------------------
 
-_MULTIPLES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
-
 
 def count(at_least: int, example: str = "8") -> Callable[[str], int]:
-    """Return a reader of whole numbers from ``at_least`` on, written as ``1_000_000``, ``1e6``, ``100k`` or ``2M``."""
+    """Return a reader of whole numbers from ``at_least`` on; see :func:`~jumar.words.whole_number`."""
 
     def read(text: str) -> int:
-        factor = _MULTIPLES.get(text[-1:].lower(), 1.0)
         try:
-            number = float(text if factor == 1.0 else text[:-1]) * factor
+            number = whole_number(text)
         except ValueError:
-            number = math.nan
-        if not number.is_integer():
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number such as {example}.")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number such as {example}.") from None
         if number < at_least:
             raise argparse.ArgumentTypeError(f"{text} is out of range: it must be at least {at_least}.")
-        if factor == 1.0 and re.fullmatch(r"[+-]?\d[\d_]*", text):
-            return int(text)  # a float keeps only 53 bits of a seed
-        return int(number)
+        return number
 
     return read
 

@@ -254,15 +254,14 @@ SHOWN: tuple[tuple[tuple[str, ...], str, Callable[[float], str]], ...] = (
     (("train/clip_fraction",), "clip fraction", percent),
     (("train/entropy",), "entropy", short_number),
     (("train/explained_variance",), "explained variance", short_number),
-    (("train/value_loss", "train/critic_loss"), "value loss", short_number),
+    (("train/value_loss",), "value loss", short_number),
     (("train/policy_objective_after", "train/actor_loss"), "policy objective", short_number),
     (("train/learning_rate",), "learning rate", short_number),
     (("train/grad_norm",), "gradient norm", short_number),
     (("train/max_kl",), "max KL", short_number),
     (("train/kl_coef",), "KL coefficient", short_number),
-    (("train/ent_coef",), "entropy coefficient", short_number),
-    (("train/step_accepted",), "steps accepted", percent),
-    (("train/line_search_steps",), "line search steps", short_number),
+    (("train/step_fraction",), "step taken", percent),
+    (("train/line_search_tries",), "line search tries", short_number),
     (("train/cg_residual",), "CG residual", short_number),
     ((EPISODE_LENGTH,), "episode length", short_number),
 )
@@ -279,7 +278,7 @@ def shown_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     return rows
 
 
-LABELS = {"train/critic_loss": "critic loss", "train/actor_loss": "actor loss"}
+LABELS = {"train/actor_loss": "actor loss"}
 """Labels of the metrics that stand in for another one."""
 
 
