@@ -114,7 +114,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
     ("case", "number", "where", "count"),
     [
-        ("compiled", signal.SIGTERM, "iteration", 6),
         ("compiled", signal.SIGKILL, "iteration", 11),
         ("compiled recurrent", signal.SIGINT, "iteration", 5),
         ("host", signal.SIGTERM, "iteration", 6),
@@ -125,7 +124,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("replay", signal.SIGKILL, "iteration", 7),
         ("ACKTR", signal.SIGTERM, "iteration", 6),
         ("adaptive penalty", signal.SIGKILL, "iteration", 7),
-        ("pool recurrent", signal.SIGTERM, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),
     ],
 )
