@@ -1,11 +1,31 @@
-"""Counting what is compiled."""
+"""Compiling, and counting what is compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import jax
+
+
+@lru_cache(maxsize=64)
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function, and the same function once."""
+    return jax.jit(function)
+
+
+def compiled_as_ever(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile without the older emitters of ``conftest.QUICK``.
+
+    They abort where two argmaxes of one shape are taken in one program, as of drawn and of most likely actions: XLA fuses the
+    two, and they cannot. And where a step of many environments is one large expression, they compute parts of it many times.
+    """
+    older = "xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", "")
+    return jax.jit(function, compiler_options={"xla_cpu_use_fusion_emitters": True} if older else None)
+
 
 _seen: list[str] = []
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 from jumar.training.cache import enable_compile_cache
@@ -21,6 +22,12 @@ if OWNER not in os.environ:
     os.environ[OWNER] = str(os.getpid())
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="jumar-tests-")
 
+
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+"""Has XLA compile by its older emitters and optimise less: most programs run once here. See ``compiled_as_ever``."""
+
+if jax.__version_info__ < (0, 11) and "XLA_FLAGS" not in os.environ:  # not tried with later versions
+    os.environ["XLA_FLAGS"] = QUICK
 
 # As in every process that trains: results of this process and of those that it starts are compared bit for bit.
 tune_compiler()

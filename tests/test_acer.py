@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiling import compiled
 from gymnasium import spaces
-from updates import BOX, CHOICES, CONTINUOUS, compiled, experience, first_learner, flat, improve, make_update
+from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
 
 from jumar.algorithms.replay import Remembered, Replay, drawn, masks_after
 from jumar.errors import UsageError

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from compiling import compiled_as_ever
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import Array
@@ -386,7 +387,7 @@ def test_batch_axes_equal_one_at_a_time(kind: str) -> None:
     def everything(p: Any, q: Any, action: Array) -> tuple[Any, ...]:
         return p.log_prob(action), p.entropy(), p.kl(q), p.fisher_product(q), p.mode()
 
-    @jax.jit
+    @compiled_as_ever
     def both_ways(p: Any, q: Any) -> Any:
         actions = p.sample(KEY)
         return everything(p, q, actions), jax.vmap(jax.vmap(everything))(p, q, actions)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled
 from gymnasium import spaces
-from updates import BOX, CHOICES, CONTINUOUS, compiled, experience, first_learner, make_update
+from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, make_update
 
 from jumar.experience import Recent, Rollout, kept, pushed, side_by_side
 from jumar.observations import Encoder

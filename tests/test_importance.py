@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from updates import compiled
+from compiling import compiled
 
 from jumar.estimators import GAE, DiscountedStates, Estimates, Finished, RewardToGo, Steps
 from jumar.importance import (

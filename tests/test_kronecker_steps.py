@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from updates import compiled
 
 from jumar.distributions import Categorical, DiagGaussian, Distribution
 from jumar.kronecker import matrix

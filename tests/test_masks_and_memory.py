@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled
 from gymnasium import spaces
-from updates import BOX, compiled, experience, first_learner, improve, make_update
+from updates import BOX, experience, first_learner, improve, make_update
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.distributions import Bernoulli, Categorical

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from compiling import compiled_as_ever
 from gymnasium import spaces
 
 from jumar.critics import make_critic
@@ -78,7 +79,7 @@ def test_actions_are_valid_and_their_log_prob_is_that_of_the_unclipped_action(ki
     assert isinstance(policy.head, HEADS[kind])
     parameters, x, starts = lively(policy), observations(200), jnp.zeros(200, bool)
 
-    @jax.jit
+    @compiled_as_ever
     def act_and_evaluate(parameters: Any) -> Any:
         actions, _ = policy.act(
             parameters, unnormalised(policy), x, policy.initial_carry(200), starts, None, policy.noise(KEY, 200)
@@ -127,7 +128,7 @@ def test_masked_actions_are_never_taken(kind: str) -> None:
     mask, x, starts = jnp.asarray(np.concatenate(masks, axis=1)), observations(300), jnp.zeros(300, bool)
     assert policy.actions.mask_size == mask.shape[1]
 
-    @jax.jit
+    @compiled_as_ever
     def act(parameters: Any) -> Any:
         arguments = parameters, unnormalised(policy), x, policy.initial_carry(300), starts, mask
         actions, greedy = policy.act(*arguments, policy.noise(KEY, 300))[0], policy.act_greedily(*arguments)[0]

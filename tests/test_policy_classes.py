@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled
 from gymnasium import spaces
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from probes import Probe
-from updates import BOX, CHOICES, CONTINUOUS, compiled
+from updates import BOX, CHOICES, CONTINUOUS
 
 import jumar
 from jumar.curvature import dense, fisher_product

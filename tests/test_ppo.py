@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from updates import BOX, CONTINUOUS, compiled, experience, first_learner, flat, improve, make_update
+from compiling import compiled
+from updates import BOX, CONTINUOUS, experience, first_learner, flat, improve, make_update
 
 from jumar.algorithms.on_policy import OnPolicy, explained_variance
 from jumar.algorithms.parts import count_minibatches

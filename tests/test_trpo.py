@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -43,9 +45,17 @@ def test_a_small_step_has_the_divergence_asked_for_and_the_gain_predicted(name: 
     assert gain == pytest.approx(float(record["predicted_improvement"]), rel=0.1)
 
 
+class Refusal:
+    """The acceptance that nothing has."""
+
+    def test(self, problem: Any, batch: Any, old: Any) -> Any:
+        return lambda new: jnp.zeros((), bool)
+
+
 def test_a_refused_step_changes_no_bit_of_the_policy_and_the_critic_learns_all_the_same() -> None:
-    """A region so small that no step in it changes the surrogate in single precision."""
-    update = make_update(BOX, CHOICES, "trpo", target_kl=1e-16)
+    made: Any = make_update(BOX, CHOICES, "trpo")
+    search = dataclasses.replace(made.solver.policy, acceptance=Refusal())
+    update = dataclasses.replace(made, solver=dataclasses.replace(made.solver, policy=search))
     learner = first_learner(update)
     new, record = improve(update, learner, experience(update, learner))
     assert (record["step_fraction"], record["line_search_tries"]) == (0.0, 10.0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, lru_cache
 from typing import Any
 
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiling import compiled
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
@@ -136,27 +135,6 @@ def _draw_actions(update: Update, learner: Learner, trajectory: Trajectory, seed
     batch = view.rows(trajectory)
     actions = update.policy.evaluate(learner.parameters["policy"], batch).sample(jax.random.PRNGKey(seed))
     return jnp.swapaxes(actions, 0, 1)
-
-
-@cache
-def _quick() -> dict[str, Any]:
-    """Return options for programs that run once: compiled in less than half of the time, and slower.
-
-    XLA's older emitters, which it still has, abort on some programs that draw actions; none of these is compiled here.
-    """
-    quick = {"xla_backend_optimization_level": 0}
-    older = {**quick, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(jnp.negative, compiler_options=older)(0.0)
-    except jax.errors.JaxRuntimeError:  # a version without them
-        return quick
-    return older
-
-
-@lru_cache(maxsize=64)
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for one run, as quickly as may be."""
-    return jax.jit(function, compiler_options=_quick())
 
 
 def improve(

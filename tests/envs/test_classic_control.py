@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled_as_ever
 
 from jumar.envs.classic_control import ENVIRONMENTS
 from jumar.envs.compiled import check_compiled_environment, narrow_dtype
@@ -100,7 +101,7 @@ def state_of(env: Any, values: np.ndarray, dtype: Any) -> Any:
 
 def step_all(env: Any, states: Any, actions: np.ndarray) -> Any:
     keys = jnp.broadcast_to(KEY, (len(actions), 2))
-    step = jax.jit(jax.vmap(lambda key, state, action: env.step(key, state, action, env.params)))
+    step = compiled_as_ever(jax.vmap(lambda key, state, action: env.step(key, state, action, env.params)))
     return step(keys, states, jnp.asarray(actions, jnp.int32 if actions.dtype.kind == "i" else jnp.float32))
 
 
@@ -156,10 +157,7 @@ def episode_program(env: Any) -> Any:
         state, _, reward, terminated, truncated, _ = env.step(KEY, state, action, env.params)
         return state, (jnp.stack(state[:-1]), reward, terminated, truncated)
 
-    return jax.jit(
-        lambda state, actions: jax.lax.scan(body, state, actions)[1],
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
+    return jax.jit(lambda state, actions: jax.lax.scan(body, state, actions)[1])
 
 
 def scan_episode(env: Any, start: np.ndarray, actions: np.ndarray, dtype: Any) -> tuple[Any, ...]:
