@@ -53,6 +53,12 @@ def positive(size: int, seed: int) -> Array:
     return jnp.asarray(root @ root.T)
 
 
+def measured(function: Callable[[Any], Array], parameters: Any, weights: Array) -> list[Factors]:
+    """Return what is measured by a compiled function: each operation compiled by itself takes ten times as long."""
+    program = jax.jit(lambda parameters, weights: measured_factors(function, parameters, weights))
+    return program(parameters, weights)
+
+
 # -- what is measured -------------------------------------------------------------------------------------------------
 
 
@@ -66,9 +72,7 @@ def test_the_factors_of_a_network_are_the_sums_of_the_outer_products_of_its_rows
     def log_prob(parameters: Any) -> Array:
         return Categorical(head.apply(parameters["head"], mlp.apply(parameters["mlp"], x))).log_prob(actions)
 
-    head_factors, mlp_factors = measured_factors(
-        lambda p: jnp.sum(jnp.sqrt(weights) * log_prob(p)), parameters, weights
-    )
+    head_factors, mlp_factors = measured(lambda p: jnp.sum(jnp.sqrt(weights) * log_prob(p)), parameters, weights)
 
     first, second = parameters["mlp"]["layer_0"], parameters["head"]
 
@@ -77,9 +81,10 @@ def test_the_factors_of_a_network_are_the_sums_of_the_outer_products_of_its_rows
         return Categorical(hidden @ second["kernel"] + second["bias"] + at_second).log_prob(action)
 
     hidden = mlp.apply(parameters["mlp"], x)
-    slopes = [jax.grad(one, (2, 3))(x[i], actions[i], jnp.zeros(5), jnp.zeros(CHOICES)) for i in range(ROWS)]
+    slope = jax.jit(jax.grad(one, (2, 3)))
+    slopes = [slope(x[i], actions[i], jnp.zeros(5), jnp.zeros(CHOICES)) for i in range(ROWS)]
     for factors, inputs, own in ((mlp_factors, x, 0), (head_factors, hidden, 1)):
-        rows, gradients = with_one(inputs), np.stack([slope[own] for slope in slopes])
+        rows, gradients = with_one(inputs), np.stack([both[own] for both in slopes])
         shares = np.asarray(weights / weights.sum())[:, None]
         np.testing.assert_allclose(factors.inputs, (rows * shares).T @ rows, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(factors.outputs, (gradients * shares).T @ gradients, rtol=1e-12, atol=1e-14)
@@ -113,9 +118,9 @@ def test_the_steps_of_a_recurrent_core_count_as_rows() -> None:
         return total, seen
 
     moves = jnp.zeros((steps, sequences, 12))
-    slopes = np.asarray(jax.grad(lambda moves: by_hand(moves)[0])(moves)).reshape(-1, 12)
-    inputs = with_one(jnp.stack(by_hand(moves)[1]))
-    hidden, _ = measured_factors(scanned, parameters, weights)
+    slopes = np.asarray(jax.jit(jax.grad(lambda moves: by_hand(moves)[0]))(moves)).reshape(-1, 12)
+    inputs = with_one(jnp.stack(jax.jit(by_hand)(moves)[1]))
+    hidden, _ = measured(scanned, parameters, weights)
     np.testing.assert_allclose(hidden.inputs, inputs.T @ inputs / 6.0, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(hidden.outputs, slopes.T @ slopes / 6.0, rtol=1e-12, atol=1e-14)
 
@@ -135,7 +140,7 @@ def test_the_places_of_a_convolution_count_as_rows(stride: int, padding: str) ->
         """Linear in the outputs: their slope is the target, times the root of the weight."""
         return jnp.sum(jnp.tensordot(jnp.sqrt(weights), target * outputs(layer), 1))
 
-    [factors] = measured_factors(likelihood, layer, weights)
+    [factors] = measured(likelihood, layer, weights)
     assert jax.grad(likelihood)(layer)["kernel"].shape == (3, 3, 2, 4)
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))) if padding == "SAME" else np.asarray(images)
     places = [(i, j) for i in range(0, padded.shape[1] - 2, stride) for j in range(0, padded.shape[2] - 2, stride)]
@@ -172,7 +177,7 @@ def test_a_tapped_network_computes_the_same_and_has_the_same_gradient() -> None:
 def test_no_rows_have_factors_of_zeros() -> None:
     layer = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
     weights = jnp.zeros(4)
-    [factors] = measured_factors(lambda p: jnp.sum(weights[:, None] * (jnp.ones((4, 2)) @ p["kernel"])), layer, weights)
+    [factors] = measured(lambda p: jnp.sum(weights[:, None] * (jnp.ones((4, 2)) @ p["kernel"])), layer, weights)
     assert not np.any(factors.inputs)
     assert not np.any(factors.outputs)
 
@@ -247,7 +252,7 @@ def test_parameters_fall_into_layers_and_the_rest_and_are_joined_again() -> None
 def test_a_layer_without_a_bias_has_no_one_among_its_inputs() -> None:
     layer = {"kernel": jnp.asarray(RNG.standard_normal((WIDTH, CHOICES)))}
     x, target = jnp.asarray(RNG.standard_normal((ROWS, WIDTH))), jnp.asarray(RNG.standard_normal((ROWS, CHOICES)))
-    [factors] = measured_factors(lambda layer: jnp.sum(target * (x @ layer["kernel"])), layer, jnp.ones(ROWS))
+    [factors] = measured(lambda layer: jnp.sum(target * (x @ layer["kernel"])), layer, jnp.ones(ROWS))
     np.testing.assert_allclose(factors.inputs, x.T @ x / ROWS, rtol=1e-12)
     np.testing.assert_allclose(factors.outputs, target.T @ target / ROWS, rtol=1e-12)
     assert [x.shape for x in factors] == [x.shape for x in no_factors(layer)]
