@@ -74,22 +74,28 @@ def mean_kl(policy: Callable[[Array], Distribution], old: Array, new: Array) -> 
 def test_the_fisher_vector_product_is_the_hessian_of_the_mean_divergence(kind: str) -> None:
     policy, d = POLICIES[kind]
     flat = 0.5 * jax.random.normal(KEY, (d,))
-    matrix = jax.hessian(lambda new: mean_kl(policy, flat, new))(flat)
-    product = fisher_product(policy, flat, jnp.asarray(WEIGHTS))
     vector = jax.random.normal(jax.random.PRNGKey(5), (d,))
-    np.testing.assert_allclose(product(vector), matrix @ vector, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(dense(product, flat), matrix, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(
-        fisher_form(policy, flat, vector, jnp.asarray(WEIGHTS)), vector @ matrix @ vector, rtol=1e-10
-    )
-    np.testing.assert_allclose(damped(product, 0.3)(vector), matrix @ vector + 0.3 * vector, rtol=1e-10, atol=1e-12)
+
+    @jax.jit
+    def products(flat: Array, vector: Array) -> tuple[Array, ...]:
+        product = fisher_product(policy, flat, jnp.asarray(WEIGHTS))
+        form = fisher_form(policy, flat, vector, jnp.asarray(WEIGHTS))
+        return product(vector), dense(product, flat), form, damped(product, 0.3)(vector)
+
+    matrix = np.asarray(jax.jit(jax.hessian(lambda new: mean_kl(policy, flat, new)))(flat))
+    of_vector, whole, form, with_damping = products(flat, vector)
+    expected = matrix @ np.asarray(vector)
+    np.testing.assert_allclose(of_vector, expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(whole, matrix, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(form, vector @ expected, rtol=1e-10)
+    np.testing.assert_allclose(with_damping, expected + 0.3 * vector, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", POLICIES)
 def test_the_mean_outer_product_of_scores_is_the_same_matrix_within_its_standard_error(kind: str) -> None:
     policy, d = POLICIES[kind]
     flat = 0.5 * jax.random.normal(KEY, (d,))
-    exact = dense(fisher_product(policy, flat, jnp.asarray(WEIGHTS)), flat)
+    exact = jax.jit(lambda flat: dense(fisher_product(policy, flat, jnp.asarray(WEIGHTS)), flat))(flat)
 
     @jax.jit
     def sampled(key: Array) -> Array:
