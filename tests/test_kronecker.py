@@ -54,7 +54,7 @@ def positive(size: int, seed: int) -> Array:
 
 
 def measured(function: Callable[[Any], Array], parameters: Any, weights: Array) -> list[Factors]:
-    """Return what is measured by a compiled function: each operation compiled by itself takes ten times as long."""
+    """Return what one compiled program measures; to compile each operation by itself takes longer."""
     program = jax.jit(lambda parameters, weights: measured_factors(function, parameters, weights))
     return program(parameters, weights)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import updates
+from compiling import compiled
 
 from jumar.curvature import scores, step_fisher, trajectory_fisher
 from jumar.lab import gradients, worked
@@ -22,7 +22,7 @@ THETA = EXAMPLE_12_1.theta
 
 @functools.cache
 def update() -> TrustRegionUpdate:
-    return updates.compiled(worked.trust_region_update)(EXAMPLE_12_1)
+    return compiled(worked.trust_region_update)(EXAMPLE_12_1)
 
 
 def example_scores(actions: np.ndarray) -> jax.Array:
