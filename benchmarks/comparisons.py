@@ -5,7 +5,8 @@
     .venv/bin/python benchmarks/comparisons.py --only limit --presets   # also writes what CPO's presets reached
 
 Runs are kept below ``runs/comparisons``: a stopped command goes on where it was. ``results/comparisons.md`` has the
-tables, ``results/comparisons.json`` their numbers, and ``results/comparisons`` the pictures.
+tables, ``results/comparisons.json`` their numbers, and ``results/comparisons`` the pictures; all are written whenever a part of
+a study is done.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 Parts = Mapping[str, Tables]
 """The tables of each part of a study, by the part's name."""
+Found = dict[str, Any]
+"""What is kept of a part: ``about`` its making, the ``presets`` that it started from, what was ``asked``, its ``tables``."""
+Results = dict[str, dict[str, Found]]
+"""What is kept, by study and part."""
 
 
 @dataclass(frozen=True)
@@ -163,38 +168,34 @@ LIMITED = Study(
 )
 
 
-def presets_of(study: Study) -> dict[str, dict[str, Any]]:
-    """Return the settings of the presets that a study's methods start from, by algorithm and environment."""
+def presets_of(request: CompareRequest) -> dict[str, dict[str, Any]]:
+    """Return the settings of the presets that a comparison's methods start from, by algorithm and environment."""
     found: dict[str, dict[str, Any]] = {}
-    for request in study.parts.values():
-        for method, env in itertools.product(request.methods, request.envs):
-            if preset := choose(method.algorithm, env, method.preset):
-                found.setdefault(method.algorithm, {})[env] = dict(preset.settings)
+    for method, env in itertools.product(request.methods, request.envs):
+        if preset := choose(method.algorithm, env, method.preset):
+            found.setdefault(method.algorithm, {})[env] = dict(preset.settings)
     return found
 
 
-def asked_of(study: Study) -> dict[str, Any]:
-    """Return what the methods of each part are told, and what a step costs there."""
-    return {
-        part: {"cost": request.cost, "methods": {method.name: method.settings for method in request.methods}}
-        for part, request in study.parts.items()
-    }
+def asked_of(request: CompareRequest) -> dict[str, Any]:
+    """Return what the methods of a comparison are told, and what a step costs there."""
+    return {"cost": request.cost, "methods": {method.name: method.settings for method in request.methods}}
 
 
-def write_presets(results: Mapping[str, Any], folder: Path = PRESETS) -> None:
+def write_presets(results: Results, folder: Path = PRESETS) -> None:
     """Write what CPO's presets reached, and at what cost, beside their settings, for runs that had the settings of today."""
-    found = {}
-    for part, tables in results["limit"]["parts"].items():
+    reached = {}
+    for part, found in results["limit"].items():
         request = LIMITED.parts[part]
-        for row in tables["scores"]:
+        for row in found["tables"]["scores"]:
             known = [row[name] for name in ("iqm", "low", "high", "cost")]
             if row["method"] == "cpo" and None not in known:
                 mean, low, high, cost = (round(value, 1) for value in known)
-                found[bare(row["env"])] = (
-                    results["limit"]["presets"]["cpo"][bare(row["env"])],
+                reached[bare(row["env"])] = (
+                    found["presets"]["cpo"][bare(row["env"])],
                     Reached(mean, low, high, row["runs"], request.total_timesteps, cost, request.cost),
                 )
-    write_reached(folder, "cpo", found)
+    write_reached(folder, "cpo", reached)
 
 
 # All of them ----------------------------------------------------------------------------------------------------------
@@ -207,23 +208,31 @@ def stem(*names: str) -> str:
     return "-".join(filter(None, names))
 
 
-def page(results: Mapping[str, Any]) -> str:
+def made(parts: Mapping[str, Found]) -> str:
+    """Say when and on what the parts of a study were made: once, where it is the same for all."""
+    told = {part: f"{found['about']['date']}, {found['about']['machine']}" for part, found in parts.items()}
+    if len(set(told.values())) == 1:
+        return f"{next(iter(told.values()))}."
+    return "; ".join(f"{part}: {words}" for part, words in told.items()) + "."
+
+
+def page(results: Results) -> str:
     """Return the tables and pictures of all studies."""
     lines = ["# Comparisons"]
     for name, study in STUDIES.items():
-        if name not in results:
+        parts = {part: results[name][part] for part in study.parts if part in results.get(name, {})}
+        if not parts:
             continue
-        about, parts = results[name]["about"], results[name]["parts"]
         command = f"`.venv/bin/python benchmarks/comparisons.py --only {name}`"
-        lines += ["", f"## {study.title}", "", study.words, "", f"{about['date']}. {about['machine']}. {command}", ""]
-        lines += [PROTOCOL, "", *study.table(parts)]
+        lines += ["", f"## {study.title}", "", study.words, "", f"{made(parts)} {command}", ""]
+        lines += [PROTOCOL, "", *study.table({part: found["tables"] for part, found in parts.items()})]
         for part in parts:
             pictures = {file: file.removesuffix(".png").replace("_", " ") for file in PICTURES}
             lines += ["", *(f"![{words}](comparisons/{stem(name, part, file)})" for file, words in pictures.items())]
     return "\n".join(lines) + "\n"
 
 
-def keep(results: Mapping[str, Any], pictures: Mapping[str, bytes], out: Path) -> None:
+def keep(results: Results, pictures: Mapping[str, bytes], out: Path) -> None:
     """Write numbers, page and pictures, each file the old one or the new one."""
     (out / "comparisons").mkdir(parents=True, exist_ok=True)
     texts = {"comparisons.json": json.dumps(results, indent=1) + "\n", "comparisons.md": page(results)}
@@ -239,32 +248,30 @@ def numbers(comparison: Comparison) -> Tables:
     return {"runs": runs, **{name: comparison.tables[name] for name in ("scores", "overall", "improvement")}}
 
 
-def answer(name: str, results: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
-    """Train what a study lacks, and write what it found; return a line for each run that failed.
+def answer(name: str, results: Results, arguments: argparse.Namespace) -> list[str]:
+    """Train what a study lacks, and write what each part found; return a line for each run that failed.
 
     Raises:
         Stopped: a signal came; the same command goes on.
         JumarError: a comparison could not be made.
     """
-    parts, pictures, failures = {}, {}, []
+    failures = []
     for part, request in STUDIES[name].parts.items():
         folder = arguments.runs / stem(name, part)
         asked = replace(request, n_seeds=arguments.seeds, processes=arguments.jobs, out=folder)
         with contextlib.closing(make_progress(sys.stderr)) as progress:
             report = compare(asked, progress)
-        parts[part] = numbers(report.comparison)
-        pictures |= {stem(name, part, file): (folder / file).read_bytes() for file in PICTURES}
+        results.setdefault(name, {})[part] = {
+            "about": circumstances(),
+            "presets": presets_of(request),
+            "asked": asked_of(request),
+            "tables": numbers(report.comparison),
+        }
+        pictures = {stem(name, part, file): (folder / file).read_bytes() for file in PICTURES}
+        keep(results, pictures, arguments.out)
         failures += [
             f"{row['method']} on {row['env']}, seed {row['seed']}: {row['failure']}" for row in report.failures
         ]
-    study = STUDIES[name]
-    results[name] = {
-        "about": circumstances(),
-        "presets": presets_of(study),
-        "asked": asked_of(study),
-        "parts": parts,
-    }
-    keep(results, pictures, arguments.out)
     return failures
 
 

@@ -82,7 +82,7 @@ def test_an_objective_is_shown_over_all_tasks_in_each_and_beside_the_clipped_one
 
 
 def test_numbers_page_and_pictures_are_kept_together(tmp_path: Path) -> None:
-    found = {"limit": {"about": ABOUT, "parts": {"hopper": {"scores": [score("cpo", 900.0, 24.0, 2.0)]}}}}
+    found = {"limit": {"hopper": {"about": ABOUT, "tables": {"scores": [score("cpo", 900.0, 24.0, 2.0)]}}}}
     comparisons.keep(found, {"limit-hopper-diagnostics.png": b"a picture"}, tmp_path)
     assert json.loads((tmp_path / "comparisons.json").read_text()) == found
     page = (tmp_path / "comparisons.md").read_text()
@@ -93,12 +93,20 @@ def test_numbers_page_and_pictures_are_kept_together(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_parts_of_a_study_say_each_when_and_on_what_they_were_made_unless_it_is_the_same() -> None:
+    other = {"date": "2026-01-03", "machine": "Another, 2 cores"}
+    same = {part: {"about": ABOUT} for part in ("hopper", "walker2d")}
+    assert comparisons.made(same) == "2026-01-02, A processor, 2 cores."
+    differing = comparisons.made({**same, "walker2d": {"about": other}})
+    assert differing == "hopper: 2026-01-02, A processor, 2 cores; walker2d: 2026-01-03, Another, 2 cores."
+
+
 def test_what_cpo_reached_is_written_to_the_presets_whose_settings_it_was_reached_with(tmp_path: Path) -> None:
-    found = {"limit": {"presets": {"cpo": {}}, "parts": {}}}
+    found: dict[str, Any] = {"limit": {}}
     for env, iqm in (("Hopper-v5", 900.04), ("Walker2d-v5", 800.0)):
         scores = [score("ppo, price 1", 1.0), {**score("cpo", iqm, 24.04, 2.0), "env": f"envpool/{env}", "low": 800.0}]
-        found["limit"]["parts"][env.partition("-")[0].lower()] = {"scores": scores}
-        found["limit"]["presets"]["cpo"][env] = {"n_envs": 16}
+        presets_of_today = {"cpo": {env: {"n_envs": 16}}}
+        found["limit"][env.partition("-")[0].lower()] = {"presets": presets_of_today, "tables": {"scores": scores}}
     path = tmp_path / "cpo.json"
     path.write_text(json.dumps({"Hopper-v5": {"settings": {"n_envs": 16}}, "Walker2d-v5": {"settings": {"n_envs": 8}}}))
     comparisons.write_presets(found, tmp_path)
@@ -119,11 +127,13 @@ def test_the_studies_kept_are_those_of_today() -> None:
     path = BENCHMARKS / "results" / "comparisons.json"
     kept = json.loads(path.read_text())
     assert kept
-    for name, found in kept.items():
-        study = comparisons.STUDIES[name]
-        again = f"run benchmarks/comparisons.py --only {name}"
-        assert found["presets"] == comparisons.presets_of(study), again
-        assert found["asked"] == comparisons.asked_of(study), again
+    for name, parts in kept.items():
+        assert set(parts) == set(comparisons.STUDIES[name].parts)
+        for part, found in parts.items():
+            request = comparisons.STUDIES[name].parts[part]
+            again = f"run benchmarks/comparisons.py --only {name}"
+            assert found["presets"] == comparisons.presets_of(request), again
+            assert found["asked"] == comparisons.asked_of(request), again
 
 
 def test_every_preset_of_cpo_is_of_a_task_whose_costs_are_limited() -> None:
