@@ -51,16 +51,26 @@ PPO = ["ppo", "--n-epochs", "2", "--batch-size", "32"]
 PENALTY = ["ppo-penalty", *PPO[1:]]
 TRPO = ["trpo", "--n-critic-updates", "2", "--batch-size", "32"]
 ISPG = ["ispg", "--n-rollouts", "3"]
+HERE, WORKERS = ["--workers", "0"], ["--workers", "2"]  # a busy machine would have workers for all
 
 CASES = {
     "compiled": [*PPO, "jax/CartPole-v1", *NORMALISED],
     "compiled recurrent": [*PPO, "jax/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4"],
-    "host": [*PPO, "gymnasium/CartPole-v1", *NORMALISED],
-    "host gSDE": [*PPO, "gymnasium/Pendulum-v1", "--use-sde", "--sde-sample-freq", "5"],
+    "host": [*PPO, "gymnasium/CartPole-v1", *WORKERS, *NORMALISED],
+    "host gSDE": [*PPO, "gymnasium/Pendulum-v1", *HERE, "--use-sde", "--sde-sample-freq", "5"],
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
     "ACKTR": ["acktr", "jax/CartPole-v1", "--kfac-update", "3"],
-    "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *NORMALISED],
-    "earlier rollouts": [*ISPG, "gymnasium/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4", *NORMALISED],
+    "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *HERE, *NORMALISED],
+    "earlier rollouts": [
+        *ISPG,
+        "gymnasium/CartPole-v1",
+        *HERE,
+        "--recurrent",
+        "gru",
+        "--recurrent-size",
+        "4",
+        *NORMALISED,
+    ],
     "replay": ["acer", "jax/CartPole-v1", "--replay-start", "300", "--buffer-size", "640", *NORMALISED],
     "adaptive penalty": [*PENALTY, "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
 }
