@@ -21,7 +21,7 @@ def compiled_as_ever(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile without the older emitters of ``conftest.QUICK``.
 
     They abort where two argmaxes of one shape are taken in one program, as of drawn and of most likely actions: XLA fuses the
-    two, and they cannot. And a step of thousands of acrobots takes them minutes instead of a second.
+    two, and they cannot.
     """
     older = "xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", "")
     return jax.jit(function, compiler_options={"xla_cpu_use_fusion_emitters": True} if older else None)

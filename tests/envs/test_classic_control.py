@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled_as_ever
 
 from jumar.envs.classic_control import ENVIRONMENTS
 from jumar.envs.compiled import check_compiled_environment, narrow_dtype
@@ -101,7 +100,7 @@ def state_of(env: Any, values: np.ndarray, dtype: Any) -> Any:
 
 def step_all(env: Any, states: Any, actions: np.ndarray) -> Any:
     keys = jnp.broadcast_to(KEY, (len(actions), 2))
-    step = compiled_as_ever(jax.vmap(lambda key, state, action: env.step(key, state, action, env.params)))
+    step = jax.jit(jax.vmap(lambda key, state, action: env.step(key, state, action, env.params)))
     return step(keys, states, jnp.asarray(actions, jnp.int32 if actions.dtype.kind == "i" else jnp.float32))
 
 
