@@ -247,7 +247,7 @@ def test_settings_hold_plain_data_only() -> None:
         ({"wrappers": ["TimeLimit:max_steps=3"]}, "unknown setting of the wrapper TimeLimit 'max_steps'"),
         (
             {"wrappers": ["RescaleAction:min_action=-1,max_action=1"]},
-            r"cannot put the wrapper RescaleAction.*assert is",
+            r"cannot put the wrapper RescaleAction .*around the environment: \w+Error",
         ),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_memory_recalls_what_was_shown_at_the_start() -> None:
     assert np.mean(returns) > 0.9  # type: ignore[arg-type]
 
 
-def test_acktr_balances_cartpole_after_thirty_thousand_steps() -> None:
+def test_acktr_learns_to_balance_cartpole_in_thirty_thousand_steps() -> None:
     """The mean of three seeds, which end at 190 to 500, each elsewhere on another machine; untrained policies have 20."""
     agent = jumar.ACKTR("jax/CartPole-v1", seed=0, n_envs=8, n_seeds=3).learn(30_000)
     means = [jumar.evaluate_policy(agent.actor(lane), "jax/CartPole-v1", n_eval_episodes=20)[0] for lane in range(3)]
