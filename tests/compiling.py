@@ -5,16 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import jax
-
-
-@lru_cache(maxsize=64)
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function, and the same function once."""
-    return jax.jit(function)
 
 
 def compiled_as_ever(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,7 +26,9 @@ if OWNER not in os.environ:
 QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """Has XLA compile by its older emitters and optimise less: most programs run once here. See ``compiled_as_ever``."""
 
-if jax.__version_info__ < (0, 11) and "XLA_FLAGS" not in os.environ:  # not tried with later versions
+if (
+    jax.__version_info__ < (0, 11) and "XLA_FLAGS" not in os.environ
+):  # which refuse to begin: they do not have the older emitters
     os.environ["XLA_FLAGS"] = QUICK
 
 # As in every process that trains: results of this process and of those that it starts are compared bit for bit.

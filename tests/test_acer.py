@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiling import compiled
 from gymnasium import spaces
 from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
 
@@ -51,9 +50,9 @@ def test_the_step_is_the_truncated_score_with_what_makes_up_for_it(replayed: boo
     update = acer(ent_coef=0.0, importance_bound=BOUND, replay_ratio=0, trust_region=False, retrace_lambda=0.8)
     learner, other = sharper(first_learner(update)), sharper(first_learner(update, seed=1))
     trajectory = experience(update, other if replayed else learner)
-    memory = compiled(update._remembered)(other if replayed else learner, trajectory)[0]
+    memory = jax.jit(update._remembered)(other if replayed else learner, trajectory)[0]
     problem = update._problem(learner, (), memory)
-    batch = compiled(problem.estimate)(learner.parameters)
+    batch = jax.jit(problem.estimate)(learner.parameters)
 
     seen = trajectory.observations, trajectory.successors
     (log_probs, q), (next_log_probs, next_q) = (

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled
 from gymnasium import spaces
 from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, make_update
 
@@ -32,7 +31,7 @@ def same(first: Any, second: Any) -> None:
 
 def test_the_newest_rollouts_are_kept_and_stand_side_by_side_the_newest_first() -> None:
     update, part = make_update(BOX, CONTINUOUS, "ppo"), Recent(3, 8)
-    add = compiled(lambda state, new: part.add(state, new, update.policy))
+    add = jax.jit(lambda state, new: part.add(state, new, update.policy))
     made = rollouts(update, 5)
     state = part.init(update.policy, update.critic, 2)
     joined = side_by_side(state)

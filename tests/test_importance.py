@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled
 
 from jumar.estimators import GAE, DiscountedStates, Estimates, Finished, RewardToGo, Steps
 from jumar.importance import (
@@ -65,7 +64,7 @@ def test_products_of_ratios_by_hand() -> None:
             expected[1, t, n] = np.prod([ratios[u, n] for u in rows[k:]])
             expected[2, t, n] = np.prod([ratios[u, n] for u in rows])
     for function, product in zip((weights_so_far, weights_to_come, weights_of_trajectories), expected, strict=True):
-        np.testing.assert_allclose(compiled(function)(steps.log_ratios, ended), product, rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(function)(steps.log_ratios, ended), product, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 0.5), (np.inf, np.inf)])
@@ -311,7 +310,7 @@ def test_advantages_are_scaled_by_the_weights_and_then_weighted(scale: Any) -> N
 def test_no_ratio_makes_an_infinity(part: Any, direction: float) -> None:
     steps = random_steps(4, shape=(400, 2))._replace(log_ratios=jnp.full((400, 2), direction * 20.0))
     for scale_importance in (unscaled, self_normalised):
-        estimates = compiled(Reweighted(part, standardise, scale_importance))(steps)
+        estimates = jax.jit(Reweighted(part, standardise, scale_importance))(steps)
         for x in estimates:
             assert np.isfinite(np.sum(np.square(x, dtype=np.float32)))
             assert np.max(np.abs(x)) <= 1.001 * LARGEST

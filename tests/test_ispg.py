@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiling import compiled
 from gymnasium import spaces
 from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
 
@@ -93,8 +92,8 @@ def by_hand(update: Any, learner: Any, rollouts: list[Any], way: str, self_norma
     one_step = make_update(BOX, CHOICES, "a2c", gae_lambda=0.0, gamma=0.9)  # its advantages are the deltas
     found, batches = [], []
     for rollout in rollouts:
-        batch, _ = compiled(one_step.batch)(learner, rollout)
-        log_probs = compiled(partial(with_log_probs, update))(learner, rollout).log_probs
+        batch, _ = jax.jit(one_step.batch)(learner, rollout)
+        log_probs = jax.jit(partial(with_log_probs, update))(learner, rollout).log_probs
         ratios = np.exp(np.asarray(log_probs - rollout.log_probs, np.float64))
         deltas = np.asarray(batch.advantages, np.float64).reshape(2, 8).T
         for n in range(2):

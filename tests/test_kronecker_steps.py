@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
@@ -137,7 +136,7 @@ def mover(solver: PolicySolver, distribution: Any) -> Any:
     def move(state: Any, batch: Batch, key: Array) -> PolicyMove:
         return solver.move(problem_of(distribution, batch), flat, unravel, batch, state, ALL, key)
 
-    return compiled(move)
+    return jax.jit(move)
 
 
 def moves(
@@ -157,7 +156,7 @@ def moves(
 
 def gradient_of(distribution: Any) -> Parameters:
     batch = experience(distribution)
-    gradient = compiled(jax.grad(lambda p: problem_of(distribution, batch).policy_objective(p, batch)[0]))
+    gradient = jax.jit(jax.grad(lambda p: problem_of(distribution, batch).policy_objective(p, batch)[0]))
     return gradient(first(distribution))
 
 
@@ -297,7 +296,7 @@ def climb_of(batch: Batch) -> Climb:
 @lru_cache
 def fitter(regression: Regression) -> Any:
     """Return the compiled climb of a regression: (critic, state, batch, key) -> critic, state, record."""
-    return compiled(lambda critic, state, batch, key: regression.climb(climb_of(batch), critic, state, ALL, key))
+    return jax.jit(lambda critic, state, batch, key: regression.climb(climb_of(batch), critic, state, ALL, key))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])

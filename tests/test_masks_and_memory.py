@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled
 from gymnasium import spaces
 from updates import BOX, experience, first_learner, improve, make_update
 
@@ -77,7 +76,7 @@ def test_an_update_obeys_masks_and_reaches_the_memory(name: str, kind: str, core
     assert 0.0 < record["mean_kl"] < 1.0
 
     batch, _ = update.batch(learner, trajectory)
-    after = probabilities(compiled(update.policy.evaluate)(new.parameters["policy"], batch), SIZES[kind])
+    after = probabilities(jax.jit(update.policy.evaluate)(new.parameters["policy"], batch), SIZES[kind])
     forbidden = ~np.asarray(batch.action_masks)
     assert forbidden.any(axis=-1).all()
     np.testing.assert_array_equal(after[forbidden], 0.0)

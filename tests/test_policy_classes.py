@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled
 from gymnasium import spaces
 from jax import Array
 from jax.flatten_util import ravel_pytree
@@ -214,7 +213,7 @@ def test_the_score_of_sampled_actions_has_mean_zero(kind: str) -> None:
         def log_prob(flat: Array, action: Array) -> Array:
             return policy.evaluate(unravel(flat), one).log_prob(action)[0]
 
-        scores = np.asarray(compiled(jax.vmap(jax.grad(log_prob), (None, 0)))(flat, actions))
+        scores = np.asarray(jax.jit(jax.vmap(jax.grad(log_prob), (None, 0)))(flat, actions))
     error = scores.std(axis=0) / np.sqrt(draws)
     assert np.any(error > 0.0)
     np.testing.assert_array_less(np.abs(scores.mean(axis=0)), 4.5 * error + 1e-12)
@@ -247,7 +246,7 @@ def test_the_fisher_matrix_is_the_second_derivative_of_the_mean_divergence(kind:
             matrix = dense(fisher_product(lambda x: policy.evaluate(unravel(x), batch), flat, batch.weights), flat)
             return matrix, jax.hessian(lambda x: problem.distance(parameters, unravel(x), batch)[0])(flat)
 
-        matrix, bend = jax.device_get(compiled(both)(flat))
+        matrix, bend = jax.device_get(jax.jit(both)(flat))
     assert np.abs(matrix).max() > 0.01
     np.testing.assert_allclose(matrix, bend, atol=1e-9)
 
@@ -267,7 +266,7 @@ def test_an_undamped_natural_step_of_a_linear_mean_has_the_divergence_asked_for_
         flat, unravel = ravel_pytree(parameters)
         step = Step(MeanKL(Dense()), Boundary(delta))
         rest = (), jnp.float32(1.0), jax.random.PRNGKey(0)
-        moved = compiled(lambda flat: step.move(problem, flat, unravel, batch, *rest).flat)(flat)
+        moved = jax.jit(lambda flat: step.move(problem, flat, unravel, batch, *rest).flat)(flat)
         mean_kl, _ = problem.distance(parameters, unravel(moved), batch)
         means = [np.asarray(policy.evaluate(x, batch).mode()) for x in (parameters, unravel(moved))]
     np.testing.assert_allclose(mean_kl, delta, rtol=1e-9)

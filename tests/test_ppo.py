@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiling import compiled
 from updates import BOX, CONTINUOUS, experience, first_learner, flat, improve, make_update
 
 from jumar.algorithms.on_policy import OnPolicy, explained_variance
@@ -299,7 +298,7 @@ def test_the_flight_record_holds_the_objective_before_and_after_by_the_same_esti
     trajectory = experience(update, learner)
     new, record = improve(update, learner, trajectory)
     batch, _ = update.batch(learner, trajectory)
-    log_probs = compiled(update.policy.evaluate)(new.parameters["policy"], batch).log_prob(batch.actions)
+    log_probs = jax.jit(update.policy.evaluate)(new.parameters["policy"], batch).log_prob(batch.actions)
     advantages = np.asarray(batch.advantages, np.float64)
     advantages = (advantages - advantages.mean()) / advantages.std(ddof=1)
     ratios = np.exp(np.asarray(log_probs - batch.log_probs, np.float64))

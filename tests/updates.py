@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from compiling import compiled
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
@@ -137,12 +138,17 @@ def _draw_actions(update: Update, learner: Learner, trajectory: Trajectory, seed
     return jnp.swapaxes(actions, 0, 1)
 
 
+@lru_cache(maxsize=64)
+def _program(update: Update) -> Callable[..., Any]:
+    """Compile once for all updates that are equal."""
+    return jax.jit(update.update)
+
+
 def improve(
     update: Update, learner: Learner, trajectory: Trajectory, seed: int = 7, remaining: float = 1.0
 ) -> tuple[Learner, dict[str, np.ndarray]]:
     """Run the update once; return the new learner and the flight record."""
-    program = compiled(update.update)
-    new, _, record = program(learner, trajectory, np.float32(remaining), jax.random.PRNGKey(seed))
+    new, _, record = _program(update)(learner, trajectory, np.float32(remaining), jax.random.PRNGKey(seed))
     return new, jax.device_get(record)
 
 

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
-from compiling import compiled
 from jax import Array
 from processes import GAMMA, HORIZON
 
@@ -42,7 +41,7 @@ def experiment(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
     flat = 0.5 * processes.parameters(size)  # a little random everywhere: a small batch holds every action
     policy = family(flat)
 
-    @compiled
+    @jax.jit
     def exactly(flat: Array) -> dict[str, Array]:
         policy = family(flat)
         steps = tabular.occupancies(mdp, policy, HORIZON).mean(0)
@@ -127,7 +126,7 @@ def test_a_process_without_end_is_estimated_from_its_first_steps() -> None:
     family, size = processes.families(mdp)["linear"]
     flat, length = processes.parameters(size), 60
 
-    @compiled
+    @jax.jit
     def estimates(keys: Array) -> Array:
         policy = family(flat)
         values = tabular.state_values(mdp, policy)

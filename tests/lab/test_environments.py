@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
-from compiling import compiled
 from jax import Array
 from processes import GAMMA, HORIZON
 
@@ -29,7 +28,7 @@ N = 4000
 def stepped(env: CompiledEnvironment, act: Callable[[Array, Array], Array], steps: int) -> tuple[np.ndarray, ...]:
     """Return observations, rewards and both kinds of ends of N copies, ``[steps, N]``; ``act`` is (key, observations)."""
 
-    @compiled
+    @jax.jit
     def play(key: Array) -> tuple[Array, ...]:
         states, observations = reset_batch(env, env.params, key, N)
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
-from compiling import compiled
 from jax import Array
 from processes import ACTIONS, GAMMA, HORIZON, HORIZONS, STATES
 
@@ -51,7 +50,7 @@ def program(name: str, horizon: int | None) -> Callable[[TabularMDP, Array], tup
         ups, downs = jax.vmap(jax.vmap(lambda flat: tabular.performance(mdp, family(flat))))(nudged)
         return states, gradient, fisher, gradients.solve(fisher, gradient), (ups - downs) / (2.0 * h)
 
-    return compiled(quantities)
+    return jax.jit(quantities)
 
 
 def exact(name: str, horizon: int | None = None, seed: int = 0) -> Exact:
@@ -96,7 +95,7 @@ def test_the_fisher_matrix_per_step_is_the_hessian_of_the_mean_divergence(name: 
     def distance(new: Array) -> Array:
         return improvement.mean_kl(at.mdp, at.family(at.flat), at.family(new))
 
-    hessian = compiled(jax.hessian(distance))(at.flat)
+    hessian = jax.jit(jax.hessian(distance))(at.flat)
     np.testing.assert_allclose(at.fisher, hessian, rtol=0.0, atol=1e-10)
 
 
@@ -168,7 +167,7 @@ def test_the_natural_gradient_of_a_tabular_softmax_is_the_advantages() -> None:
 @pytest.mark.parametrize("horizon", HORIZONS.values(), ids=HORIZONS)
 def test_a_natural_step_has_the_divergence_asked_for_to_second_order(name: str, horizon: int | None) -> None:
     at = exact(name, horizon)
-    distance = compiled(lambda new: improvement.mean_kl(at.mdp, at.family(at.flat), at.family(new)))
+    distance = jax.jit(lambda new: improvement.mean_kl(at.mdp, at.family(at.flat), at.family(new)))
     gaps = []
     for delta in (1e-4, 1e-6):
         step = gradients.natural_step(at.fisher, at.gradient, delta)

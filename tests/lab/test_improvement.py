@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
-from compiling import compiled
 from jax import Array
 from processes import HORIZON, HORIZONS
 
@@ -28,7 +27,7 @@ def pair(seed: int, scale: float) -> tuple[Categorical, Categorical]:
     return old, Categorical(old.logits + processes.random_policy(seed + 40, scale).logits)
 
 
-@compiled
+@jax.jit
 def compare(mdp: TabularMDP, old: Categorical, new: Categorical) -> dict[str, Array]:
     return {
         "gain": tabular.performance(mdp, new) - tabular.performance(mdp, old),

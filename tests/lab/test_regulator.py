@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled
 from jax import Array
 
 from jumar import curvature
@@ -34,7 +33,7 @@ class Exact(NamedTuple):
     natural: Array
 
 
-@compiled
+@jax.jit
 def quantities(problem: Regulator, theta: Array) -> Exact:
     return Exact(
         regulator.second_moments(problem, theta),
@@ -46,7 +45,7 @@ def quantities(problem: Regulator, theta: Array) -> Exact:
     )
 
 
-@compiled
+@jax.jit
 def drawn(theta: Array) -> tuple[Rollouts, Array]:
     """Return trajectories and their scores."""
     rollouts = regulator.draw(PROBLEM, theta, jax.random.PRNGKey(1), N)
@@ -134,12 +133,12 @@ def test_the_natural_gradient_solves_with_the_fisher_matrix_of_trajectories(name
     np.testing.assert_allclose(exact.natural, np.linalg.solve(exact.trajectory_fisher, exact.gradient), rtol=1e-9)
 
 
-@compiled
+@jax.jit
 def divergence(old: Array, new: Array) -> Array:
     return regulator.mean_kl(PROBLEM, old, new)
 
 
-@compiled
+@jax.jit
 def bend(theta: Array) -> Array:
     return jax.hessian(lambda new: regulator.mean_kl(PROBLEM, theta, new))(theta)
 
@@ -168,7 +167,7 @@ def test_figure_12_2_the_natural_gradient_points_to_the_optimum_and_the_true_one
         return units[1] @ units[2], units[0] @ units[2], -units[0][1]
 
     places = jnp.array([(a, b) for a in (-2.0, -1.5, -1.0, -0.5, 0.0) for b in (0.05, 0.1, 0.2, 0.3, 0.4)])
-    natural, true, to_less_noise = map(np.asarray, compiled(jax.vmap(facts))(places))
+    natural, true, to_less_noise = map(np.asarray, jax.jit(jax.vmap(facts))(places))
     np.testing.assert_allclose([natural.min(), natural.mean(), natural.max()], [0.962, 0.992, 1.0], atol=5e-4)
     np.testing.assert_allclose([true.min(), true.mean(), true.max()], [0.395, 0.790, 1.0], atol=5e-4)
     np.testing.assert_allclose(to_less_noise.mean(), 0.818, atol=5e-4)

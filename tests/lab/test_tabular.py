@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
-from compiling import compiled
 from jax import Array
 from processes import ACTIONS, GAMMA, HORIZON, HORIZONS, STATES
 
@@ -33,7 +32,7 @@ class Exact(NamedTuple):
     worth: Array
 
 
-@compiled
+@jax.jit
 def quantities(mdp: TabularMDP, policy: Categorical) -> Exact:
     return Exact(
         tabular.state_values(mdp, policy),
@@ -149,7 +148,7 @@ def test_processes_can_be_mapped_over() -> None:
 
     keys = jax.vmap(jax.random.PRNGKey)(jnp.arange(3))
     alone = [quantities(processes.process(None, seed), processes.random_policy(0)).worth for seed in range(3)]
-    np.testing.assert_allclose(compiled(jax.vmap(worth))(keys), alone, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.vmap(worth))(keys), alone, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

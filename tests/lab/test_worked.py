@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compiled
 
 from jumar.curvature import scores, step_fisher, trajectory_fisher
 from jumar.lab import gradients, worked
@@ -22,7 +21,7 @@ THETA = EXAMPLE_12_1.theta
 
 @functools.cache
 def update() -> TrustRegionUpdate:
-    return compiled(worked.trust_region_update)(EXAMPLE_12_1)
+    return jax.jit(worked.trust_region_update)(EXAMPLE_12_1)
 
 
 def example_scores(actions: np.ndarray) -> jax.Array:

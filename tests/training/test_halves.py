@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from compiling import compiled
 from updates import CHOICES, CONTINUOUS, experience, first_learner, flat, make_update
 
 from jumar.training.halves import Halves
@@ -41,7 +40,7 @@ def test_the_halves_are_the_whole(name: str, action_space: Any, settings: dict[s
     learner = first_learner(update)
     trajectory = experience(update, learner)
     arguments = learner, trajectory, jax.random.PRNGKey(3)
-    expected, found = compiled(whole(update))(*arguments), Halves(whole(update))(*arguments)
+    expected, found = jax.jit(whole(update))(*arguments), Halves(whole(update))(*arguments)
     assert jax.tree.structure(found[0]) == jax.tree.structure(expected[0])
     np.testing.assert_allclose(flat(found[0]), flat(expected[0]), rtol=1e-5, atol=1e-6)
     assert found[2].keys() == expected[2].keys()
