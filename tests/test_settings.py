@@ -56,6 +56,8 @@ def message(cls: type[Settings], **values: Any) -> str:
         ("learning_rte", "learning_rate"),
         ("gama", "gamma"),
         ("ent_coeff", "ent_coef"),
+        ("clip", "clip_range"),
+        ("gae", "gae_lambda"),
     ],
 )
 def test_misspelt_and_foreign_names_get_the_right_one_first(typed: str, meant: str) -> None:

@@ -41,17 +41,15 @@ class NewerFile(DamagedFile):
 def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> list[str]:
     """Return up to three of the ``known`` names that ``name`` most likely stands for, best first.
 
-    ``aliases`` maps what other libraries call a thing to its name here; an exact alias comes first.
+    Those that begin with it, the shortest first, come before those that are spelt like it. ``aliases`` maps what other
+    libraries call a thing to its name here; an exact alias is the only answer.
     """
-    known = list(known)
     if aliases and name in aliases:
         return [aliases[name]]
-    found: list[str] = []
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6):
-        if by_lower[match] not in found:
-            found.append(by_lower[match])
-    return found[:3]
+    typed, by_lower = name.lower(), {candidate.lower(): candidate for candidate in known}
+    longer = [candidate for candidate in by_lower if candidate.startswith(typed) and len(typed.strip("-")) > 2]
+    similar = difflib.get_close_matches(typed, by_lower, n=3, cutoff=0.6)
+    return [by_lower[match] for match in dict.fromkeys(sorted(longer, key=len) + similar)][:3]
 
 
 def unknown(kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
