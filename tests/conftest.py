@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from jumar.cli import COLLECTIONS
 from jumar.training.cache import enable_compile_cache
 from jumar.training.compiler import multiply_in_single_precision, tune_compiler
 
@@ -32,6 +34,7 @@ if (
     os.environ["XLA_FLAGS"] = QUICK
 
 # As in every process that trains: results of this process and of those that it starts are compared bit for bit.
+gc.set_threshold(*COLLECTIONS)
 tune_compiler()
 multiply_in_single_precision()
 CACHE = enable_compile_cache(print)

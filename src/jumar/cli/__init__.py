@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,9 @@ from jumar.errors import JumarError, UsageError, unknown
 if TYPE_CHECKING:
     from jumar.cli.output import Outcome
     from jumar.cli.parser import Algorithms
+
+COLLECTIONS = (20_000, 20, 20)
+"""How seldom Python looks for garbage: importing and tracing make many objects that stay, and it walks over all of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    gc.set_threshold(*COLLECTIONS)
     from jumar.cli.output import json_line, reserved_output
     from jumar.training.compiler import quiet_compiler
 
