@@ -13,7 +13,7 @@ train: $(VENV)/.train
 	@echo "(the command is $(VENV)/bin/jumar; after '. $(VENV)/bin/activate' it is jumar)"
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.check
 	$(VENV)/bin/ruff check .

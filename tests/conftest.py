@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from jumar.cli import COLLECTIONS
+from jumar.cli import MANY_OBJECTS
 from jumar.training.cache import enable_compile_cache
 from jumar.training.compiler import multiply_in_single_precision, tune_compiler
 
@@ -25,8 +25,11 @@ if OWNER not in os.environ:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="jumar-tests-")
 
 
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
-"""Has XLA compile by its older emitters and optimise less: most programs run once here. See ``compiled_as_ever``."""
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+)
+"""Has XLA compile by its older emitters, optimise less and keep to one thread, as there is a test on each processor: most
+programs run once here. See ``compiled_as_ever``."""
 
 if (
     jax.__version_info__ < (0, 11) and "XLA_FLAGS" not in os.environ
@@ -34,7 +37,7 @@ if (
     os.environ["XLA_FLAGS"] = QUICK
 
 # As in every process that trains: results of this process and of those that it starts are compared bit for bit.
-gc.set_threshold(*COLLECTIONS)
+gc.set_threshold(MANY_OBJECTS)
 tune_compiler()
 multiply_in_single_precision()
 CACHE = enable_compile_cache(print)

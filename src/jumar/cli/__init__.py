@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from jumar.cli.output import Outcome
     from jumar.cli.parser import Algorithms
 
-COLLECTIONS = (20_000, 20, 20)
-"""How seldom Python looks for garbage: importing and tracing make many objects that stay, and it walks over all of them."""
+MANY_OBJECTS = 20_000
+"""How many new ones make Python look for garbage; by default 700. Importing and tracing make many that stay."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    gc.set_threshold(*COLLECTIONS)
+    gc.set_threshold(MANY_OBJECTS)
     from jumar.cli.output import json_line, reserved_output
     from jumar.training.compiler import quiet_compiler
 
