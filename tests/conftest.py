@@ -36,8 +36,10 @@ if (
 ):  # which refuse to begin: they do not have the older emitters
     os.environ["XLA_FLAGS"] = QUICK
 
-# As in every process that trains: results of this process and of those that it starts are compared bit for bit.
+# As the command does, for the same reason.
 gc.set_threshold(MANY_OBJECTS)
+
+# As in every process that trains: results of this process and of those that it starts are compared bit for bit.
 tune_compiler()
 multiply_in_single_precision()
 CACHE = enable_compile_cache(print)
