@@ -303,7 +303,7 @@ def test_a_cost_that_is_no_number_is_named_and_nothing_is_learnt_from_it() -> No
     def info(observation: Any, action: Any, time: Any) -> dict[str, Any]:
         return {"cost": jnp.where(time == 3, jnp.nan, 1.0)}
 
-    agent = jumar.CPO(Probe(one, length=5, info=info), n_steps=16, batch_size=16)
+    agent = jumar.CPO(Probe(one, length=5, info=info), **SMALL)
     before = flat(agent._training.learner)
     with pytest.raises(EnvironmentFault, match="environment 0 of Probe returned a cost that is nan at step 4"):
         agent.learn(16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 from jax import Array
 
 from jumar.curvature import (
+    Solution,
     boundary_length,
     conjugate_gradient,
     damped,
@@ -125,9 +127,13 @@ def system(d: int) -> tuple[Array, Array]:
     return jnp.asarray(root @ root.T + 0.1 * np.eye(d)), jnp.asarray(rng.standard_normal(d))
 
 
+def solved(product: Callable[[Array], Array], b: Array, iterations: int, tolerance: float = 1e-10) -> Solution:
+    return jax.jit(lambda b: conjugate_gradient(product, b, iterations, tolerance))(b)
+
+
 def test_as_many_iterations_as_unknowns_solve_the_system() -> None:
     matrix, b = system(12)
-    found = conjugate_gradient(lambda v: matrix @ v, b, 24, tolerance=1e-12)
+    found = solved(lambda v: matrix @ v, b, 24, tolerance=1e-12)
     np.testing.assert_allclose(found.x, np.linalg.solve(matrix, b), rtol=1e-8)
     assert found.residual <= 1e-12
     assert 12 <= found.iterations <= 24
@@ -137,7 +143,7 @@ def test_as_many_iterations_as_unknowns_solve_the_system() -> None:
 def test_the_residual_reported_is_the_residual() -> None:
     matrix, b = system(12)
     for iterations in (0, 1, 3, 6):
-        found = conjugate_gradient(lambda v: matrix @ v, b, iterations)
+        found = solved(lambda v: matrix @ v, b, iterations)
         assert found.iterations == iterations
         expected = np.linalg.norm(b - matrix @ found.x) / np.linalg.norm(b)
         np.testing.assert_allclose(found.residual, expected, rtol=1e-10)
@@ -146,7 +152,7 @@ def test_the_residual_reported_is_the_residual() -> None:
 
 def test_a_loose_tolerance_ends_early() -> None:
     matrix, b = system(12)
-    found = conjugate_gradient(lambda v: matrix @ v, b, 100, tolerance=0.1)
+    found = solved(lambda v: matrix @ v, b, 100, tolerance=0.1)
     assert found.residual <= 0.1
     assert found.iterations < 12
 
@@ -165,21 +171,21 @@ def test_rounding_errors_of_float32_cost_no_iterations() -> None:
         if iterations % 10 == 0:
             image = basis.T @ b
             most = image @ np.linalg.solve(basis.T @ (spectrum[:, None] * basis), image)
-            found = conjugate_gradient(lambda v: narrow * v, jnp.asarray(b, jnp.float32), iterations)
+            found = solved(lambda v: narrow * v, jnp.asarray(b, jnp.float32), iterations)
             np.testing.assert_allclose(b @ np.asarray(found.x, np.float64), most, rtol=1e-3)
 
 
 @pytest.mark.parametrize("eigenvalues", [(1.0, -1.0, 2.0), (0.0, 0.0, 0.0), (np.nan, 1.0, 1.0)])
 def test_a_direction_without_positive_curvature_is_not_taken(eigenvalues: tuple[float, ...]) -> None:
     spectrum = jnp.asarray(eigenvalues)
-    found = conjugate_gradient(lambda v: spectrum * v, jnp.array([0.1, 1.0, 0.1]), 10)
+    found = solved(lambda v: spectrum * v, jnp.array([0.1, 1.0, 0.1]), 10)
     assert found.blocked
     assert np.isfinite(found.x).all()
     assert np.isfinite(found.residual)
 
 
 def test_no_gradient_gives_no_step() -> None:
-    found = conjugate_gradient(lambda v: v, jnp.zeros(4), 10)
+    found = solved(lambda v: v, jnp.zeros(4), 10)
     assert not np.any(found.x)
     assert (found.residual, found.iterations, bool(found.blocked)) == (0.0, 0, False)
 
@@ -190,9 +196,9 @@ def test_a_singular_fisher_matrix_is_solved_where_it_can_be_and_damping_bounds_t
     product = fisher_product(lambda x: Categorical(x[None]), flat, jnp.ones(1))
     assert np.linalg.matrix_rank(np.asarray(dense(product, flat))) == 2
     gradient = product(jnp.array([1.0, 2.0, -1.0]))
-    found = conjugate_gradient(product, gradient, 10)
+    found = solved(product, gradient, 10)
     np.testing.assert_allclose(product(found.x), gradient, atol=1e-12)
-    off = conjugate_gradient(damped(product, 0.1), jnp.ones(3), 10)
+    off = solved(damped(product, 0.1), jnp.ones(3), 10)
     np.testing.assert_allclose(off.x, np.full(3, 10.0), rtol=1e-10)
 
 
@@ -203,7 +209,7 @@ def test_a_step_to_the_boundary_has_the_divergence_asked_for_to_second_order() -
     policy, d = POLICIES["gaussian"]
     flat = 0.5 * jax.random.normal(KEY, (d,))
     product = fisher_product(policy, flat, jnp.asarray(WEIGHTS))
-    direction = conjugate_gradient(product, jax.random.normal(jax.random.PRNGKey(9), (d,)), 30).x
+    direction = solved(product, jax.random.normal(jax.random.PRNGKey(9), (d,)), 30).x
     gaps = []
     for delta in (1e-3, 1e-5):
         step = boundary_length(direction @ product(direction), delta) * direction
@@ -237,13 +243,17 @@ def test_products_of_sampled_matrices_are_those_of_the_matrices() -> None:
     def log_prob(flat: Array) -> Array:
         return policy(flat).log_prob(actions)
 
-    each, weights = scores(log_prob, flat), jnp.asarray([1.0, 0.5, 2.0, 0.0, 1.0, 1.0, 0.0])
-    by_step = dense(step_fisher_product(log_prob, flat, weights), flat)
+    each, weights = jax.jit(partial(scores, log_prob))(flat), jnp.asarray([1.0, 0.5, 2.0, 0.0, 1.0, 1.0, 0.0])
+    by_step = jax.jit(lambda flat: dense(step_fisher_product(log_prob, flat, weights), flat))(flat)
     np.testing.assert_allclose(by_step, step_fisher(each, weights), atol=1e-12)
     # Rows 0 to 2 are a trajectory, 3 to 5 another, and row 6, which weighs nothing, is none.
     trajectory = jnp.asarray([0, 0, 0, 1, 1, 1, 2], jnp.int32)
-    by_trajectory = dense(trajectory_fisher_product(log_prob, flat, weights, trajectory, 7), flat)
+
+    @jax.jit
+    def whole(flat: Array, weights: Array) -> Array:
+        return dense(trajectory_fisher_product(log_prob, flat, weights, trajectory, 7), flat)
+
+    by_trajectory = whole(flat, weights)
     expected = trajectory_fisher(each[:6].reshape(2, 3, d), weights[:6].reshape(2, 3))
     np.testing.assert_allclose(by_trajectory, expected, atol=1e-12)
-    nothing = dense(trajectory_fisher_product(log_prob, flat, jnp.zeros(7), trajectory, 7), flat)
-    assert not np.any(nothing)
+    assert not np.any(whole(flat, jnp.zeros(7)))

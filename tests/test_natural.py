@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -91,13 +92,22 @@ def moved(
     parameters = first() if parameters is None else parameters
     batch = experience(distribution, parameters)._replace(**changes)
     problem = problem_of(distribution, batch)
+    flat, about = _move(solver, distribution, parameters, batch)
+    return flat - ravel_pytree(parameters)[0], about, problem, batch
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _move(
+    solver: PolicySolver, distribution: Callable[..., Distribution], parameters: Parameters, batch: Batch
+) -> tuple[Array, dict[str, Array]]:
     flat, unravel = ravel_pytree(parameters)
+    problem = problem_of(distribution, batch)
     result = solver.move(problem, flat, unravel, batch, solver.init(parameters), ALL, KEY)
-    return result.flat - flat, result.about, problem, batch
+    return result.flat, result.about
 
 
 def gradient_of(problem: Problem, batch: Batch, parameters: Parameters) -> Array:
-    return ravel_pytree(jax.grad(lambda p: problem.policy_objective(p, batch)[0])(parameters))[0]
+    return ravel_pytree(jax.jit(jax.grad(lambda p: problem.policy_objective(p, batch)[0]))(parameters))[0]
 
 
 def distance(problem: Problem, batch: Batch, change: Array, parameters: Parameters | None = None) -> float:
@@ -120,7 +130,7 @@ def test_a_restricted_step_goes_along_the_gradient_to_the_boundary_of_its_ball()
 
 def hessian_of_the_mean_kl(problem: Problem, batch: Batch, parameters: Parameters) -> Array:
     flat, unravel = ravel_pytree(parameters)
-    return jax.hessian(lambda new: problem.distance(parameters, unravel(new), batch)[0])(flat)
+    return jax.jit(jax.hessian(lambda new: problem.distance(parameters, unravel(new), batch)[0]))(flat)
 
 
 @pytest.mark.parametrize("system", [Dense(), ConjugateGradient(200, 1e-13)])
@@ -260,7 +270,7 @@ def test_a_step_that_is_never_good_changes_no_bit() -> None:
     problem = replace(problem_of(softmax, batch), divergence=lambda old, new, batch: jnp.full(ROWS, np.inf))
     flat, unravel = ravel_pytree(parameters)
     solver = LineSearch(Step(MeanKL(Dense()), Boundary(0.01)), 0.01, most=7)
-    result = solver.move(problem, flat, unravel, batch, (), ALL, KEY)
+    result = jax.jit(lambda flat: solver.move(problem, flat, unravel, batch, (), ALL, KEY))(flat)
     assert np.array_equal(result.flat, flat)
     assert (result.about["step_fraction"], result.about["line_search_tries"]) == (0.0, 7.0)
 

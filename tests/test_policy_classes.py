@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,18 @@ def rows_of(policy: Policy, parameters: Any) -> Batch:
     batch = Batch(
         {"vector": vector.astype(jnp.float64)}, blank, blank, blank, blank, blank, weights, None, starts, (), ()
     )
+    actions, log_probs = _drawn(policy, parameters, batch)
+    return batch._replace(actions=actions, log_probs=log_probs, advantages=jnp.asarray(rng.standard_normal(ROWS)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _drawn(policy: Policy, parameters: Any, batch: Batch) -> tuple[Array, Array]:
     at = policy.evaluate(parameters, batch)
     actions = at.sample(jax.random.PRNGKey(3))
-    return batch._replace(
-        actions=actions, log_probs=at.log_prob(actions), advantages=jnp.asarray(rng.standard_normal(ROWS))
-    )
+    return actions, at.log_prob(actions)
 
 
+@partial(jax.jit, static_argnums=0)
 def scores_of(policy: Policy, parameters: Any, batch: Batch) -> Any:
     """Return the score of each row, in the structure of the parameters with a leading axis."""
     return jax.jacrev(lambda p: policy.evaluate(p, batch).log_prob(batch.actions))(parameters)
@@ -207,13 +213,16 @@ def test_the_score_of_sampled_actions_has_mean_zero(kind: str) -> None:
         parameters = lively(policy)
         batch = rows_of(policy, parameters)
         one = jax.tree.map(lambda x: x[:1], batch)
-        actions = jax.vmap(policy.evaluate(parameters, one).sample)(jax.random.split(jax.random.PRNGKey(5), draws))
         flat, unravel = ravel_pytree(parameters)
 
         def log_prob(flat: Array, action: Array) -> Array:
             return policy.evaluate(unravel(flat), one).log_prob(action)[0]
 
-        scores = np.asarray(jax.jit(jax.vmap(jax.grad(log_prob), (None, 0)))(flat, actions))
+        def scores_of_draws(keys: Array) -> Array:
+            actions = jax.vmap(policy.evaluate(parameters, one).sample)(keys)
+            return jax.vmap(jax.grad(log_prob), (None, 0))(flat, actions)
+
+        scores = np.asarray(jax.jit(scores_of_draws)(jax.random.split(jax.random.PRNGKey(5), draws)))
     error = scores.std(axis=0) / np.sqrt(draws)
     assert np.any(error > 0.0)
     np.testing.assert_array_less(np.abs(scores.mean(axis=0)), 4.5 * error + 1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import gymnasium as gym
@@ -17,9 +17,9 @@ from jumar.algorithms.on_policy import Learner, OnPolicy, Update
 from jumar.algorithms.registry import algorithm
 from jumar.constraints import CostsIgnored
 from jumar.critics import make_critic
-from jumar.experience import Rollout, View
-from jumar.policies import make_policy
-from jumar.training.rollouts import with_log_probs
+from jumar.experience import Rollout, View, by_environment
+from jumar.normalise import RunningMoments
+from jumar.policies import Policy, make_policy
 from jumar.trajectory import Batch, Trajectory
 
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -99,9 +99,9 @@ def experience(
         carry=update.policy.initial_carry(n_envs),
         critic_carry=update.critic.initial_carry(n_envs),
     )
-    trajectory = trajectory._replace(actions=_draw_actions(update, learner, trajectory, seed))
-    trajectory = trajectory._replace(**changes)
-    return with_log_probs(update, learner, trajectory)
+    seen = learner.parameters["policy"], learner.observation_moments, learner.ages
+    actions, log_probs = _acted(update.policy, *seen, trajectory, changes, jax.random.PRNGKey(seed))
+    return trajectory._replace(**{"actions": actions, **changes, "log_probs": log_probs})
 
 
 ODD_CASES = ("one action", "no reward", "one row", "no experience", "no deviation", "far behaviour")
@@ -131,11 +131,28 @@ def odd_case(name: str, case: str) -> tuple[Update, Learner, Trajectory]:
     return update, learner, trajectory
 
 
-def _draw_actions(update: Update, learner: Learner, trajectory: Trajectory, seed: int) -> Any:
-    view = View.of(Rollout(trajectory, learner.ages), update.policy.encoder, learner.observation_moments)
-    batch = view.rows(trajectory)
-    actions = update.policy.evaluate(learner.parameters["policy"], batch).sample(jax.random.PRNGKey(seed))
-    return jnp.swapaxes(actions, 0, 1)
+@partial(jax.jit, static_argnums=0)
+def _acted(
+    policy: Policy,
+    parameters: Any,
+    moments: RunningMoments,
+    ages: Any,
+    trajectory: Trajectory,
+    changes: dict[str, Any],
+    key: Any,
+) -> tuple[Any, Any]:
+    """Return actions that the policy draws in a rollout, and log pi of them, or of others, in the rollout as changed.
+
+    Compiled once for all updates with the same policy.
+    """
+
+    def drawn_from(rollout: Trajectory) -> tuple[Any, Any]:
+        batch = View.of(Rollout(rollout, ages), policy.encoder, moments).rows(rollout)
+        return policy.evaluate(parameters, batch), batch.actions
+
+    actions = by_environment(drawn_from(trajectory)[0].sample(key))
+    distribution, taken = drawn_from(trajectory._replace(**{"actions": actions, **changes}))
+    return actions, distribution.log_prob(taken).T
 
 
 @lru_cache(maxsize=64)

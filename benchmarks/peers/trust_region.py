@@ -18,6 +18,7 @@ import argparse
 import json
 import statistics
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -94,7 +95,8 @@ class Profile:
         seen = Seen()
         replace(self.update, solver=seen).update(self.learner, self.trajectory, EVERYTHING, self.key)
         self.problem = seen.problem
-        self.batch = self.problem.prepare(self.problem.estimate(self.learner.parameters))
+        prepared = jax.jit(lambda parameters: seen.problem.prepare(seen.problem.estimate(parameters)))
+        self.batch = prepared(self.learner.parameters)
 
     def programs(self) -> dict[str, Program]:
         """Return what to time, by name; ``gradient`` and ``product`` are as many of them as there are products."""
@@ -136,7 +138,9 @@ class Profile:
             return fitting.climb(Climb(objective, lambda critic: batch), parameters, state, everything, key)
 
         gradient = jax.jit(gradient_of)(flat, self.batch)
-        there = step.move(problem, flat, unravel, self.batch, (), everything, key).flat
+        there = jax.jit(lambda flat, batch: step.move(problem, flat, unravel, batch, (), everything, key).flat)(
+            flat, self.batch
+        )
         critic_parameters, critic_state = self.learner.parameters["critic"], self.learner.solver["critic"]
         return {
             "update": lambda: update(self.learner, self.trajectory),
@@ -165,7 +169,7 @@ def collect(training: Any, key: Any) -> Trajectory:
         gathered, _, _ = runner._gatherer.gather(parameters, moments, carry, collector.episode_start, key)
         gathered = {**gathered, "carry": carry, "critic_carry": collector.critic_carry}
         trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
-    return with_log_probs(update, learner, jax.tree.map(jnp.asarray, trajectory))
+    return jax.jit(partial(with_log_probs, update))(learner, trajectory)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_only_what_is_missing_is_trained(copy: Path) -> None:
 
 def test_a_killed_comparison_goes_on_and_its_runs_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """It is killed once its program has checkpoints, and begun again at once, while that program is still stopping."""
-    changes = {"1024": "40000", f"{PPO},{A2C}": A2C}
+    changes = {"1024": "40000", "256": "4000", f"{PPO},{A2C}": A2C}
     long = [changes.get(word, word) for word in WORDS]
     code, _, said = jumar("compare", *long, "--out", tmp_path / "whole")
     assert code == 0, said

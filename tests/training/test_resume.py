@@ -48,19 +48,18 @@ RUN = ["--total-timesteps", "1024", "--checkpoint-every", "256", "--eval-every",
 NORMALISED = ["--normalize-observations", "--normalize-rewards"]
 
 PPO = ["ppo", "--n-epochs", "2", "--batch-size", "32"]
-PENALTY = ["ppo-penalty", *PPO[1:]]
+PENALTY, ADAPTED = ["ppo-penalty", *PPO[1:]], ["--kl-coef", "0.1", "--target-kl", "1e-4"]
 TRPO = ["trpo", "--n-critic-updates", "2", "--batch-size", "32"]
 ISPG = ["ispg", "--n-rollouts", "3"]
 HERE, WORKERS = ["--workers", "0"], ["--workers", "2"]  # a busy machine would have workers for all
 
 CASES = {
     "compiled": [*PPO, "jax/CartPole-v1", *NORMALISED],
-    "compiled recurrent": [*PPO, "jax/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4"],
+    "compiled recurrent": [*PENALTY, "jax/CartPole-v1", "--recurrent", "gru", "--recurrent-size", "4", *ADAPTED],
     "host": [*PPO, "gymnasium/CartPole-v1", *WORKERS, *NORMALISED],
-    "host gSDE": [*PPO, "gymnasium/Pendulum-v1", *HERE, "--use-sde", "--sde-sample-freq", "5"],
+    "host gSDE": [*TRPO, "gymnasium/Pendulum-v1", *HERE, "--use-sde", "--sde-sample-freq", "5", *NORMALISED],
     "pool recurrent": [*PPO, "envpool/CartPole-v1", "--recurrent", "lstm", "--recurrent-size", "4", *NORMALISED],
     "ACKTR": ["acktr", "jax/CartPole-v1", "--kfac-update", "3"],
-    "TRPO": [*TRPO, "gymnasium/Pendulum-v1", *HERE, *NORMALISED],
     "earlier rollouts": [
         *ISPG,
         "gymnasium/CartPole-v1",
@@ -72,7 +71,6 @@ CASES = {
         *NORMALISED,
     ],
     "replay": ["acer", "jax/CartPole-v1", "--replay-start", "300", "--buffer-size", "640", *NORMALISED],
-    "adaptive penalty": [*PENALTY, "jax/CartPole-v1", "--kl-coef", "0.1", "--target-kl", "1e-4"],
 }
 
 
@@ -129,11 +127,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("host", signal.SIGTERM, "iteration", 6),
         ("host", signal.SIGKILL, "renaming", 4),
         ("host gSDE", signal.SIGKILL, "iteration", 7),
-        ("TRPO", signal.SIGKILL, "iteration", 7),
         ("earlier rollouts", signal.SIGKILL, "iteration", 6),
         ("replay", signal.SIGKILL, "iteration", 7),
         ("ACKTR", signal.SIGTERM, "iteration", 6),
-        ("adaptive penalty", signal.SIGKILL, "iteration", 7),
         ("pool recurrent", signal.SIGKILL, "iteration", 2),
     ],
 )
