@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
+from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update, rows_of
 
 from jumar.trajectory import weighted_mean
 
@@ -36,7 +36,7 @@ def test_the_step_is_that_of_the_score_function_by_rmsprop() -> None:
     update = make_update(BOX, CHOICES, "a2c", learning_rate=0.01, max_grad_norm=None, vf_coef=0.0)
     learner = first_learner(update)
     trajectory = experience(update, learner)
-    batch, _ = update.batch(learner, trajectory)
+    batch = rows_of(update, learner, trajectory)
 
     def objective(policy: Any) -> jax.Array:
         log_probs = update.policy.evaluate(policy, batch).log_prob(batch.actions)

@@ -230,7 +230,7 @@ def test_no_cost_and_several_costs_are_refused_in_words(costs: Any) -> None:
     learner = first_learner(update)
     words = "need a cost per step: info" if costs is None else r"take one cost per step.*shape \[3\]"
     with pytest.raises(UsageError, match=words):
-        experience(update, learner, costs=costs)
+        rows_of(update, learner, experience(update, learner, costs=costs))
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

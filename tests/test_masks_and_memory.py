@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from updates import BOX, experience, first_learner, improve, make_update
+from updates import BOX, experience, first_learner, improve, make_update, rows_of
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.distributions import Bernoulli, Categorical
@@ -75,7 +75,7 @@ def test_an_update_obeys_masks_and_reaches_the_memory(name: str, kind: str, core
     assert record["finite"], record
     assert 0.0 < record["mean_kl"] < 1.0
 
-    batch, _ = update.batch(learner, trajectory)
+    batch = rows_of(update, learner, trajectory)
     after = probabilities(jax.jit(update.policy.evaluate)(new.parameters["policy"], batch), SIZES[kind])
     forbidden = ~np.asarray(batch.action_masks)
     assert forbidden.any(axis=-1).all()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
+from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update, rows_of
 
 from jumar.objectives import surrogate
 from jumar.solvers.penalty import LARGEST, SMALLEST
@@ -26,7 +26,7 @@ def test_the_gradient_is_that_of_the_penalised_surrogate(space: Any) -> None:
     trajectory = experience(first, learner)
     one, _ = improve(first, learner, trajectory)
     two, _ = improve(make_update(BOX, space, NAME, learning_rate=0.01, n_epochs=2, **BASE), learner, trajectory)
-    batch, _ = first.batch(learner, trajectory)
+    batch = rows_of(first, learner, trajectory)
     old = first.policy.evaluate(learner.parameters["policy"], batch)
 
     def penalised(policy: Any) -> jax.Array:
@@ -35,7 +35,8 @@ def test_the_gradient_is_that_of_the_penalised_surrogate(space: Any) -> None:
         return gain - 1.0 * weighted_mean(old.kl(at), batch.weights)
 
     # Adam's first two steps by hand.
-    gradients = [flat(jax.grad(penalised)(at.parameters["policy"])) for at in (learner, one)]
+    gradient = jax.jit(jax.grad(penalised))
+    gradients = [flat(gradient(at.parameters["policy"])) for at in (learner, one)]
     mean = 0.1 * (0.9 * gradients[0] + gradients[1]) / (1 - 0.9**2)
     square = 0.001 * (0.999 * gradients[0] ** 2 + gradients[1] ** 2) / (1 - 0.999**2)
     expected = flat(one.parameters["policy"]) + 0.01 * mean / (np.sqrt(square) + 1e-5)

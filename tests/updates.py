@@ -175,4 +175,10 @@ def flat(tree: Any) -> np.ndarray:
 
 
 def rows_of(update: Update, learner: Learner, trajectory: Trajectory) -> Batch:
-    return update.batch(learner, trajectory)[0]
+    """Return the rows of a rollout as the learner sees them, compiled once for all updates that are equal."""
+    return _batch(update)(learner, trajectory)[0]
+
+
+@lru_cache(maxsize=64)
+def _batch(update: Update) -> Callable[..., Any]:
+    return jax.jit(update.batch)
