@@ -295,7 +295,9 @@ def test_self_normalised_weights_make_a_mean_of_ratios() -> None:
 
 @pytest.mark.parametrize("scale", [standardise, centred, unscaled])
 def test_advantages_are_scaled_by_the_weights_and_then_weighted(scale: Any) -> None:
-    steps = random_steps(3)._replace(weights=np.where(np.arange(9) == 2, 0.0, np.ones((4, 9))).T)
+    weights = np.ones((9, 4))
+    weights[2] = 0.0
+    steps = random_steps(3)._replace(weights=weights)
     part = Finished(PerDecision(GAMMA, 0.9))
     plain, found = jax.jit(part)(steps), jax.jit(Reweighted(part, scale, unscaled))(steps)
     weights = steps.weights * plain.weights * plain.importance

@@ -143,7 +143,7 @@ def _acted(
 ) -> tuple[Any, Any]:
     """Return actions that the policy draws in a rollout, and log pi of them, or of others, in the rollout as changed.
 
-    Compiled once for all updates with the same policy.
+    It is ``with_log_probs``, which is of a whole update, for the policy alone: so all updates with one policy share a program.
     """
 
     def drawn_from(rollout: Trajectory) -> tuple[Any, Any]:
