@@ -36,6 +36,13 @@ if (
 ):  # which refuse to begin: they do not have the older emitters
     os.environ["XLA_FLAGS"] = QUICK
 
+# No test looks at the lines of Python that XLA's programs are said to come from; to write them down is a tenth of lowering.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
+jax.config.update("jax_traceback_in_locations_limit", 0)
+
+# Where it is set (containers often do), each process that a test starts would compile all of Jumar's modules once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # As the command does, for the same reason.
 gc.set_threshold(MANY_OBJECTS)
 

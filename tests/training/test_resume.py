@@ -122,7 +122,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
     ("case", "number", "where", "count"),
     [
-        ("compiled", signal.SIGKILL, "iteration", 11),
         ("compiled recurrent", signal.SIGINT, "iteration", 5),
         ("host", signal.SIGTERM, "iteration", 6),
         ("host", signal.SIGKILL, "renaming", 4),

@@ -22,6 +22,9 @@ LARGEST_CACHE = 2 * 2**30
 CHECKED = ".checked"
 """An empty file. Its time of change says up to when the entries in its folder are known to be whole."""
 
+MARGIN = 10
+"""Seconds by which that is put back, for entries that are being written meanwhile and for coarse clocks of file systems."""
+
 
 def enable_compile_cache(warn: Callable[[str], None]) -> Path | None:
     """Let JAX keep compiled programs in ``$XDG_CACHE_HOME/jumar/xla`` (or ``~/.cache/jumar/xla``); return that folder.
@@ -104,8 +107,7 @@ def _tidy(folder: Path) -> None:
         path.unlink(missing_ok=True)
         excess -= size
     checked.touch()
-    # A margin for entries that are being written now, and for coarse clocks of file systems.
-    os.utime(checked, (started - 60, started - 60))
+    os.utime(checked, (started - MARGIN, started - MARGIN))
 
 
 def _is_whole(path: Path) -> bool:
