@@ -36,7 +36,7 @@ if (
 ):  # which refuse to begin: they do not have the older emitters
     os.environ["XLA_FLAGS"] = QUICK
 
-# No test looks at the lines of Python that XLA's programs are said to come from; to write them down is a tenth of lowering.
+# No test looks at the lines of Python that XLA's programs are said to come from; to write them down costs time in lowering.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
