@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,36 +134,30 @@ def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | 
 
     Ctrl-C and SIGTERM end the processes too.
     """
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    lock, running = threading.Lock(), Running()
+    ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    cores: queue.SimpleQueue[set[int] | None] = queue.SimpleQueue()
+    for i in range(processes):
+        cores.put({ours[i % len(ours)]} if ours else None)
+    running = Running()
 
-    def work(index: int) -> None:
-        core = {cores[index % len(cores)]} if cores else None
-        while not running.stopped:
-            try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                outcome: Run | Failed = train(job, core, running)
-            except Failed as failure:
-                outcome = failure
-            if not running.stopped:
-                with lock:
-                    done(job, outcome)
+    def work(job: Job) -> Run | Failed:
+        core = cores.get()
+        try:
+            return train(job, core, running)
+        except Failed as failure:
+            return failure
+        finally:
+            cores.put(core)
 
-    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(processes)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)
-    finally:
-        running.stop()
+    with ThreadPoolExecutor(processes) as pool:
+        try:
+            futures = {pool.submit(work, job): job for job in jobs}
+            for future in as_completed(futures):
+                done(futures[future], future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            running.stop()
+            raise
 
 
 def train(job: Job, core: set[int] | None, running: Running) -> Run:

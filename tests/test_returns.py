@@ -223,7 +223,7 @@ def test_jobs_run_side_by_side_and_a_failure_spoils_nothing() -> None:
 
 
 STOPPED = """
-import signal, sys
+import signal, sys, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 sys.path.append({benchmarks!r})
 from trainings import Job, in_parallel
@@ -232,6 +232,7 @@ jobs = [Job("fake", "env", 1000, seed, (sys.executable, "-c", code)) for seed in
 try:
     in_parallel(jobs, 2, lambda job, outcome: print("ended"))
 except KeyboardInterrupt:
+    print("threads:", threading.active_count())
     sys.exit(130)
 """
 
@@ -246,7 +247,7 @@ def test_ctrl_c_ends_the_trainings_too(tmp_path: Path) -> None:
     assert children
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert (process.returncode, output) == (130, "")
+    assert (process.returncode, output) == (130, "threads: 1\n")
     wait_until(lambda: not any(alive(pid) for pid in children))
 
 
