@@ -14,13 +14,18 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from jumar.networks import (
     ACTIVATIONS,
+    AT_A_TIME,
     CNN,
     GRU,
     LSTM,
     MLP,
+    PLANES,
+    Image,
     Linear,
     Torso,
+    architecture_of,
     clear_where,
+    of_successors,
     orthogonal,
     uniform_fan_in,
 )
@@ -73,7 +78,7 @@ def test_layers_begin_with_their_gain_and_without_bias() -> None:
 
 
 def test_parameters_are_float32_with_64_bit_mode_on() -> None:
-    torso = Torso(2, ((10, 10, 4),), (3,), "tanh", "lstm", 4)
+    torso = Torso(2, (Image(10, 10, 4),), (3,), "tanh", "lstm", 4)
     plain = MLP(3, (4,), initialiser=uniform_fan_in)
     with jax.enable_x64(True):
         shapes = jax.eval_shape(lambda key: (torso.init(key), plain.init(key), torso.initial_carry((2,))), KEY)
@@ -130,26 +135,30 @@ def test_mlp_without_layers_is_the_identity() -> None:
         ((10, 10, 4), 5 * 5 * 64),
         ((7, 4, 1), 4 * 2 * 64),
         ((1, 1, 1), 64),
+        ((10, 10, 4, False), 8 * 8 * 16),  # the network of MinAtar
+        ((84, 84, 4, False), 7 * 7 * 64),
     ],
 )
-def test_sizes_after_the_convolutions(shape: tuple[int, int, int], flat_size: int) -> None:
-    cnn = CNN(*shape, outputs=8)
+def test_sizes_after_the_convolutions(shape: Any, flat_size: int) -> None:
+    image = Image(*shape)
+    cnn = CNN(image, dataclasses.replace(architecture_of(image), outputs=8))
     assert cnn.flat_size == flat_size
     parameters = jax.eval_shape(cnn.init, KEY)
     assert parameters["dense"]["kernel"].shape == (flat_size, 8)
-    output = jax.eval_shape(cnn.apply, parameters, jnp.zeros((2, 3, *shape), jnp.uint8))
+    output = jax.eval_shape(cnn.apply, parameters, jnp.zeros((2, 3, *shape[:3]), jnp.uint8))
     assert output.shape == (2, 3, 8)
 
 
-@pytest.mark.parametrize(("side", "padding"), [(36, 0), (6, 1)])
-def test_cnn_is_its_convolutions_one_after_the_other(side: int, padding: int) -> None:
-    cnn = CNN(side, side, 2, outputs=5)
+@pytest.mark.parametrize(("side", "padding", "is_bytes"), [(36, 0, True), (6, 1, True), (6, 0, False)])
+def test_cnn_is_its_convolutions_one_after_the_other(side: int, padding: int, is_bytes: bool) -> None:
+    image = Image(side, side, 2, is_bytes)
+    cnn = CNN(image, dataclasses.replace(architecture_of(image), outputs=5))
     parameters = jax.tree.map(
         lambda x: normals(*x.shape) / math.sqrt(x.size / x.shape[-1]), jax.eval_shape(cnn.init, KEY)
     )
     images = RNG.integers(0, 256, (3, side, side, 2), np.uint8)
-    x = images.astype(np.float64) / 255
-    for i, (kernel, stride, _) in enumerate(cnn.convolutions):
+    x = images.astype(np.float64) / (255 if is_bytes else 1)
+    for i, (kernel, stride, _) in enumerate(cnn.architecture.convolutions):
         # SAME padding of an odd total puts the odd pixel after the image.
         before, after = (padding if stride == 1 or x.shape[1] % 2 else 0), padding
         x = np.pad(x, [(0, 0), (before, after), (before, after), (0, 0)])
@@ -159,7 +168,36 @@ def test_cnn_is_its_convolutions_one_after_the_other(side: int, padding: int) ->
     dense = parameters["dense"]
     expected = np.maximum(x.reshape(3, -1) @ dense["kernel"] + dense["bias"], 0)
     assert expected.max() > 0.01
-    np.testing.assert_allclose(jax.jit(cnn.apply)(parameters, images), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(cnn.apply)(parameters, images), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [2, 4, 9])
+def test_a_cnn_takes_many_images_in_pieces(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jumar.networks.AT_ONCE", 4)
+    cnn = CNN(Image(6, 6, 2, False), PLANES)
+    parameters = cnn.init(KEY)
+    images = normals(1, n, 6, 6, 2)
+    one_by_one = np.stack([cnn._apply(parameters, image[None])[0] for image in images[0]])
+    np.testing.assert_allclose(jax.jit(cnn.apply)(parameters, images)[0], one_by_one, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_successors_that_were_seen_before_are_not_embedded_again() -> None:
+    """Of 2 x 20 successors 11 differ from the next row's observation: more than are embedded at a time."""
+    observations, successors = normals(2, 20, 3), np.zeros((2, 20, 3), np.float32)
+    successors[:, :-1] = observations[:, 1:]
+    successors[:, -1] = normals(2, 3)
+    others = np.concatenate([np.arange(0, 14, 2), 20 + np.arange(1, 9, 2)])
+    successors.reshape(40, 3)[others] = normals(11, 3)
+    rows = []
+
+    def apply(x: jax.Array) -> jax.Array:
+        rows.append(x.shape[0])
+        return jnp.cumsum(x, axis=-1)
+
+    outputs = np.cumsum(observations, axis=-1)
+    found = of_successors(apply, *map(jnp.asarray, (observations, outputs, successors)))
+    np.testing.assert_allclose(found, np.cumsum(successors, axis=-1), atol=1e-6)
+    assert rows == [2, AT_A_TIME], "traced once for the last rows, and once for the pieces of the others"
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
@@ -259,7 +297,7 @@ def test_torso_without_memory_computes_all_steps_alike() -> None:
 
 
 def test_torso_joins_the_vector_and_every_image() -> None:
-    torso = Torso(2, ((10, 10, 1), (10, 10, 4)), (), "tanh", None, 0)
+    torso = Torso(2, (Image(10, 10, 1), Image(10, 10, 4)), (), "tanh", None, 0)
     parameters = jax.tree.map(lambda x: 0.03 * normals(*x.shape), jax.eval_shape(torso.init, KEY))
     images = [RNG.integers(0, 256, (3, 10, 10, channels), np.uint8) for channels in (1, 4)]
     features = {"vector": normals(3, 2), "image_0": images[0], "image_1": images[1]}
@@ -273,7 +311,7 @@ def test_torso_joins_the_vector_and_every_image() -> None:
 
 
 def test_torso_widths_follow_from_its_parts() -> None:
-    torso = Torso(3, ((10, 10, 1),), (7,), "relu", "gru", 5)
+    torso = Torso(3, (Image(10, 10, 1),), (7,), "relu", "gru", 5)
     assert (torso.joined, torso.outputs) == (515, 7)
     assert dataclasses.replace(torso, sizes=()).outputs == 5
     assert Linear(3, 2).init(KEY)["kernel"].shape == (3, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import jax
@@ -12,9 +12,11 @@ import pytest
 from gymnasium import spaces
 
 from jumar.errors import UsageError
+from jumar.networks import Image
 from jumar.normalise import RunningMoments
 from jumar.observations import Encoder, finite, is_image
 
+FLAGS = spaces.Box(np.zeros((10, 10, 4)), np.ones((10, 10, 4)), dtype=cast("Any", np.bool_))
 BYTES = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
 
 
@@ -69,7 +71,7 @@ def test_every_kind_of_space_becomes_a_vector(space: gym.Space[Any], observation
 
 def test_images_stay_bytes_with_their_channels_last() -> None:
     space = spaces.Box(0, 255, (10, 12, 3), np.uint8)
-    assert Encoder.of(space, normalise=True).image_shapes == ((10, 12, 3),)
+    assert Encoder.of(space, normalise=True).images == (Image(10, 12, 3),)
     result = encoded(space, BYTES)
     assert set(result) == {"image_0"}
     assert result["image_0"].dtype == jnp.uint8
@@ -78,7 +80,7 @@ def test_images_stay_bytes_with_their_channels_last() -> None:
 
 def test_channels_in_front_are_moved_to_the_end() -> None:
     space = spaces.Box(0, 255, (3, 10, 12), np.uint8)
-    assert Encoder.of(space, normalise=True).image_shapes == ((10, 12, 3),)
+    assert Encoder.of(space, normalise=True).images == (Image(10, 12, 3),)
     np.testing.assert_array_equal(encoded(space, np.moveaxis(BYTES, -1, 0))["image_0"], BYTES)
     batch = np.broadcast_to(np.moveaxis(BYTES, -1, 0), (4, 2, 3, 10, 12))
     np.testing.assert_array_equal(encoded(space, batch)["image_0"], np.broadcast_to(BYTES, (4, 2, 10, 12, 3)))
@@ -97,18 +99,68 @@ def test_images_and_numbers_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(
-    "space",
+    ("space", "image", "stored"),
     [
-        spaces.Box(0, 255, (10, 12), np.uint8),
-        spaces.Box(0, 1, (10, 12, 3), np.float32),
-        spaces.Box(0, 254, (10, 12, 3), np.uint8),
-        spaces.Box(1, 255, (10, 12, 3), np.uint8),
+        (spaces.Box(0, 1, (10, 12, 3), np.float32), Image(10, 12, 3, False), jnp.float32),
+        (spaces.Box(0, 254, (10, 12, 3), np.uint8), Image(10, 12, 3, False), jnp.uint8),
+        (FLAGS, Image(10, 10, 4, False), jnp.uint8),
+        (spaces.Box(-9, 9, (2, 5, 7), np.int64), Image(5, 7, 2, False), jnp.float32),
     ],
     ids=str,
 )
-def test_what_is_not_bytes_from_0_to_255_with_three_axes_is_numbers(space: spaces.Box) -> None:
+def test_other_boxes_with_three_axes_are_planes(space: spaces.Box, image: Image, stored: Any) -> None:
+    encoder = Encoder.of(space, normalise=True)
+    assert not is_image(space)
+    assert (encoder.images, encoder.vector_size, encoder.leaves[0].dtype) == ((image,), 0, stored)
+    space.seed(0)
+    sample = space.sample()
+    expected = np.moveaxis(sample, 0, -1) if image.channels == 2 else sample
+    np.testing.assert_array_equal(encoded(space, sample)["image_0"], expected)
+    assert encoder.blank((2,)).dtype == encoder.keep(sample).dtype == stored
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Box(0, 255, (10, 12), np.uint8), spaces.Box(0, 1, (12, 4, 6)), spaces.Box(0, 1, (3, 4, 4))],
+    ids=str,
+)
+def test_boxes_with_other_axes_or_small_planes_are_numbers(space: spaces.Box) -> None:
     assert not is_image(space)
     assert Encoder.of(space, normalise=False).vector_size == np.prod(space.shape)
+
+
+def test_images_and_planes_can_be_flattened() -> None:
+    space = spaces.Tuple([spaces.Box(0, 255, (10, 12, 3), np.uint8), spaces.Box(0, 1, (5, 5, 2))])
+    encoder = Encoder.of(space, normalise=False, flatten=True)
+    assert (encoder.images, encoder.vector_size) == ((), 360 + 50)
+    planes = np.random.default_rng(1).random((5, 5, 2)).astype(np.float32)
+    vector = encoder.encode((BYTES, planes), encoder.initial_moments())["vector"]
+    np.testing.assert_allclose(vector, np.concatenate([BYTES.ravel() / 255, planes.ravel()]), rtol=1e-6)
+    assert encoder.keep((BYTES, planes))[0].dtype == jnp.uint8, "bytes stay bytes in a store"
+
+
+def test_what_becomes_of_each_part_is_said_in_words() -> None:
+    space = spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (10, 12, 3), np.uint8),
+            "grid": spaces.Box(0, 1, (5, 6, 1)),
+            "map": spaces.Box(0, 255, (10, 12), np.uint8),
+            "place": spaces.Discrete(4),
+            "speed": spaces.Box(-9, 9, ()),
+        }
+    )
+    assert (
+        [leaf.describe() for leaf in Encoder.of(space, normalise=False).leaves]
+        == [
+            "observation['camera']: an image of 10 x 12 with 3 channels, through a convolutional network",
+            "observation['grid']: planes of 5 x 6 with 1 channel, through a convolutional network",
+            "observation['map']: a vector of 120 numbers, flattened from 10 x 12",
+            "observation['place']: one of 4, one-hot",
+            "observation['speed']: a number",
+        ]
+        == Encoder.of(space, normalise=False).notes()
+    )
+    assert not Encoder.of(spaces.Box(-9, 9, (17,)), normalise=False).notes()
 
 
 MIXED = spaces.Dict({"number": spaces.Box(-9, 9, (2,)), "place": spaces.Discrete(2), "switch": spaces.MultiBinary(1)})

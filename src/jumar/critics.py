@@ -76,6 +76,7 @@ class TorsoCritic:
 
         A recurrent critic sees each successor with the memory of its own episode.
         """
+        features, successors = self.torso.embed_sequences(parameters["torso"], features, successors)
         latent, carries = self.torso.unroll(parameters["torso"], features, carry, episode_start)
         never = jnp.zeros_like(episode_start)
         next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)

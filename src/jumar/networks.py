@@ -5,16 +5,18 @@ Parameters are nested dictionaries of float32 arrays; leading axes of inputs are
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar import convolutions
 from jumar.taps import Tapped
 
 Parameters = dict[str, Any]
@@ -102,72 +104,119 @@ class MLP:
 
 
 def convolve(images: Array, kernel: Array | Tapped, stride: int, padding: str) -> Array:
-    """Return the convolution of images ``[N, height, width, channels]`` with a kernel; a tapped one measures it."""
+    """Return :func:`jumar.convolutions.convolve` of images and a kernel; a tapped kernel measures what it sees."""
     if isinstance(kernel, Tapped):
         return kernel.convolve(images, stride, padding)
-    return jax.lax.conv_general_dilated(
-        images, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return convolutions.convolve(images, kernel, stride, padding)
 
 
-@dataclass(frozen=True)
-class CNN:
-    """The convolutional network of Mnih et al. 2015 for images ``[..., height, width, channels]`` of bytes.
-
-    Three convolutions (32 of 8x8 with stride 4, 64 of 4x4 with stride 2, 64 of 3x3), then 512 units, all with ReLU.
-    Images under 36 pixels use 3x3 kernels with strides 1, 2 and 1 instead. Bytes are divided by 255.
-    """
+class Image(NamedTuple):
+    """The shape and the kind of an image among the observations."""
 
     height: int
     width: int
     channels: int
-    outputs: int = 512
+    is_bytes: bool = True
+    """Whether it is of bytes, to be divided by 255; other planes are taken as they are."""
+
+
+class Convolution(NamedTuple):
+    """One layer of an :class:`Architecture`."""
+
+    size: int
+    """The kernel's height and width."""
+    stride: int
+    filters: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Convolutions and a dense layer, all with ReLU."""
+
+    convolutions: tuple[Convolution, ...]
+    padding: str
+    """``"VALID"`` or ``"SAME"``."""
+    outputs: int
+    """Units of the dense layer."""
+
+
+NATURE = Architecture((Convolution(8, 4, 32), Convolution(4, 2, 64), Convolution(3, 1, 64)), "VALID", 512)
+"""For images whose sides are at least 36. Source: Mnih et al. 2015."""
+SMALL = Architecture((Convolution(3, 1, 32), Convolution(3, 2, 64), Convolution(3, 1, 64)), "SAME", 512)
+"""For smaller images of bytes, on which the kernels of :data:`NATURE` do not fit."""
+PLANES = Architecture((Convolution(3, 1, 16),), "VALID", 128)
+"""For smaller planes that are not bytes, such as those of a grid world. Source: Young and Tian 2019, *MinAtar*."""
+
+
+def architecture_of(image: Image) -> Architecture:
+    """Return the network that an image gets."""
+    if min(image.height, image.width) >= 36:
+        return NATURE
+    return SMALL if image.is_bytes else PLANES
+
+
+AT_ONCE = 256
+"""How many images go through a :class:`CNN` at a time: what a layer keeps of them then stays some 100 MB."""
+
+
+@dataclass(frozen=True)
+class CNN:
+    """A convolutional network for images ``[..., height, width, channels]``. Bytes are divided by 255."""
+
+    image: Image
+    architecture: Architecture
 
     @property
-    def convolutions(self) -> tuple[tuple[int, int, int], ...]:
-        """Kernel size, stride and number of filters of each convolution."""
-        if min(self.height, self.width) >= 36:
-            return (8, 4, 32), (4, 2, 64), (3, 1, 64)
-        return (3, 1, 32), (3, 2, 64), (3, 1, 64)
+    def outputs(self) -> int:
+        """The length of what it makes of an image."""
+        return self.architecture.outputs
 
     @property
     def flat_size(self) -> int:
         """The number of values after the last convolution."""
-        height, width, filters = self.height, self.width, self.channels
-        for kernel, stride, filters in self.convolutions:  # noqa: B007 (the last number of filters is used)
-            pad = kernel - 1 if self._padding == "SAME" else 0
-            height, width = ((side + pad - kernel) // stride + 1 for side in (height, width))
+        height, width, filters, _ = self.image
+        for size, stride, filters in self.architecture.convolutions:  # noqa: B007 (the last number of filters is used)
+            pad = size - 1 if self.architecture.padding == "SAME" else 0
+            height, width = ((side + pad - size) // stride + 1 for side in (height, width))
         return height * width * filters
-
-    @property
-    def _padding(self) -> str:
-        return "VALID" if min(self.height, self.width) >= 36 else "SAME"
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
-        keys = jax.random.split(key, 4)
+        layers = self.architecture.convolutions
+        keys = jax.random.split(key, len(layers) + 1)
         parameters: Parameters = {}
-        channels = self.channels
-        for i, (kernel, _, filters) in enumerate(self.convolutions):
-            flat = orthogonal(keys[i], (kernel * kernel * channels, filters), math.sqrt(2.0))
+        channels = self.image.channels
+        for i, (size, _, filters) in enumerate(layers):
+            flat = orthogonal(keys[i], (size * size * channels, filters), math.sqrt(2.0))
             parameters[f"convolution_{i}"] = {
-                "kernel": flat.reshape(kernel, kernel, channels, filters),
+                "kernel": flat.reshape(size, size, channels, filters),
                 "bias": jnp.zeros((filters,), jnp.float32),
             }
             channels = filters
-        parameters["dense"] = Linear(self.flat_size, self.outputs).init(keys[3])
+        parameters["dense"] = Linear(self.flat_size, self.outputs).init(keys[-1])
         return parameters
 
     def apply(self, parameters: Parameters, images: Array) -> Array:
-        """Map ``[..., height, width, channels]`` bytes to ``[..., outputs]``."""
+        """Map ``[..., height, width, channels]`` to ``[..., outputs]``, at most :data:`AT_ONCE` images at a time."""
         batch = images.shape[:-3]
-        x = images.reshape(-1, *images.shape[-3:]).astype(jnp.float32) / 255.0
-        for i, (_, stride, _) in enumerate(self.convolutions):
+        rows = images.reshape(-1, *images.shape[-3:])
+        whole = len(rows) // AT_ONCE * AT_ONCE
+        if whole in (0, len(rows)) and whole <= AT_ONCE:
+            return self._apply(parameters, rows).reshape(*batch, self.outputs)
+        pieces = rows[:whole].reshape(-1, AT_ONCE, *rows.shape[1:])
+        outputs = jax.lax.map(functools.partial(self._apply, parameters), pieces).reshape(whole, self.outputs)
+        if whole < len(rows):
+            outputs = jnp.concatenate([outputs, self._apply(parameters, rows[whole:])])
+        return outputs.reshape(*batch, self.outputs)
+
+    def _apply(self, parameters: Parameters, images: Array) -> Array:
+        x = images.astype(jnp.float32)
+        x = x / 255.0 if self.image.is_bytes else x
+        for i, (_, stride, _) in enumerate(self.architecture.convolutions):
             layer = parameters[f"convolution_{i}"]
-            x = jax.nn.relu(convolve(x, layer["kernel"], stride, self._padding) + layer["bias"])
+            x = jax.nn.relu(convolve(x, layer["kernel"], stride, self.architecture.padding) + layer["bias"])
         x = x.reshape(x.shape[0], -1)
-        x = jax.nn.relu(Linear(self.flat_size, self.outputs).apply(parameters["dense"], x))
-        return x.reshape(*batch, self.outputs)
+        return jax.nn.relu(Linear(self.flat_size, self.outputs).apply(parameters["dense"], x))
 
 
 @dataclass(frozen=True)
@@ -248,22 +297,25 @@ RECURRENT_CORES: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
 class Torso:
     """From encoded observations to a latent vector: CNNs for images, then an optional recurrent core, then an MLP.
 
-    ``images`` are (height, width, channels) of each image among the features; ``vector`` is the length of the rest.
-    The policy and the critic each have a torso of their own: nothing is shared.
+    ``images`` describes each image among the features; ``vector`` is the length of the rest. The policy and the critic
+    each have a torso. The critic's may leave the convolutional networks to the policy's (``embeds`` false): it then takes
+    features that the policy's torso has embedded.
     """
 
     vector: int
-    images: tuple[tuple[int, int, int], ...]
+    images: tuple[Image, ...]
     sizes: tuple[int, ...]
     activation: str
     recurrent: str | None
     recurrent_size: int
     initialiser: Initialiser = orthogonal
+    embeds: bool = True
+    """Whether the torso has convolutional networks of its own, where there are images."""
 
     @property
     def cnns(self) -> tuple[CNN, ...]:
         """One network for each image."""
-        return tuple(CNN(*shape) for shape in self.images)
+        return tuple(CNN(image, architecture_of(image)) for image in self.images)
 
     @property
     def joined(self) -> int:
@@ -288,7 +340,9 @@ class Torso:
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
         keys = jax.random.split(key, len(self.cnns) + 2)
-        parameters: Parameters = {f"image_{i}": cnn.init(keys[i + 2]) for i, cnn in enumerate(self.cnns)}
+        parameters: Parameters = {}
+        if self.embeds:
+            parameters = {f"image_{i}": cnn.init(keys[i + 2]) for i, cnn in enumerate(self.cnns)}
         if self.core:
             parameters["core"] = self.core.init(keys[1])
         return {**parameters, "mlp": self.mlp.init(keys[0])}
@@ -331,10 +385,71 @@ class Torso:
         latent = self.mlp.apply(parameters["mlp"], jnp.swapaxes(outputs, 0, 1))
         return latent, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), carries)
 
+    def embed(self, parameters: Parameters, features: Parameters) -> Parameters:
+        """Return the features with each image ``image_i`` replaced by what its network makes of it, ``embedded_i``.
+
+        Features that are embedded already stay as they are.
+        """
+        images = {f"image_{i}": cnn for i, cnn in enumerate(self.cnns) if f"image_{i}" in features}
+        others = {name: x for name, x in features.items() if name not in images}
+        embedded = {
+            name.replace("image", "embedded"): cnn.apply(parameters[name], features[name])
+            for name, cnn in images.items()
+        }
+        return {**others, **embedded}
+
+    def embed_sequences(
+        self, parameters: Parameters, features: Parameters, successors: Parameters
+    ) -> tuple[Parameters, Parameters]:
+        """Return the features of observations and of their successors, ``[N, T, ...]``, with all images embedded.
+
+        A successor that is the next row's observation is not embedded a second time; where it is another, because an
+        episode ended, it is, a few at a time. No derivatives backward can be taken of the successors' embeddings.
+        """
+        embedded = self.embed(parameters, features)
+        others = {name: x for name, x in successors.items() if not name.startswith("image_")}
+        for i, cnn in enumerate(self.cnns):
+            if (name := f"image_{i}") in features:
+                apply = functools.partial(cnn.apply, parameters[name])
+                others[f"embedded_{i}"] = of_successors(
+                    apply, features[name], embedded[f"embedded_{i}"], successors[name]
+                )
+        return embedded, others
+
     def _join(self, parameters: Parameters, features: Parameters) -> Array:
+        features = self.embed(parameters, features)
         parts = [features["vector"]] if self.vector else []
-        parts += [cnn.apply(parameters[f"image_{i}"], features[f"image_{i}"]) for i, cnn in enumerate(self.cnns)]
+        parts += [features[f"embedded_{i}"] for i in range(len(self.images))]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+
+AT_A_TIME = 8
+"""How many successors that were not seen before are embedded at a time."""
+
+
+def of_successors(apply: Callable[[Array], Array], seen: Array, outputs: Array, successors: Array) -> Array:
+    """Return a network's outputs for successors, given those for the observations ``seen``; all are ``[N, T, ...]``.
+
+    The network is evaluated at the last row's successors, and at those that differ from the next row's observation.
+    """
+    n, length, *shape = successors.shape
+    last = apply(successors[:, -1])
+    following = jnp.concatenate([outputs[:, 1:], last[:, None]], axis=1)
+    other = jnp.any(seen[:, 1:] != successors[:, :-1], axis=tuple(range(2, seen.ndim)))
+    other = jnp.concatenate([other, jnp.zeros((n, 1), bool)], axis=1).reshape(-1)
+    order = jnp.argsort(~other, stable=True)  # those that differ come first
+    order = jnp.concatenate([order, jnp.full((AT_A_TIME,), n * length, order.dtype)])
+    rows = successors.reshape(n * length, *shape)
+
+    def some(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        first, results = state
+        chosen = jax.lax.dynamic_slice(order, (first,), (AT_A_TIME,))
+        fresh = apply(rows.at[chosen].get(mode="clip"))
+        return first + AT_A_TIME, results.at[chosen].set(fresh, mode="drop")
+
+    start = jnp.zeros((), order.dtype), following.reshape(n * length, -1)
+    _, results = jax.lax.while_loop(lambda state: state[0] < jnp.sum(other), some, start)
+    return results.reshape(n, length, -1)
 
 
 def clear_where(episode_start: Array, carry: Any) -> Any:

@@ -74,6 +74,11 @@ class PolicySettings(Settings):
     )
     use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
     sde_sample_freq: int = setting(-1, "draw new gSDE noise every so many steps; -1: once per rollout", at_least=-1)
+    features_extractor: str = setting(
+        "cnn",
+        "what becomes of images and planes: a convolutional network each, or they are flattened and join the vector",
+        choices=("cnn", "flatten"),
+    )
     recurrent: str | None = setting(None, "recurrent core of actor and critic", choices=("gru", "lstm"))
     recurrent_size: int = setting(256, "width of the recurrent core", at_least=1)
     normalize_observations: bool = setting(False, "normalise observations by their running mean and variance")
@@ -230,6 +235,7 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
         normalise=settings.normalize_observations,
         clip=settings.clip_observations,
         mask_size=codec.mask_size,
+        flatten=settings.features_extractor == "flatten",
     )
     if not encoder.leaves:
         raise UsageError(f"the observation space {describe_space(observation_space)} holds nothing to act on.")
@@ -241,7 +247,7 @@ def make_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
     """Build the network from encoded observations to a latent vector: actor and critic have one each."""
     return Torso(
         encoder.vector_size,
-        encoder.image_shapes,
+        encoder.images,
         settings.net_arch,
         settings.activation,
         settings.recurrent,

@@ -48,6 +48,11 @@ def unprepared(batch: Batch) -> Batch:
     return batch
 
 
+def unembedded(parameters: Parameters, batch: Batch) -> Batch:
+    """Return the rows as they are: policy and critic share nothing."""
+    return batch
+
+
 @dataclass(frozen=True)
 class Climb:
     """One objective of one pytree of parameters."""
@@ -89,6 +94,8 @@ class Problem:
     divergence: Divergence = kl
     constraint: Constraint | None = None
     """What a step must keep beside the divergence, for solvers that mind it."""
+    embed: Callable[[Parameters, Batch], Batch] = unembedded
+    """The rows with what policy and critic share of their networks evaluated, a function of the policy's parameters."""
     backward: Callable[[Parameters, Batch], Distribution] | None = None
     """The action distributions in a form that has derivatives backward alone, cheap where many are taken (``jumar.turned``)."""
 
@@ -104,6 +111,7 @@ class Problem:
         """Return the climb of both at once: the policy's objective minus ``vf_coef`` times the critic's loss."""
 
         def objective(parameters: Parameters, batch: Batch) -> tuple[Array, Diagnostics]:
+            batch = self.embed(parameters["policy"], batch)
             gain, about_policy = self.policy_objective(parameters["policy"], batch)
             loss, about_critic = self.critic_loss(parameters["critic"], batch)
             return gain - vf_coef * loss, {**about_policy, **about_critic}

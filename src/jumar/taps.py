@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.convolutions import patches
+
 
 class Factors(NamedTuple):
     """A pair of square symmetric matrices of an affine layer of ``n`` inputs and ``m`` outputs."""
@@ -61,13 +63,9 @@ class Tapped:
 
     def convolve(self, images: Array, stride: int, padding: str) -> Array:
         """Return the convolution of images ``[N, height, width, channels]``, as a product with all their patches."""
-        height, width, channels, filters = self.kernel.shape
-        patches = jax.lax.conv_general_dilated_patches(
-            images, (height, width), (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        by_channel = patches.reshape(*patches.shape[:-1], channels, height * width)
-        rows = jnp.swapaxes(by_channel, -1, -2).reshape(patches.shape)
-        return rows @ replace(self, kernel=self.kernel.reshape(-1, filters))
+        *size, _, filters = self.kernel.shape
+        seen = patches(images, (size[0], size[1]), stride, padding)
+        return seen @ replace(self, kernel=self.kernel.reshape(-1, filters))
 
 
 @jax.custom_vjp

@@ -31,6 +31,9 @@ class A2CSettings(OnPolicySettings):
     max_grad_value: float | None = setting(
         None, "limit every entry of the joint gradient to ± this, before its norm", above=0
     )
+    share_features_extractor: bool = setting(
+        True, "one convolutional network for policy and critic where there are images; no: one each"
+    )
     use_rms_prop: bool = setting(True, "scale gradients by RMSprop; false: by Adam")
     rms_prop_eps: float = setting(1e-5, "epsilon of RMSprop, or of Adam", above=0, at_most=1)
 
@@ -45,7 +48,9 @@ def a2c(settings: A2CSettings, policy: Policy, critic: Critic) -> OnPolicy:
 
     With ``gae_lambda`` 1, ``A`` is the return over the rest of the rollout, bootstrapped with the critic, minus its value.
     """
-    return compose(settings, policy, critic, objectives.Score(), solvers.Joint(ascent(settings), settings.vf_coef))
+    solver = solvers.Joint(ascent(settings), settings.vf_coef)
+    share = settings.share_features_extractor
+    return compose(settings, policy, critic, objectives.Score(), solver, share_features_extractor=share)
 
 
 def ascent(settings: A2CSettings) -> solvers.Ascent:

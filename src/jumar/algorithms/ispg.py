@@ -55,7 +55,8 @@ def ispg(settings: ISPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
         UsageError: the settings do not go together.
     """
     solver = solvers.Joint(solvers.Repeated(ascent(settings), settings.n_updates), settings.vf_coef)
-    plain = compose(settings, policy, critic, objectives.Score(), solver)
+    share = settings.share_features_extractor
+    plain = compose(settings, policy, critic, objectives.Score(), solver, share_features_extractor=share)
     scale_importance = importance.self_normalised if settings.self_normalize else unscaled
     return dataclasses.replace(
         plain,

@@ -25,6 +25,7 @@ from jumar.objectives import PolicyObjective, ValueLoss, log_ratio, sampled_kl
 from jumar.observations import Encoder
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
+from jumar.sharing import Sharing, Unshared
 from jumar.solvers import Apart, Solver
 from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 from jumar.turned import with_turned_kernels
@@ -112,6 +113,8 @@ class OnPolicy:
     """Which rollouts are learnt from."""
     costs: Costs = CostsIgnored()
     """What becomes of costs beside the rewards: a constraint, a price, or nothing."""
+    sharing: Sharing = Unshared()
+    """What of the policy's networks the critic is given."""
 
     @property
     def apart(self) -> bool:
@@ -172,6 +175,7 @@ class OnPolicy:
             self._prepare,
             self.divergence,
             self.costs.constraint(costs),
+            self.sharing.rows,
             self._backward_form,
         )
         parameters, solver, record = self.solver.solve(problem, old, learner.solver, remaining, key)
@@ -199,8 +203,9 @@ class OnPolicy:
     def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: View) -> _Estimated:
         """Return the whole batch with fresh advantages."""
         batch = view.rows(trajectory)
+        features, successors = self.sharing.sequences(parameters["policy"], view.features, view.successors)
         values, successor_values, carry = self.critic.values(
-            parameters["critic"], view.features, view.successors, trajectory.critic_carry, batch.episode_start
+            parameters["critic"], features, successors, trajectory.critic_carry, batch.episode_start
         )
         # Where no estimator asks for the ratios, the compiler leaves this evaluation out.
         log_probs = self.policy.evaluate(parameters["policy"], batch).log_prob(batch.actions)

@@ -14,6 +14,7 @@ from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
 from jumar.policies import Policy
 from jumar.problem import Divergence, kl
 from jumar.schedules import Schedule
+from jumar.sharing import Unshared, share_trunk
 from jumar.trajectory import centred, standardise, unscaled
 
 
@@ -25,18 +26,22 @@ def compose(
     solver: solvers.Solver,
     value_loss: objectives.ValueLoss | None = None,
     divergence: Divergence = kl,
+    share_features_extractor: bool = False,
 ) -> OnPolicy:
     """Put an update together of what a method chooses, and of what the settings say of the rest.
 
-    The value loss is the squared error unless another is given.
+    The value loss is the squared error unless another is given. With ``share_features_extractor`` policy and critic have
+    one convolutional network for each image.
 
     Raises:
         UsageError: the settings do not go together.
     """
     scale = centred if settings.baseline == "mean" else unscaled
+    critic = critic if has_critic(settings) else NoCritic()
+    critic, sharing = share_trunk(policy, critic) if share_features_extractor else (critic, Unshared())
     return OnPolicy(
         policy=policy,
-        critic=critic if has_critic(settings) else NoCritic(),
+        critic=critic,
         rewards=reward_transform(settings),
         estimator=estimator(settings),
         scale_advantages=standardise if settings.normalize_advantage else scale,
@@ -46,6 +51,7 @@ def compose(
         solver=solver,
         divergence=divergence,
         costs=price(settings),
+        sharing=sharing,
     )
 
 

@@ -34,6 +34,9 @@ class EpochSettings(OnPolicySettings):
         None, "limit every entry of the gradient to ± this, before its norm", above=0
     )
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
+    share_features_extractor: bool = setting(
+        True, "one convolutional network for policy and critic where there are images; no: one each"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
                 "policy; turn recompute_advantages off too (presets of MuJoCo tasks turn it on), or keep joint_gradient."
             )
         solver = solvers.SideBySide(epochs, dataclasses.replace(epochs, target_kl=None), settings.vf_coef)
-    return _composed(settings, policy, critic, objectives.Clipped(settings.clip_range), solver)
+    return _composed(settings, policy, critic, objectives.Clipped(settings.clip_range), solver, settings.joint_gradient)
 
 
 def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -125,7 +128,9 @@ def _composed(
     critic: Critic,
     objective: objectives.PolicyObjective,
     solver: solvers.Solver,
+    joint: bool = True,
 ) -> OnPolicy:
     clip = settings.clip_range_vf
     value_loss = objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip)
-    return compose(settings, policy, critic, objective, solver, value_loss)
+    share = joint and settings.share_features_extractor
+    return compose(settings, policy, critic, objective, solver, value_loss, share_features_extractor=share)
