@@ -47,6 +47,8 @@ class Method:
     """What a comparison's title calls it; empty for the one that needs no name."""
     without: str = ""
     """What Jumar is called that is not told what is its own."""
+    peer: tuple[str, ...] = ()
+    """Words for the peer beside the settings."""
 
     def words(self, n_envs: int, n_steps: int) -> tuple[str, ...]:
         """Return the words for a rollout of this size, and for what is done with it."""
@@ -71,6 +73,13 @@ APART = Method(
     "Jumar, joint gradient",
 )
 TRPO = Method("trpo", {"cg_max_steps": 15, "n_critic_updates": 10, "batch_size": 128}, title="TRPO")
+PONG = Method("ppo", {"n_epochs": 4, "batch_size": 256}, {"net_arch": "none"}, peer=("--policy", "CnnPolicy"))
+RECURRENT = Method(
+    "ppo",
+    {"n_epochs": 10, "batch_size": 128},
+    {"recurrent": "lstm", "recurrent_size": "256"},
+    peer=("--algorithm", "recurrent-ppo", "--policy", "MlpLstmPolicy"),
+)
 SAME_ITERATIONS = {**TRPO.settings, "cg_tolerance": 0.0}
 RELATIVES: dict[str, tuple[str, int, tuple[Method, ...]]] = {
     "natural": (
@@ -86,6 +95,8 @@ RELATIVES: dict[str, tuple[str, int, tuple[Method, ...]]] = {
 One that is not registered is left out, and a comparison that has nothing left to compare.
 """
 PEER_TITLES = {"ppo": "Stable-Baselines3", "trpo": "sb3-contrib"}
+VECTORS = {"dummy": "DummyVecEnv", "subproc": "SubprocVecEnv"}
+POOL = {"envpool": "EnvPool"}
 
 
 def jumar_words(env: str, n_envs: int, n_steps: int, method: Method, seeds: int = 1) -> tuple[str, ...]:
@@ -117,20 +128,25 @@ def parts_side(env: str, n_envs: int, n_steps: int, method: Method) -> Side:
     return Side(name, "Jumar, in parts", (Variant("", words),), trial_steps=8_192)
 
 
-def sb3_side(env: str, method: Method, *sizes: tuple[int, int]) -> Side:
-    """Stable-Baselines3 in the fastest of the ways that it offers on a processor, and of the sizes (n_envs, n_steps)."""
+def sb3_side(env: str, method: Method, *sizes: tuple[int, int], vectors: dict[str, str] = VECTORS) -> Side:
+    """Stable-Baselines3 in the fastest of the ways that it offers on a processor, and of the sizes (n_envs, n_steps).
+
+    ``vectors`` are the kinds of vector environment to choose from.
+    """
     variants = []
     for n_envs, n_steps in sizes:
         script = (str(PEERS / "sb3_speed.py"), "--algorithm", method.algorithm, "--env", env)
-        script += method.words(n_envs, n_steps)
-        vectors = {"dummy": "DummyVecEnv", "subproc": "SubprocVecEnv"} if n_envs > 1 else {"dummy": "DummyVecEnv"}
+        script += (*method.words(n_envs, n_steps), *method.peer)
+        useful = vectors if n_envs > 1 else {"dummy": "DummyVecEnv"}
         many = f"{n_envs} x {n_steps}, " if len(sizes) > 1 else ""
         variants += [
             Variant(f"{many}{label}, torch threads: {threads}", (*script, "--vector", kind, "--threads", str(threads)))
-            for kind, label in vectors.items()
+            for kind, label in useful.items()
             for threads in (1, 2)
         ]
-    return Side("sb3", PEER_TITLES[method.algorithm], tuple(variants), trial_steps=8_192, peer="sb3")
+    title = "sb3-contrib" if "recurrent-ppo" in method.peer else PEER_TITLES[method.algorithm]
+    trial_steps = 1_024 if vectors is POOL else 8_192
+    return Side("sb3", title, tuple(variants), trial_steps=trial_steps, peer="sb3")
 
 
 def rejax_side(n_envs: int, n_steps: int, seeds: int = 1) -> Side:
@@ -238,6 +254,22 @@ def comparisons() -> dict[str, Comparison]:
             "A Python environment of 1 ms a step, 8 environments in worker processes",
             2048,
             (jumar_side(slow, 8, 256), slow_side()),
+        ),
+        "pong": (
+            "Pong-v5 from images, 8 environments",
+            1024,
+            (
+                replace(jumar_side("envpool/Pong-v5", 8, 128, PONG), trial_steps=2_048),
+                sb3_side("Pong-v5", PONG, (8, 128), vectors=POOL),
+            ),
+        ),
+        "recurrent": (
+            "Recurrent PPO, HalfCheetah-v5, 8 environments",
+            1024,
+            (
+                replace(jumar_side(cheetah, 8, 128, RECURRENT), trial_steps=4_096),
+                replace(sb3_side("HalfCheetah-v5", RECURRENT, (8, 128)), trial_steps=2_048),
+            ),
         ),
         "memory": (
             "Memory of a long run",

@@ -24,13 +24,16 @@ class PoolVecEnv(VecEnv):  # type: ignore[misc]
         self.returns, self.lengths = np.zeros(n_envs), np.zeros(n_envs, int)
 
     def reset(self) -> np.ndarray:
+        """Return the first observations."""
         observations, _ = self.pool.reset()
         return observations
 
     def step_async(self, actions: np.ndarray) -> None:
+        """Remember the actions."""
         self.actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Take the step, and one more in the environments that ended."""
         observations, rewards, terminated, truncated, _ = self.pool.step(self.actions)
         ended = terminated | truncated
         self.returns += rewards
@@ -51,21 +54,27 @@ class PoolVecEnv(VecEnv):  # type: ignore[misc]
         return observations, rewards.astype(np.float32), ended, infos
 
     def close(self) -> None:
+        """Close the pool."""
         self.pool.close()
 
     # What follows is asked of every vector environment and of no use here.
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Return an attribute of each environment."""
         return [getattr(self, attr_name, None)] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refuse."""
         raise NotImplementedError
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Refuse."""
         raise NotImplementedError
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Return that none is."""
         return [False] * self.num_envs
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Return the seeds; the pool has its own."""
         return [seed] * self.num_envs
