@@ -1,19 +1,23 @@
 # make train   trains PPO on a real MuJoCo task, from nothing but Python and make
-# make test    runs the whole test suite
+# make test    runs the tests, but for those that take long
+# make slow    runs those that take long: learning, drills, many processes
 # make check   lint, types and docs, as CI runs them beside the tests
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: train test check docs lock clean
+.PHONY: train test slow check docs lock clean
 
 train: $(VENV)/.train
 	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000
 	@echo "(the command is $(VENV)/bin/jumar; after '. $(VENV)/bin/activate' it is jumar)"
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+slow: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow
 
 check: $(VENV)/.check
 	$(VENV)/bin/ruff check .
