@@ -89,12 +89,16 @@ def estimator(settings: OnPolicySettings) -> estimators.Estimator:
 
 
 def completed(settings: OnPolicySettings, chosen: estimators.Estimator) -> estimators.Estimator:
-    """Return an estimator with what the settings say of the ends of episodes and of the weights of states."""
+    """Return an estimator with what the settings say of the ends of episodes and of the weights of states.
+
+    Whole returns carry their discounts already: with them all states weigh the same.
+    """
     if not has_critic(settings):
         chosen = estimators.Finished(chosen)
     if not settings.bootstrap_truncated:
         chosen = estimators.LimitsAsEnds(chosen)
-    return estimators.DiscountedStates(chosen, settings.gamma) if settings.discount_states else chosen
+    discounted = settings.discount_states and settings.advantage != "return"
+    return estimators.DiscountedStates(chosen, settings.gamma) if discounted else chosen
 
 
 def apart(

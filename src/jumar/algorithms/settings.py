@@ -42,7 +42,9 @@ class OnPolicySettings(RolloutSettings):
         True, "value the future of an episode that a time limit cut; false treats the cut as the end, as ppo2 did"
     )
     discount_states: bool = setting(
-        False, "weigh the state at step t of an episode by gamma^t in all means, as the policy gradient theorem has it"
+        False,
+        "weigh the state at step t of an episode by gamma^t in all means, as the policy gradient theorem has it; whole returns "
+        "carry their discounts already, and get weights of 1",
     )
 
 
