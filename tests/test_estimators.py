@@ -391,4 +391,12 @@ def test_rows_of_an_unfinished_episode_do_not_count_without_a_critic() -> None:
 def test_states_are_weighted_by_the_discount_of_their_time() -> None:
     estimates = DiscountedStates(Finished(GAE(0.5, 0.9)), 0.5)(EPISODES)
     np.testing.assert_array_equal(estimates.weights[:, 0], [0.25, 0.125, 1.0, 0.5, 0.0, 0.0])
-    np.testing.assert_array_equal(DiscountedStates(GAE(0.5, 0.9), 0.0)(EPISODES).weights[:, 0], [0, 0, 1, 0, 1, 0])
+    blind = DiscountedStates(GAE(0.5, 0.9), 0.0)(EPISODES).weights[:, 0]
+    np.testing.assert_allclose(blind, [0, 0, 1, 0, 1, 0], atol=1e-30)
+
+
+def test_a_row_that_counts_can_be_told_from_one_that_does_not_however_late_it_is() -> None:
+    late = EPISODES._replace(age=EPISODES.age + 100_000)
+    weights = np.asarray(DiscountedStates(Finished(GAE(0.5, 0.9)), 0.5)(late).weights)
+    np.testing.assert_array_equal(weights > 0.0, np.asarray(Finished(GAE(0.5, 0.9))(late).weights) > 0.0)
+    assert weights.max() < 1e-30

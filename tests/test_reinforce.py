@@ -220,6 +220,33 @@ def test_npg_by_trajectories_is_the_natural_update_of_the_textbook() -> None:
     assert 0.0 < record["mean_kl"] < 0.01, "the bound is on the divergence of trajectories, which are some steps long"
 
 
+def test_the_fisher_matrix_of_trajectories_has_scores_without_discounts_where_states_have_them() -> None:
+    """Equation 12.9: the divergence of whole trajectories is a sum over their steps, early and late ones alike."""
+    settings: dict[str, Any] = {
+        "advantage": "to-go",
+        "baseline": "none",
+        "fisher": "trajectories",
+        "normalize_advantage": False,
+        "cg_damping": 0.0,
+        "gamma": 0.5,
+        "discount_states": True,
+    }
+    update = make_update(BOX, CHOICES, "npg", target_kl=0.01, **settings)
+    learner = first_learner(update)
+    trajectory = experience(update, learner)
+    rewards = np.asarray(trajectory.rewards)
+    signals = np.zeros_like(rewards)
+    for n, rows, ended in episodes_of(trajectory):
+        for k, t in enumerate(rows):
+            signals[t, n] = ended * sum(0.5 ** (k + u - t) * rewards[u, n] for u in rows[k:])
+    gradient = score_gradient(update, learner, trajectory, signals)
+    fisher = sum(np.outer(score, score) for score, _, _ in by_hand(update, learner, trajectory, 0.5)) / 2
+    step, _, _ = change(update, learner, trajectory)
+    assert 0.5 * step @ fisher @ step == pytest.approx(0.01, rel=1e-3)
+    direction = np.linalg.pinv(fisher, rcond=1e-5) @ gradient
+    np.testing.assert_allclose(step, direction * np.sqrt(0.02 / (direction @ fisher @ direction)), atol=2e-4)
+
+
 def test_the_sampled_fisher_matrix_of_steps_gives_another_step_to_nearly_the_same_divergence() -> None:
     steps = {}
     for fisher in ("exact", "steps"):

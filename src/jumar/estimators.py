@@ -310,7 +310,10 @@ class DiscountedStates:
     r"""A part around an estimator: the state at step ``t`` of an episode has the weight :math:`\gamma^t` in all means.
 
     So means are over the discounted visitation :math:`d(s) \propto \sum_t \gamma^t P(s_t = s)`, of which the policy gradient
-    theorem speaks; practice leaves the factor out.
+    theorem speaks; practice leaves the factor out. It belongs to rewards-to-go and what stands for them; around
+    :class:`FullReturn`, whose returns are discounted from the first step on, it would discount twice.
+
+    A row that counts never gets a weight of exactly 0, however late it is, so that it can be told from one that does not.
 
     Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.15; Thomas 2014, *Bias in Natural
     Actor-Critic Algorithms*.
@@ -322,9 +325,9 @@ class DiscountedStates:
     def __call__(self, steps: Steps) -> Estimates:
         """Return the estimates with discounted weights."""
         estimates = self.estimator(steps)
-        discount = jnp.power(
-            jnp.asarray(self.gamma, estimates.weights.dtype), steps.age.astype(estimates.weights.dtype)
-        )
+        dtype = estimates.weights.dtype
+        discount = jnp.power(jnp.asarray(self.gamma, dtype), steps.age.astype(dtype))
+        discount = jnp.maximum(discount, jnp.finfo(dtype).tiny)
         return estimates._replace(weights=estimates.weights * discount)
 
 

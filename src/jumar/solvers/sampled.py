@@ -41,8 +41,9 @@ class StepFisher:
 class TrajectoryFisher:
     r"""The mean over trajectories of :math:`S S^T`, ``S`` the sum of a trajectory's scores.
 
-    With it :math:`\frac12 d^T F d` is the divergence of whole trajectories, the sum over their steps. A trajectory is what the
-    batch has of an episode.
+    With it :math:`\frac12 d^T F d` is the divergence of whole trajectories, the sum over their steps. So all rows that count
+    have a score in it, and the same weight, also where means over states are discounted. A trajectory is what the batch has
+    of an episode.
 
     Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.9 and algorithm 12.4.
     """
@@ -63,8 +64,9 @@ class TrajectoryFisher:
         # The rows of an environment lie together, in the order of time.
         starts = batch.episode_start.reshape(self.n_envs, -1).at[:, 0].set(True)
         trajectory = (jnp.cumsum(starts.reshape(-1)) - 1).reshape(batch.weights.shape)
+        counted = (batch.weights > 0.0).astype(batch.weights.dtype)
         product = trajectory_fisher_product(
-            log_prob_of(problem, unravel, batch), flat, batch.weights, trajectory, starts.size
+            log_prob_of(problem, unravel, batch), flat, counted, trajectory, starts.size
         )
         return solved(self.system, product, self.damping, gradient)
 
