@@ -133,6 +133,17 @@ def hessian_of_the_mean_kl(problem: Problem, batch: Batch, parameters: Parameter
     return jax.jit(jax.hessian(lambda new: problem.distance(parameters, unravel(new), batch)[0]))(flat)
 
 
+def test_what_counts_as_singular_follows_the_precision() -> None:
+    """An eigenvalue of 1e-9 of the largest is rounding error in single precision and a curvature in double."""
+    matrix = np.diag([1.0, 1e-9, 0.0])
+    for dtype, wanted in ((jnp.float64, [1.0, 2e9, 0.0]), (jnp.float32, [1.0, 0.0, 0.0])):
+        fisher = jnp.asarray(matrix, dtype)
+        found = Dense().solve(lambda vector, fisher=fisher: fisher @ vector, jnp.array([1.0, 2.0, 0.0], dtype))
+        np.testing.assert_allclose(found.x, wanted, rtol=1e-6)
+    given = Dense(0.1).solve(lambda vector: jnp.diag(jnp.array([1.0, 0.05])) @ vector, jnp.ones(2))
+    np.testing.assert_allclose(given.x, [1.0, 0.0])
+
+
 @pytest.mark.parametrize("system", [Dense(), ConjugateGradient(200, 1e-13)])
 def test_a_natural_step_solves_the_damped_system_and_is_scaled_by_the_undamped_matrix(system: Any) -> None:
     change, about, problem, batch = moved(Step(MeanKL(system, damping=0.1), Boundary(0.02)))

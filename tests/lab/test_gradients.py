@@ -160,6 +160,18 @@ def test_the_natural_gradient_of_a_tabular_softmax_is_the_advantages() -> None:
     np.testing.assert_allclose(at.natural.reshape(STATES, ACTIONS), wanted - wanted.mean(-1, keepdims=True), rtol=1e-8)
 
 
+@pytest.mark.parametrize("gap", [8.0, 20.0])
+def test_the_natural_gradient_is_the_advantages_where_an_action_is_nearly_certain_too(gap: float) -> None:
+    r"""The curvature there is :math:`e^{-gap}` of that of an undecided state, and no rounding error in double precision."""
+    mdp = TabularMDP.of([[[0.0, 1.0], [1.0, 0.0]]] * 2, [[1.0, 0.0], [0.5, 0.0]], [0.5, 0.5], GAMMA)
+    family = softmax(mdp)
+    flat = jnp.array([0.0, gap, 0.3, 0.0])
+    found = gradients.natural_gradient(mdp, family, flat).reshape(2, 2)
+    wanted = tabular.advantages(mdp, family(flat)) / (1.0 - GAMMA)
+    np.testing.assert_allclose(found, wanted - wanted.mean(-1, keepdims=True), rtol=1e-4)
+    assert abs(float(found[0, 0])) > 0.5
+
+
 # -- natural steps -------------------------------------------------------------------------------------------------------
 
 

@@ -99,18 +99,22 @@ class ConjugateGradient:
 
 @dataclass(frozen=True)
 class Dense:
-    """The pseudo-inverse of the whole matrix, for some hundreds of parameters at most.
+    r"""The pseudo-inverse of the whole matrix, for some hundreds of parameters at most.
 
     Eigenvalues below ``tolerance`` times the largest count as 0: a tabular softmax has one for every state, along which
     the policy does not change.
     """
 
-    tolerance: float = 1e-6
+    tolerance: float | None = None
+    r"""``None``: what rounding errors may make of a 0, :math:`\min(10^{-6}, 10 \, d \, \epsilon)` with the precision's
+    :math:`\epsilon`: 1e-6 in single precision, some 1e-13 in double."""
 
     def solve(self, product: Product, gradient: Array) -> Solution:
         """Return the solution of least norm."""
         values, vectors = jnp.linalg.eigh(dense(product, gradient))
-        counted = values > self.tolerance * jnp.max(jnp.abs(values))
+        rounding = min(1e-6, 10.0 * gradient.size * float(jnp.finfo(gradient.dtype).eps))
+        tolerance = rounding if self.tolerance is None else self.tolerance
+        counted = values > tolerance * jnp.max(jnp.abs(values))
         shares = jnp.where(counted, (vectors.T @ gradient) / jnp.where(counted, values, 1.0), 0.0)
         x = vectors @ shares
         size = jnp.linalg.norm(gradient)
