@@ -83,6 +83,18 @@ def test_one_step_of_ascent(optimiser: Optimiser, expected: list[float]) -> None
     assert float(record["grad_norm"]) == pytest.approx(5.0), "the norm before clipping"
 
 
+@pytest.mark.parametrize(
+    ("most", "least", "expected"), [(1.0, -3.5, [1.1, 1.65]), (None, -3.5, [1.3, 1.65]), (3.5, None, [1.3, 1.65])]
+)
+def test_the_entries_of_a_gradient_have_two_bounds(
+    most: float | None, least: float | None, expected: list[float]
+) -> None:
+    optimiser = Optimiser(Constant(0.1), optax.identity(), max_grad_value=most, min_grad_value=least)
+    tilted = problem(lambda parameters, batch: parameters["x"] @ jnp.array([3.0, -4.0], jnp.float32))
+    solved, _, _ = solve(Ascent(optimiser), tilted, start(1.0, 2.0))
+    np.testing.assert_allclose(solved, expected, rtol=1e-6)
+
+
 def test_scaling_a_gradient_keeps_its_direction_and_clipping_its_entries_does_not() -> None:
     gradient = jnp.array([3.0, -4.0, 0.0])
     np.testing.assert_allclose(scale_gradient(gradient, 1.0), [0.6, -0.8, 0.0], rtol=1e-6)
@@ -90,6 +102,7 @@ def test_scaling_a_gradient_keeps_its_direction_and_clipping_its_entries_does_no
     np.testing.assert_array_equal(scale_gradient(gradient, 7.0), gradient)
     np.testing.assert_array_equal(clip_gradient(gradient, 1.0), [1.0, -1.0, 0.0])
     np.testing.assert_array_equal(clip_gradient(gradient, 3.5), [3.0, -3.5, 0.0])
+    np.testing.assert_array_equal(clip_gradient(gradient, 2.0, -1.5), [2.0, -1.5, 0.0])
 
 
 @pytest.mark.parametrize("limit", [scale_gradient, clip_gradient])

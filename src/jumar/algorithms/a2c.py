@@ -31,6 +31,8 @@ class A2CSettings(OnPolicySettings):
     max_grad_value: float | None = setting(
         None, "limit every entry of the joint gradient to ± this, before its norm", above=0
     )
+    min_grad_value: float | None = setting(
+        None, "least value of an entry of the joint gradient, before its norm; none: minus max_grad_value", below=0
     share_features_extractor: bool = setting(
         True, "one convolutional network for policy and critic where there are images; no: one each"
     )
@@ -62,5 +64,7 @@ def ascent(settings: A2CSettings) -> solvers.Ascent:
         else optax.scale_by_adam(eps=eps)
     )
     return solvers.Ascent(
-        solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm, settings.max_grad_value)
+        solvers.Optimiser(
+            settings.learning_rate, scaling, settings.max_grad_norm, settings.max_grad_value, settings.min_grad_value
+        )
     )

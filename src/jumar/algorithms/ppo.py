@@ -33,6 +33,9 @@ class EpochSettings(OnPolicySettings):
     max_grad_value: float | None = setting(
         None, "limit every entry of the gradient to ± this, before its norm", above=0
     )
+    min_grad_value: float | None = setting(
+        None, "least value of an entry of the gradient, before its norm; none: minus max_grad_value", below=0
+    )
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
     share_features_extractor: bool = setting(
         True, "one convolutional network for policy and critic where there are images; no: one each"
@@ -112,6 +115,7 @@ def _epochs(settings: EpochSettings, policy: Policy, stop_at_kl: float | None = 
         scaling(settings.optimizer, settings.adam_epsilon),
         settings.max_grad_norm,
         settings.max_grad_value,
+        settings.min_grad_value,
     )
     return solvers.Epochs(
         optimiser,

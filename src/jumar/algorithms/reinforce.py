@@ -36,6 +36,9 @@ class ReinforceSettings(CriticFitSettings):
     max_grad_value: float | None = setting(
         None, "limit every entry of the policy's gradient to ± this, before its norm", above=0
     )
+    min_grad_value: float | None = setting(
+        None, "least value of an entry of the policy's gradient, before its norm; none: minus max_grad_value", below=0
+    )
     critic_learning_rate: Schedule = setting(Constant(1e-3), "learning rate of the critic's Adam", above=0, at_most=100)
 
 
@@ -55,6 +58,7 @@ def reinforce(settings: ReinforceSettings, policy: Policy, critic: Critic) -> On
         scaling(settings.optimizer, settings.adam_epsilon),
         settings.max_grad_norm,
         settings.max_grad_value,
+        settings.min_grad_value,
     )
     mover = solvers.Climbing(solvers.Ascent(optimiser))
     solver = apart(settings, policy, mover, settings.critic_learning_rate)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,12 +30,13 @@ def scale_gradient(gradient: Array, max_norm: float) -> Array:
     return jnp.where(norm > max_norm, gradient / jnp.maximum(norm, max_norm) * max_norm, gradient)
 
 
-def clip_gradient(gradient: Array, max_value: float) -> Array:
-    r"""Return :math:`clip(g_i, \pm a)`: every entry of the gradient limited to the size ``max_value``.
+def clip_gradient(gradient: Array, max_value: float, min_value: float | None = None) -> Array:
+    r"""Return :math:`clip(g_i, a, b)`: every entry of the gradient limited to ``b = max_value`` and ``a = min_value``.
 
-    Its direction changes where an entry is limited. Source: as for :func:`scale_gradient`.
+    Without ``min_value`` it is ``-max_value``. The gradient's direction changes where an entry is limited. Source: as for
+    :func:`scale_gradient`.
     """
-    return jnp.clip(gradient, -max_value, max_value)
+    return jnp.clip(gradient, -max_value if min_value is None else min_value, max_value)
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,19 @@ class Optimiser:
     max_grad_norm: float | None = None
     """The gradient is scaled down to this Euclidean norm of all its entries together; ``None``: never."""
     max_grad_value: float | None = None
-    """Every entry of the gradient is limited to this size, before its norm is; ``None``: never."""
+    """Every entry of the gradient is limited to this, before its norm is; ``None``: never."""
+    min_grad_value: float | None = None
+    """The least value of an entry; ``None``: minus ``max_grad_value``."""
 
     @property
     def transformation(self) -> optax.GradientTransformation:
         """The steps before the learning rate, as one Optax transformation."""
         limits = []
-        if self.max_grad_value is not None:
-            limits.append(_limit(clip_gradient, self.max_grad_value))
+        if self.max_grad_value is not None or self.min_grad_value is not None:
+            most = math.inf if self.max_grad_value is None else self.max_grad_value
+            limits.append(_limit(partial(clip_gradient, max_value=most, min_value=self.min_grad_value)))
         if self.max_grad_norm is not None:
-            limits.append(_limit(scale_gradient, self.max_grad_norm))
+            limits.append(_limit(partial(scale_gradient, max_norm=self.max_grad_norm)))
         return optax.chain(*limits, self.scaling) if limits else self.scaling
 
     def init(self, flat: Array) -> optax.OptState:
@@ -74,9 +80,9 @@ class Optimiser:
         return flat + self.learning_rate(remaining) * jnp.asarray(direction), state
 
 
-def _limit(function: Callable[[Array, float], Array], most: float) -> optax.GradientTransformation:
+def _limit(function: Callable[[Array], Array]) -> optax.GradientTransformation:
     """Return a limit on gradients as an Optax transformation."""
-    return optax.stateless(lambda gradient, _: function(jnp.asarray(gradient), most))
+    return optax.stateless(lambda gradient, _: function(jnp.asarray(gradient)))
 
 
 def flat_objective(
