@@ -220,26 +220,54 @@ def test_npg_by_trajectories_is_the_natural_update_of_the_textbook() -> None:
     assert 0.0 < record["mean_kl"] < 0.01, "the bound is on the divergence of trajectories, which are some steps long"
 
 
-def test_the_fisher_matrix_of_trajectories_has_scores_without_discounts_where_states_have_them() -> None:
-    """Equation 12.9: the divergence of whole trajectories is a sum over their steps, early and late ones alike."""
-    settings: dict[str, Any] = {
-        "advantage": "to-go",
-        "baseline": "none",
-        "fisher": "trajectories",
-        "normalize_advantage": False,
-        "cg_damping": 0.0,
-        "gamma": 0.5,
-        "discount_states": True,
-    }
-    update = make_update(BOX, CHOICES, "npg", target_kl=0.01, **settings)
-    learner = first_learner(update)
-    trajectory = experience(update, learner)
+SAMPLED: dict[str, Any] = {
+    "baseline": "none",
+    "fisher": "trajectories",
+    "normalize_advantage": False,
+    "cg_damping": 0.0,
+    "gamma": 0.5,
+}
+
+
+def discounted_to_go(trajectory: Trajectory, gamma: float) -> np.ndarray:
+    """Return gamma^t times the reward-to-go of the rows of whole episodes, ``[T, N]``; 0 elsewhere."""
     rewards = np.asarray(trajectory.rewards)
     signals = np.zeros_like(rewards)
     for n, rows, ended in episodes_of(trajectory):
         for k, t in enumerate(rows):
-            signals[t, n] = ended * sum(0.5 ** (k + u - t) * rewards[u, n] for u in rows[k:])
-    gradient = score_gradient(update, learner, trajectory, signals)
+            signals[t, n] = ended * sum(gamma ** (k + u - t) * rewards[u, n] for u in rows[k:])
+    return signals
+
+
+def test_trpo_by_trajectories_is_the_trust_region_update_of_the_textbook() -> None:
+    """Algorithm 12.5: a natural step to the divergence of trajectories, halved until its mean over steps keeps the bound."""
+    settings: dict[str, Any] = {"advantage": "return", "line_search_shrinking_factor": 0.5, "cg_tolerance": 1e-4}
+    update = make_update(BOX, CHOICES, "trpo", target_kl=0.01, **{**SAMPLED, **settings})
+    learner = first_learner(update)
+    trajectory = experience(update, learner)
+    episodes = by_hand(update, learner, trajectory, 0.5)
+    gradient = sum(score * total for score, total, _ in episodes) / 2
+    fisher = sum(np.outer(score, score) for score, _, _ in episodes) / 2
+    x = np.linalg.pinv(fisher, rcond=1e-5) @ gradient
+    whole = x * np.sqrt(0.02 / (x @ fisher @ x))
+    step, record, _ = change(update, learner, trajectory)
+    fraction = float(record["step_fraction"])
+    np.testing.assert_allclose(step, fraction * whole, atol=2e-3 * np.abs(whole).max())
+    assert np.log2(fraction) == -(record["line_search_tries"] - 1.0)
+    assert 0.0 < record["mean_kl"] <= 0.01
+
+
+def test_rows_are_left_out_of_the_exact_fisher_matrix_alone() -> None:
+    with pytest.raises(UsageError, match="sub_sampling_factor=2 needs fisher=exact, and fisher=steps"):
+        make_update(BOX, CHOICES, "trpo", fisher="steps", sub_sampling_factor=2)
+
+
+def test_the_fisher_matrix_of_trajectories_has_scores_without_discounts_where_states_have_them() -> None:
+    """Equation 12.9: the divergence of whole trajectories is a sum over their steps, early and late ones alike."""
+    update = make_update(BOX, CHOICES, "npg", target_kl=0.01, advantage="to-go", discount_states=True, **SAMPLED)
+    learner = first_learner(update)
+    trajectory = experience(update, learner)
+    gradient = score_gradient(update, learner, trajectory, discounted_to_go(trajectory, 0.5))
     fisher = sum(np.outer(score, score) for score, _, _ in by_hand(update, learner, trajectory, 0.5)) / 2
     step, _, _ = change(update, learner, trajectory)
     assert 0.5 * step @ fisher @ step == pytest.approx(0.01, rel=1e-3)

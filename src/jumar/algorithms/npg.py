@@ -6,7 +6,7 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import apart, compose
+from jumar.algorithms.parts import apart, compose, geometry
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
@@ -32,11 +32,6 @@ class NPGSettings(NaturalSettings):
     policy_learning_rate: Schedule = setting(
         Constant(0.05), "multiplies the natural gradient where natural_step is rate", above=0
     )
-    fisher: str = setting(
-        "exact",
-        "the Fisher matrix: of the distributions at each row, or sampled by the actions taken, per step or per trajectory",
-        choices=("exact", "steps", "trajectories"),
-    )
     cg_max_steps: int = setting(100, "most iterations of the conjugate gradient", at_least=1)
     cg_tolerance: float = setting(
         1e-4, "residual, relative to the gradient, at which it counts as solved", at_least=0, below=1
@@ -53,8 +48,7 @@ def tnpg(settings: TNPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
     :math:`\sqrt{2 \delta / x^T F x} \, x`.
     """
     system = solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance)
-    geometry = solvers.MeanKL(system, settings.cg_damping, settings.sub_sampling_factor)
-    return _natural(settings, policy, critic, geometry, solvers.Boundary(settings.target_kl))
+    return _natural(settings, policy, critic, geometry(settings, system), solvers.Boundary(settings.target_kl))
 
 
 def npg(settings: NPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -71,18 +65,13 @@ def npg(settings: NPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
         if n_parameters <= settings.dense_up_to
         else solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance)
     )
-    geometries = {
-        "exact": solvers.MeanKL(system, settings.cg_damping, settings.sub_sampling_factor),
-        "steps": solvers.StepFisher(system, settings.cg_damping),
-        "trajectories": solvers.TrajectoryFisher(system, settings.n_envs, settings.cg_damping),
-    }
     fixed = settings.natural_step == "rate"
     length = solvers.Rate(settings.policy_learning_rate) if fixed else solvers.Boundary(settings.target_kl)
-    return _natural(settings, policy, critic, geometries[settings.fisher], length)
+    return _natural(settings, policy, critic, geometry(settings, system), length)
 
 
 def _natural(
-    settings: NaturalSettings, policy: Policy, critic: Critic, geometry: solvers.Geometry, length: solvers.Length
+    settings: NaturalSettings, policy: Policy, critic: Critic, distance: solvers.Geometry, length: solvers.Length
 ) -> OnPolicy:
-    solver = apart(settings, policy, solvers.Step(geometry, length))
+    solver = apart(settings, policy, solvers.Step(distance, length))
     return compose(settings, policy, critic, objectives.Surrogate(), solver)

@@ -6,7 +6,7 @@ import optax
 
 from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.settings import CriticFitSettings, OnPolicySettings, RolloutSettings
+from jumar.algorithms.settings import CriticFitSettings, NaturalSettings, OnPolicySettings, RolloutSettings
 from jumar.constraints import CostPenalty, Costs, CostsIgnored
 from jumar.critics import Critic, NoCritic
 from jumar.errors import UsageError
@@ -128,6 +128,24 @@ def apart(
             "baseline=independent divides the environments in two halves, and n_envs=1; choose at least 2."
         )
     return solvers.Independent(mover, fit, settings.n_envs)
+
+
+def geometry(settings: NaturalSettings, system: solvers.LinearSolver) -> solvers.Geometry:
+    """Return the distance between policies whose Fisher matrix the settings choose; ``system`` solves for the direction.
+
+    Raises:
+        UsageError: rows are to be left out of a Fisher matrix that is sampled.
+    """
+    if settings.fisher == "exact":
+        return solvers.MeanKL(system, settings.cg_damping, settings.sub_sampling_factor)
+    if settings.sub_sampling_factor > 1:
+        raise UsageError(
+            f"sub_sampling_factor={settings.sub_sampling_factor} needs fisher=exact, and fisher={settings.fisher} takes all "
+            "rows; leave it at 1."
+        )
+    if settings.fisher == "steps":
+        return solvers.StepFisher(system, settings.cg_damping)
+    return solvers.TrajectoryFisher(system, settings.n_envs, settings.cg_damping)
 
 
 def scaling(optimizer: str, epsilon: float) -> optax.GradientTransformation:

@@ -73,6 +73,11 @@ class NaturalSettings(CriticFitSettings):
     """The settings of methods that follow the natural gradient by conjugate gradients."""
 
     target_kl: float = setting(0.01, "mean KL(old || new) that an update may reach", unit="nats", above=0)
+    fisher: str = setting(
+        "exact",
+        "the Fisher matrix: of the distributions at each row, or sampled by the actions taken, per step or per trajectory",
+        choices=("exact", "steps", "trajectories"),
+    )
     cg_max_steps: int = setting(15, "iterations of the conjugate gradient", at_least=1, at_most=10_000)
     cg_damping: float = setting(0.1, "added to the Fisher matrix's diagonal in the conjugate gradient", at_least=0)
     cg_tolerance: float = setting(

@@ -6,7 +6,7 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import apart, compose
+from jumar.algorithms.parts import apart, compose, geometry
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
@@ -50,13 +50,9 @@ def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=divergence_of(settings))
 
 
-def geometry_of(settings: NaturalSettings) -> solvers.MeanKL:
-    """Return the distance by which the direction of a step is found."""
-    return solvers.MeanKL(
-        solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance),
-        settings.cg_damping,
-        settings.sub_sampling_factor,
-    )
+def geometry_of(settings: NaturalSettings) -> solvers.Geometry:
+    """Return the distance by which the direction of a step is found, by conjugate gradients."""
+    return geometry(settings, solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance))
 
 
 def divergence_of(settings: TRPOSettings) -> Divergence:
