@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.distributions import Categorical
-from jumar.lab.families import Family, linear_softmax, softmax
+from jumar.lab.families import Family, linear_softmax, neural_softmax, softmax
 from jumar.lab.tabular import TabularMDP, random_mdp
 
 STATES, ACTIONS, GAMMA, HORIZON = 4, 3, 0.8, 6
@@ -32,6 +32,7 @@ def families(mdp: TabularMDP) -> dict[str, tuple[Family, int]]:
     return {
         "softmax": (softmax(mdp), STATES * ACTIONS),
         "linear": (linear_softmax(features), 5),
+        "neural": (neural_softmax(features, 3), 3 * (5 + 2)),
         "network": (tanh_network, 2 * STATES + 2 * ACTIONS),
     }
 

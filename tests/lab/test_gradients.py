@@ -23,7 +23,7 @@ from jumar.lab.tabular import TabularMDP
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
-FAMILIES = ("softmax", "linear", "network")
+FAMILIES = ("softmax", "linear", "neural", "network")
 
 
 class Exact(NamedTuple):

@@ -1,12 +1,12 @@
 """The lab: small problems in which every quantity of the on-policy family is known exactly.
 
 - ``tabular``: decision processes with a few states and actions; values, visits, and what a policy is worth.
-- ``families``: policies with parameters in them: tabular softmax, linear in features, neural.
+- ``families``: policies with parameters in them: tabular softmax, linear in features, with a hidden layer.
 - ``gradients``: their exact policy gradients, Fisher matrices and natural gradients.
 - ``improvement``: what is known of a new policy from the old one: surrogate, divergences, lower bounds.
 - ``regulator``: one number to be brought to 0; a linear-Gaussian problem with everything in closed form.
 - ``rollouts``: drawn trajectories, and the estimators that are to converge to the exact quantities.
 - ``worked``: the worked examples of two textbooks, as printed and as they should be.
 
-All are pure functions of arrays. They compute in the precision that JAX is in: run them under ``jax.enable_x64(True)``.
+All are pure functions of arrays, and compute in double precision, whatever precision JAX is in (``precision``).
 """

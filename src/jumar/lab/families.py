@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jumar.distributions import Categorical
+from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.normalise import RunningMoments
 from jumar.policies import Parameters, Policy
@@ -21,16 +23,33 @@ def softmax(mdp: TabularMDP) -> Family:
 
     A constant added to the parameters of one state changes nothing: the Fisher matrix is singular, with S null directions.
     """
-    return lambda flat: Categorical(flat.reshape(mdp.n_states, mdp.n_actions))
+    return in_double(lambda flat: Categorical(flat.reshape(mdp.n_states, mdp.n_actions)))
 
 
-def linear_softmax(features: Array) -> Family:
+def linear_softmax(features: Array | np.ndarray) -> Family:
     r"""Return the policies :math:`\pi(a|s) \propto e^{\theta^T \phi(s, a)}` of features ``[S, A, d]``."""
-    return lambda flat: Categorical(features @ flat)
+    return in_double(lambda flat: Categorical(jnp.asarray(features, flat.dtype) @ flat))
+
+
+def neural_softmax(features: Array | np.ndarray, width: int) -> Family:
+    r"""Return the policies :math:`\pi(a|s) \propto e^{f_\theta(s, a)}` of features ``[S, A, d]``.
+
+    :math:`f_\theta(s, a) = v^T \tanh(W \phi(s, a) + b)`, with ``width`` units in its hidden layer: ``W`` is ``[width, d]``,
+    ``b`` and ``v`` are ``[width]``, and :math:`\theta` has them one after the other, ``width (d + 2)`` numbers.
+    """
+    size = width * features.shape[-1]
+
+    def policies(flat: Array) -> Categorical:
+        kernel, bias, out = flat[:size].reshape(width, -1), flat[size : size + width], flat[size + width :]
+        return Categorical(jnp.tanh(jnp.asarray(features, flat.dtype) @ kernel.T + bias) @ out)
+
+    return in_double(policies)
 
 
 def network_policy(mdp: TabularMDP, policy: Policy, parameters: Parameters, moments: RunningMoments) -> Categorical:
     """Return the action distributions of a policy without memory at all states, an agent's say.
+
+    They are those that the agent acts by, in its own precision.
 
     Example:
         >>> actor = agent.actor()  # of an agent in a TabularEnvironment(mdp)

@@ -20,10 +20,12 @@ from jax import Array
 
 from jumar.curvature import boundary_length, dense, fisher_product
 from jumar.lab.families import Family
+from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, action_values, occupancies, state_distribution, visitation
 from jumar.solvers import Dense
 
 
+@in_double
 def policy_gradient(mdp: TabularMDP, family: Family, flat: Array) -> Array:
     r"""Return :math:`\nabla J = \sum_s \rho(s) \sum_a \nabla \pi(a|s) Q(s, a)`, ``[d]``.
 
@@ -35,6 +37,7 @@ def policy_gradient(mdp: TabularMDP, family: Family, flat: Array) -> Array:
     return jax.grad(lambda flat: jnp.sum(worth * family(flat).probs))(flat)
 
 
+@in_double
 def step_fisher(family: Family, flat: Array, states: Array) -> Array:
     r"""Return :math:`\sum_s w(s) F(s) / \sum_s w(s)`, ``[d, d]``, with the weights ``states`` ``[S]``.
 
@@ -44,6 +47,7 @@ def step_fisher(family: Family, flat: Array, states: Array) -> Array:
     return dense(fisher_product(family, flat, states), flat)
 
 
+@in_double
 def trajectory_fisher(mdp: TabularMDP, family: Family, flat: Array, length: int) -> Array:
     r"""Return :math:`\sum_{t < length} \sum_s P(s_t = s) F(s)`, ``[d, d]``: the Fisher matrix of whole trajectories.
 
@@ -52,17 +56,20 @@ def trajectory_fisher(mdp: TabularMDP, family: Family, flat: Array, length: int)
     return length * step_fisher(family, flat, jnp.sum(occupancies(mdp, family(flat), length), 0))
 
 
+@in_double
 def natural_gradient(mdp: TabularMDP, family: Family, flat: Array) -> Array:
     r"""Return :math:`F^+ \nabla J`, ``[d]``, with the Fisher matrix per step under :math:`d` and its pseudo-inverse."""
     fisher = step_fisher(family, flat, state_distribution(mdp, family(flat)))
     return solve(fisher, policy_gradient(mdp, family, flat))
 
 
+@in_double
 def solve(fisher: Array, gradient: Array) -> Array:
     """Return the direction ``x`` of least norm with ``F x = g``; F ``[d, d]`` may be singular, as of a tabular softmax."""
     return Dense().solve(lambda vector: fisher @ vector, gradient).x
 
 
+@in_double
 def natural_step(fisher: Array, gradient: Array, delta: float) -> Array:
     r"""Return :math:`\sqrt{2 \delta / g^T F^+ g} \; F^+ g`, ``[d]``: the best step with :math:`\frac12 x^T F x \le \delta`.
 

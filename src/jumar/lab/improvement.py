@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.distributions import Categorical
+from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, advantages, state_distribution, visitation
 
 
+@in_double
 def performance_difference(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return :math:`J(\pi') - J(\pi) = E_{\tau \sim \pi'}[\sum_t \gamma^t A_\pi(s_t, a_t)]` by the lemma of that name.
 
@@ -26,6 +28,7 @@ def performance_difference(mdp: TabularMDP, old: Categorical, new: Categorical) 
     return jnp.sum(visitation(mdp, new) * _gained(mdp, old, new))
 
 
+@in_double
 def surrogate(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return :math:`L_\pi(\pi') = \sum_s \rho_\pi(s) \sum_a \pi'(a|s) A_\pi(s, a)`; 0 where the policies are the same.
 
@@ -34,16 +37,19 @@ def surrogate(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     return jnp.sum(visitation(mdp, old) * _gained(mdp, old, new))
 
 
+@in_double
 def mean_kl(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return :math:`E_{s \sim d_\pi}[KL(\pi(\cdot|s) \| \pi'(\cdot|s))]`, with the states of the old policy."""
     return jnp.sum(state_distribution(mdp, old) * old.kl(new))
 
 
+@in_double
 def max_kl(old: Categorical, new: Categorical) -> Array:
     r"""Return :math:`\max_s KL(\pi(\cdot|s) \| \pi'(\cdot|s))` over all states, visited or not."""
     return jnp.max(old.kl(new))
 
 
+@in_double
 def max_kl_bound(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return the lower bound :math:`L_\pi(\pi') - C \max_s KL(\pi \| \pi')` of :math:`J(\pi') - J(\pi)`.
 
@@ -57,6 +63,7 @@ def max_kl_bound(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     return surrogate(mdp, old, new) - penalty * max_kl(old, new)
 
 
+@in_double
 def mean_kl_bound(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return the lower bound :math:`L_\pi(\pi') - C \sqrt{E_{s \sim d_\pi} KL(\pi \| \pi')}` of :math:`J(\pi') - J(\pi)`.
 

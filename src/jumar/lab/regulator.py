@@ -24,6 +24,7 @@ from gymnasium import spaces
 from jax import Array
 
 from jumar.distributions import DiagGaussian
+from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts
 
 OPTIMUM = (-1.0, 0.0)
@@ -51,17 +52,20 @@ class Regulator:
     """How many steps there are."""
 
 
+@in_double
 def policy(theta: Array, states: Array) -> DiagGaussian:
     """Return the action distributions at states ``[...]``; actions are ``[..., 1]``; ``theta`` is ``[2]``."""
     mean = (theta[0] * states)[..., None]
     return DiagGaussian(mean, jnp.full_like(mean, jnp.log(standard_deviation(theta))))
 
 
+@in_double
 def standard_deviation(theta: Array) -> Array:
     r"""Return :math:`\sigma = |\theta_2| + 10^{-5}`."""
     return jnp.abs(theta[1]) + LEAST_STD
 
 
+@in_double
 def log_prob(theta: Array, states: Array, actions: Array) -> Array:
     r"""Return :math:`\log \pi(a|s)` of states and actions ``[...]``."""
     return policy(theta, states).log_prob(actions[..., None])
@@ -70,6 +74,7 @@ def log_prob(theta: Array, states: Array, actions: Array) -> Array:
 # -- exactly ----------------------------------------------------------------------------------------------------------
 
 
+@in_double
 def second_moments(problem: Regulator, theta: Array) -> Array:
     r"""Return :math:`q_t = E[s_t^2]`, ``[depth]``."""
     spread = jnp.square(standard_deviation(theta)) + problem.noise_std**2
@@ -81,32 +86,38 @@ def second_moments(problem: Regulator, theta: Array) -> Array:
     return jax.lax.scan(after, start, None, length=problem.depth)[1]
 
 
+@in_double
 def performance(problem: Regulator, theta: Array) -> Array:
     r"""Return :math:`J = -\sum_t \gamma^t q_t`, a scalar."""
     return -discounts(problem.gamma, problem.depth) @ second_moments(problem, theta)
 
 
+@in_double
 def policy_gradient(problem: Regulator, theta: Array) -> Array:
     r"""Return :math:`\nabla J`, ``[2]``."""
     return jax.grad(lambda theta: performance(problem, theta))(theta)
 
 
+@in_double
 def trajectory_fisher(problem: Regulator, theta: Array) -> Array:
     r"""Return :math:`\sum_t diag(q_t, 2) / \sigma^2`, ``[2, 2]``: the Fisher matrix of whole trajectories."""
     moments = second_moments(problem, theta)
     return jnp.diag(jnp.stack([jnp.sum(moments), 2.0 * moments.size])) / jnp.square(standard_deviation(theta))
 
 
+@in_double
 def step_fisher(problem: Regulator, theta: Array) -> Array:
     """Return the Fisher matrix of one decision, its mean over the steps, ``[2, 2]``."""
     return trajectory_fisher(problem, theta) / problem.depth
 
 
+@in_double
 def natural_gradient(problem: Regulator, theta: Array) -> Array:
     r"""Return :math:`F^{-1} \nabla J` with the Fisher matrix of whole trajectories, ``[2]``."""
     return policy_gradient(problem, theta) / jnp.diag(trajectory_fisher(problem, theta))
 
 
+@in_double
 def mean_kl(problem: Regulator, old: Array, new: Array) -> Array:
     r"""Return the mean over the steps of :math:`E[KL(\pi(\cdot|s_t) \| \pi'(\cdot|s_t))]`, with the states of the old policy.
 
@@ -122,6 +133,7 @@ def mean_kl(problem: Regulator, old: Array, new: Array) -> Array:
 # -- experience -------------------------------------------------------------------------------------------------------
 
 
+@in_double
 def draw(problem: Regulator, theta: Array, key: Array, n: int) -> Rollouts:
     """Draw ``n`` trajectories of ``depth`` steps."""
     first, later = jax.random.split(key)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.estimators import discounted_returns, full_returns
+from jumar.lab.precision import in_double
 
 
 class Rollouts(NamedTuple):
@@ -22,22 +23,26 @@ class Rollouts(NamedTuple):
     actions: Array
     rewards: Array
 
+    @in_double
     def reward_to_go(self, gamma: float) -> Array:
         r"""Return :math:`G_t = \sum_{k \ge t} \gamma^{k - t} r_k` of each step, ``[N, T]``."""
         never = jnp.zeros(self.rewards.T.shape, bool)
         return discounted_returns(self.rewards.T, jnp.zeros_like(self.rewards.T), never, never, gamma).T
 
+    @in_double
     def returns(self, gamma: float) -> Array:
         r"""Return the whole return :math:`R(\tau) = \sum_k \gamma^k r_k` of the trajectory, at each step, ``[N, T]``."""
         never = jnp.zeros(self.rewards.T.shape, bool)
         return full_returns(self.rewards.T, never, never, gamma).T
 
 
+@in_double
 def discounts(gamma: float, length: int) -> Array:
     r"""Return :math:`1, \gamma, \gamma^2, \dots`, ``[length]``: the weights of the steps in a discounted mean."""
     return jnp.power(jnp.asarray(gamma, float), jnp.arange(length))
 
 
+@in_double
 def sampled_gradient(scores: Array, signals: Array, weights: Array) -> Array:
     r"""Return the likelihood-ratio estimate :math:`\frac1N \sum_n \sum_t w_t \nabla \log \pi(a_t|s_t) \, x_t`, ``[d]``.
 

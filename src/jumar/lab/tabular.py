@@ -25,6 +25,7 @@ from jax import Array
 
 from jumar.distributions import Categorical
 from jumar.errors import UsageError
+from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts
 
 ArrayLike = Array | np.ndarray
@@ -90,6 +91,7 @@ class TabularMDP:
         return self.rewards.shape[1]
 
 
+@in_double
 def random_mdp(key: Array, n_states: int, n_actions: int, gamma: float, horizon: int | None = None) -> TabularMDP:
     """Draw a process: all probabilities uniform over their simplices, rewards standard normal."""
     transitions, initial, rewards = jax.random.split(key, 3)
@@ -111,6 +113,7 @@ def _random_probabilities(key: Array, shape: tuple[int, ...]) -> Array:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
+@in_double
 def state_values(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`V = r_\pi + \gamma P_\pi V`, ``[S]``, or with a horizon the worth of what is left, ``[H, S]``."""
     move, reward = _under(mdp, policy)
@@ -124,6 +127,7 @@ def state_values(mdp: TabularMDP, policy: Categorical) -> Array:
     return jax.lax.scan(before, jnp.zeros_like(reward), None, length=mdp.horizon, reverse=True)[1]
 
 
+@in_double
 def action_values(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`Q(s, a) = r(s, a) + \gamma \sum_{s'} P(s'|s, a) V(s')`, ``[S, A]`` or ``[H, S, A]``."""
     values = state_values(mdp, policy)
@@ -131,6 +135,7 @@ def action_values(mdp: TabularMDP, policy: Categorical) -> Array:
     return jnp.asarray(mdp.rewards) + mdp.gamma * jnp.einsum("sap,...p->...sa", mdp.transitions, later)
 
 
+@in_double
 def advantages(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`A(s, a) = Q(s, a) - V(s)`, ``[S, A]`` or ``[H, S, A]``."""
     return action_values(mdp, policy) - state_values(mdp, policy)[..., None]
@@ -145,6 +150,7 @@ def _under(mdp: TabularMDP, policy: Categorical) -> tuple[Array, Array]:
 # -- visits -----------------------------------------------------------------------------------------------------------
 
 
+@in_double
 def occupancies(mdp: TabularMDP, policy: Categorical, length: int) -> Array:
     """Return P(s_t = s) of the first ``length`` steps, ``[length, S]``."""
     move, _ = _under(mdp, policy)
@@ -155,6 +161,7 @@ def occupancies(mdp: TabularMDP, policy: Categorical, length: int) -> Array:
     return jax.lax.scan(after, jnp.asarray(mdp.initial, move.dtype), None, length=length)[1]
 
 
+@in_double
 def visitation(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`\rho(s) = \sum_t \gamma^t P(s_t = s)`, ``[S]``, or with a horizon its terms, ``[H, S]``."""
     if mdp.horizon is None:
@@ -163,6 +170,7 @@ def visitation(mdp: TabularMDP, policy: Categorical) -> Array:
     return discounts(mdp.gamma, mdp.horizon)[:, None] * occupancies(mdp, policy, mdp.horizon)
 
 
+@in_double
 def state_distribution(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`d(s)`, the discounted visits normalised to a distribution over states, ``[S]``.
 
@@ -172,6 +180,7 @@ def state_distribution(mdp: TabularMDP, policy: Categorical) -> Array:
     return visits / jnp.sum(visits)
 
 
+@in_double
 def performance(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`J = E[\sum_t \gamma^t r_t] = \sum_s \rho(s) r_\pi(s)`, a scalar."""
     return jnp.sum(visitation(mdp, policy) * _under(mdp, policy)[1])
@@ -180,6 +189,7 @@ def performance(mdp: TabularMDP, policy: Categorical) -> Array:
 # -- experience -------------------------------------------------------------------------------------------------------
 
 
+@in_double
 def draw(mdp: TabularMDP, policy: Categorical, key: Array, n: int, length: int) -> Rollouts:
     r"""Draw ``n`` trajectories of ``length`` steps; states and actions are int32.
 

@@ -17,6 +17,7 @@ from jax import Array
 from jumar.curvature import scores, trajectory_fisher
 from jumar.distributions import Categorical, DiagGaussian
 from jumar.lab.gradients import natural_step, solve
+from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts, sampled_gradient
 from jumar.lab.tabular import TabularMDP
 from jumar.objectives import surrogate
@@ -84,6 +85,7 @@ gradient is the first column of F whatever the last entry is.
 """
 
 
+@in_double
 def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
     """Compute the update of the example. The step is not shortened, as the line search has nothing to do in it."""
     theta = jnp.asarray(example.theta)
@@ -105,6 +107,7 @@ def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
     )
 
 
+@in_double
 def surrogate_objective(example: TrustRegionExample, new: ArrayLike) -> Array:
     r"""Return the mean over rollouts and steps of :math:`w_t \gamma^t G_t`, with the ratio ``w`` and the reward-to-go ``G``.
 
@@ -116,6 +119,7 @@ def surrogate_objective(example: TrustRegionExample, new: ArrayLike) -> Array:
     return jnp.mean(weights * surrogate(log_probs, old, rollouts(example).reward_to_go(example.gamma)))
 
 
+@in_double
 def surrogate_divergence(example: TrustRegionExample, new: ArrayLike) -> Array:
     r"""Return the mean over rollouts and steps of :math:`\gamma^t KL(\pi_{old} \| \pi)`."""
     actions = jnp.asarray(example.actions)
@@ -123,12 +127,14 @@ def surrogate_divergence(example: TrustRegionExample, new: ArrayLike) -> Array:
     return jnp.mean(discounts(example.gamma, actions.shape[1]) * rows)
 
 
+@in_double
 def rollouts(example: TrustRegionExample) -> Rollouts:
     """Return the example's rollouts: the reward of a step is its action."""
     actions = jnp.asarray(example.actions)
     return Rollouts(jnp.zeros(actions.shape, jnp.int32), actions, actions)
 
 
+@in_double
 def gaussian(theta: ArrayLike, actions: Array) -> DiagGaussian:
     r"""Return :math:`N(\theta_1, \theta_2^2)` for each of the actions ``[...]``."""
     theta, shape = jnp.asarray(theta), (*actions.shape, 1)
@@ -185,16 +191,19 @@ The book's line for the first state has log(0.3/0.3) where log(0.3/0.2) is meant
 """
 
 
+@in_double
 def divergences(exercise: DivergenceExercise) -> Array:
     """Return KL(old || new) at each state, ``[S]``."""
     return table(exercise.old).kl(table(exercise.new))
 
 
+@in_double
 def mean_divergence(exercise: DivergenceExercise) -> Array:
     """Return the mean of KL(old || new) over the states that were visited."""
     return jnp.mean(divergences(exercise)[exercise.visited])
 
 
+@in_double
 def table(probs: ArrayLike) -> Categorical:
     """Return the policy with the probabilities ``[S, A]``, none of them 0."""
     return Categorical(jnp.log(jnp.asarray(probs)))
@@ -210,6 +219,7 @@ With :math:`\pi(1) = \sigma(\theta)` the gradient is :math:`99 e^\theta / (1 + e
 """
 
 
+@in_double
 def bernoulli(theta: Array) -> Categorical:
     r"""Return the policy :math:`\pi(1) = \sigma(\theta)` of one parameter ``[1]``, with logits ``[1, 2]``."""
     return Categorical(jnp.stack([jnp.zeros_like(theta[0]), theta[0]])[None])
