@@ -21,10 +21,12 @@ from jumar.estimators import (
     NStep,
     RewardToGo,
     Steps,
+    TimeBaseline,
     ages,
     discounted_returns,
     full_returns,
     gae,
+    means_by_age,
     n_step_returns,
 )
 
@@ -400,3 +402,30 @@ def test_a_row_that_counts_can_be_told_from_one_that_does_not_however_late_it_is
     weights = np.asarray(DiscountedStates(Finished(GAE(0.5, 0.9)), 0.5)(late).weights)
     np.testing.assert_array_equal(weights > 0.0, np.asarray(Finished(GAE(0.5, 0.9))(late).weights) > 0.0)
     assert weights.max() < 1e-30
+
+
+# -- a baseline for each time step -------------------------------------------------------------------------------------
+
+
+def test_the_baseline_of_a_time_step_is_the_mean_of_the_rows_that_have_its_age() -> None:
+    age = jnp.array([[0, 1, 2, 0, 1], [7, 8, 0, 1, 2]], jnp.int32).T
+    values = jnp.array([[1.0, 2.0, 3.0, 5.0, 8.0], [0.5, 0.25, 6.0, 2.0, 100.0]]).T
+    weights = jnp.array([[1.0, 1.0, 1.0, 1.0, 0.5], [1.0, 0.0, 1.0, 1.0, 0.0]]).T
+    means = jax.jit(means_by_age)(values, age, weights)
+    # Age 0: 1, 5, 6. Age 1: 2 and 2, and 8 with half a weight. Age 2: 3, as 100 does not count. 7 is alone, and 8 counts not.
+    np.testing.assert_allclose(means.T, [[4, 3.2, 3, 4, 3.2], [0.5, 0, 4, 3.2, 3]], rtol=1e-6)
+
+
+def test_a_baseline_of_time_leaves_each_time_step_the_mean_0_and_a_single_row_nothing() -> None:
+    estimates = TimeBaseline(Finished(RewardToGo(0.5)))(EPISODES._replace(values=jnp.zeros((6, 1))))
+    # The episodes that end begin at ages 2 and 0: every age is there once. The last one is unfinished, and has no weight.
+    np.testing.assert_allclose(estimates.advantages[:4, 0], 0.0, atol=1e-6)
+    np.testing.assert_array_equal(estimates.weights[:, 0], [1, 1, 1, 1, 0, 0])
+    pair = jax.tree.map(lambda x: jnp.concatenate([x, x], 1), EPISODES)
+    pair = pair._replace(rewards=pair.rewards.at[:, 1].add(1.0), values=jnp.zeros((6, 2)))
+    plain = Finished(RewardToGo(0.5))(pair)
+    both = TimeBaseline(Finished(RewardToGo(0.5)))(pair)
+    np.testing.assert_allclose(both.advantages[:4].sum(1), 0.0, atol=1e-6)
+    halves = (plain.advantages[:4, 1] - plain.advantages[:4, 0]) / 2.0
+    np.testing.assert_allclose(both.advantages[:4, 1], halves, rtol=1e-6)
+    np.testing.assert_array_equal(both.targets, plain.targets)

@@ -101,6 +101,25 @@ def test_value_that_moved_away_from_its_target_keeps_its_gradient() -> None:
     assert float(slope(0.9)) == 0.0, "near its target but too far from the old value: held"
 
 
+def test_the_huber_loss_is_the_squared_error_up_to_delta_and_a_line_beyond() -> None:
+    errors, targets = jnp.array([0.0, 0.5, -1.0, 3.0, -10.0]), jnp.full(5, 2.0)
+    loss = objectives.huber_loss(errors + targets, targets, 1.0)
+    np.testing.assert_allclose(loss, [0.0, 0.25, 1.0, 5.0, 19.0], rtol=1e-6)
+    slopes = jax.vmap(jax.grad(lambda error: objectives.huber_loss(error, jnp.zeros(()), 1.0)))(errors)
+    np.testing.assert_allclose(slopes, [0.0, 1.0, -2.0, 2.0, -2.0], rtol=1e-6)
+    far = objectives.huber_loss(errors + targets, targets, 1e9)
+    np.testing.assert_allclose(far, objectives.squared_error(errors + targets, targets), rtol=1e-6)
+
+
+def test_value_clipping_takes_the_larger_huber_loss() -> None:
+    values, old, targets = jnp.array([2.0, 2.0, 0.1, -1.0]), jnp.zeros(4), jnp.array([3.0, 0.0, 1.0, 1.0])
+    # Clipped predictions 0.5, 0.5, 0.1, -0.5: losses of the errors (1, 2.5), (2, 0.5), (0.9, 0.9), (2, 1.5).
+    part = objectives.ClippedHuber(Constant(0.5), 1.0)
+    np.testing.assert_allclose(part(values, old, targets, jnp.ones(())), [4.0, 3.0, 0.81, 3.0], rtol=1e-6)
+    wide = objectives.ClippedHuber(Constant(0.5), 100.0)(values, old, targets, jnp.ones(()))
+    np.testing.assert_allclose(wide, objectives.clipped_value_loss(values, old, targets, 0.5), rtol=1e-6)
+
+
 def test_squared_error_has_no_half() -> None:
     assert float(objectives.squared_error(jnp.float32(1.0), jnp.float32(4.0))) == 9.0
 

@@ -51,7 +51,7 @@ def episodes_of(trajectory: Trajectory) -> list[tuple[int, list[int], bool]]:
 
 @pytest.mark.parametrize("space", [CHOICES, CONTINUOUS], ids=["discrete", "continuous"])
 @pytest.mark.parametrize("advantage", ["to-go", "return"])
-@pytest.mark.parametrize("baseline", ["none", "mean"])
+@pytest.mark.parametrize("baseline", ["none", "mean", "time"])
 def test_the_step_is_the_score_times_the_return(space: Any, advantage: str, baseline: str) -> None:
     update = make_update(BOX, space, "reinforce", advantage=advantage, baseline=baseline, **PLAIN)
     learner = first_learner(update)
@@ -66,6 +66,12 @@ def test_the_step_is_the_score_times_the_return(space: Any, advantage: str, base
     assert 0 < counted.sum() < counted.size
     if baseline == "mean":
         returns = returns - (returns * counted).sum() / counted.sum()
+    if baseline == "time":
+        # Of the two episodes that end, of 3 and 5 rows, both have their first three times.
+        both = (returns[:3, 0] + returns[:3, 1]) / 2.0
+        returns = returns.copy()
+        returns[:3] -= both[:, None]
+        returns[3:5, 1] = 0.0
     expected = 0.1 * score_gradient(update, learner, trajectory, returns * counted / counted.sum())
     step, record, _ = change(update, learner, trajectory)
     np.testing.assert_allclose(step, expected, atol=1e-6)
@@ -178,6 +184,12 @@ def test_what_gives_no_direction_gives_no_nan(name: str, case: str) -> None:
 def test_settings_that_do_not_go_together_are_refused_in_words() -> None:
     with pytest.raises(UsageError, match="advantage=gae needs a critic"):
         make_update(BOX, CHOICES, "ppo", baseline="none")
+    with pytest.raises(UsageError, match="advantage=n-step needs a critic, and baseline=time has none"):
+        make_update(BOX, CHOICES, "reinforce", advantage="n-step", baseline="time")
+    with pytest.raises(UsageError, match="advantage=n-step needs importance=trajectory"):
+        make_update(BOX, CHOICES, "ispg", advantage="n-step")
+    with pytest.raises(UsageError, match="value_loss=huber has no part in acktr"):
+        make_update(BOX, CHOICES, "acktr", value_loss="huber")
     with pytest.raises(UsageError, match="n_envs=1"):
         make_update(BOX, CHOICES, "reinforce", baseline="independent", n_envs=1, batch_size=8)
     with pytest.raises(UsageError, match="independent"):

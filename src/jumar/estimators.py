@@ -85,6 +85,7 @@ def n_step_returns(
     if n < 1:
         raise ValueError(f"n={n} is out of range: it must be at least 1.")
     length = rewards.shape[0]
+    n = min(n, length)  # more steps there are none
     bootstrap = gamma * jnp.where(terminated, 0.0, successor_values)
     on = ~(terminated | truncated) & (jnp.arange(length) < length - 1)[:, None]
 
@@ -295,6 +296,26 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class TimeBaseline:
+    r"""A part around an estimator: :math:`A_t - b_t`, with ``b`` the mean over the rows of the same time in their episodes.
+
+    The baseline of a step may depend on its time. The mean is over all rows that count, by :func:`means_by_age`, and has the
+    row's own return in it: so the expected gradient of a step is :math:`1 - 1/n_t` of what it would be, where :math:`n_t` rows
+    have its time. A row that is the only one of its time has the advantage 0, and teaches nothing.
+
+    Source: course notes *Policy Gradients*, section 4.4.
+    """
+
+    estimator: Estimator
+
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the estimates with centred advantages."""
+        estimates = self.estimator(steps)
+        means = means_by_age(estimates.advantages, steps.age, steps.weights * estimates.weights)
+        return estimates._replace(advantages=estimates.advantages - means)
+
+
+@dataclass(frozen=True)
 class LimitsAsEnds:
     """A part around an estimator: a time limit counts as a termination, its future worth 0, as ``ppo2`` had it."""
 
@@ -329,6 +350,25 @@ class DiscountedStates:
         discount = jnp.power(jnp.asarray(self.gamma, dtype), steps.age.astype(dtype))
         discount = jnp.maximum(discount, jnp.finfo(dtype).tiny)
         return estimates._replace(weights=estimates.weights * discount)
+
+
+def means_by_age(values: Array, age: Array, weights: Array) -> Array:
+    r"""Return for each row :math:`\sum_j w_j x_j / \sum_j w_j` over the rows ``j`` of the same age; 0 where none counts.
+
+    Args:
+        values: ``x``, ``[T, N]``.
+        age: how many steps of its episode came before each row, ``[T, N]`` int32.
+        weights: ``w``, ``[T, N]``.
+    """
+    _, group = jnp.unique(age, return_inverse=True, size=age.size)
+    group = group.reshape(-1)
+
+    def total(terms: Array) -> Array:
+        return jax.ops.segment_sum(terms.reshape(-1), group, age.size)
+
+    weight = total(weights)
+    means = total(weights * values) / jnp.where(weight > 0.0, weight, 1.0)
+    return means[group].reshape(values.shape)
 
 
 def ends_inside(ended: Array) -> Array:

@@ -5,7 +5,9 @@ What is maximised is an objective, what is minimised is named a loss. Averaging 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import jax.numpy as jnp
@@ -53,14 +55,36 @@ def squared_error(values: Array, targets: Array) -> Array:
     return jnp.square(values - targets)
 
 
-def clipped_value_loss(values: Array, old_values: Array, targets: Array, clip_range: Array | float) -> Array:
-    r"""The pessimistic value loss :math:`\max((V - R)^2, (V_{old} + clip(V - V_{old}, \pm\epsilon) - R)^2)`.
+def huber_loss(values: Array, targets: Array, delta: float) -> Array:
+    r"""The value loss of Huber: :math:`e^2` for errors :math:`e = V - R` of at most :math:`\delta`, linear beyond.
+
+    .. math:: e^2 \;\text{if}\; |e| \le \delta, \qquad 2 \delta |e| - \delta^2 \;\text{otherwise}
+
+    It is twice the usual one, so that it is :func:`squared_error` where no error is beyond ``delta``; its slope is at most
+    :math:`2 \delta`.
+
+    Source: Huber 1964, *Robust Estimation of a Location Parameter*.
+    """
+    size = jnp.abs(values - targets)
+    inside = jnp.minimum(size, delta)
+    return inside * (2.0 * size - inside)
+
+
+def clipped_value_loss(
+    values: Array,
+    old_values: Array,
+    targets: Array,
+    clip_range: Array | float,
+    loss: Callable[[Array, Array], Array] = squared_error,
+) -> Array:
+    r"""The pessimistic value loss :math:`\max(l(V, R), l(V_{old} + clip(V - V_{old}, \pm\epsilon), R))`, of the squared error.
 
     The maximum keeps the gradient of a value that moved away from its target; the clipped term alone would drop it.
+    Another ``loss`` (values, targets) may stand for the squared error.
     Source: Schulman et al. 2016 and the ``ppo2`` implementation.
     """
     near = old_values + jnp.clip(values - old_values, -clip_range, clip_range)
-    return jnp.maximum(squared_error(values, targets), squared_error(near, targets))
+    return jnp.maximum(loss(values, targets), loss(near, targets))
 
 
 def sampled_kl(log_probs: Array, old_log_probs: Array) -> Array:
@@ -156,3 +180,27 @@ class ClippedSquaredError:
     def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
         """Return the loss of each row."""
         return clipped_value_loss(values, old_values, targets, self.clip_range(remaining))
+
+
+@dataclass(frozen=True)
+class Huber:
+    """The part whose loss is :func:`huber_loss`."""
+
+    delta: float
+
+    def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
+        """Return the loss of each row."""
+        return huber_loss(values, targets, self.delta)
+
+
+@dataclass(frozen=True)
+class ClippedHuber:
+    """The part whose loss is :func:`clipped_value_loss` of :func:`huber_loss`, with a range that may shrink over training."""
+
+    clip_range: Schedule
+    delta: float
+
+    def __call__(self, values: Array, old_values: Array, targets: Array, remaining: Array) -> Array:
+        """Return the loss of each row."""
+        loss = partial(huber_loss, delta=self.delta)
+        return clipped_value_loss(values, old_values, targets, self.clip_range(remaining), loss)

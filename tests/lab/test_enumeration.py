@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from processes import GAMMA
 
+from jumar.algorithms.a2c import A2CSettings
 from jumar.algorithms.ispg import ISPGSettings, weighted
 from jumar.algorithms.parts import estimator
 from jumar.algorithms.reinforce import ReinforceSettings
@@ -97,3 +98,36 @@ def test_ratios_of_trajectories_give_the_same_gradient_from_what_another_policy_
         gamma=GAMMA, baseline="none", importance="trajectory", advantage=advantage, discount_states=True
     )
     np.testing.assert_allclose(expected_gradient(of, weighted(settings)), of.gradient, rtol=0.0, atol=1e-12)
+
+
+def test_a_baseline_of_time_shrinks_the_gradient_by_each_row_s_share_of_its_mean() -> None:
+    """Over all pairs of trajectories: with two rows of each time the expected gradient is half of the exact one."""
+    of = everything()
+    n = of.probs.size
+    first, second = (np.asarray(index).reshape(-1) for index in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
+    made_by = estimator(ReinforceSettings(gamma=GAMMA, baseline="time", discount_states=True))
+
+    def pair(rows: jax.Array) -> jax.Array:
+        estimates = made_by(jax.tree.map(lambda x: x[:, rows], of.steps))
+        signals = estimates.weights * estimates.advantages
+        return jnp.einsum("tn,tnd->d", signals, jnp.asarray(of.scores)[:, rows]) / 2.0
+
+    gradients_of_pairs = jax.jit(jax.vmap(pair))(jnp.stack([first, second], 1))
+    found = (of.probs[first] * of.probs[second]) @ np.asarray(gradients_of_pairs)
+    np.testing.assert_allclose(found, 0.5 * of.gradient, rtol=0.0, atol=1e-12)
+
+
+def test_advantages_over_n_steps_are_between_those_of_one_step_and_those_of_all() -> None:
+    """The settings' two ends are GAE with a lambda of 0 and of 1."""
+    of = everything()
+    guessed = of.steps.rewards * 0.3
+    guess = of.steps._replace(values=guessed, successor_values=jnp.roll(guessed, -1, 0))
+
+    def advantages(**settings: Any) -> np.ndarray:
+        return np.asarray(estimator(A2CSettings(gamma=GAMMA, **settings))(guess).advantages)
+
+    one, two, all_steps = (advantages(advantage="n-step", advantage_steps=n) for n in (1, 2, 1_000_000))
+    np.testing.assert_allclose(one, advantages(gae_lambda=0.0), atol=1e-12)
+    np.testing.assert_allclose(all_steps, advantages(gae_lambda=1.0), atol=1e-12)
+    rewards, values, after = (np.asarray(x) for x in (guess.rewards, guess.values, guess.successor_values))
+    np.testing.assert_allclose(two[0], rewards[0] + GAMMA * rewards[1] + GAMMA**2 * after[1] - values[0], atol=1e-12)

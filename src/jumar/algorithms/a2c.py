@@ -33,6 +33,7 @@ class A2CSettings(OnPolicySettings):
     )
     min_grad_value: float | None = setting(
         None, "least value of an entry of the joint gradient, before its norm; none: minus max_grad_value", below=0
+    )
     share_features_extractor: bool = setting(
         True, "one convolutional network for policy and critic where there are images; no: one each"
     )

@@ -9,6 +9,7 @@ from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import compose, has_critic
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
+from jumar.errors import UsageError
 from jumar.policies import Policy
 from jumar.schedules import Linear, Schedule
 from jumar.settings import setting
@@ -46,7 +47,15 @@ def acktr(settings: ACKTRSettings, policy: Policy, critic: Critic) -> OnPolicy:
 
     with the exact Fisher matrix ``F`` of the rollout, and move by the running mean of their steps. The critic's is that of a
     normal of unit deviation around V, the Gauss-Newton matrix.
+
+    Raises:
+        UsageError: another value loss than the squared error, whose Gauss-Newton matrix that is.
     """
+    if settings.value_loss != "squared":
+        raise UsageError(
+            f"value_loss={settings.value_loss} has no part in acktr: its critic's natural step is that of the squared error; "
+            "leave value_loss at squared."
+        )
     geometry = solvers.Kronecker(
         settings.kfac_damping, settings.kfac_decay, settings.kfac_update, settings.sub_sampling_factor
     )

@@ -6,7 +6,7 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import apart, compose, estimator
+from jumar.algorithms.parts import apart, compose, estimator, plain_value_loss
 from jumar.algorithms.trpo import TRPOSettings, divergence_of, geometry_of
 from jumar.constraints import CostLimit
 from jumar.critics import Critic, CriticPair
@@ -74,5 +74,7 @@ def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         divergence=divergence_of(settings),
     )
     pair = CriticPair(rewards_alone.critic, rewards_alone.critic)
-    limit = CostLimit(pair, estimator(costs), objectives.SquaredError(), settings.cost_limit, settings.cost_margin_rate)
+    limit = CostLimit(
+        pair, estimator(costs), plain_value_loss(settings), settings.cost_limit, settings.cost_margin_rate
+    )
     return dataclasses.replace(rewards_alone, critic=pair, costs=limit)

@@ -70,14 +70,15 @@ def weighted(settings: ISPGSettings) -> estimators.Estimator:
     """Return what makes advantages, value targets and importance weights.
 
     Raises:
-        UsageError: the return of whole episodes with ratios that are not of whole trajectories, or bounds out of order.
+        UsageError: returns of whole episodes or of some steps, with ratios that are not of whole trajectories; or bounds out
+            of order.
     """
     if settings.importance == "trajectory":
         return importance.WholeTrajectory(estimator(settings))
-    if settings.advantage == "return":
+    if settings.advantage in ("return", "n-step"):
         raise UsageError(
-            f"advantage=return needs importance=trajectory, and importance={settings.importance} weighs each reward by itself; "
-            "choose advantage to-go or gae."
+            f"advantage={settings.advantage} needs importance=trajectory, and importance={settings.importance} weighs each "
+            "reward by itself; choose advantage to-go or gae."
         )
     gae_lambda = settings.gae_lambda if settings.advantage == "gae" else 1.0
     if settings.importance == "per-decision":

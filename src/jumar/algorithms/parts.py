@@ -30,8 +30,8 @@ def compose(
 ) -> OnPolicy:
     """Put an update together of what a method chooses, and of what the settings say of the rest.
 
-    The value loss is the squared error unless another is given. With ``share_features_extractor`` policy and critic have
-    one convolutional network for each image.
+    The value loss is what the settings say, unless another is given. With ``share_features_extractor`` policy and critic
+    have one convolutional network for each image.
 
     Raises:
         UsageError: the settings do not go together.
@@ -47,7 +47,7 @@ def compose(
         scale_advantages=standardise if settings.normalize_advantage else scale,
         objective=objective,
         ent_coef=settings.ent_coef,
-        value_loss=value_loss or objectives.SquaredError(),
+        value_loss=value_loss or plain_value_loss(settings),
         solver=solver,
         divergence=divergence,
         costs=price(settings),
@@ -65,6 +65,18 @@ def price(settings: RolloutSettings) -> Costs:
     return CostPenalty(settings.cost_coef) if settings.cost_coef > 0.0 else CostsIgnored()
 
 
+def plain_value_loss(settings: OnPolicySettings) -> objectives.ValueLoss:
+    """Return what the critic makes small, without a limit on its change."""
+    return objectives.Huber(settings.huber_delta) if settings.value_loss == "huber" else objectives.SquaredError()
+
+
+def clipped_value_loss(settings: OnPolicySettings, clip_range: Schedule) -> objectives.ValueLoss:
+    """Return what the critic makes small, where its change is clipped."""
+    if settings.value_loss == "huber":
+        return objectives.ClippedHuber(clip_range, settings.huber_delta)
+    return objectives.ClippedSquaredError(clip_range)
+
+
 def has_critic(settings: OnPolicySettings) -> bool:
     """Return whether the baseline is a critic's value."""
     return settings.baseline in ("critic", "independent")
@@ -74,14 +86,16 @@ def estimator(settings: OnPolicySettings) -> estimators.Estimator:
     """Return what makes advantages and value targets.
 
     Raises:
-        UsageError: generalized advantage estimation without a critic.
+        UsageError: advantages that stop at a critic's value, without a critic.
     """
-    if settings.advantage == "gae" and not has_critic(settings):
+    if settings.advantage in ("gae", "n-step") and not has_critic(settings):
         raise UsageError(
-            f"advantage=gae needs a critic, and baseline={settings.baseline} has none; choose advantage to-go or return."
+            f"advantage={settings.advantage} needs a critic, and baseline={settings.baseline} has none; choose advantage to-go "
+            "or return."
         )
     chosen: estimators.Estimator = {
         "gae": estimators.GAE(settings.gamma, settings.gae_lambda),
+        "n-step": estimators.NStep(settings.gamma, settings.advantage_steps),
         "to-go": estimators.RewardToGo(settings.gamma),
         "return": estimators.FullReturn(settings.gamma),
     }[settings.advantage]
@@ -89,12 +103,14 @@ def estimator(settings: OnPolicySettings) -> estimators.Estimator:
 
 
 def completed(settings: OnPolicySettings, chosen: estimators.Estimator) -> estimators.Estimator:
-    """Return an estimator with what the settings say of the ends of episodes and of the weights of states.
+    """Return an estimator with what the settings say of baselines of time, the ends of episodes and the weights of states.
 
     Whole returns carry their discounts already: with them all states weigh the same.
     """
     if not has_critic(settings):
         chosen = estimators.Finished(chosen)
+    if settings.baseline == "time":
+        chosen = estimators.TimeBaseline(chosen)
     if not settings.bootstrap_truncated:
         chosen = estimators.LimitsAsEnds(chosen)
     discounted = settings.discount_states and settings.advantage != "return"

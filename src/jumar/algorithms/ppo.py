@@ -6,7 +6,7 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import compose, count_minibatches, has_critic, scaling
+from jumar.algorithms.parts import clipped_value_loss, compose, count_minibatches, has_critic, scaling
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.errors import UsageError
@@ -135,6 +135,6 @@ def _composed(
     joint: bool = True,
 ) -> OnPolicy:
     clip = settings.clip_range_vf
-    value_loss = objectives.SquaredError() if clip is None else objectives.ClippedSquaredError(clip)
+    value_loss = None if clip is None else clipped_value_loss(settings, clip)
     share = joint and settings.share_features_extractor
     return compose(settings, policy, critic, objective, solver, value_loss, share_features_extractor=share)

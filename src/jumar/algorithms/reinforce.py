@@ -20,14 +20,15 @@ class ReinforceSettings(CriticFitSettings):
 
     advantage: str = setting(
         "to-go",
-        "what an action is judged by: the return from it on, that of its whole episode, or generalized advantage estimation",
-        choices=("to-go", "return", "gae"),
+        "what an action is judged by: the return from it on, that of its whole episode, generalized advantage estimation, or a "
+        "return over some steps and the critic's value after them",
+        choices=("to-go", "return", "gae", "n-step"),
     )
     baseline: str = setting(
         "mean",
-        "what is subtracted from returns: the rollout's mean, nothing, the critic's value, or the value of a critic that was "
-        "just fitted to the other half of the environments",
-        choices=("mean", "none", "critic", "independent"),
+        "what is subtracted from returns: the rollout's mean, the mean of the same time step of episodes, nothing, the "
+        "critic's value, or the value of a critic that was just fitted to the other half of the environments",
+        choices=("mean", "time", "none", "critic", "independent"),
     )
     normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
     learning_rate: Schedule = setting(Constant(1e-3), "learning rate of the policy", above=0, at_most=100)

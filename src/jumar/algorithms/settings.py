@@ -28,16 +28,27 @@ class OnPolicySettings(RolloutSettings):
 
     advantage: str = setting(
         "gae",
-        "what an action is judged by: generalized advantage estimation, the return from it on, or that of its whole episode",
-        choices=("gae", "to-go", "return"),
+        "what an action is judged by: generalized advantage estimation, a return over some steps and the critic's value after "
+        "them, the return from the action on, or that of its whole episode",
+        choices=("gae", "n-step", "to-go", "return"),
+    )
+    advantage_steps: int = setting(
+        5, "n-step: how many rewards come before the critic's value", unit="steps", at_least=1
     )
     gae_lambda: float = setting(0.95, "lambda of generalized advantage estimation", at_least=0, at_most=1)
     baseline: str = setting(
         "critic",
-        "what is subtracted from returns: the critic's value, the rollout's mean, or nothing (then there is no critic)",
-        choices=("critic", "mean", "none"),
+        "what is subtracted from returns: the critic's value, the rollout's mean, the mean of the same time step of episodes, "
+        "or nothing (the last three have no critic)",
+        choices=("critic", "mean", "time", "none"),
     )
     normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
+    value_loss: str = setting(
+        "squared",
+        "what the critic makes small: the squared error, or Huber's loss, in which large errors count linearly",
+        choices=("squared", "huber"),
+    )
+    huber_delta: float = setting(1.0, "huber: the error up to which the loss is the squared error", above=0)
     bootstrap_truncated: bool = setting(
         True, "value the future of an episode that a time limit cut; false treats the cut as the end, as ppo2 did"
     )
@@ -55,8 +66,8 @@ class CriticFitSettings(OnPolicySettings):
     baseline: str = setting(
         "critic",
         "what is subtracted from returns: the critic's value, the value of a critic that was just fitted to the other half of "
-        "the environments, the rollout's mean, or nothing",
-        choices=("critic", "independent", "mean", "none"),
+        "the environments, the rollout's mean, the mean of the same time step of episodes, or nothing",
+        choices=("critic", "independent", "mean", "time", "none"),
     )
     learning_rate: Schedule = setting(
         Constant(1e-3), "learning rate of the critic's Adam; the policy has none", above=0, at_most=100
