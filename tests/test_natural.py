@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,19 +16,23 @@ from jax.flatten_util import ravel_pytree
 
 from jumar.distributions import Categorical, DiagGaussian, Distribution
 from jumar.objectives import surrogate
-from jumar.problem import Parameters, Problem
+from jumar.problem import Divergence, Parameters, Problem, kl, kl_of_actions, log_ratio_of_actions, reverse_kl
 from jumar.schedules import Constant
 from jumar.solvers import (
+    Both,
     Boundary,
     ConjugateGradient,
     Dense,
     Euclidean,
     LineSearch,
     MeanKL,
+    MeanOverTrajectories,
     PolicySolver,
     Rate,
     Step,
+    Within,
 )
+from jumar.solvers.natural import PolicyMove
 from jumar.trajectory import Batch, weighted_mean
 
 ROWS, WIDTH, CHOICES = 40, 3, 4
@@ -300,3 +304,89 @@ def test_a_step_that_does_not_improve_is_refused_however_near_it_is() -> None:
     problem = replace(problem_of(softmax, batch), gain=peak)
     result = LineSearch(Step(Euclidean(), Boundary(1e-4)), 1.0).move(problem, flat, unravel, batch, (), ALL, KEY)
     assert np.array_equal(result.flat, flat)
+
+
+# -- divergences ---------------------------------------------------------------------------------------------------------
+
+OLD = Categorical(jnp.log(jnp.array([[0.1, 0.2, 0.3, 0.4], [0.1, 0.1, 0.6, 0.2]])))
+NEW = Categorical(jnp.log(jnp.array([[0.4, 0.3, 0.2, 0.1], [0.1, 0.1, 0.5, 0.3]])))
+
+
+def test_both_directions_of_the_divergence_have_their_closed_forms() -> None:
+    """Exercise 12.3 of the book, whose mean over five states is 0.285181; the other direction's is 0.286052."""
+    batch = experience(softmax, first())
+    np.testing.assert_allclose(kl(OLD, NEW, batch), [0.456435, 0.028300], atol=1e-6)
+    shares = np.array([3, 2]) / 5
+    np.testing.assert_allclose(shares @ np.asarray(kl(OLD, NEW, batch)), 0.285181, atol=1e-6)
+    np.testing.assert_allclose(shares @ np.asarray(reverse_kl(OLD, NEW, batch)), 0.286052, atol=1e-6)
+
+
+@pytest.mark.parametrize("divergence", [reverse_kl, kl_of_actions, log_ratio_of_actions])
+def test_the_expectation_of_every_divergence_is_the_same_to_second_order(divergence: Divergence) -> None:
+    batch = experience(softmax, first())
+    old = softmax(first(), batch)
+    ways = jnp.asarray(np.random.default_rng(3).standard_normal(old.logits.shape))
+
+    def expected(size: float) -> float:
+        new = Categorical(old.logits + size * ways)
+        by_action = [
+            divergence(old, new, batch._replace(actions=jnp.full(ROWS, a), log_probs=old.log_probs[:, a]))
+            for a in range(CHOICES)
+        ]
+        return float(jnp.sum(old.probs * jnp.stack(by_action, 1)) / jnp.sum(old.kl(new)))
+
+    gaps = [abs(expected(size) - 1.0) for size in (1e-1, 1e-2)]
+    assert gaps[0] < 0.2
+    assert gaps[1] < 0.2 * gaps[0] or gaps[1] < 1e-10  # those of actions have it exactly
+
+
+def test_the_logarithms_of_ratios_fall_below_0_along_the_scores_of_a_sample_and_bound_nothing_alone() -> None:
+    parameters = first()
+    batch = experience(softmax, parameters)
+    flat, unravel = ravel_pytree(parameters)
+    old = softmax(parameters, batch)
+    likely = jax.grad(lambda flat: jnp.sum(batch.weights * softmax(unravel(flat), batch).log_prob(batch.actions)))(flat)
+    new = softmax(unravel(flat + likely / jnp.linalg.norm(likely)), batch)
+    exact, sampled = (float(weighted_mean(each(old, new, batch), batch.weights)) for each in (kl, log_ratio_of_actions))
+    assert exact > 0.01
+    assert sampled < -0.01
+    assert float(weighted_mean(kl_of_actions(old, new, batch), batch.weights)) > 0.0
+    # So a line search that asked for them alone would let the step through.
+    for acceptance, accepted in ((Always(), True), (Both(Always(), Within(kl, 0.01)), False)):
+        search = LineSearch(Jump(likely / jnp.linalg.norm(likely)), 0.01, most=1, acceptance=acceptance)
+        problem = replace(problem_of(softmax, batch), divergence=log_ratio_of_actions)
+        moved_to = search.move(problem, flat, unravel, batch, (), ALL, KEY)
+        assert bool(jnp.any(moved_to.flat != flat)) == accepted
+
+
+class Always:
+    """The acceptance that everything has."""
+
+    def test(self, problem: Problem, batch: Batch, old: Distribution) -> Callable[[Distribution], Array]:
+        return lambda new: jnp.ones((), bool)
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A step that is given."""
+
+    change: Array
+
+    def init(self, parameters: Parameters) -> tuple[()]:
+        return ()
+
+    def move(
+        self, problem: Problem, flat: Array, unravel: Any, batch: Batch, state: Any, remaining: Array, key: Array
+    ) -> PolicyMove:
+        return PolicyMove(flat + self.change, state, {})
+
+
+def test_the_mean_over_trajectories_is_of_the_sums_over_the_steps_that_count() -> None:
+    blank = jnp.zeros(6)
+    starts = jnp.array([False, True, False, False, False, True])  # two environments of three rows
+    weights = jnp.array([1.0, 0.5, 0.25, 1.0, 0.0, 0.0])
+    batch = Batch(blank, blank, blank, blank, blank, blank, weights, None, starts, (), ())
+    rows = jnp.array([1.0, 10.0, 100.0, 1000.0, jnp.nan, jnp.nan])
+    # Trajectories: 1; 10 + 100; 1000 (its second row does not count); and one of which nothing counts.
+    assert float(MeanOverTrajectories(2)(rows, batch)) == pytest.approx(1111.0 / 3.0)
+    assert float(MeanOverTrajectories(2)(rows, batch._replace(weights=blank))) == 0.0

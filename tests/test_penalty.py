@@ -18,21 +18,30 @@ NAME = "ppo-penalty"
 BASE: dict[str, Any] = {"normalize_advantage": False, "max_grad_norm": None}
 
 
-@pytest.mark.parametrize("space", [CHOICES, CONTINUOUS], ids=["discrete", "continuous"])
-def test_the_gradient_is_that_of_the_penalised_surrogate(space: Any) -> None:
-    """Of the second of two steps: at the old parameters the divergence has no gradient."""
-    first = make_update(BOX, space, NAME, learning_rate=0.01, **BASE)
+@pytest.mark.parametrize(
+    ("space", "divergence"),
+    [(CHOICES, "exact"), (CONTINUOUS, "exact"), (CONTINUOUS, "reverse"), (CHOICES, "log-ratio")],
+    ids=["discrete", "continuous", "reverse", "log-ratio"],
+)
+def test_the_gradient_is_that_of_the_penalised_surrogate(space: Any, divergence: str) -> None:
+    """Of the second of two steps: at the old parameters an exact divergence has no gradient.
+
+    With ``log-ratio`` it is that of the course notes' objective, the mean of ratio A - beta log(1 / pi).
+    """
+    chosen: dict[str, Any] = {**BASE, "divergence": divergence, "learning_rate": 0.01}
+    first = make_update(BOX, space, NAME, **chosen)
     learner = first_learner(first)
     trajectory = experience(first, learner)
     one, _ = improve(first, learner, trajectory)
-    two, _ = improve(make_update(BOX, space, NAME, learning_rate=0.01, n_epochs=2, **BASE), learner, trajectory)
+    two, _ = improve(make_update(BOX, space, NAME, n_epochs=2, **chosen), learner, trajectory)
     batch = rows_of(first, learner, trajectory)
     old = first.policy.evaluate(learner.parameters["policy"], batch)
 
     def penalised(policy: Any) -> jax.Array:
         at = first.policy.evaluate(policy, batch)
         gain = weighted_mean(surrogate(at.log_prob(batch.actions), batch.log_probs, batch.advantages), batch.weights)
-        return gain - 1.0 * weighted_mean(old.kl(at), batch.weights)
+        rows = {"exact": old.kl(at), "reverse": at.kl(old), "log-ratio": -at.log_prob(batch.actions)}[divergence]
+        return gain - 1.0 * weighted_mean(rows, batch.weights)
 
     # Adam's first two steps by hand.
     gradient = jax.jit(jax.grad(penalised))

@@ -10,7 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from updates import BOX, CHOICES, CONTINUOUS, ODD_CASES, experience, first_learner, flat, improve, make_update, odd_case
+from updates import (
+    BOX,
+    CHOICES,
+    CONTINUOUS,
+    ODD_CASES,
+    experience,
+    first_learner,
+    flat,
+    improve,
+    make_update,
+    odd_case,
+    rows_of,
+)
 
 METHODS = ("trpo", "npg", "tnpg")
 # Heads know nothing of memories, so not every pair is tried.
@@ -44,6 +56,24 @@ def test_a_small_step_has_the_divergence_asked_for_and_the_gain_predicted(name: 
     assert record["mean_kl"] == pytest.approx(1e-4, rel=0.1)
     gain = record["policy_objective_after"] - record["policy_objective_before"]
     assert gain == pytest.approx(float(record["predicted_improvement"]), rel=0.1)
+
+
+def test_the_bound_of_trajectories_is_on_the_sums_over_their_steps_sampled_and_exact() -> None:
+    """Definition 4.6.4 of the course notes, its sum divided by the number of trajectories, and the exact one beside it."""
+    update = make_update(
+        BOX, CHOICES, "trpo", target_kl=0.02, divergence="log-ratio", divergence_per="trajectory", ent_coef=0.0
+    )
+    learner = first_learner(update)
+    trajectory = experience(update, learner)
+    new, record = improve(update, learner, trajectory)
+    batch = rows_of(update, learner, trajectory)
+    old, at = (update.policy.evaluate(x.parameters["policy"], batch) for x in (learner, new))
+    trajectories = 4  # each of two environments ends an episode and goes on with another
+    assert record["step_fraction"] > 0.0
+    assert 0.0 < float(jnp.sum(old.kl(at))) / trajectories <= 0.02 * (1 + 1e-5)
+    assert float(jnp.sum(batch.log_probs - at.log_prob(batch.actions))) / trajectories <= 0.02
+    # To the mean over steps the step would have been longer: to 0.02 in each of 16 rows, not in each of 4 trajectories.
+    assert record["mean_kl"] < 0.006
 
 
 class Refusal:

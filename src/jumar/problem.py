@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.distributions import Distribution
-from jumar.objectives import sampled_kl
+from jumar.objectives import log_ratio, sampled_kl
 from jumar.trajectory import Batch, weighted_mean
 
 Parameters = Any
@@ -41,6 +41,31 @@ def kl_of_actions(old: Distribution, new: Distribution, batch: Batch) -> Array:
     The mean of ``log(old / new)`` alone, as it is often printed, may be negative in a sample, and bounds nothing then.
     """
     return sampled_kl(new.log_prob(batch.actions), batch.log_probs)
+
+
+def reverse_kl(old: Distribution, new: Distribution, batch: Batch) -> Array:
+    """Return KL(new || old) at each row, exactly; to second order in a step it is :func:`kl`."""
+    return new.kl(old)
+
+
+def log_ratio_of_actions(old: Distribution, new: Distribution, batch: Batch) -> Array:
+    r"""Return :math:`\log \pi_{old}(a|s) - \log \pi(a|s)` of the one action of each row, clamped to ±20.
+
+    Its expectation is KL(old || new), but its mean over a sample may be negative, and falls without bound along the sum of the
+    sample's scores: small numbers of it say nothing.
+
+    Source: course notes *Policy Gradients*, definitions 4.6.4 and 4.6.7.
+    """
+    return -log_ratio(new.log_prob(batch.actions), batch.log_probs)
+
+
+Mean = Callable[[Array, Batch], Array]
+"""(numbers of all rows, batch) -> their mean: over steps, or over trajectories of the sums over their steps."""
+
+
+def mean_over_steps(rows: Array, batch: Batch) -> Array:
+    """Return the weighted mean over the rows."""
+    return weighted_mean(rows, batch.weights)
 
 
 def unprepared(batch: Batch) -> Batch:

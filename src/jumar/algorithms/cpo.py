@@ -6,8 +6,8 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import apart, compose, estimator, plain_value_loss
-from jumar.algorithms.trpo import TRPOSettings, divergence_of, geometry_of
+from jumar.algorithms.parts import DIVERGENCES, apart, compose, estimator, plain_value_loss
+from jumar.algorithms.trpo import TRPOSettings, geometry_of, line_search
 from jumar.constraints import CostLimit
 from jumar.critics import Critic, CriticPair
 from jumar.errors import UsageError
@@ -58,20 +58,15 @@ def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
         gamma=settings.gamma if settings.cost_gamma is None else settings.cost_gamma,
         gae_lambda=settings.gae_lambda if settings.cost_gae_lambda is None else settings.cost_gae_lambda,
     )
-    search = solvers.LineSearch(
-        solvers.DualStep(geometry_of(settings), settings.target_kl),
-        settings.target_kl,
-        settings.line_search_shrinking_factor,
-        settings.line_search_max_iter,
-        solvers.WithinLimit(),
-    )
+    step = solvers.DualStep(geometry_of(settings), settings.target_kl)
+    search = line_search(settings, step, solvers.WithinLimit())
     rewards_alone = compose(
         settings,
         policy,
         critic,
         objectives.Surrogate(),
         apart(settings, policy, search),
-        divergence=divergence_of(settings),
+        divergence=DIVERGENCES[settings.divergence],
     )
     pair = CriticPair(rewards_alone.critic, rewards_alone.critic)
     limit = CostLimit(

@@ -12,7 +12,7 @@ from jumar.critics import Critic, NoCritic
 from jumar.errors import UsageError
 from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
 from jumar.policies import Policy
-from jumar.problem import Divergence, kl
+from jumar.problem import Divergence, kl, kl_of_actions, log_ratio_of_actions, reverse_kl
 from jumar.schedules import Schedule
 from jumar.sharing import Unshared, share_trunk
 from jumar.trajectory import centred, standardise, unscaled
@@ -162,6 +162,15 @@ def geometry(settings: NaturalSettings, system: solvers.LinearSolver) -> solvers
     if settings.fisher == "steps":
         return solvers.StepFisher(system, settings.cg_damping)
     return solvers.TrajectoryFisher(system, settings.n_envs, settings.cg_damping)
+
+
+DIVERGENCES: dict[str, Divergence] = {
+    "exact": kl,
+    "reverse": reverse_kl,
+    "sampled": kl_of_actions,
+    "log-ratio": log_ratio_of_actions,
+}
+"""Divergences by the name that settings have for them."""
 
 
 def scaling(optimizer: str, epsilon: float) -> optax.GradientTransformation:

@@ -6,11 +6,12 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import clipped_value_loss, compose, count_minibatches, has_critic, scaling
+from jumar.algorithms.parts import DIVERGENCES, clipped_value_loss, compose, count_minibatches, has_critic, scaling
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.errors import UsageError
 from jumar.policies import Policy
+from jumar.problem import Divergence, kl, reverse_kl
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 
@@ -60,6 +61,12 @@ class PPOPenaltySettings(EpochSettings):
     kl_coef: float = setting(1.0, "weight of the divergence from the old policy; the first one if it adapts", above=0)
     adaptive_kl: bool = setting(True, "double or halve kl_coef after updates that miss target_kl by half again")
     target_kl: float = setting(0.01, "mean KL(old || new) that an update shall have", unit="nats", above=0)
+    divergence: str = setting(
+        "exact",
+        "the penalty: KL(old || new) of the distributions at each row, KL(new || old) of them, the former from the actions "
+        "taken, or the plain logarithm of old / new of these",
+        choices=("exact", "reverse", "sampled", "log-ratio"),
+    )
 
 
 def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -86,7 +93,7 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
                 "policy; turn recompute_advantages off too (presets of MuJoCo tasks turn it on), or keep joint_gradient."
             )
         solver = solvers.SideBySide(epochs, dataclasses.replace(epochs, target_kl=None), settings.vf_coef)
-    return _composed(settings, policy, critic, objectives.Clipped(settings.clip_range), solver, settings.joint_gradient)
+    return _composed(settings, policy, critic, objectives.Clipped(settings.clip_range), solver, joint=settings.joint_gradient)
 
 
 def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) -> OnPolicy:
@@ -98,15 +105,18 @@ def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) ->
         E[w A] - \beta E[KL(\pi_{old} \| \pi_\theta)] + c_1 H(\pi_\theta) - c_2 (V - R)^2, \quad
         w = \pi_\theta(a|s) / \pi_{old}(a|s),
 
-    with a fixed :math:`\beta` or one that adapts to the divergence of the last update.
+    with a fixed :math:`\beta` or one that adapts to the divergence of the last update. ``divergence`` puts another one in the
+    place of this KL; the coefficient adapts to exact ones, KL(new || old) where that is the penalty.
 
     Raises:
         UsageError: the settings do not go together.
     """
     joint = solvers.Joint(_epochs(settings, policy), settings.vf_coef)
     target = settings.target_kl if settings.adaptive_kl else None
-    penalty = solvers.Penalty(joint, settings.kl_coef, target)
-    return _composed(settings, policy, critic, objectives.Surrogate(), penalty)
+    measure = reverse_kl if settings.divergence == "reverse" else kl
+    penalty = solvers.Penalty(joint, settings.kl_coef, target, measure)
+    divergence = DIVERGENCES[settings.divergence]
+    return _composed(settings, policy, critic, objectives.Surrogate(), penalty, divergence)
 
 
 def _epochs(settings: EpochSettings, policy: Policy, stop_at_kl: float | None = None) -> solvers.Epochs:
@@ -132,9 +142,10 @@ def _composed(
     critic: Critic,
     objective: objectives.PolicyObjective,
     solver: solvers.Solver,
+    divergence: Divergence = kl,
     joint: bool = True,
 ) -> OnPolicy:
     clip = settings.clip_range_vf
     value_loss = None if clip is None else clipped_value_loss(settings, clip)
     share = joint and settings.share_features_extractor
-    return compose(settings, policy, critic, objective, solver, value_loss, share_features_extractor=share)
+    return compose(settings, policy, critic, objective, solver, value_loss, divergence, share)

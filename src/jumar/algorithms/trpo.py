@@ -6,11 +6,11 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import apart, compose, geometry
+from jumar.algorithms.parts import DIVERGENCES, apart, compose, geometry
 from jumar.algorithms.settings import NaturalSettings
 from jumar.critics import Critic
 from jumar.policies import Policy
-from jumar.problem import Divergence, kl, kl_of_actions
+from jumar.problem import kl, mean_over_steps
 from jumar.settings import setting
 
 
@@ -24,8 +24,14 @@ class TRPOSettings(NaturalSettings):
     line_search_max_iter: int = setting(10, "how many steps are tried", at_least=1, at_most=1000)
     divergence: str = setting(
         "exact",
-        "how the line search measures the divergence: of the distributions at each row, or from the actions taken",
-        choices=("exact", "sampled"),
+        "what the line search measures: KL(old || new) of the distributions at each row, KL(new || old) of them, the former "
+        "from the actions taken, or the plain logarithm of old / new of these, beside the first",
+        choices=("exact", "reverse", "sampled", "log-ratio"),
+    )
+    divergence_per: str = setting(
+        "step",
+        "what target_kl bounds in the line search: the mean over steps, or the mean over trajectories of sums over their steps",
+        choices=("step", "trajectory"),
     )
 
 
@@ -40,21 +46,34 @@ def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     :math:`\sqrt{2 \delta / x^T F x} \, x` with the undamped ``F``, and a line search shortens it until the constraint holds
     and the surrogate has grown. The critic is fitted afterwards, by itself.
     """
-    search = solvers.LineSearch(
-        solvers.Step(geometry_of(settings), solvers.Boundary(settings.target_kl)),
+    step = solvers.Step(geometry_of(settings), solvers.Boundary(settings.target_kl))
+    solver = apart(settings, policy, line_search(settings, step, solvers.Better()))
+    divergence = DIVERGENCES[settings.divergence]
+    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=divergence)
+
+
+def line_search(
+    settings: TRPOSettings, step: solvers.PolicySolver, acceptance: solvers.Acceptance
+) -> solvers.LineSearch:
+    """Return the line search around a step, for the divergence of the settings.
+
+    The logarithms of the ratios of actions may have a negative mean however far a candidate is. So where they are the
+    divergence, the exact one has to keep the bound too.
+    """
+    trajectories = settings.divergence_per == "trajectory"
+    mean = solvers.MeanOverTrajectories(settings.n_envs) if trajectories else mean_over_steps
+    if settings.divergence == "log-ratio":
+        acceptance = solvers.Both(acceptance, solvers.Within(kl, settings.target_kl, mean))
+    return solvers.LineSearch(
+        step,
         settings.target_kl,
         settings.line_search_shrinking_factor,
         settings.line_search_max_iter,
+        acceptance,
+        mean,
     )
-    solver = apart(settings, policy, search)
-    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=divergence_of(settings))
 
 
 def geometry_of(settings: NaturalSettings) -> solvers.Geometry:
     """Return the distance by which the direction of a step is found, by conjugate gradients."""
     return geometry(settings, solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance))
-
-
-def divergence_of(settings: TRPOSettings) -> Divergence:
-    """Return how the line search measures the divergence."""
-    return kl if settings.divergence == "exact" else kl_of_actions

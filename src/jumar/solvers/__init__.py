@@ -31,9 +31,9 @@ from jumar.solvers.natural import (
 from jumar.solvers.penalty import Penalty
 from jumar.solvers.regression import Regression
 from jumar.solvers.repeated import Repeated
-from jumar.solvers.sampled import StepFisher, TrajectoryFisher
+from jumar.solvers.sampled import MeanOverTrajectories, StepFisher, TrajectoryFisher
 from jumar.solvers.separate import Apart, Climbing, Independent, PolicyAlone, Separate, SideBySide
-from jumar.solvers.trust_region import Acceptance, Better, LineSearch
+from jumar.solvers.trust_region import Acceptance, Better, Both, LineSearch, Within
 
 __all__ = [
     "Acceptance",
@@ -41,6 +41,7 @@ __all__ = [
     "Ascent",
     "AverageTrustRegion",
     "Better",
+    "Both",
     "Boundary",
     "Climber",
     "Climbing",
@@ -57,6 +58,7 @@ __all__ = [
     "LineSearch",
     "LinearSolver",
     "MeanKL",
+    "MeanOverTrajectories",
     "Momentum",
     "Optimiser",
     "Penalty",
@@ -73,6 +75,7 @@ __all__ = [
     "StepFisher",
     "Top",
     "TrajectoryFisher",
+    "Within",
     "WithinLimit",
     "clip_gradient",
     "scale_gradient",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.distributions import Distribution
-from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.solvers.joint import Solver
 from jumar.trajectory import Batch, weighted_mean
 
@@ -20,6 +20,8 @@ SMALLEST, LARGEST = 1e-4, 1e4
 @dataclass(frozen=True)
 class Penalty:
     r"""Penalty around any solver: :math:`\max_\theta L(\theta) - \beta E[KL(\pi_{old} \| \pi_\theta)]`.
+
+    The problem may have another divergence in the place of this one.
 
     With a target the coefficient is adapted once after each update, by the divergence of the whole batch:
 
@@ -35,6 +37,8 @@ class Penalty:
     r"""The first, or only, :math:`\beta`."""
     target: float | None = None
     """The mean divergence that an update shall have; ``None``: the coefficient is fixed."""
+    measure: Divergence = kl
+    """The divergence that the coefficient is adapted by: an exact one, whatever the penalty itself is."""
 
     def init(self, parameters: Parameters) -> Any:
         """Return the state of the solver inside, and the coefficient."""
@@ -57,7 +61,8 @@ class Penalty:
 
         penalised = replace(problem, gain=gain, estimate=estimate)
         new, inside, record = self.solver.solve(penalised, parameters, state["solver"], remaining, key)
-        mean_kl, _ = problem.distance(old, new["policy"], problem.estimate(parameters))
+        measured = replace(problem, divergence=self.measure)
+        mean_kl, _ = measured.distance(old, new["policy"], problem.estimate(parameters))
         states = {"solver": inside, "coefficient": self._adapted(beta, mean_kl)}
         return new, states, {**record, "kl_coef": beta}
 

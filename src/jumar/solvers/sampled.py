@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -61,14 +62,38 @@ class TrajectoryFisher:
         self, problem: Problem, flat: Array, unravel: Unravel, batch: Batch, gradient: Array, state: Any, key: Array
     ) -> Direction:
         """Solve for the natural gradient."""
-        # The rows of an environment lie together, in the order of time.
-        starts = batch.episode_start.reshape(self.n_envs, -1).at[:, 0].set(True)
-        trajectory = (jnp.cumsum(starts.reshape(-1)) - 1).reshape(batch.weights.shape)
+        trajectory = trajectory_of_rows(batch, self.n_envs)
         counted = (batch.weights > 0.0).astype(batch.weights.dtype)
         product = trajectory_fisher_product(
-            log_prob_of(problem, unravel, batch), flat, counted, trajectory, starts.size
+            log_prob_of(problem, unravel, batch), flat, counted, trajectory, trajectory.size
         )
         return solved(self.system, product, self.damping, gradient)
+
+
+@dataclass(frozen=True)
+class MeanOverTrajectories:
+    r"""The mean :math:`\frac1M \sum_m \sum_{i \in m} x_i` over trajectories of the sums over their steps.
+
+    Of divergences at the rows it is that of whole trajectories. All rows that count have the same weight in it, also where
+    means over states are discounted. A trajectory is what the batch has of an episode; M counts those with rows that count.
+    """
+
+    n_envs: int
+    """How many environments the batch's rows are of."""
+
+    def __call__(self, rows: Array, batch: Batch) -> Array:
+        """Return the mean."""
+        counted = batch.weights > 0.0
+        index = trajectory_of_rows(batch, self.n_envs).reshape(-1)
+        rows_of_each = jax.ops.segment_sum(counted.reshape(-1).astype(rows.dtype), index, index.size)
+        return jnp.sum(jnp.where(counted, rows, 0.0)) / jnp.maximum(jnp.sum(rows_of_each > 0.0), 1)
+
+
+def trajectory_of_rows(batch: Batch, n_envs: int) -> Array:
+    """Return which trajectory each row of a whole batch belongs to: int32 numbers of the shape of its weights."""
+    # The rows of an environment lie together, in the order of time.
+    starts = batch.episode_start.reshape(n_envs, -1).at[:, 0].set(True)
+    return (jnp.cumsum(starts.reshape(-1)) - 1).reshape(batch.weights.shape)
 
 
 def log_prob_of(problem: Problem, unravel: Unravel, batch: Batch) -> Callable[[Array], Array]:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.distributions import Distribution
-from jumar.problem import Parameters, Problem
+from jumar.problem import Divergence, Mean, Parameters, Problem, mean_over_steps
 from jumar.solvers.natural import PolicyMove, PolicySolver, Unravel
-from jumar.trajectory import Batch, weighted_mean
+from jumar.trajectory import Batch
 
 
 class Acceptance(Protocol):
@@ -35,12 +35,38 @@ class Better:
 
 
 @dataclass(frozen=True)
+class Within:
+    r"""The acceptance of what is near by a divergence of its own: :math:`E[D(\pi_{old}, \pi)] \le \delta`."""
+
+    divergence: Divergence
+    delta: float
+    mean: Mean = mean_over_steps
+
+    def test(self, problem: Problem, batch: Batch, old: Distribution) -> Callable[[Distribution], Array]:
+        """Return the test of a candidate's distributions."""
+        return lambda new: self.mean(self.divergence(old, new, batch), batch) <= self.delta
+
+
+@dataclass(frozen=True)
+class Both:
+    """The acceptance of what two others accept."""
+
+    first: Acceptance
+    second: Acceptance
+
+    def test(self, problem: Problem, batch: Batch, old: Distribution) -> Callable[[Distribution], Array]:
+        """Return the test of a candidate's distributions."""
+        first, second = (each.test(problem, batch, old) for each in (self.first, self.second))
+        return lambda new: first(new) & second(new)
+
+
+@dataclass(frozen=True)
 class LineSearch:
     r"""Backtracking around any step of the policy.
 
     The step ``d`` of the solver inside is tried at the fractions :math:`1, \alpha, \alpha^2, \dots`; the first is taken for
-    which, on the batch, :math:`E[KL(\pi_{old} \| \pi)] \le \delta` and which is good enough: for TRPO,
-    :math:`L(\theta + \alpha^j d) > L(\theta)`.
+    which, on the batch, the mean divergence, :math:`E[KL(\pi_{old} \| \pi)]` if the problem has no other, is at most
+    :math:`\delta` and which is good enough: for TRPO, :math:`L(\theta + \alpha^j d) > L(\theta)`.
 
     After ``most`` fractions the parameters stay what they were, to the last bit.
 
@@ -56,6 +82,8 @@ class LineSearch:
     """How many fractions are tried."""
     acceptance: Acceptance = Better()
     """What is good enough."""
+    mean: Mean = mean_over_steps
+    """What the mean divergence is a mean over."""
 
     def init(self, parameters: Parameters) -> Any:
         """Return the state of the solver inside."""
@@ -72,7 +100,7 @@ class LineSearch:
 
         def tried(fraction: Array) -> Array:
             candidate = problem.distribution(unravel(flat + fraction * change), batch)
-            near = weighted_mean(problem.divergence(old, candidate, batch), batch.weights) <= self.delta
+            near = self.mean(problem.divergence(old, candidate, batch), batch) <= self.delta
             return near & good_enough(candidate)  # both are False for NaN
 
         def unfinished(search: tuple[Array, Array]) -> Array:
