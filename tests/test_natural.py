@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import stacked_decompositions
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
@@ -180,6 +181,15 @@ def test_rows_left_out_of_the_matrix_are_left_out_of_the_direction_alone() -> No
     fisher = hessian_of_the_mean_kl(problem, some, first())
     x = np.linalg.solve(fisher + 0.1 * np.eye(len(change)), gradient_of(problem, batch, first()))
     np.testing.assert_allclose(change, np.sqrt(0.04 / (x @ fisher @ x)) * x, rtol=1e-7)
+
+
+def test_dense_systems_of_many_seeds_are_solved_one_after_the_other() -> None:
+    def solved(matrix: Array) -> Array:
+        return Dense().solve(lambda x: matrix @ x, jnp.arange(1.0, 4.0)).x
+
+    matrices = jnp.stack([jnp.diag(jnp.arange(i, i + 3.0)) for i in (1, 2)])
+    assert stacked_decompositions(jax.vmap(solved), matrices) == []
+    np.testing.assert_allclose(jax.jit(jax.vmap(solved))(matrices), [[1, 1, 1], [1 / 2, 2 / 3, 3 / 4]], rtol=1e-5)
 
 
 def test_a_singular_fisher_matrix_gives_the_solution_of_least_norm() -> None:

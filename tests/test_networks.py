@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import stacked_decompositions
 from numpy.lib.stride_tricks import sliding_window_view
 
 from jumar.networks import (
@@ -57,6 +58,18 @@ def test_orthogonal_matrices_have_orthonormal_rows_or_columns_times_the_scale(sh
     gram = matrix.T @ matrix if shape[0] >= shape[1] else matrix @ matrix.T
     np.testing.assert_allclose(gram, scale**2 * np.eye(min(shape)), atol=1e-5 * scale**2)
     assert matrix.dtype == np.float32
+
+
+def test_many_seeds_are_initialised_one_after_the_other_and_as_each_alone() -> None:
+    networks = MLP(3, (4, 5)), LSTM(2, 3), CNN(10, 10, 1, outputs=3)
+
+    def init(key: Any) -> Any:
+        return [network.init(key) for network in networks]
+
+    keys = jax.random.split(KEY, 3)
+    assert stacked_decompositions(jax.vmap(init), keys) == []
+    together, alone = jax.jit(jax.vmap(init))(keys), jax.jit(init)(keys[1])
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x[1], y, atol=1e-6), together, alone)
 
 
 def test_uniform_matrices_fill_their_range() -> None:

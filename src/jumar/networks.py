@@ -33,9 +33,17 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 def orthogonal(key: Array, shape: tuple[int, int], scale: float) -> Array:
     """Return a float32 matrix with orthonormal rows or columns (whichever are fewer), times ``scale``.
 
+    Mapped over keys it makes one matrix after the other: XLA's processor backend comes to a standstill over several
+    decompositions of many stacked matrices at once.
+
     Source: Saxe et al. 2014; the field uses scale sqrt(2) for hidden layers, 0.01 for policy heads and 1 for values.
     """
-    return scale * jax.nn.initializers.orthogonal()(key, shape, jnp.float32)
+
+    @jax.custom_batching.sequential_vmap
+    def draw(key: Array) -> Array:
+        return jax.nn.initializers.orthogonal()(key, shape, jnp.float32)
+
+    return scale * draw(key)
 
 
 def uniform_fan_in(key: Array, shape: tuple[int, int], scale: float) -> Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
+from compiling import stacked_decompositions
 from jax import Array
 from processes import ACTIONS, GAMMA, HORIZON, HORIZONS, STATES
 
@@ -149,6 +150,17 @@ def test_processes_can_be_mapped_over() -> None:
     keys = jax.vmap(jax.random.PRNGKey)(jnp.arange(3))
     alone = [quantities(processes.process(None, seed), processes.random_policy(0)).worth for seed in range(3)]
     np.testing.assert_allclose(jax.jit(jax.vmap(worth))(keys), alone, rtol=1e-12)
+
+
+def test_many_policies_are_valued_one_after_the_other() -> None:
+    mdp = processes.process(None)
+
+    def worth(logits: Array) -> Array:
+        policy = Categorical(logits)
+        return tabular.performance(mdp, policy) + jnp.sum(tabular.state_values(mdp, policy))
+
+    logits = jnp.stack([processes.random_policy(seed).logits for seed in (1, 2)])
+    assert stacked_decompositions(jax.vmap(jax.grad(worth)), logits) == []
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def state_values(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`V = r_\pi + \gamma P_\pi V`, ``[S]``, or with a horizon the worth of what is left, ``[H, S]``."""
     move, reward = _under(mdp, policy)
     if mdp.horizon is None:
-        return jnp.linalg.solve(jnp.eye(mdp.n_states) - mdp.gamma * move, reward)
+        return _solve(jnp.eye(mdp.n_states) - mdp.gamma * move, reward)
 
     def before(later: Array, _: None) -> tuple[Array, Array]:
         now = reward + mdp.gamma * move @ later
@@ -147,6 +147,18 @@ def _under(mdp: TabularMDP, policy: Categorical) -> tuple[Array, Array]:
     return jnp.einsum("sa,sap->sp", probs, mdp.transitions), jnp.sum(probs * mdp.rewards, -1)
 
 
+def _solve(matrix: Array, right_side: Array) -> Array:
+    """Return ``x`` with ``matrix x = right_side``, ``[S]``; it can be differentiated.
+
+    Mapped over processes or policies it solves one system after the other: XLA's processor backend comes to a standstill
+    over triangular solves of many stacked matrices.
+    """
+    one = jax.custom_batching.sequential_vmap(jnp.linalg.solve)
+    return jax.lax.custom_linear_solve(
+        lambda x: matrix @ x, right_side, lambda _, b: one(matrix, b), lambda _, b: one(matrix.T, b)
+    )
+
+
 # -- visits -----------------------------------------------------------------------------------------------------------
 
 
@@ -166,7 +178,7 @@ def visitation(mdp: TabularMDP, policy: Categorical) -> Array:
     r"""Return :math:`\rho(s) = \sum_t \gamma^t P(s_t = s)`, ``[S]``, or with a horizon its terms, ``[H, S]``."""
     if mdp.horizon is None:
         move, _ = _under(mdp, policy)
-        return jnp.linalg.solve(jnp.eye(mdp.n_states) - mdp.gamma * move.T, jnp.asarray(mdp.initial))
+        return _solve(jnp.eye(mdp.n_states) - mdp.gamma * move.T, jnp.asarray(mdp.initial))
     return discounts(mdp.gamma, mdp.horizon)[:, None] * occupancies(mdp, policy, mdp.horizon)
 
 

@@ -111,7 +111,7 @@ class Dense:
 
     def solve(self, product: Product, gradient: Array) -> Solution:
         """Return the solution of least norm."""
-        values, vectors = jnp.linalg.eigh(dense(product, gradient))
+        values, vectors = _eigh(dense(product, gradient))
         rounding = min(1e-6, 10.0 * gradient.size * float(jnp.finfo(gradient.dtype).eps))
         tolerance = rounding if self.tolerance is None else self.tolerance
         counted = values > tolerance * jnp.max(jnp.abs(values))
@@ -120,6 +120,17 @@ class Dense:
         size = jnp.linalg.norm(gradient)
         residual = jnp.where(size > 0.0, jnp.linalg.norm(product(x) - gradient) / jnp.where(size > 0.0, size, 1.0), 0.0)
         return Solution(x, residual, jnp.asarray(gradient.size, jnp.int32), ~jnp.any(counted) & (size > 0.0))
+
+
+@jax.custom_batching.sequential_vmap
+def _eigh(matrix: Array) -> tuple[Array, Array]:
+    """Return eigenvalues and eigenvectors of a symmetric matrix.
+
+    Mapped over seeds it takes one matrix after the other: XLA's processor backend comes to a standstill over many stacked
+    ones.
+    """
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
 
 
 @dataclass(frozen=True)
