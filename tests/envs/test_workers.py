@@ -155,6 +155,7 @@ def test_signals_that_mean_the_whole_job_are_left_to_the_parent() -> None:
         for process in process_ids(envs):
             os.kill(process, signal.SIGINT)
             os.kill(process, signal.SIGTERM)
+            os.kill(process, signal.SIGHUP)
             assert os.getpgid(process) != os.getpgrp()  # Ctrl-C in a terminal does not reach it at all
         for _ in range(3):
             assert envs.step([0, 0]).valid.all()
@@ -193,6 +194,21 @@ def test_workers_do_without_jax_and_print_to_standard_error(capfd: pytest.Captur
     output = capfd.readouterr()
     assert output.out == ""
     assert output.err.count("printed by the environment") == 2
+
+
+def test_workers_print_to_nowhere_where_nobody_reads() -> None:
+    readable, writable = os.pipe()
+    kept = os.dup(2)
+    os.dup2(writable, 2)
+    try:
+        for end in (readable, writable):
+            os.close(end)
+        with workers([faulty.Modules]) as envs:
+            envs.reset([0])
+            assert envs.step([0]).valid.all()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def test_what_cannot_start_says_why() -> None:

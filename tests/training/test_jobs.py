@@ -17,6 +17,7 @@ from test_resume import CASES, RUN, SMALL, digest, jumar, what_is_logged
 
 import jumar as jumar_library
 from jumar.cli import main
+from jumar.errors import UsageError
 from jumar.training import evaluation, files, jobs, logs
 from jumar.training.checkpoints import DESCRIPTION, CheckpointStore
 from jumar.training.files import encode_json, read_json
@@ -183,6 +184,15 @@ def test_an_evaluation_gives_way_to_a_signal_and_is_repeated(
     jumar("resume", run)
     assert digest(run) == digest(finished(command))
     assert what_is_logged(run) == what_is_logged(finished(command))
+
+
+def test_a_stop_is_announced_to_those_who_want_quiet_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(announce: Callable[[str], None]) -> None:
+        announce("SIGTERM: stopping")
+        raise UsageError("stopped.")
+
+    monkeypatch.setattr(jobs, "stop_on_signals", stop)
+    assert spoken(*COMPILED, "--quiet") == (2, "warning: SIGTERM: stopping jumar: error: stopped.")
 
 
 @pytest.mark.parametrize("env", ["jax/CartPole-v1", "gymnasium/CartPole-v1"])

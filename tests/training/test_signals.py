@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jumar.training.signals import StopFlag, Stopped, stop_on_signals
+from jumar.training.signals import STOP_SIGNALS, StopFlag, Stopped, stop_on_signals
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -22,7 +23,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("nothing happened for five seconds")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_sets_the_flag_and_is_announced_once(number: signal.Signals):
     said: list[str] = []
     with stop_on_signals(said.append) as flag:
@@ -35,8 +36,46 @@ def test_a_signal_sets_the_flag_and_is_announced_once(number: signal.Signals):
     assert said == [f"{number.name}: stopping after this iteration; once more stops at once"]
 
 
+def test_a_hangup_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_on_signals() as flag:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert not flag
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM])
+def test_a_hangup_never_insists(first: signal.Signals):
+    said: list[str] = []
+    with stop_on_signals(said.append) as flag:
+        os.kill(os.getpid(), first)
+        wait_until(lambda: bool(said))
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+    assert flag.signal == first
+    assert len(said) == 1
+
+
+def test_an_environment_that_closes_all_files_does_not_matter():
+    made: list[socket.socket] = []
+    original = socket.socketpair
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        made.extend(original())
+        return made[0], made[1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jumar.training.signals.socket.socketpair", pair)
+        with stop_on_signals(lambda _: None):
+            for end in made:
+                os.close(end.fileno())
+
+
 def test_handlers_and_wakeup_socket_are_restored_even_after_an_error():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     socket_before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(socket_before)
     try:
@@ -45,7 +84,7 @@ def test_handlers_and_wakeup_socket_are_restored_even_after_an_error():
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
     assert signal.set_wakeup_fd(socket_before) == socket_before
     assert not [thread for thread in threading.enumerate() if thread.name == "jumar-signals"]
 
@@ -90,6 +129,7 @@ def test_an_announcement_that_fails_does_not_matter():
 
 
 def test_exit_codes_are_the_shells():
+    assert Stopped(signal.SIGHUP).exit_code == 129
     assert Stopped(signal.SIGINT).exit_code == 130
     assert Stopped(signal.SIGTERM).exit_code == 143
     assert str(Stopped(signal.SIGTERM)) == "stopped by SIGTERM."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from jumar.errors import JumarError, UsageError, unknown
+from jumar.streams import Steady, steady_streams, to_nowhere
 
 if TYPE_CHECKING:
     from jumar.cli.output import Outcome
@@ -23,14 +23,20 @@ MANY_OBJECTS = 20_000
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` spells (default: the process's arguments) and return the exit code.
 
-    0 done; 1 the run failed or a file is damaged; 2 the command, a setting or a path is wrong; 130 and 143 stopped by
-    SIGINT and SIGTERM.
+    0 done; 1 the run failed, a file is damaged or the answer could not be written; 2 the command, a setting or a path is
+    wrong; 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    with steady_streams() as standard_output:
+        for stream in (sys.stdout, sys.stderr):
+            if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+                reconfigure(errors="backslashreplace")
+        return _answer(words, standard_output)
+
+
+def _answer(words: list[str], standard_output: Steady) -> int:
+    """Run the command that the words spell, print what it has to say, and return the exit code."""
     json_wanted = "--json" in (words[: words.index("--")] if "--" in words else words)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     gc.set_threshold(MANY_OBJECTS)
     from jumar.cli.output import json_line, reserved_output
     from jumar.training.compiler import quiet_compiler
@@ -44,13 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             outcome = _dispatch(words)
         except SystemExit as leaving:  # after --help and --version
-            return leaving.code if isinstance(leaving.code, int) else 0
+            code = leaving.code if isinstance(leaving.code, int) else 0
+            return code or _unwritten(standard_output.failure, True)
         except (Exception, KeyboardInterrupt) as error:
             message, code = _report(error)
             if json_wanted:
                 _print(json_line({"error": message}), output)
             return code
-        return _print(json_line(outcome.data) if json_wanted else outcome.words, output) or outcome.exit_code
+        unwritten = _print(json_line(outcome.data) if json_wanted else outcome.words, output)
+        return _unwritten(unwritten, json_wanted or not outcome.kept) or outcome.exit_code
 
 
 def _report(error: BaseException) -> tuple[str, int]:
@@ -60,22 +68,33 @@ def _report(error: BaseException) -> tuple[str, int]:
 
         traceback.print_exception(error)
     message, code = explain(error)
-    with contextlib.suppress(OSError, ValueError):
-        print(f"jumar: {'' if code > 128 else 'error: '}{message}", file=sys.stderr, flush=True)
+    print(f"jumar: {'' if code > 128 else 'error: '}{message}", file=sys.stderr, flush=True)
     return message, code
 
 
-def _print(text: str, output: IO[str]) -> int:
-    """Print the last words; return the exit code. Who closed the other end has seen enough (`jumar list envs | head`)."""
+def _print(text: str, output: IO[str]) -> OSError | None:
+    """Print the last words; return what prevented it."""
     try:
         print(text, file=output, flush=True)
-        return 0
     except OSError as error:
         # What is left in the buffer would raise once more when Python closes the stream.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, output.fileno())
-        os.close(nowhere)
-        return 0 if isinstance(error, BrokenPipeError) else _report(error)[1]
+        to_nowhere(output.fileno())
+        return error
+    return output.failure if isinstance(output, Steady) else None
+
+
+def _unwritten(error: OSError | None, wanted: bool) -> int:
+    """Return the exit code, given what kept the last words from being printed, and whether they are what was asked for.
+
+    Who closed the other end has seen enough (`jumar list envs | head`). Where the result is kept in a folder, its
+    words are no more than a courtesy.
+    """
+    if error is None or isinstance(error, BrokenPipeError):
+        return 0
+    if wanted:
+        return _report(error)[1]
+    print(f"jumar: warning: the last words could not be printed: {explain(error)[0]}", file=sys.stderr, flush=True)
+    return 0
 
 
 def explain(error: BaseException) -> tuple[str, int]:

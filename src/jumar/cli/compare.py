@@ -26,11 +26,11 @@ def run(arguments: argparse.Namespace) -> Outcome:
         report = compare(request_from(arguments), progress)
     failures = report.failures
     if not failures:
-        return Outcome(report.summary(), words(report))
+        return Outcome(report.summary(), words(report), kept=True)
     error = (
         f"{counted(len(failures), 'run')} of {len(report.comparison.runs)} failed; the first: {failures[0]['failure']}"
     )
-    return Outcome({**report.summary(), "error": error}, words(report), exit_code=1)
+    return Outcome({**report.summary(), "error": error}, words(report), exit_code=1, kept=True)
 
 
 def request_from(arguments: argparse.Namespace) -> CompareRequest:

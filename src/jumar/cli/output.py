@@ -23,6 +23,8 @@ class Outcome:
     words: str
     exit_code: int = 0
     """1 where a part of what was asked for failed, and the rest is told all the same."""
+    kept: bool = False
+    """Whether everything is in a folder, so that the words are not what was asked for."""
 
 
 @contextlib.contextmanager
@@ -36,10 +38,11 @@ def reserved_output(json_wanted: bool) -> Iterator[IO[str]]:
         return
     with contextlib.ExitStack() as stack:
         output: IO[str] = sys.stdout
-        sys.stdout.flush()
+        output.flush()
         if _descriptor(sys.stdout) == 1 and _descriptor(sys.stderr) == 2:
             saved = os.dup(1)
-            output = stack.enter_context(open(saved, "w", encoding="utf-8"))
+            reserved = stack.enter_context(open(saved, "w", encoding="utf-8"))
+            output = output if getattr(output, "failure", None) else reserved  # closed from the beginning: it says so
             os.dup2(2, 1)
             stack.callback(os.dup2, saved, 1)
             stack.callback(_flush_c_streams)

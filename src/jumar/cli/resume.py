@@ -19,4 +19,4 @@ def run(arguments: argparse.Namespace) -> Outcome:
         summary = resume(
             Path(arguments.run), total_timesteps=arguments.total_timesteps, env=arguments.env, reporter=reporter
         )
-    return Outcome(summary, run_words(summary))
+    return Outcome(summary, run_words(summary), kept=True)

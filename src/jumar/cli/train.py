@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
         from jumar.training.jobs import train
 
         summary = train(request, reporter)
-    return Outcome(summary, run_words(summary))
+    return Outcome(summary, run_words(summary), kept=True)
 
 
 def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> TrainRequest:

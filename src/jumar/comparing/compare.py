@@ -88,7 +88,7 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
     earlier = read_earlier(request.earlier, [cell.within(request.out or Path()) for cell in asked], leave_out)
     scales = _scales(request, asked, earlier)
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals(progress.note))
+        stop = stack.enter_context(stop_on_signals(progress.warn))
         out = _folder(request)
         stack.enter_context(RunDirectory(out).lock())
         cells = [cell.within(out) for cell in asked]

@@ -24,6 +24,7 @@ from jumar.envs.boundary import explain
 from jumar.envs.host import SerialEnvironments
 from jumar.envs.workers import Answer, Description, Making
 from jumar.errors import EnvironmentFault, JumarError, UsageError
+from jumar.streams import steady_streams
 
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
@@ -32,13 +33,14 @@ def main() -> None:
     """Serve until the parent closes the connection or says so."""
     descriptor, memory, parent = map(int, sys.argv[1:])
     # Whoever stops a whole job means the parent, which finishes its iteration and then ends its workers.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
     os.set_inheritable(descriptor, False)
     _end_with_parent(descriptor, parent)
     progress = memoryview(mmap.mmap(memory, 16)).cast("q")
     os.close(memory)
-    _serve(Connection(descriptor), progress)
+    with steady_streams():
+        _serve(Connection(descriptor), progress)
 
 
 def _end_with_parent(descriptor: int, parent: int) -> None:

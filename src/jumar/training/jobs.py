@@ -47,7 +47,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
     assert plan.environment is not None
     source = FromId(plan.environment, plan.cost)
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals(reporter.note))
+        stop = stack.enter_context(stop_on_signals(reporter.warn))
         training = Training(plan, source, reporter)
         stack.callback(training.close)
         training.plan = plan = with_checkpoints(plan, request.checkpoint_every, training, reporter)
@@ -76,7 +76,7 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
     plan = with_environment(Plan.from_json(saved), env)
     prepare_compiler(reporter.warn, plan.n_seeds)
     with ExitStack() as stack:
-        stop = stack.enter_context(stop_on_signals(reporter.note))
+        stop = stack.enter_context(stop_on_signals(reporter.warn))
         stack.enter_context(run.lock())
         checkpoint = newest_checkpoint(run)
         start = checkpoint.step if checkpoint else 0

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+HANGUP = getattr(signal, "SIGHUP", None)
+"""Asks, and never insists: a terminal that is closed may send it twice, and systemd may send it after SIGTERM."""
 SHOW_CURSOR = b"\x1b[?25h\x1b[0m\n"
 
 
@@ -19,7 +21,7 @@ class Stopped(Exception):
     """A run was stopped by a signal, after it finished its iteration and saved.
 
     Attributes:
-        signal_number: The signal (2 for SIGINT, 15 for SIGTERM).
+        signal_number: The signal (1 for SIGHUP, 2 for SIGINT, 15 for SIGTERM).
         exit_code: What the process exits with, 128 + the signal's number.
     """
 
@@ -50,11 +52,12 @@ def stop_was_asked() -> bool:
 
 @contextmanager
 def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[StopFlag]:
-    """Within the block, SIGINT and SIGTERM set the yielded flag; a second one ends the process at once.
+    """Within the block, SIGINT, SIGTERM and SIGHUP set the yielded flag; a second one ends the process at once.
 
-    The loop looks at the flag between iterations. ``announce`` is called with one line, from another thread, when the
-    first signal comes (default: the line goes to standard error). The handlers from before are restored at the end.
-    Outside of the main thread, where Python allows no handlers, the flag is simply never set.
+    SIGHUP does so only as the first one; where it is ignored, as under ``nohup``, it stays so. The loop looks at the flag
+    between iterations. ``announce`` is called with one line, from another thread, when the first signal comes (default:
+    the line goes to standard error). The handlers from before are restored at the end. Outside of the main thread, where
+    Python allows no handlers, the flag is simply never set.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
@@ -72,7 +75,8 @@ def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[S
         target=_watch, args=(receiving, flag, announce or _to_standard_error), name="jumar-signals", daemon=True
     )
     previous_socket = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
-    previous_handlers = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+    heard = [number for number in STOP_SIGNALS if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN]
+    previous_handlers = {number: signal.signal(number, ask) for number in heard}
     watcher.start()
     _flags.append(flag)
     try:
@@ -82,17 +86,19 @@ def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[S
         for number, handler in previous_handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(previous_socket)
-        sending.close()
+        with suppress(OSError):  # an environment may have closed it, with all that was open
+            sending.close()
         watcher.join()
-        receiving.close()
+        with suppress(OSError):
+            receiving.close()
 
 
 def _watch(receiving: socket.socket, flag: StopFlag, announce: Callable[[str], None]) -> None:
     """Announce the first signal and end the process at the second; return when the other end is closed."""
     asked = False
-    while received := receiving.recv(64):
+    while received := _received(receiving):
         for number in received:
-            if number not in STOP_SIGNALS:
+            if number not in STOP_SIGNALS or (asked and number == HANGUP):
                 continue
             if asked:
                 _exit_at_once(number)
@@ -102,10 +108,17 @@ def _watch(receiving: socket.socket, flag: StopFlag, announce: Callable[[str], N
                 announce(f"{signal.Signals(number).name}: stopping after this iteration; once more stops at once")
 
 
+def _received(receiving: socket.socket) -> bytes:
+    with suppress(OSError):  # an environment may have closed it
+        return receiving.recv(64)
+    return b""
+
+
 def _exit_at_once(signal_number: int) -> None:
     """End the process without cleaning up: what is saved is safe, and the main thread may be beyond reach."""
-    if sys.__stderr__ is not None and sys.__stderr__.isatty():
-        os.write(sys.__stderr__.fileno(), SHOW_CURSOR)
+    with suppress(OSError):
+        if os.isatty(2):
+            os.write(2, SHOW_CURSOR)
     os._exit(128 + signal_number)
 
 
