@@ -9,11 +9,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+from jumar.words import printable
+
 
 class JumarError(Exception):
-    """Base of all errors that Jumar raises on purpose."""
+    """Base of all errors that Jumar raises on purpose; its words are printable, whatever they quote."""
 
     exit_code = 1
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
 
 
 class UsageError(JumarError, ValueError):

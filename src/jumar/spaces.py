@@ -46,6 +46,8 @@ def check_spaces(observation_space: Space, action_space: Space, name: str = "the
 def _check_space(space: Any, what: str, supported: tuple[type, ...]) -> None:
     if not isinstance(space, supported):
         known = ", ".join(kind.__name__ for kind in supported)
+        if space is None:
+            raise UsageError(f"{what} is missing; the environment must set it to one of gymnasium.spaces: {known}.")
         raise UsageError(f"{what} is {_short(space)}; supported are {known}.")
     children = _children(space)
     if children is not None:

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from typing import Any
 
 _MULTIPLES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+
+def printable(text: str) -> str:
+    r"""Return text of foreign origin as it may be printed: what steers a terminal, as an escape code does, written out.
+
+    Line breaks and tabs stay; other spaces become plain ones; what else cannot be printed is shown as ``\x1b`` or
+    ``\u202e``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(x if x.isprintable() or x in "\n\t" else _written_out(x) for x in text)
+
+
+def _written_out(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def whole_number(text: str) -> int:

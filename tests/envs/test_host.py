@@ -202,7 +202,6 @@ def test_a_mask_in_the_info_holds_for_its_own_step_only() -> None:
         ("no reward", r"bad reward at step 3: NoneType None, which is not a number"),
         ("text reward", r"bad reward at step 3: str '1', which is not a number"),
         ("list reward", r"bad reward at step 3: list \[1.0\], which is not a number"),
-        ("bad cost", r"gave a cost at step 3 that is nan, not a finite number"),
         ("no mask", r"gave an action mask at step 3 that allows no action at all"),
         ("info", r"gave an info at step 3 that is no dict but list \[1\]"),
     ],
@@ -214,7 +213,187 @@ def test_a_fault_names_environment_index_step_and_value(fault: str, words: str) 
     envs.step([0, 0])
     with pytest.raises(EnvironmentFault, match=f"^environment 1 of faulty:X-v0 (returned a )?{words}") as caught:
         envs.step([0, 0])
-    assert caught.value.__cause__ is not None
+    assert (caught.value.__cause__ is None) == (fault == "four values")
+
+
+class NoSeed(faulty.Walk):
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset()
+
+
+class SeedAndNoOptions(faulty.Walk):
+    def reset(self, seed: Any) -> Any:  # type: ignore[override]
+        return super().reset(seed=seed)
+
+
+class NoAction(faulty.Walk):
+    def step(self) -> Any:  # type: ignore[override]
+        return super().step(0)
+
+
+class Confused(faulty.Walk):
+    """Its own code calls something wrongly; nobody calls it wrongly."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return super().reset(sed=seed)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (
+            NoSeed,
+            r"cannot be called in reset: NoSeed.reset: got an unexpected keyword argument 'seed' "
+            r"\(test_host.py:\d+\); write it as def reset\(self, \*, seed=None, options=None\)\.$",
+        ),
+        (SeedAndNoOptions, r"cannot be called in (the reset after step 1: .*missing a|reset: .*got an)"),
+        (
+            NoAction,
+            r"cannot be called at step 1: .*too many positional arguments.*write it as def step\(self, action\)",
+        ),
+        (Confused, r"raised in reset: TypeError: .*unexpected keyword argument 'sed' \(test_host.py:\d+\)\.$"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_wrong_signature_is_named_with_what_is_right(kind: type[gym.Env], words: str, wrapped: bool) -> None:
+    def make() -> gym.Env:
+        env = kind(ends=1)  # type: ignore[call-arg]
+        return gym.wrappers.TimeLimit(gym.wrappers.OrderEnforcing(env), 9) if wrapped else env
+
+    envs = SerialEnvironments([faulty.Walk, make], "x")
+    with pytest.raises(EnvironmentFault, match=f"^environment 1 of x {words}"):
+        rollout(envs, [0, 1], 1)
+
+
+class OldGym(faulty.Walk):
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, info
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_interface_of_the_old_gym_is_recognised(wrapped: bool) -> None:
+    envs = SerialEnvironments([lambda: gym.wrappers.TimeLimit(OldGym(), 9) if wrapped else OldGym()], "x")
+    envs.reset([0])
+    with pytest.raises(
+        EnvironmentFault, match=r"returned 4 values at step 1 instead of the 5 .*Gym before 0.26.*shimmy"
+    ):
+        envs.step([0])
+
+
+def test_a_reset_must_return_a_pair_even_where_an_observation_has_two_numbers() -> None:
+    class Bare(faulty.Walk):
+        observation_space = spaces.Box(-1, 1, (2,))
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            return np.zeros(2, np.float32)
+
+    with pytest.raises(EnvironmentFault, match=r"returned ndarray array.* in reset instead of the 2 .*Gym before 0.26"):
+        SerialEnvironments([Bare], "x").reset([0])
+
+
+class Raising(faulty.Walk):
+    def __init__(self, error: BaseException, where: str = "step") -> None:
+        super().__init__()
+        self.error, self.where = error, where
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        if self.where == "reset":
+            raise self.error
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        raise self.error
+
+
+class Untellable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+@pytest.mark.parametrize("error", [GeneratorExit(), BaseException("base"), Untellable(), ValueError("x" * 10_000)])
+def test_whatever_an_environment_raises_is_a_fault(error: BaseException, where: str) -> None:
+    envs = SerialEnvironments([lambda: Raising(error, where)], "x")
+    name = type(error).__name__
+    with pytest.raises(
+        EnvironmentFault, match=rf"^environment 0 of x raised .*: {name}.*\(test_host.py:\d+\)\.$"
+    ) as it:
+        rollout(envs, [0], 1)
+    assert len(str(it.value)) < 1200
+
+
+def test_what_steers_a_terminal_is_written_out() -> None:
+    envs = SerialEnvironments([lambda: Raising(ValueError("\x1b[2Jgone \u202e\u00a0é"))], "x\x1b[31m")
+    envs.reset([0])
+    with pytest.raises(EnvironmentFault) as caught:
+        envs.step([0])
+    assert str(caught.value).startswith(r"environment 0 of x\x1b[31m raised at step 1: ValueError: \x1b[2Jgone \u202e")
+    assert "é (test_host" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["observation_space", "action_space"])
+def test_a_missing_space_is_named(kind: str) -> None:
+    class Bare(gym.Env):
+        pass
+
+    env = Bare()
+    other = {"observation_space": "action_space", "action_space": "observation_space"}[kind]
+    setattr(env, other, spaces.Discrete(2))
+    for _ in range(2):
+        words = f"the {kind.replace('_', ' ')} of x is missing; the environment must set it to one of gymnasium.spaces"
+        with pytest.raises(UsageError, match=words):
+            SerialEnvironments([env], "x")
+        setattr(env, kind, None)
+
+
+class Paying(faulty.Walk):
+    def __init__(self, reward: Any) -> None:
+        super().__init__()
+        self.reward = reward
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, self.reward, *rest
+
+
+@pytest.mark.parametrize("reward", [np.array([2.0]), np.array([[2]]), np.float32(2), 2, np.array(2.0)])
+@pytest.mark.parametrize("other", [1.0, np.array([1.0])])
+def test_a_reward_may_be_an_array_of_one_number(reward: Any, other: Any) -> None:
+    envs = SerialEnvironments([lambda: Paying(other), lambda: Paying(reward)], "x")
+    envs.reset([0, 1])
+    rewards = envs.step([0, 0]).rewards
+    assert rewards.tolist() == [1.0, 2.0]
+    assert rewards.dtype.kind == "f"
+
+
+@pytest.mark.parametrize("reward", [np.zeros(2), np.array([]), [1.0], None, "1", np.array(["1"])])
+def test_what_is_no_single_number_is_no_reward(reward: Any) -> None:
+    envs = SerialEnvironments([lambda: Paying(0.0), lambda: Paying(reward)], "x")
+    envs.reset([0, 1])
+    with pytest.raises(
+        EnvironmentFault, match=r"environment 1 of x returned a bad reward at step 1: .* is not a number"
+    ):
+        envs.step([0, 0])
+
+
+class Charging(faulty.Walk):
+    def __init__(self, costs: list[Any]) -> None:
+        super().__init__()
+        self.costs = costs
+
+    def step(self, action: Any) -> Any:
+        *rest, _ = super().step(action)
+        return *rest, {"cost": self.costs[self.time - 1]}
+
+
+def test_a_foreign_cost_counts_as_none_and_is_complained_of() -> None:
+    envs = SerialEnvironments([faulty.Walk, lambda: Charging(["cheap", 2.0, [1, [2]], np.nan])], "x")
+    envs.reset([0, 1])
+    steps = [envs.step([0, 0]) for _ in range(4)]
+    assert [None if step.costs is None else step.costs.tolist() for step in steps] == [None, [0, 2], [0, 0], [0, 0]]
+    assert steps[0].complaint == "environment 1 of x gave a cost at step 1 that is cheap, not a finite number."
+    assert [step.complaint is None for step in steps] == [False, True, False, False]
 
 
 def test_a_fault_in_a_reset_is_named() -> None:

@@ -110,12 +110,19 @@ def test_a_missing_final_observation_is_a_fault() -> None:
         adapter.step([0])
 
 
+def test_a_foreign_cost_counts_as_none_and_is_complained_of() -> None:
+    adapter = VectorAdapter(SyncVectorEnv([faulty.Walk, lambda: faulty.Faulty("bad cost", at=1)]), "x")
+    adapter.reset([0, 1])
+    step = adapter.step([0, 0])
+    assert step.costs is None
+    assert step.complaint == "environment 1 of x gave a cost at step 1 that is nan, not a finite number."
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
         ("nan", r"environment 1 of x returned a bad observation at step 3: \[1\] is nan"),
         ("inf reward", "environment 1 of x returned a bad reward at step 3: inf"),
-        ("bad cost", "environment 1 of x gave a cost at step 3 that is nan"),
         ("no mask", "environment 1 of x gave an action mask at step 3 that allows no action"),
         ("raise", r"^x raised at step 3: ValueError: boom \(faulty.py:\d+\)"),
     ],

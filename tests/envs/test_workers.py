@@ -126,6 +126,44 @@ def test_a_worker_that_exits_is_named_with_what_it_was_doing() -> None:
             envs.step([0] * 4)
 
 
+class Interrupting(faulty.Walk):
+    def step(self, action: Any) -> Any:
+        raise KeyboardInterrupt
+
+
+class Closing(faulty.Walk):
+    def step(self, action: Any) -> Any:
+        os.closerange(3, 100)
+        return super().step(action)
+
+
+def test_an_environment_that_raises_an_interrupt_in_a_worker_is_named() -> None:
+    with workers([faulty.Walk, Interrupting]) as envs:
+        envs.reset([0, 1])
+        with pytest.raises(
+            EnvironmentFault, match=r"^environment 1 of x raised at step 1: KeyboardInterrupt \(test_workers"
+        ):
+            envs.step([0, 0])
+
+
+def test_a_worker_whose_files_were_closed_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    with workers([faulty.Walk, Closing]) as envs:
+        envs.reset([0, 1])
+        with pytest.raises(
+            EnvironmentFault, match=r"environment 1 of x died \(.*closed.*\) while stepping environment 1 at"
+        ):
+            envs.step([0, 0])
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_foreign_cost_in_a_worker_is_complained_of() -> None:
+    with workers([faulty.Walk, lambda: faulty.Faulty("bad cost", at=1)]) as envs:
+        envs.reset([0, 1])
+        step = envs.step([0, 0])
+    assert step.costs is None
+    assert step.complaint == "environment 1 of x gave a cost at step 1 that is nan, not a finite number."
+
+
 def test_a_killed_worker_is_named() -> None:
     with workers([faulty.Walk] * 2) as envs:
         envs.reset([0, 1])

@@ -25,7 +25,7 @@ from jumar.envs.vector import VectorAdapter
 from jumar.envs.workers import WorkerEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.training.gathering import PoolScan, StepLoop, environment_seeds, joined
-from jumar.training.rollouts import CompiledRunner, Faults, HostRunner, check_faults
+from jumar.training.rollouts import CompiledRunner, CostWatch, Faults, HostRunner, check_faults
 from jumar.trajectory import Trajectory
 
 T, N = 8, 2
@@ -120,13 +120,50 @@ def test_what_is_no_number_is_named_and_nothing_is_learnt_from_it(what: str, bad
     else:
         probe = Probe(one, info=lambda observation, action, time: {"cost": spoil(jnp.float32(0.0), time)}, length=6)
     update = make_update(probe.observation_space, probe.action_space)
-    runner = CompiledRunner(update, probe, "faulty", N, T, None)
+    runner = CompiledRunner(update, probe, "faulty", N, T, None, CostWatch(update, required=True))
     # The observation that the third step leads to, and the reward or cost of the fourth.
     words = (
         f"an observation that is {bad} at step 3;" if what == "observation" else f"a {what} that is {bad} at step 4;"
     )
     with pytest.raises(EnvironmentFault, match=f"environment 0 of faulty returned {words}"):
         runner.iterate(first_learner(update), runner.init(jax.random.PRNGKey(0)), jax.random.PRNGKey(0), 1.0)
+
+
+def test_a_cost_that_nobody_needs_may_be_anything() -> None:
+    def info(observation: Any, action: Any, time: Any) -> dict[str, Any]:
+        return {"cost": jnp.where(time == 3, jnp.nan, 1.0)}
+
+    probe = Probe(one, info=info, length=6)
+    update = make_update(probe.observation_space, probe.action_space)
+    said: list[str] = []
+    runner = CompiledRunner(update, probe, "probe", N, T, None, CostWatch(update, warn=said.append))
+    learner, collector = first_learner(update), runner.init(jax.random.PRNGKey(0))
+    for i in range(2):
+        learner, collector, _, outcome = runner.iterate(learner, collector, jax.random.PRNGKey(i), 1.0)
+        assert outcome.costs is not None
+        assert set(np.unique(outcome.costs)) == {0.0, 1.0}
+    assert said == [
+        "environment 0 of probe returned a cost that is nan at step 4. It is taken for no cost, as no costs are needed here."
+    ]
+    with pytest.raises(EnvironmentFault, match="the sentence"):
+        CostWatch(update, required=True).complain("the sentence")
+
+
+def test_on_the_host_a_cost_that_nobody_needs_may_be_anything() -> None:
+    class Cheap(Metronome):
+        def step(self, action: Any) -> Any:
+            *rest, _ = super().step(action)
+            return *rest, {"cost": "cheap"}
+
+    said: list[str] = []
+    _, update = host(lambda: SerialEnvironments([Cheap] * N, "x"))
+    runner = HostRunner(update, lambda: SerialEnvironments([Cheap] * N, "x"), T, CostWatch(update, warn=said.append))
+    (trajectory, *_), _ = run(runner, first_learner(update), 2)
+    assert trajectory.costs is None
+    assert said == [
+        "environment 0 of x gave a cost at step 1 that is cheap, not a finite number. It is taken for no cost, as no "
+        "costs are needed here."
+    ]
 
 
 def test_several_seeds_in_one_program_are_runs_of_their_own() -> None:

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from jumar.errors import JumarError, UsageError, unknown
 from jumar.streams import Steady, steady_streams, to_nowhere
+from jumar.words import printable
 
 if TYPE_CHECKING:
     from jumar.cli.output import Outcome
@@ -57,7 +58,7 @@ def _answer(words: list[str], standard_output: Steady) -> int:
             if json_wanted:
                 _print(json_line({"error": message}), output)
             return code
-        unwritten = _print(json_line(outcome.data) if json_wanted else outcome.words, output)
+        unwritten = _print(json_line(outcome.data) if json_wanted else printable(outcome.words), output)
         return _unwritten(unwritten, json_wanted or not outcome.kept) or outcome.exit_code
 
 
@@ -68,6 +69,7 @@ def _report(error: BaseException) -> tuple[str, int]:
 
         traceback.print_exception(error)
     message, code = explain(error)
+    message = printable(message)
     print(f"jumar: {'' if code > 128 else 'error: '}{message}", file=sys.stderr, flush=True)
     return message, code
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import IO, Any, Protocol
 
 from jumar.training.progress import write_line
-from jumar.words import clock_time, counted, percent_done
+from jumar.words import clock_time, counted, percent_done, printable
 
 PAUSE = 60.0
 """Seconds between two lines about the progress in a log."""
@@ -167,7 +167,7 @@ class Bar(Quiet):
 
     def _print(self, text: str) -> None:
         with suppress(OSError, ValueError):
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def _progress_words(pace: _Pace, running: Sequence[str]) -> str:

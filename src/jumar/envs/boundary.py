@@ -6,6 +6,7 @@ sentences are the same for all.
 
 from __future__ import annotations
 
+import inspect
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableSequence
@@ -13,14 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import Space
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.costs import GIVEN, Cost, lacking
-from jumar.errors import EnvironmentFault
+from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import describe_space
+
+LONGEST_WORDS = 1000
+"""Characters of an exception's message that are repeated."""
 
 
 class MisfitExtra(Misfit):
@@ -37,6 +42,17 @@ class MissingEntry(Misfit):
     def __init__(self, entry: str, row: int | None) -> None:
         super().__init__(f"no {entry!r} in the info", row)
         self.entry = entry
+
+
+_INSTEAD = {
+    "step": "instead of the 5 of Gymnasium (observation, reward, terminated, truncated, info)",
+    "reset": "instead of the 2 of Gymnasium (observation, info)",
+}
+_OLD_STEP = (
+    "; this is the API of Gym before 0.26, whose done is now either terminated (the task is over) or truncated (a time "
+    "limit): return both, or wrap the environment in shimmy.GymV21CompatibilityV0"
+)
+_OLD_RESET = "; this is the API of Gym before 0.26: return an info beside the observation, such as {}"
 
 
 @dataclass(frozen=True)
@@ -92,24 +108,48 @@ class Boundary:
                 f"{self._who(misfit.row)} returned a bad reward {self._when()}: {misfit}."
             ) from misfit
 
-    def fail(self, row: int | None, error: BaseException, result: Any = None, call: str = "step") -> NoReturn:
-        """Raise the fault for what a call into an environment, or reading its ``result``, has raised."""
+    def fail(
+        self, row: int | None, error: BaseException, call: str = "step", env: Any = None, keywords: Iterable[str] = ()
+    ) -> NoReturn:
+        """Raise the fault for what a call into an environment, or reading its result, has raised.
+
+        ``env`` is what was called (with these ``keywords``, where it was its reset), to be looked at if it may not take that.
+        """
+        if isinstance(error, EnvironmentFault):
+            raise error
         if isinstance(error, MissingEntry):
             raise lacking(error.entry, self.name) from error
         if row is None and isinstance(error, Misfit):
             row = error.row
         who, when = self._who(row), self._when(call)
-        values = {"step": "observation, reward, terminated, truncated, info", "reset": "observation, info"}[call]
-        length = values.count(",") + 1
         if isinstance(error, MisfitExtra):
             sentence = f"{who} gave {error.what} {when} that {error}."
         elif isinstance(error, Misfit):
             sentence = f"{who} returned a bad observation {when}: {error}."
-        elif _raised_here(error) and not (isinstance(result, tuple) and len(result) == length):
-            sentence = f"{who} returned {_count(result)} {when} instead of the {length} of Gymnasium ({values})."
+        elif isinstance(error, TypeError) and (misfit := wrong_signature(env, call, keywords)) is not None:
+            sentence = f"{who} cannot be called {when}: {misfit}"
+        elif isinstance(error, ValueError) and "expected 5, got 4" in str(error) and _in_gymnasium(error):
+            sentence = f"{who} returned 4 values {when} {_INSTEAD[call]}{_OLD_STEP}."
         else:
             sentence = f"{who} raised {when}: {explain(error)}."
         raise EnvironmentFault(sentence) from error
+
+    def miscounted(self, row: int | None, result: Any, call: str = "step") -> EnvironmentFault:
+        """Return the fault for a step or a reset that returned something else than the values of Gymnasium."""
+        many = isinstance(result, (tuple, list))
+        what = f"{len(result)} values" if many else f"{type(result).__name__} {shown(result)}"
+        old = ""
+        if call == "step" and many and len(result) == 4:
+            old = _OLD_STEP
+        elif call == "reset" and not many:
+            old = _OLD_RESET
+        return EnvironmentFault(f"{self._who(row)} returned {what} {self._when(call)} {_INSTEAD[call]}{old}.")
+
+    def complaint(self, extras: Extras) -> str | None:
+        """Return what was wrong with a cost of this step that counts as none, as a sentence."""
+        if extras.misfit is None:
+            return None
+        return f"{self._who(extras.misfit.row)} gave {extras.misfit.what} {self._when()} that {extras.misfit}."
 
     def _who(self, row: int | None) -> str:
         return self.name if row is None else f"environment {self.first_index + row} of {self.name}"
@@ -125,7 +165,8 @@ class Extras:
     """Action masks and costs of N environments, kept from when the first of them gives one.
 
     An environment that gives no mask allows everything; one that gives no cost costs nothing, unless ``cost`` requires
-    what it is made of in every step.
+    what it is made of in every step. Where it does not, a cost that is no number is none: not every ``info["cost"]`` is
+    meant for us. ``misfit`` says what was wrong with the first one of the present step.
     """
 
     def __init__(self, n: int, action_space: Space, cost: Cost = GIVEN) -> None:
@@ -133,11 +174,13 @@ class Extras:
         self.cost = cost
         self.has_masks = False
         self.has_costs = False
+        self.misfit: MisfitExtra | None = None
         self._masks = np.ones((n, sum(self.segments)), dtype=bool)
         self._costs = np.zeros(n)
 
     def begin(self) -> None:
         """Forget the costs of the last step."""
+        self.misfit = None
         if self.has_costs:
             self._costs[:] = 0.0
 
@@ -154,7 +197,7 @@ class Extras:
         Where no action is taken next, because the episode is over, the mask is not looked at: it may allow nothing.
         """
         if not isinstance(info, dict):
-            raise MisfitExtra("an info", f"is no dict but {type(info).__name__} {info!r:.60}", row)
+            raise MisfitExtra("an info", f"is no dict but {type(info).__name__} {shown(info)}", row)
         mask = None
         if acts_next:
             mask = mask_function() if mask_function is not None else info.get("action_mask")
@@ -169,7 +212,14 @@ class Extras:
             raise MissingEntry(self.cost.entry, row)
 
     def _take_cost(self, value: Any, row: int) -> None:
-        self._costs[row] = self.cost(read_number(self.cost.described, value, row), np)
+        try:
+            number = read_number(self.cost.described, value, row)
+        except MisfitExtra as misfit:
+            if self.cost.required:
+                raise
+            self.misfit = self.misfit or misfit
+            return
+        self._costs[row] = self.cost(number, np)
         self.has_costs = True
 
     def _read_mask(self, mask: Any, row: int) -> np.ndarray:
@@ -213,49 +263,109 @@ class Extras:
 
 def read_flag(what: str, value: Any) -> bool:
     """Return ``terminated`` or ``truncated`` as a boolean, or raise :class:`MisfitExtra` for what is none."""
-    flag = np.asarray(value)
+    flag = _as_array(value)
     if flag.size != 1 or flag.dtype.kind not in "biuf" or flag.reshape(()) not in (0, 1):
-        raise MisfitExtra(f"a {what}", f"is {value!r:.60}, not true or false", None)
+        raise MisfitExtra(f"a {what}", f"is {shown(value)}, not true or false", None)
     return bool(flag.reshape(()))
 
 
 def read_number(what: str, value: Any, row: int) -> float:
     """Return an entry of ``info`` as a number, or raise :class:`MisfitExtra` with ``what`` it is."""
-    number = np.asarray(value)
+    number = _as_array(value)
     if number.size != 1 or number.dtype.kind not in "fiub" or not np.isfinite(number).all():
-        raise MisfitExtra(what, f"is {value!s:.60}, not a finite number", row)
+        raise MisfitExtra(what, f"is {shown(value, str)}, not a finite number", row)
     return float(number.reshape(()))
 
 
-def _raised_here(error: BaseException) -> bool:
-    """Return whether the caller's own frame raised: the environment had returned, and it could not be unpacked."""
-    return (
-        isinstance(error, (ValueError, TypeError))
-        and error.__traceback__ is not None
-        and error.__traceback__.tb_next is None
-    )
+def _as_array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except Exception:  # lists of unequal lengths; objects that will not be an array
+        return np.empty(0, dtype=object)
+
+
+def wrong_signature(env: Any, call: str, keywords: Iterable[str] = ()) -> str | None:
+    """Say which ``step`` or ``reset`` of an environment and its wrappers cannot be called as Gymnasium calls it.
+
+    Args:
+        env: the environment, or ``None``.
+        call: ``"step"``, which is given an action, or ``"reset"``.
+        keywords: what the reset was given.
+
+    Returns:
+        The rest of a sentence, with the remedy; ``None`` where all can.
+    """
+    while env is not None:
+        function = getattr(env, call, None)
+        if not callable(function):
+            return f"its {call} is {shown(function)}, not a method."
+        try:
+            signature = inspect.signature(function)
+        except (ValueError, TypeError):  # it is not written in Python
+            return None
+        try:
+            signature.bind(*([None] if call == "step" else []), **dict.fromkeys(keywords))
+        except TypeError as error:
+            code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
+            where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
+            right = "def step(self, action)" if call == "step" else "def reset(self, *, seed=None, options=None)"
+            return f"{type(env).__name__}.{call}: {error}{where}; write it as {right}."
+        if call == "reset" and isinstance(env, gym.Wrapper):
+            keywords = ("seed", "options")  # Gymnasium's wrappers pass both on
+        env = getattr(env, "env", None)
+    return None
 
 
 def read_rewards(rewards: Any, n: int) -> np.ndarray:
-    """Return rewards as finite floats ``[N]`` (float32 stays float32), or raise :class:`Misfit` with the row."""
-    try:
-        array = np.array(rewards)
-    except ValueError:  # numbers beside lists
-        array = np.empty(0, dtype=object)
+    """Return rewards as finite floats ``[N]`` (float32 stays float32), or raise :class:`Misfit` with the row.
+
+    A reward may also be an array of one number.
+    """
+    array = _as_array(rewards)
     if array.shape != (n,) or array.dtype.kind not in "fiub":
-        for row, reward in enumerate(rewards):
-            if np.ndim(reward) != 0 or np.asarray(reward).dtype.kind not in "fiub":
-                raise Misfit(f"{type(reward).__name__} {reward!r:.60}, which is not a number", row)
+        array = np.array([_read_reward(reward, row) for row, reward in enumerate(rewards)])
+    if array.shape != (n,):
         raise Misfit(f"an array of shape {array.shape} and dtype {array.dtype}, not {n} numbers")
     if not batches.all_finite(array):
         row = int(np.argmin(np.isfinite(array)))
         raise Misfit(f"{array[row]}, which is not finite", row)
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
+    return np.array(array) if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _read_reward(reward: Any, row: int) -> Any:
+    number = _as_array(reward)
+    if number.size != 1 or number.dtype.kind not in "fiub" or isinstance(reward, (list, tuple)):
+        raise Misfit(f"{type(reward).__name__} {shown(reward)}, which is not a number", row)
+    return number.reshape(())[()]
+
+
+def space_of(env: Any, kind: str, name: str) -> Any:
+    """Return a space of an environment; ``None`` where it has forgotten it.
+
+    Raises:
+        UsageError: it raises where it is asked for it.
+    """
+    try:
+        return getattr(env, kind, None)
+    except Exception as error:
+        raise UsageError(f"{name} raised where it was asked for its {kind}: {explain(error)}.") from error
+
+
+def shown(value: Any, words: Callable[[Any], str] = repr) -> str:
+    """Return at most 60 characters that show a value of foreign origin."""
+    try:
+        return f"{words(value):.60}"
+    except Exception:  # of the value's own making
+        return "that cannot be shown"
 
 
 def explain(error: BaseException) -> str:
     """Say in one line what was raised and where, e.g. ``"ValueError: boom (env.py:12)"``."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # of the error's own making
+        text = ""
+    text = text if len(text) <= LONGEST_WORDS else text[: LONGEST_WORDS - 3] + "..."
     if isinstance(error, SyntaxError) and error.filename:
         return f"SyntaxError: {error.msg} ({Path(error.filename).name}:{error.lineno})"
     frame = _raised_in(error)
@@ -273,5 +383,7 @@ def _raised_in(error: BaseException) -> traceback.FrameSummary | None:
     return (own or frames or [None])[-1]
 
 
-def _count(result: Any) -> str:
-    return f"{len(result)} values" if isinstance(result, (tuple, list)) else f"{type(result).__name__} {result!r:.60}"
+def _in_gymnasium(error: BaseException) -> bool:
+    """Whether one of Gymnasium's wrappers raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(str(Path(gym.__file__).parent))

@@ -380,7 +380,9 @@ def _trace(name: str, method: str, function: Callable[..., Any], *arguments: Any
         return jax.eval_shape(function, *arguments)
     except UsageError:
         raise
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise user_code_error(f"environment {name}: {method} raises", error) from error
 
 
@@ -498,7 +500,9 @@ def _import_user_module(module_name: str, name: str) -> ModuleType:
                 f"environment {name}: there is no module {error.name!r} here ({os.getcwd()}) or among the installed."
             ) from None
         raise user_code_error(f"environment {name}: importing {module_name} raises", error) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise user_code_error(f"environment {name}: importing {module_name} raises", error) from error
 
 
@@ -526,7 +530,9 @@ def construct(constructor: Callable[..., Any], name: str, kwargs: Mapping[str, A
         return constructor(**kwargs)
     except UsageError:
         raise
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise user_code_error(f"environment {name}: making it raises", error) from error
 
 

@@ -9,7 +9,6 @@ Steps are counted from 1, and from the last ``reset`` of all environments togeth
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +19,7 @@ from gymnasium import Space, spaces
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch
-from jumar.envs.boundary import Boundary, Extras, explain, read_flag
+from jumar.envs.boundary import Boundary, Extras, explain, read_flag, space_of
 from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.watchdog import Watchdog
 from jumar.errors import EnvironmentFault, UsageError
@@ -40,6 +39,7 @@ class HostStep(NamedTuple):
     ``action_masks``: bool ``[N, M]`` for ``observations``, true where an action is allowed; ``None`` where the
     environments give none.
     ``costs``: float ``[N]``, by default from ``info["cost"]``; ``None`` as long as no environment has given one.
+    ``complaint``: a sentence about an ``info["cost"]`` that is no finite number and counts as none, else ``None``.
     """
 
     observations: Batch
@@ -50,6 +50,7 @@ class HostStep(NamedTuple):
     valid: np.ndarray
     action_masks: np.ndarray | None
     costs: np.ndarray | None
+    complaint: str | None = None
 
 
 class HostEnvironments(Protocol):
@@ -89,6 +90,7 @@ class SerialEnvironments:
     With ``warn``, a watchdog warns when a call into an environment has not returned for ``patience`` seconds.
     ``first_index`` is the index of the first one, for messages. ``progress`` is where the index and the step being
     taken are kept up to date (worker processes share it with their parent). ``cost`` says what a step costs.
+    ``passed_on`` are exceptions that are not taken for the environment's own: Ctrl-C, where it can reach this process.
 
     Raises:
         UsageError: where the spaces are not supported, or differ between the environments.
@@ -105,16 +107,18 @@ class SerialEnvironments:
         first_index: int = 0,
         progress: MutableSequence[int] | memoryview | None = None,
         cost: Cost = GIVEN,
+        passed_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
     ) -> None:
         self._first = first_index
+        self._passed_on = (*passed_on, UsageError, EnvironmentFault)
         self._progress = [first_index, 0] if progress is None else progress
         self._envs = [self._make(item, index, name) for index, item in enumerate(make)]
         self._owned = [not isinstance(item, gym.Env) for item in make]
         first = self._envs[0]
         self.n_envs = len(self._envs)
         self.name = name or environment_name(first)
-        self.observation_space = first.observation_space
-        self.action_space = first.action_space
+        self.observation_space = space_of(first, "observation_space", self.name)
+        self.action_space = space_of(first, "action_space", self.name)
         self.episode_limit = first.spec.max_episode_steps if first.spec else None
         self._check_alike()
         self._step_functions = [env.step for env in self._envs]
@@ -134,9 +138,9 @@ class SerialEnvironments:
         self._progress[0] = self._first + index
         try:
             env = item()
-        except (UsageError, EnvironmentFault):
+        except self._passed_on:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             where = f"environment {self._first + index}" + (f" of {name}" if name else "")
             raise EnvironmentFault(f"{where} raised while it was made: {explain(error)}.") from error
         if not isinstance(env, gym.Env):
@@ -148,8 +152,8 @@ class SerialEnvironments:
         if len({id(env) for env in self._envs}) < self.n_envs:
             raise UsageError(f"the same environment object of {self.name} was given twice; each must be a new one.")
         for index, env in enumerate(self._envs):
-            pairs = ((env.observation_space, self.observation_space), (env.action_space, self.action_space))
-            for own, common in pairs:
+            for kind in ("observation_space", "action_space"):
+                own, common = space_of(env, kind, self.name), getattr(self, kind)
                 if not same_space(own, common):
                     raise UsageError(
                         f"environment {self._first + index} of {self.name} has the space {describe_space(own)}, "
@@ -186,7 +190,15 @@ class SerialEnvironments:
         else:
             terminations = truncations = self._none
         return HostStep(
-            observations, rewards, terminations, truncations, successors, self._all, self._extras.masks(), costs
+            observations,
+            rewards,
+            terminations,
+            truncations,
+            successors,
+            self._all,
+            self._extras.masks(),
+            costs,
+            self._boundary.complaint(self._extras),
         )
 
     def close(self) -> None:
@@ -195,8 +207,12 @@ class SerialEnvironments:
             self._watchdog.close()
         for env, owned in zip(self._envs, self._owned, strict=True):
             if owned:
-                with contextlib.suppress(Exception):
+                try:
                     env.close()
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
+                    continue
 
     # The loop below is the hot code: for a fast simulator its own cost per environment must stay near one microsecond.
 
@@ -211,7 +227,7 @@ class SerialEnvironments:
         terminated: list[bool] = []
         truncated: list[bool] = []
         ended: list[int] = []
-        row, result = 0, None
+        row = 0
         self._extras.begin()
         if self._watchdog is not None:
             self._watchdog.begin()
@@ -219,6 +235,8 @@ class SerialEnvironments:
             for row, (step, action) in enumerate(zip(self._step_functions, actions, strict=True)):
                 progress[0] = first + row
                 result = step(action)
+                if not isinstance(result, (tuple, list)) or len(result) != 5:
+                    raise self._boundary.miscounted(row, result)
                 observation, reward, terminates, truncates, info = result
                 if (
                     plain_box
@@ -238,8 +256,10 @@ class SerialEnvironments:
                     ended.append(row)
                 if info or looked_at:
                     self._extras.read(row, info, self._mask_functions[row], not (terminates or truncates))
-        except (Exception, SystemExit) as error:
-            self._boundary.fail(row, error, result)
+        except self._passed_on:
+            raise
+        except BaseException as error:
+            self._boundary.fail(row, error, env=self._envs[row])
         finally:
             if self._watchdog is not None:
                 self._watchdog.end()
@@ -247,16 +267,20 @@ class SerialEnvironments:
 
     def _reset_row(self, row: int, seed: int | None, observations: Batch) -> None:
         self._progress[0] = self._first + row
-        result = None
+        seeds: dict[str, Any] = {} if seed is None else {"seed": seed}
         if self._watchdog is not None:
             self._watchdog.begin()
         try:
-            result = self._envs[row].reset(seed=seed) if seed is not None else self._envs[row].reset()
+            result = self._envs[row].reset(**seeds)
+            if not isinstance(result, (tuple, list)) or len(result) != 2:
+                raise self._boundary.miscounted(row, result, "reset")
             observation, info = result
             batches.write_row(self.observation_space, observations, row, observation)
             self._extras.read(row, info, self._mask_functions[row], with_cost=False)
-        except (Exception, SystemExit) as error:
-            self._boundary.fail(row, error, result, "reset")
+        except self._passed_on:
+            raise
+        except BaseException as error:
+            self._boundary.fail(row, error, "reset", self._envs[row], seeds)
         finally:
             if self._watchdog is not None:
                 self._watchdog.end()

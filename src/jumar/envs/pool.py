@@ -188,6 +188,7 @@ class EnvPoolEnvironments:
             valid,
             self._extras.masks(),
             self._extras.costs(),
+            self._boundary.complaint(self._extras),
         )
 
     def _call(self, function: Callable[[], Any], call: str) -> Any:
@@ -195,8 +196,10 @@ class EnvPoolEnvironments:
             self._watchdog.begin()
         try:
             return function()
-        except (Exception, SystemExit) as error:
-            self._boundary.fail(None, error, call=call)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._boundary.fail(None, error, call)
         finally:
             if self._watchdog is not None:
                 self._watchdog.end()

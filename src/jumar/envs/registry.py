@@ -355,7 +355,9 @@ def _import_module(module: str, text: str) -> None:
         if error.name and (module == error.name or module.startswith(error.name + ".")):
             raise UsageError(f"{text}: there is no module {error.name!r} here or among the installed ones.") from error
         raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
 
 

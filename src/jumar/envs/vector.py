@@ -10,7 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
-from jumar.envs.boundary import Boundary, Extras
+from jumar.envs.boundary import Boundary, Extras, space_of
 from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.host import HostStep, Warn, environment_name, start_watchdog
 from jumar.errors import EnvironmentFault, UsageError
@@ -43,8 +43,8 @@ class VectorAdapter:
         self._env = vector_env
         self.n_envs = int(vector_env.num_envs)
         self.name = name or environment_name(vector_env)
-        self.observation_space = vector_env.single_observation_space
-        self.action_space = vector_env.single_action_space
+        self.observation_space = space_of(vector_env, "single_observation_space", self.name)
+        self.action_space = space_of(vector_env, "single_action_space", self.name)
         check_spaces(self.observation_space, self.action_space, self.name)
         self.episode_limit = vector_env.spec.max_episode_steps if vector_env.spec else None
         self._mode = _autoreset_mode(vector_env, self.name)
@@ -62,7 +62,7 @@ class VectorAdapter:
         self._progress[1] = 0
         self._ended = np.zeros(self.n_envs, dtype=bool)
         seed: Any = [int(seed) for seed in seeds] if self._many_seeds else int(seeds[0])
-        observations, infos = self._call("reset", 2, lambda: self._env.reset(seed=seed))
+        observations, infos = self._call("reset", 2, lambda: self._env.reset(seed=seed), ["seed"])
         batch = self._boundary.observations_from_vector(observations)
         self._read_masks(infos, range(self.n_envs))
         return batch, self._extras.masks()
@@ -94,6 +94,7 @@ class VectorAdapter:
             valid,
             self._extras.masks(),
             costs,
+            self._boundary.complaint(self._extras),
         )
 
     def close(self) -> None:
@@ -122,7 +123,7 @@ class VectorAdapter:
     def _reset_ended(self, successors: Batch, _infos: dict[str, Any], ended: np.ndarray) -> tuple[Batch, Batch]:
         """Reset what has ended; return the observations to act on, and the true successors."""
         options = {"reset_mask": ended.copy()}
-        observations, infos = self._call("reset", 2, lambda: self._env.reset(options=options))
+        observations, infos = self._call("reset", 2, lambda: self._env.reset(options=options), ["options"])
         fresh = self._boundary.observations_from_vector(observations)
         self._read_masks(infos, map(int, np.flatnonzero(ended)))
         return fresh, successors
@@ -156,18 +157,20 @@ class VectorAdapter:
             )
         return array
 
-    def _call(self, call: str, length: int, function: Callable[[], Any]) -> Any:
+    def _call(self, call: str, length: int, function: Callable[[], Any], keywords: Sequence[str] = ()) -> Any:
         if self._watchdog is not None:
             self._watchdog.begin()
         try:
             result = function()
-        except (Exception, SystemExit) as error:
-            self._boundary.fail(None, error, call=call)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._boundary.fail(None, error, call, self._env, keywords)
         finally:
             if self._watchdog is not None:
                 self._watchdog.end()
         if not isinstance(result, tuple) or len(result) != length:
-            raise EnvironmentFault(f"{self.name} returned {type(result).__name__} from {call}, not {length} values.")
+            raise self._boundary.miscounted(None, result, call)
         return result
 
 

@@ -22,7 +22,7 @@ import cloudpickle
 
 from jumar.envs.boundary import explain
 from jumar.envs.host import SerialEnvironments
-from jumar.envs.workers import Answer, Description, Making
+from jumar.envs.workers import CLOSED, Answer, Description, Making
 from jumar.errors import EnvironmentFault, JumarError, UsageError
 from jumar.streams import steady_streams
 
@@ -86,22 +86,30 @@ def _serve(connection: Connection, progress: memoryview) -> None:
                 answer = Answer(request, getattr(environments, command)(payload))
         except JumarError as error:
             answer = Answer(request, str(error), type(error).__name__, traceback.format_exc())
-        except Exception as error:
+        except BaseException as error:
             message = f"a worker process failed: {explain(error)}."
             answer = Answer(request, message, EnvironmentFault.__name__, traceback.format_exc())
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except OSError:  # the parent is gone, or an environment has closed the connection with all that was open
+            os._exit(CLOSED)
 
 
 def _make(making: Making, progress: memoryview) -> SerialEnvironments:
     sys.path[:] = making.search_path
     try:
         factories: list[Any] = cloudpickle.loads(making.factories)
-    except Exception as error:
+    except BaseException as error:
         raise UsageError(
             f"what makes {making.name or 'the environment'} cannot be read in a worker process: {explain(error)}."
         ) from error
     return SerialEnvironments(
-        factories, making.name, first_index=making.first_index, progress=progress, cost=making.cost
+        factories,
+        making.name,
+        first_index=making.first_index,
+        progress=progress,
+        cost=making.cost,
+        passed_on=(),
     )
 
 

@@ -41,6 +41,8 @@ from jumar.spaces import describe_space, same_space
 
 START_TIMEOUT = 120.0  # seconds; importing a user's packages on a busy machine takes long
 CLOSE_TIMEOUT = 5.0  # seconds
+CLOSED = 86
+"""Exit code of a worker that can no longer answer."""
 _POLL = 1.0  # seconds between looks at processes whose own children hold their end of the connection open
 _GO_ON = "`jumar resume` goes on from the last checkpoint."
 
@@ -179,6 +181,7 @@ class WorkerEnvironments:
             np.concatenate([part.valid for part in parts]),
             self._join([part.action_masks for part in parts], True),
             self._join([part.costs for part in parts], 0.0),
+            next((part.complaint for part in parts if part.complaint), None),
         )
 
     def _join(self, parts: Sequence[np.ndarray | None], missing: bool | float) -> np.ndarray | None:
@@ -296,6 +299,8 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.kill()
             return "its connection closed"
+        if code == CLOSED:
+            return "its environments closed its connection"
         if code >= 0:
             return f"exit code {code}"
         try:

@@ -20,7 +20,7 @@ from jumar.policies import Policy, make_policy
 from jumar.spaces import check_spaces
 from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
 from jumar.training.plan import Plan
-from jumar.training.rollouts import CompiledRunner, HostRunner, Runner
+from jumar.training.rollouts import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.training.sources import Source
 
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
@@ -35,7 +35,8 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Sp
         update = make_update(plan, source, spaces)
         if update.costs.needed:
             check_one_cost(traced_info(env, source.name).get("cost"))
-        runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds)
+        watch = CostWatch(update, source.cost.required, warn)
+        runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds, watch)
         return update, runner, spaces, None
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
@@ -51,7 +52,8 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Sp
     except Exception:
         environments.close()
         raise
-    runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps)
+    watch = CostWatch(update, source.cost.required, warn)
+    runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps, watch)
     return update, runner, spaces, environments.episode_limit
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch, traced_info
+from jumar.envs.compiled import CompiledEnvironment, Costed, reset_batch, step_batch, traced_info
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.normalise import RunningMoments
@@ -151,6 +151,10 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
     act = single_actor(policy, deterministic)
     costs, zero = traced_info(env, name).get("cost") == (), jnp.zeros((), jnp.float32)
 
+    def counted(cost: Array) -> Array:
+        # The environment's own may be something else than a number; what is made for `--cost` is one.
+        return cost if isinstance(env, Costed) else jnp.where(jnp.isfinite(cost), cost, 0.0)
+
     def episode(parameters: Any, moments: RunningMoments, key: Array) -> tuple[Array, Array, Array, Array]:
         reset_key, env_key, act_key = jax.random.split(key, 3)
         states, observations = reset_batch(env, env.params, reset_key, 1)
@@ -161,7 +165,8 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
             action, carry = act(parameters, moments, observations, carry, (t == 0)[None], None, act_key, t)
             states, taken = step_batch(env, env.params, jax.random.fold_in(env_key, t), states, action)
             done = (taken.terminated | taken.truncated)[0]
-            totals = total + taken.rewards[0], cost + taken.costs[0] if costs and taken.costs is not None else zero
+            paid = cost + counted(taken.costs[0]) if costs and taken.costs is not None else zero
+            totals = total + taken.rewards[0], paid
             return states, taken.observations, carry, totals, t + 1, done
 
         *_, totals, t, done = jax.lax.while_loop(

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -65,8 +65,8 @@ class StepLoop:
     before, and runs at a third of its speed.
     """
 
-    def __init__(self, policy: Policy, n_steps: int) -> None:
-        self._policy, self._n_steps = policy, n_steps
+    def __init__(self, policy: Policy, n_steps: int, complain: Callable[[str], None] = lambda words: None) -> None:
+        self._policy, self._n_steps, self._complain = policy, n_steps, complain
         self._environments: HostEnvironments | None = None
         self._observations: Any = None
         self._masks: np.ndarray | None = None
@@ -88,6 +88,8 @@ class StepLoop:
             observations, masks = self._observations, self._masks
             actions, valid_actions, carry = self._act(parameters, moments, observations, carry, start, masks, noise[t])
             step = environments.step(np.asarray(valid_actions))
+            if step.complaint is not None:
+                self._complain(step.complaint)
             rows.append(Row(observations, masks, actions, step))
             self._observations, self._masks = narrow(step.observations), step.action_masks
             if self._policy.recurrent:  # no other policy looks at it

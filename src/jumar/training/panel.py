@@ -27,7 +27,7 @@ from jumar.training.progress import (
     mean_and_deviation,
     shown_metrics,
 )
-from jumar.words import clock_time, percent_done, short_number
+from jumar.words import clock_time, percent_done, printable, short_number
 
 
 class Panel:
@@ -88,7 +88,7 @@ class Panel:
 
     def warn(self, text: str) -> None:
         """Show the warning among the last few messages; one that is still there is not repeated."""
-        if ("yellow", " ".join(text.split())) not in self._messages:
+        if ("yellow", " ".join(printable(text).split())) not in self._messages:
             self._message("yellow", text)
 
     def finished(self, summary: Mapping[str, Any]) -> None:
@@ -107,6 +107,7 @@ class Panel:
             self._live.stop()
 
     def _message(self, style: str, text: str) -> None:
+        text = printable(text)
         if self._live.is_started:
             with self._lock:
                 self._messages.append((style, " ".join(text.split())))

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from jumar.words import clock_time, counted, percent, percent_done, short_number
+from jumar.words import clock_time, counted, percent, percent_done, printable, short_number
 
 Clock = Callable[[], float]
 
@@ -168,7 +168,7 @@ class Course:
     def start(self, info: Mapping[str, Any]) -> None:
         """Take in the description of the run."""
         self._began = self._clock()
-        self.info = dict(info)
+        self.info = {key: printable(value) if isinstance(value, str) else value for key, value in info.items()}
 
     def advance(self, metrics: Mapping[str, float]) -> None:
         """Take in an iteration; a value that is missing this time stays as it was."""
@@ -287,6 +287,7 @@ LABELS = {"train/actor_loss": "actor loss"}
 
 def write_line(stream: IO[str], line: str) -> None:
     """Write a line in the stream's encoding as well as it goes; a broken stream is left alone."""
+    line = printable(line)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     with suppress(OSError, ValueError):  # ValueError: the stream was closed
         stream.write(line.encode(encoding, "replace").decode(encoding, "replace") + "\n")

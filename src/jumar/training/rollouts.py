@@ -87,9 +87,15 @@ def with_log_probs(update: Update, learner: Learner, trajectory: Trajectory) -> 
     return trajectory._replace(log_probs=log_probs.reshape(n, -1).T)
 
 
-def outcome_of(trajectory: Trajectory) -> tuple[Array | None, ...]:
-    """Return what the loop's statistics need of a rollout: the fields of an :class:`Outcome`."""
-    return trajectory.rewards, trajectory.terminated, trajectory.truncated, trajectory.valid, trajectory.costs
+def outcome_of(trajectory: Trajectory, strict: bool) -> tuple[Array | None, ...]:
+    """Return what the loop's statistics need of a rollout: the fields of an :class:`Outcome`.
+
+    Unless ``strict``, a cost that is not finite counts as none.
+    """
+    costs = trajectory.costs
+    if costs is not None and not strict:
+        costs = jnp.where(jnp.isfinite(costs), costs, 0.0)
+    return trajectory.rewards, trajectory.terminated, trajectory.truncated, trajectory.valid, costs
 
 
 class Faults(NamedTuple):
@@ -99,6 +105,39 @@ class Faults(NamedTuple):
     rewards: Array
     costs: Array
     masks: Array
+
+
+class CostWatch:
+    """What becomes of costs that are no finite numbers.
+
+    Methods that use costs, and runs with a cost of the user's choice (``required``), refuse them. For any other run
+    ``info["cost"]`` may mean something else: they count as no cost, and ``warn`` hears of it once.
+    """
+
+    def __init__(self, update: Update, required: bool = False, warn: Callable[[str], None] | None = None) -> None:
+        self.strict = update.costs.needed or required
+        self._warn = warn
+
+    def complain(self, sentence: str) -> None:
+        """Refuse a bad cost, or say so once.
+
+        Raises:
+            EnvironmentFault: costs are needed.
+        """
+        if self.strict:
+            raise EnvironmentFault(sentence)
+        if self._warn is not None:
+            self._warn(f"{sentence} It is taken for no cost, as no costs are needed here.")
+            self._warn = None
+
+    def without(self, faults: Faults, name: str, rows: int) -> Faults:
+        """Return the faults of a rollout without those of costs, if they are forgiven."""
+        if self.strict or not np.any(faults.costs != 0.0):
+            return faults
+        none: Any = np.zeros_like(faults.costs)
+        costs = first_fault(Faults(none, none, faults.costs, none), name, rows)
+        self.complain(f"{costs}.")
+        return faults._replace(costs=none)
 
 
 class CompiledRunner:
@@ -112,14 +151,23 @@ class CompiledRunner:
         n_steps: steps of each per iteration.
         n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K, and
             to spread it over JAX's devices.
+        cost_watch: what becomes of costs that are no numbers.
     """
 
     has_barriers = False
 
     def __init__(
-        self, update: Update, env: CompiledEnvironment, name: str, n_envs: int, n_steps: int, n_seeds: int | None
+        self,
+        update: Update,
+        env: CompiledEnvironment,
+        name: str,
+        n_envs: int,
+        n_steps: int,
+        n_seeds: int | None,
+        cost_watch: CostWatch | None = None,
     ) -> None:
         self._update, self._env, self._name = update, env, name
+        self._cost_watch = cost_watch or CostWatch(update)
         self._n_envs, self._n_steps = n_envs, n_steps
         self._rows = 0
         init, iterate = self._init, self._iterate
@@ -143,7 +191,7 @@ class CompiledRunner:
             learner, collector, key, np.float32(remaining)
         )
         outcome, faults, record = jax.device_get((outcome, faults, record))
-        check_faults(faults, self._name, self._rows)
+        check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += self._n_steps
         return learner, collector, record, Outcome(*outcome)
 
@@ -168,7 +216,7 @@ class CompiledRunner:
         collector, trajectory = self._collect(learner, collector, collect_key)
         trajectory = with_log_probs(self._update, learner, trajectory)
         learner, critic_carry, record = self._update.update(learner, trajectory, remaining, update_key)
-        outcome = outcome_of(trajectory)
+        outcome = outcome_of(trajectory, self._cost_watch.strict)
         faults = faults_of(self._update, trajectory)
         return learner, collector._replace(critic_carry=critic_carry), record, outcome, faults
 
@@ -237,17 +285,23 @@ def check_faults(faults: Faults, name: str, rows: int) -> None:
 
     For several seeds the arrays have a leading axis, and the environment's index counts within its seed.
     """
+    found = first_fault(faults, name, rows)
+    if found is not None:
+        raise EnvironmentFault(f"{found}; nothing was learnt from it.")
+
+
+def first_fault(faults: Faults, name: str, rows: int) -> str | None:
+    """Say what the first fault in time is; ``None`` where all is well. See :func:`check_faults`."""
     found = [
         (int(place[-2]), int(place[-1]), what, marks[tuple(place)])
         for what, marks in zip(("an observation", "a reward", "a cost", ""), faults, strict=True)
         for place in np.argwhere(marks != 0.0)
     ]
-    if found:
-        step, index, what, value = min(found, key=lambda fault: fault[:2])
-        words = f"returned {what} that is {value}" if what else "allowed no action"
-        raise EnvironmentFault(
-            f"environment {index} of {name} {words} at step {rows + step + 1}; nothing was learnt from it."
-        )
+    if not found:
+        return None
+    step, index, what, value = min(found, key=lambda fault: fault[:2])
+    words = f"returned {what} that is {value}" if what else "allowed no action"
+    return f"environment {index} of {name} {words} at step {rows + step + 1}"
 
 
 def faults_of(update: Update, trajectory: Trajectory) -> Faults:
@@ -276,12 +330,19 @@ class HostRunner:
 
     has_barriers = True
 
-    def __init__(self, update: Update, make: Callable[[], HostEnvironments], n_steps: int) -> None:
+    def __init__(
+        self,
+        update: Update,
+        make: Callable[[], HostEnvironments],
+        n_steps: int,
+        cost_watch: CostWatch | None = None,
+    ) -> None:
         self._update, self._make, self._n_steps = update, make, n_steps
+        self._cost_watch = cost_watch or CostWatch(update)
         self._gatherer: Gatherer | None = None
         self._name = ""
         self._rows = 0
-        self._step_loop = StepLoop(update.policy, n_steps)
+        self._step_loop = StepLoop(update.policy, n_steps, self._cost_watch.complain)
         self._learn = Halves(self._learn_once) if update.apart else jax.jit(self._learn_once)
 
     def init(self, key: Array) -> Collector:
@@ -320,7 +381,7 @@ class HostRunner:
         learned = self._learn(learner, gathered, np.float32(remaining), update_key)
         learner, critic_carry, record, outcome, faults = learned
         outcome, faults, record = jax.device_get((outcome, faults, record))
-        check_faults(faults, self._name, self._rows)
+        check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += self._n_steps
         return learner, Collector((), (), start, last_carry, critic_carry), record, Outcome(*outcome)
 
@@ -336,4 +397,5 @@ class HostRunner:
         trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
         trajectory = with_log_probs(self._update, learner, trajectory)
         learner, critic_carry, record = self._update.update(learner, trajectory, remaining, key)
-        return learner, critic_carry, record, outcome_of(trajectory), faults_of(self._update, trajectory)
+        outcome = outcome_of(trajectory, self._cost_watch.strict)
+        return learner, critic_carry, record, outcome, faults_of(self._update, trajectory)
