@@ -156,6 +156,8 @@ def test_a_mistake_is_one_json_object_where_json_is_wanted(line: str, message: s
         (RuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 9 bytes"), 1, "smaller n_envs, n_steps or batch"),
         (MemoryError(), 1, "smaller n_envs, n_steps or batch"),
         (OSError(28, "No space left on device", "runs/x"), 1, "error: No space left on device: runs/x."),
+        (OSError(9, "Bad file descriptor"), 1, "closed by something else in this process, such as the environment"),
+        (EnvironmentFault("raised \x1b[2J."), 1, r"raised \x1b[2J."),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero\nthis is a bug in Jumar"),
         (BrokenPipeError(32, "Broken pipe"), 1, "Broken pipe"),
     ],
@@ -169,6 +171,7 @@ def test_a_failure_has_its_exit_code_and_sentence(
     assert message in errors
     assert "Traceback" not in errors
     assert json.loads(output)["error"] in errors
+    assert "\x1b" not in errors
 
 
 def test_a_traceback_is_there_for_who_asks(

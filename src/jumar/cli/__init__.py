@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -112,6 +113,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory; a smaller n_envs, n_steps or batch_size needs less.", 1
     first_line = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, OSError) and error.errno == errno.EBADF and not error.filename and "closed" not in first_line:
+        return "a file of the run was closed by something else in this process, such as the environment.", 1
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {error.filename}" if error.filename else "") + ".", 1
     what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
