@@ -32,6 +32,7 @@ class Lander:
 
     def __init__(self, gravity: float = 1.6) -> None:
         self.params = Params(gravity=gravity)
+        self.max_episode_steps = self.params.time_limit
 
     def reset(self, key: jax.Array, params: Params) -> tuple[State, jax.Array]:
         """Begin at rest between 8 and 12 metres."""

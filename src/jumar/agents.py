@@ -463,6 +463,8 @@ def evaluate_policy(
     check_same_spaces(source, (actor.observation_space, actor.action_space))
     evaluator = make_evaluator(source, actor.policy, 0, deterministic)
     episodes = evaluator(actor.parameters, actor.moments, n_eval_episodes, seed)
+    if complaint := episodes.complaint(source.time_limit_remedy):
+        warnings.warn(complaint, stacklevel=2)
     if return_episode_rewards:
         return episodes.returns.tolist(), episodes.lengths.tolist()
     return float(episodes.returns.mean()), float(episodes.returns.std())

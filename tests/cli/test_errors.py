@@ -236,6 +236,14 @@ def test_last_words_without_an_evaluation_or_an_episode():
     assert "ended no episode" in run_words({**SUMMARY, "last_eval_mean": None, "ep_rew_mean": None})
 
 
+def test_last_words_do_not_call_a_return_reached_whose_episodes_were_cut():
+    words = run_words({**SUMMARY, "last_eval_cut_episodes": 10})
+    assert "reached" not in words
+    assert (
+        "mean return of 500.0 in its last evaluation, of which 10 episodes had not ended and were cut, after" in words
+    )
+
+
 def test_last_words_of_several_seeds_have_a_line_each():
     runs = [{"run_dir": f"five/seed_{seed}", "seed": seed} for seed in (0, 1)]
     text = run_words({**SUMMARY, "run_dir": "five", "runs": runs})
@@ -262,6 +270,7 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
     assert seen == {"run": "r1", "total_timesteps": 2_000_000, "env": "mine:Hill-v0"}
     seen.clear()
     assert cli.main(["evaluate", "r1", "--episodes", "3", "--seed", "5", "--stochastic", "--best"]) == 0
+    assert callable(seen.pop("warn"))
     assert seen == {"run": "r1", "episodes": 3, "seed": 5, "stochastic": True, "best": True, "env": None}
     assert "mean return 1.00 +- 0 over 3 episodes" in capfd.readouterr().out
 

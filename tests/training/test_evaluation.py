@@ -18,8 +18,9 @@ from jumar.envs.costs import VelocityCost
 from jumar.envs.host import SerialEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.training.assembly import make_evaluator
-from jumar.training.evaluation import compiled_evaluator, host_evaluator
+from jumar.training.evaluation import LONGEST, compiled_evaluator, host_evaluator, longest_in_training
 from jumar.training.sources import FromId, source_of
+from jumar.training.standing import standing
 
 
 def acting(env: Any, **settings: Any) -> tuple[Any, Any, Any]:
@@ -134,3 +135,56 @@ def test_a_second_evaluation_compiles_nothing() -> None:
     with nothing_compiled():
         compiled(later, moments, 3, 7)
         host(*metronome[1:], 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "between", "ended", "stated", "longest"),
+    [
+        (10, 2_048, [], None, 102),  # half of the 2,048 steps of training, in 10 episodes
+        (10, 2_048, [1_669, 3_972], None, 102),  # 2 episodes do not show that 10 would end
+        (10, 2_048, [50] * 8 + [1_000] * 2, None, 480),  # twice the mean of the 10 longest
+        (2, 2_048, [50] * 8 + [1_000, 900], None, 1_900),  # of the 2 longest
+        (1_000, 2_048, [50.5] * 100, None, 101),  # all that are remembered have ended
+        (10, 1_000_000, [9] * 100, None, LONGEST),
+        (10, 64, [9] * 100, None, 100),
+        (10, 64, [], 1_000, LONGEST),
+    ],
+)
+def test_how_long_an_episode_may_be_during_training(
+    episodes: int, between: int, ended: list[float], stated: int | None, longest: int
+) -> None:
+    recent = np.concatenate([np.full(100 - len(ended), np.nan), ended])
+    assert longest_in_training(episodes, between, recent, stated) == longest
+
+
+def test_a_policy_that_never_ends_an_episode_takes_no_longer_than_asked() -> None:
+    """On both kinds of environments; what is cut is told apart from what ended in time."""
+    for env in (Probe(one, length=10), Metronome()):
+        policy, parameters, moments = acting(env)
+        evaluator = make_evaluator(source_of(env), policy, 0)
+        whole, cut = (evaluator(parameters, moments, 2, 0, longest=longest) for longest in (None, 2))
+        assert not whole.cut.any()
+        assert whole.complaint("") is None
+        assert cut.lengths.tolist() == [2, 2]
+        assert cut.cut.tolist() == [True, True]
+        assert cut.summary()["cut_episodes"] == 2
+        assert cut.complaint("Do this.") == (
+            "2 of 2 episodes of the evaluation had not ended after 2 steps and were cut, so their returns are not those of "
+            "whole episodes. Do this."
+        )
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({"mean_return": 2.0}, {"mean_return": 1.0}),
+        ({"mean_return": -200.0}, {"mean_return": -100.0, "cut_returns": [-100.0]}),
+        ({"mean_return": -1.0}, {"mean_return": 0.0, "cut_returns": [0.0]}),
+        ({"mean_return": 600.0, "cut_returns": [600.0]}, {"mean_return": 20.0}),
+        ({"mean_return": -1.0, "cut_returns": [-1.0]}, {"mean_return": -2.0, "cut_returns": [-2.0]}),
+    ],
+)
+def test_a_cut_episode_counts_for_what_it_collected_but_not_for_what_it_was_spared(
+    better: dict[str, Any], worse: dict[str, Any]
+) -> None:
+    assert standing(better) > standing(worse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from probes import Probe, one
 from test_resume import CASES, RUN, SMALL, digest, jumar, what_is_logged
 
 import jumar as jumar_library
 from jumar.cli import main
+from jumar.envs.registry import resolve
 from jumar.errors import UsageError
 from jumar.training import evaluation, files, jobs, logs
 from jumar.training.checkpoints import DESCRIPTION, CheckpointStore
@@ -25,6 +28,7 @@ from jumar.training.keeper import Files
 from jumar.training.policy_files import read_policy_files
 from jumar.training.progress import Silent
 from jumar.training.signals import StopFlag
+from jumar.training.sources import FromId
 from jumar.training.training import Training
 
 COMPILED = ["train", *CASES["compiled"], *RUN]
@@ -205,8 +209,68 @@ def test_episodes_of_an_evaluation_that_do_not_end_are_cut_and_counted(
     training.reporter = Silent(said)
     record = training.evaluate(0, 3)
     assert (record["cut_episodes"], record["lengths"], record["returns"]) == (3, [6] * 3, [6.0] * 3)
-    assert "3 episodes of the evaluation had not ended after 6 steps, and were cut" in said.getvalue()
+    assert "3 of 3 episodes of the evaluation had not ended after 6 steps and were cut" in said.getvalue()
     training.close()
+
+
+def endless(reward: Callable[..., Any]) -> Training:
+    probe = Probe(reward, length=10**9)
+    return jumar_library.PPO(probe, n_envs=2, n_steps=32, batch_size=32, net_arch=(8,))._training
+
+
+def test_an_evaluation_that_cannot_end_is_cut_by_the_size_of_the_training_and_said_once() -> None:
+    training, said = endless(one), io.StringIO()
+    training.reporter = Silent(said)
+    training.plan = dataclasses.replace(training.plan, eval_every=400)
+    for _ in range(2):
+        record = training.evaluate(0, 1)
+        assert (record["cut_episodes"], record["lengths"], record["cut_returns"]) == (1, [200], [200.0])
+    assert said.getvalue().count("had not ended after 200 steps and were cut") == 1
+    assert said.getvalue().count("report truncated after so many") == 1
+
+
+def test_the_best_policy_is_not_one_whose_losses_were_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    scripted = iter([(-200.0, []), (-100.0, [-100.0]), (-150.0, [])])
+
+    def evaluate(training: Training, *_: Any) -> dict[str, Any]:
+        mean, cut = next(scripted)
+        return {
+            "step": training.steps,
+            "mean_return": mean,
+            "returns": [mean],
+            "cut_episodes": len(cut),
+            "cut_returns": cut,
+        }
+
+    monkeypatch.setattr(Training, "evaluate", evaluate)
+    agent = jumar_library.PPO(Probe(one, length=10**9), n_envs=2, n_steps=32, batch_size=32, net_arch=(8,))
+    agent.learn(128, eval_every=64, run_dir=tmp_path / "run")
+    assert agent._training.best == [-200.0]
+    assert agent._training.last_cut == [1]
+    agent._training.restore(agent._training.state, agent._training.record)
+    agent.learn(64, eval_every=64)
+    assert (agent._training.best, agent._training.last_cut) == ([-150.0], [0])
+
+
+def test_a_time_limit_typed_with_the_environment_is_taken_by_every_backend() -> None:
+    for backend in ("gymnasium", "envpool"):
+        source = FromId(resolve(f"{backend}/CliffWalking-v1", {"max_episode_steps": 7}))
+        environments = source.make_host(1, 0)
+        assert environments.episode_limit == 7
+        assert "--env-kwargs max_episode_steps=" in source.time_limit_remedy
+        environments.close()
+
+
+def test_evaluate_says_what_to_do_about_episodes_that_do_not_end(
+    finished: Callable[[list[str]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished(COMPILED)
+    monkeypatch.setattr(evaluation, "LONGEST", 3)
+    code, said = spoken("evaluate", run, "--episodes", "2")
+    assert code == 0
+    assert said.count("2 of 2 episodes of the evaluation had not ended after 3 steps and were cut") == 1
+    with pytest.warns(UserWarning, match="2 of 2 episodes .* report truncated"):
+        jumar_library.evaluate_policy(jumar_library.load(run), "jax/CartPole-v1", 2)
 
 
 def test_episodes_that_end_are_not_counted_as_cut(finished: Callable[[list[str]], Path]) -> None:

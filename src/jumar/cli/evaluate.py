@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jumar.cli.output import Outcome
+from jumar.training.progress import Silent
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
@@ -21,6 +23,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         stochastic=arguments.stochastic,
         best=arguments.best,
         env=arguments.env,
+        warn=Silent(sys.stderr).warn,
     )
     return Outcome(result, words(result))
 
@@ -29,9 +32,11 @@ def words(result: Mapping[str, Any]) -> str:
     """Say how the policy did."""
     from jumar.words import counted, short_number
 
+    cut = result.get("cut_episodes")
     number = {key: short_number(float(result[f"{key}_return"])) for key in ("mean", "std", "min", "max")}
     return (
-        f"mean return {number['mean']} +- {number['std']} over {counted(int(result['episodes']), 'episode')} "
-        f"(from {number['min']} to {number['max']}), mean length {short_number(float(result['mean_length']))}"
+        f"mean return {number['mean']} +- {number['std']} over {counted(int(result['episodes']), 'episode')}"
+        + (f", {int(cut):,} of them cut before they ended, " if cut else " ")
+        + f"(from {number['min']} to {number['max']}), mean length {short_number(float(result['mean_length']))}"
         + (f", mean cost {short_number(float(result['mean_cost']))}" if "mean_cost" in result else "")
     )

@@ -92,10 +92,16 @@ def run_words(summary: Mapping[str, Any]) -> str:
 
 
 def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
-    from jumar.words import clock_time, short_number
+    from jumar.words import clock_time, counted, short_number
 
     evaluated, trained = summary.get("last_eval_mean"), summary.get("ep_rew_mean")
-    if evaluated is not None:
+    cut = summary.get("last_eval_cut_episodes")
+    if evaluated is not None and cut:
+        result = (
+            f"had a mean return of {short_number(evaluated)} in its last evaluation, of which "
+            f"{counted(cut, 'episode')} had not ended and {'was' if cut == 1 else 'were'} cut"
+        )
+    elif evaluated is not None:
         result = f"reached a mean return of {short_number(evaluated)} in its last evaluation"
     elif trained is not None:
         result = f"reached a mean return of {short_number(trained)} in training"

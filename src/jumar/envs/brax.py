@@ -69,6 +69,11 @@ class BraxEnvironment:
     episode_length: int = 1000
     params: PyTree = ()
 
+    @property
+    def max_episode_steps(self) -> int:
+        """The time limit in steps."""
+        return self.episode_length
+
     def reset(self, key: jax.Array, params: PyTree) -> tuple[BraxState, jax.Array]:
         """Draw an initial state."""
         inner = strong(self.env.reset(key))

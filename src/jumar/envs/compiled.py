@@ -38,7 +38,8 @@ class CompiledEnvironment(Protocol):
     """What a compiled environment has, a user's own included; nothing else is asked of it.
 
     Both functions must be pure and traceable. The environment does not reset itself. Its time limit, where it has one,
-    is its own and reported as ``truncated``. Arguments are passed by position.
+    is its own and reported as ``truncated``; it may be stated as ``max_episode_steps`` beside. Arguments are passed by
+    position.
     """
 
     @property
@@ -186,11 +187,22 @@ class FrameStackState(NamedTuple):
     frames: jax.Array
 
 
+def stated_limit(env: CompiledEnvironment) -> int | None:
+    """Return the time limit in steps that an environment states as ``max_episode_steps``, if it does."""
+    limit = getattr(env, "max_episode_steps", None)
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
+
+
 @dataclass(frozen=True)
 class Wrapped:
-    """Base of compiled environments around another one: actions and parameters are the wrapped one's."""
+    """Base of compiled environments around another one: actions, parameters and time limit are the wrapped one's."""
 
     env: CompiledEnvironment
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """The wrapped environment's time limit in steps, if it states one."""
+        return stated_limit(self.env)
 
     @property
     def action_space(self) -> spaces.Space:

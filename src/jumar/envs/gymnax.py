@@ -73,6 +73,11 @@ class GymnaxEnvironment:
     observation_space: spaces.Space
     action_space: spaces.Space
 
+    @property
+    def max_episode_steps(self) -> int | None:
+        """The time limit in steps, where the environment has one."""
+        return getattr(self.params, "max_steps_in_episode", None)
+
     def reset(self, key: jax.Array, params: PyTree) -> tuple[PyTree, PyTree]:
         """Draw an initial state."""
         observation, state = self.env.reset_env(key, params)

@@ -12,7 +12,7 @@ from jumar.algorithms.on_policy import Update
 from jumar.algorithms.registry import algorithm
 from jumar.constraints import check_one_cost
 from jumar.critics import make_critic
-from jumar.envs.compiled import traced_info
+from jumar.envs.compiled import stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.errors import EnvironmentFault, UsageError
@@ -27,7 +27,7 @@ Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
 def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Spaces, int | None]:
-    """Put together the update and the runner that a plan asks for; return the spaces and the host's time limit too."""
+    """Put together the update and the runner that a plan asks for; return the spaces and the stated time limit too."""
     settings = plan.settings
     if source.compiled:
         env = source.make_compiled()
@@ -37,7 +37,7 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Sp
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
         runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds, watch)
-        return update, runner, spaces, None
+        return update, runner, spaces, stated_limit(env)
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
     check_cost(source, warn)

@@ -2,6 +2,9 @@
 
 Episode ``i`` is seeded ``seed + i``, and its actions are computed on their own, whatever runs beside it. So its return
 depends on the policy and on its seed alone, never on how many episodes run side by side.
+
+Where an environment states no time limit, a policy may go on for ever (it walks against a wall, say). So an episode is cut
+after :data:`LONGEST` steps, and during training after :func:`longest_in_training`.
 """
 
 from __future__ import annotations
@@ -21,9 +24,16 @@ from jumar.errors import EnvironmentFault
 from jumar.normalise import RunningMoments
 from jumar.policies import Policy
 from jumar.training.gathering import narrow
+from jumar.words import counted
 
 LONGEST = 27_000
 """An episode that does not end is cut here, in steps: the limit that the Arcade Learning Environment's papers use."""
+SHORTEST = 100
+"""No episode is cut before so many steps."""
+SHARE = 0.5
+"""An evaluation during training takes at most this share of the steps between two evaluations, ..."""
+MARGIN = 2
+"""... or so many times the steps of as many training episodes, where these are known to end."""
 
 
 LANES = 16
@@ -37,17 +47,20 @@ class Episodes(NamedTuple):
     """Undiscounted sums of raw rewards, float64."""
     lengths: np.ndarray
     """Steps, int64."""
-    cut: int = 0
-    """How many episodes had not ended after ``LONGEST`` steps, and were cut there."""
+    cut: np.ndarray
+    """Whether the episode had not ended after the most steps allowed, and was cut there, bool."""
     costs: np.ndarray | None = None
     """Undiscounted sums of costs, float64, where the environment gives one cost a step."""
 
-    @property
-    def complaint(self) -> str | None:
-        """What is to be said of episodes that were cut, ``None`` where all ended."""
-        if not self.cut:
+    def complaint(self, remedy: str) -> str | None:
+        """Return what is to be said of episodes that were cut, with a remedy; ``None`` where all ended."""
+        if not self.cut.any():
             return None
-        return f"{self.cut} episodes of the evaluation had not ended after {LONGEST:,} steps, and were cut."
+        return (
+            f"{int(self.cut.sum())} of {counted(len(self.cut), 'episode')} of the evaluation had not ended after "
+            f"{int(self.lengths[self.cut].max()):,} steps and were cut, so their returns are not those of whole episodes. "
+            f"{remedy}"
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that ``jumar evaluate --json`` prints."""
@@ -61,10 +74,35 @@ class Episodes(NamedTuple):
             "max_return": float(self.returns.max()),
             "mean_length": float(self.lengths.mean()),
             "episodes": len(self.returns),
-            "cut_episodes": self.cut,
+            "cut_episodes": int(self.cut.sum()),
             "returns": [float(x) for x in self.returns],
             **costs,
         }
+
+
+def longest_in_training(episodes: int, between: int, recent: np.ndarray, stated: int | None) -> int:
+    r"""Return after how many steps an episode of an evaluation during training is cut.
+
+    Where the environment states a time limit, only :data:`LONGEST` counts. Else, with E episodes, B steps of training
+    between two evaluations, and the mean length :math:`\bar l` of the E longest of the recent training episodes (if as
+    many have ended),
+
+    .. math:: \max(\text{SHARE} \cdot B / E, \; \text{MARGIN} \cdot \bar l, \; \text{SHORTEST}),
+
+    and at most :data:`LONGEST`. It depends on steps alone, so evaluations can be repeated.
+
+    Args:
+        episodes: how many episodes the evaluation has.
+        between: steps of training between two evaluations.
+        recent: lengths of the training episodes that ended last, NaN for none.
+        stated: the environment's time limit in steps, if it states one.
+    """
+    if stated is not None:
+        return LONGEST
+    ended = np.sort(recent[~np.isnan(recent)])
+    enough = min(episodes, len(recent))
+    usual = ended[-enough:].mean() if len(ended) >= enough else 0.0
+    return min(LONGEST, max(SHORTEST, int(SHARE * between / episodes), int(MARGIN * usual)))
 
 
 class Abandoned(Exception):
@@ -80,9 +118,17 @@ class Evaluator(Protocol):
     """A way to run episodes; made once, so that it is compiled once."""
 
     def __call__(
-        self, parameters: Any, moments: RunningMoments, episodes: int, seed: int, stop: Callable[[], Any] = never
+        self,
+        parameters: Any,
+        moments: RunningMoments,
+        episodes: int,
+        seed: int,
+        stop: Callable[[], Any] = never,
+        longest: int | None = None,
     ) -> Episodes:
         """Run episodes of a policy; ``stop`` is asked now and then.
+
+        An episode is cut after ``longest`` steps, by default after :data:`LONGEST`.
 
         Raises:
             Abandoned: ``stop`` said so.
@@ -155,7 +201,9 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
         # The environment's own may be something else than a number; what is made for `--cost` is one.
         return cost if isinstance(env, Costed) else jnp.where(jnp.isfinite(cost), cost, 0.0)
 
-    def episode(parameters: Any, moments: RunningMoments, key: Array) -> tuple[Array, Array, Array, Array]:
+    def episode(
+        parameters: Any, moments: RunningMoments, key: Array, longest: Array
+    ) -> tuple[Array, Array, Array, Array]:
         reset_key, env_key, act_key = jax.random.split(key, 3)
         states, observations = reset_batch(env, env.params, reset_key, 1)
         start = (states, observations, policy.initial_carry(1), (zero, zero), jnp.zeros((), jnp.int32))
@@ -170,27 +218,33 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
             return states, taken.observations, carry, totals, t + 1, done
 
         *_, totals, t, done = jax.lax.while_loop(
-            lambda state: ~state[-1] & (state[-2] < LONGEST), step, (*start, jnp.zeros((), bool))
+            lambda state: ~state[-1] & (state[-2] < longest), step, (*start, jnp.zeros((), bool))
         )
         return *totals, t, done
 
     run_one = jax.jit(episode)
 
     def run(
-        parameters: Any, moments: RunningMoments, episodes: int, seed: int, stop: Callable[[], Any] = never
+        parameters: Any,
+        moments: RunningMoments,
+        episodes: int,
+        seed: int,
+        stop: Callable[[], Any] = never,
+        longest: int | None = None,
     ) -> Episodes:
+        most = np.int32(longest or LONGEST)
         results = []
         for i in range(episodes):
             if stop():
                 raise Abandoned
-            results.append(jax.device_get(run_one(parameters, moments, jax.random.PRNGKey(seed + i))))
+            results.append(jax.device_get(run_one(parameters, moments, jax.random.PRNGKey(seed + i), most)))
         returns, paid, lengths, ended = (np.array(x) for x in zip(*results, strict=True))
         _check_totals(returns, "return", name)
         _check_totals(paid, "cost", name)
         return Episodes(
             returns.astype(np.float64),
             lengths.astype(np.int64),
-            int(np.sum(~ended)),
+            ~ended,
             paid.astype(np.float64) if costs else None,
         )
 
@@ -211,7 +265,12 @@ def host_evaluator(
     act = lane_actor(policy, deterministic)
 
     def run(
-        parameters: Any, moments: RunningMoments, episodes: int, seed: int, stop: Callable[[], Any] = never
+        parameters: Any,
+        moments: RunningMoments,
+        episodes: int,
+        seed: int,
+        stop: Callable[[], Any] = never,
+        longest: int | None = None,
     ) -> Episodes:
         groups = [range(first, min(first + abreast, episodes)) for first in range(0, episodes, abreast)]
         results = []
@@ -219,17 +278,18 @@ def host_evaluator(
             environments = make(len(group))
             try:
                 seeds = [seed + i for i in group]
-                results.append(_run_group(partial(act, parameters, moments), policy, environments, seeds, stop))
+                now = partial(act, parameters, moments)
+                results.append(_run_group(now, policy, environments, seeds, stop, longest or LONGEST))
             finally:
                 environments.close()
         returns, costs, lengths, cut = (np.concatenate(parts) for parts in zip(*results, strict=True))
-        return Episodes(returns, lengths, int(cut.sum()), None if np.isnan(costs).all() else np.nan_to_num(costs))
+        return Episodes(returns, lengths, cut, None if np.isnan(costs).all() else np.nan_to_num(costs))
 
     return run
 
 
 def _run_group(
-    act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int], stop: Callable[[], Any]
+    act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int], stop: Callable[[], Any], longest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Run one episode in each environment, side by side; return returns, costs, lengths and which were cut.
 
@@ -241,7 +301,7 @@ def _run_group(
     carry = jax.tree.map(lambda x: jnp.stack([x] * LANES), policy.initial_carry(1))
     totals, lengths, running = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
     costs = np.full(n, np.nan)
-    for t in range(LONGEST):
+    for t in range(longest):
         if stop():
             raise Abandoned
         seen = fill_lanes((narrow(observations), masks))

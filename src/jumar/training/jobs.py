@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jumar.envs.host import Warn
 from jumar.errors import JumarError, UsageError
 from jumar.training import logs
 from jumar.training.assembly import make_evaluator
@@ -113,8 +114,12 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
         return _run(training, files, run, reporter, stop)
 
 
-def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: bool, env: str | None) -> dict[str, Any]:
+def evaluate(
+    run_path: Path, episodes: int, seed: int, stochastic: bool, best: bool, env: str | None, warn: Warn
+) -> dict[str, Any]:
     """Run episodes of a run's policy in fresh environments; the run is not changed. Return the numbers to print.
+
+    ``warn`` hears of episodes that were cut before they ended.
 
     Raises:
         UsageError: no run or policy is there, or it needs ``--env`` repeated.
@@ -136,8 +141,10 @@ def evaluate(run_path: Path, episodes: int, seed: int, stochastic: bool, best: b
     assert plan.environment is not None
     source = FromId(plan.environment, plan.cost)
     check_same_spaces(source, spaces)
-    evaluator = make_evaluator(source, policy, plan.workers, not stochastic)
-    return {"run_dir": str(run), **evaluator(parameters, moments, episodes, seed).summary()}
+    result = make_evaluator(source, policy, plan.workers, not stochastic)(parameters, moments, episodes, seed)
+    if complaint := result.complaint(source.time_limit_remedy):
+        warn(complaint)
+    return {"run_dir": str(run), **result.summary()}
 
 
 def _check_logs(run: RunDirectory, plan: Plan, checkpoint: Checkpoint, reporter: Reporter) -> None:
@@ -218,6 +225,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
             "seed": seed,
             "ep_rew_mean": training.episodes[i].mean_return,
             "last_eval_mean": training.last_evaluation[i],
+            "last_eval_cut_episodes": training.last_cut[i],
             **_known(ep_cost_mean=training.episodes[i].mean_cost),
         }
         for i, (one, seed) in enumerate(zip(lanes(run, plan), plan.seeds, strict=True))
@@ -236,6 +244,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "compile_time_s": training.stopwatch.compiling,
         "ep_rew_mean": _mean([lane["ep_rew_mean"] for lane in each]),
         "last_eval_mean": _mean([lane["last_eval_mean"] for lane in each]),
+        "last_eval_cut_episodes": sum(training.last_cut),
         **_known(ep_cost_mean=_mean([lane.get("ep_cost_mean") for lane in each])),
     }
     return summary if plan.n_seeds is None else {**summary, "runs": each}

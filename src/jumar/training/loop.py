@@ -11,6 +11,7 @@ import numpy as np
 from jumar.training.evaluation import Abandoned
 from jumar.training.progress import Reporter
 from jumar.training.signals import StopFlag, Stopped
+from jumar.training.standing import Standing, standing
 from jumar.training.training import Metrics, Training
 
 Callback = Callable[[Metrics], bool | None]
@@ -99,16 +100,20 @@ def _evaluate(
     for lane, metrics in enumerate(all_metrics):
         record = records[lane]
         mean, best = record["mean_return"], training.best[lane]
-        is_best = best is None or mean > best
+        here = standing(record)
+        is_best = best is None or here > Standing(training.best_comparable[lane], best)
         if is_best:
             training.best[lane], training.best_steps[lane] = mean, training.steps
+            training.best_comparable[lane] = here.comparable
             training.best_policies[lane] = jax.device_get(training.snapshot(lane))
-        training.last_evaluation[lane] = mean
+        training.last_evaluation[lane], training.last_cut[lane] = mean, record["cut_episodes"]
         metrics["eval/mean_reward"] = mean
         keeper.evaluation(training, lane, record, is_best)
     everything = {**records[0], "returns": [x for record in records for x in record["returns"]]}
     everything["mean_return"] = float(np.mean(everything["returns"]))
     everything["std_return"] = float(np.std(everything["returns"]))
+    everything["cut_episodes"] = sum(record["cut_episodes"] for record in records)
+    everything["cut_returns"] = [x for record in records for x in record.get("cut_returns", ())]
     reporter.evaluation(everything)
 
 

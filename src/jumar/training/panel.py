@@ -206,7 +206,7 @@ class Panel:
         extras = [f" {glyphs.plus_minus} {short_number(deviation)}"] if math.isfinite(deviation) else []
         extras += [f" at step {int(record['step']):,}"] if "step" in record else []
         if best is not None:
-            here = mean >= best[0]
+            here = best[1] == int(record.get("step", self._course.steps))
             extras.append(f"  {glyphs.best}" if here else f"  best {short_number(best[0])} at step {best[1]:,}")
         for extra in extras:
             if len(line) + len(extra) <= width:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
+from jumar.training.standing import Standing, standing
 from jumar.words import clock_time, counted, percent, percent_done, printable, short_number
 
 Clock = Callable[[], float]
@@ -161,6 +162,7 @@ class Course:
         self.metrics: dict[str, float] = {}
         self.evaluation: dict[str, Any] | None = None
         self.best: tuple[float, int] | None = None
+        self._best_standing: Standing | None = None
         self.returns = History()
         self.checkpoint: int | None = None
         self.complete = False
@@ -182,8 +184,9 @@ class Course:
         """Take in an evaluation and keep the best."""
         self.evaluation = dict(record)
         mean, _ = mean_and_deviation(record)
-        if math.isfinite(mean) and (self.best is None or mean > self.best[0]):
-            self.best = (mean, int(record.get("step", self.steps)))
+        here = standing({**record, "mean_return": mean})
+        if math.isfinite(mean) and (self._best_standing is None or here > self._best_standing):
+            self.best, self._best_standing = (mean, int(record.get("step", self.steps))), here
 
     @property
     def steps(self) -> int:
@@ -386,4 +389,5 @@ def evaluation_words(record: Mapping[str, Any], glyphs: Glyphs) -> str:
         words += f" {glyphs.plus_minus} {short_number(deviation)}"
     episodes = len(record.get("returns") or ())
     words += f" over {counted(episodes, 'episode')}" if episodes else ""
+    words += f", {cut:,} of them cut before they ended" if (cut := record.get("cut_episodes")) else ""
     return f"at step {int(record['step']):,}: {words}" if "step" in record else words

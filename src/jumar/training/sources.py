@@ -43,6 +43,11 @@ class Source(Protocol):
         """What a step costs."""
         ...
 
+    @property
+    def time_limit_remedy(self) -> str:
+        """How the user gives the environment a time limit, as a sentence."""
+        ...
+
     def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Make environments that are stepped from Python; ``warn`` hears of a step that does not return."""
         ...
@@ -50,6 +55,10 @@ class Source(Protocol):
     def make_compiled(self) -> CompiledEnvironment:
         """Make the compiled environment."""
         ...
+
+
+REPORT_TRUNCATED = "Give the environment a time limit: let it count its steps and report truncated after so many."
+PUT_TIME_LIMIT = "Give the environment a time limit: gymnasium.wrappers.TimeLimit(env, max_episode_steps=200), say."
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,16 @@ class FromId:
         """Whether the environment is written in JAX."""
         return self.id.compiled
 
+    @property
+    def time_limit_remedy(self) -> str:
+        """How the user gives the environment a time limit."""
+        if self.compiled:
+            return REPORT_TRUNCATED
+        return (
+            "Give the environment a time limit in training: --env-kwargs max_episode_steps=200, say "
+            '(in Python env_kwargs={"max_episode_steps": 200}).'
+        )
+
     def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Make environments that are stepped from Python."""
         return make_host(self.id, n_envs, workers, cost=self.cost, warn=warn)
@@ -96,6 +115,7 @@ class FromCallable:
     backend = "gymnasium"
     compiled = False
     rebuildable = True
+    time_limit_remedy = PUT_TIME_LIMIT
 
     def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Call the function ``n_envs`` times."""
@@ -121,6 +141,7 @@ class FromObject:
     backend = "gymnasium"
     compiled = False
     rebuildable = False
+    time_limit_remedy = PUT_TIME_LIMIT
 
     def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Wrap the object; it must hold ``n_envs`` environments."""
@@ -150,6 +171,7 @@ class FromCompiled:
     backend = "jax"
     compiled = True
     rebuildable = True
+    time_limit_remedy = REPORT_TRUNCATED
 
     def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
         """Refuse: it is compiled."""

@@ -16,7 +16,7 @@ from jumar.errors import TrainingFailed
 from jumar.policies import Policy
 from jumar.spaces import space_to_json
 from jumar.training.assembly import assemble, make_evaluator
-from jumar.training.evaluation import Evaluator, never
+from jumar.training.evaluation import Evaluator, longest_in_training, never
 from jumar.training.gathering import SEED_LIMIT
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
 from jumar.training.plan import Plan
@@ -61,6 +61,11 @@ class Training:
         self.saved_at: int | None = None
         """The step of the newest checkpoint, from which a resumed run goes on."""
         self.last_evaluation: list[float | None] = [None] * len(plan.seeds)
+        self.last_cut = [0] * len(plan.seeds)
+        """How many episodes of each seed's last evaluation were cut before they ended."""
+        self.best_comparable = [True] * len(plan.seeds)
+        """Whether the best evaluation of each seed can be compared with one of whole episodes; see ``standing``."""
+        self._told_of_cuts = False
         self.stopwatch = Stopwatch()
         self._steps_here = 0
         self._health = [Health() for _ in plan.seeds]
@@ -97,7 +102,9 @@ class Training:
             "elapsed": self.elapsed,
             "best": self.best,
             "best_steps": self.best_steps,
+            "best_comparable": self.best_comparable,
             "last_evaluation": self.last_evaluation,
+            "last_cut": self.last_cut,
             "spaces": [space_to_json(space) for space in self.spaces],
         }
 
@@ -108,6 +115,8 @@ class Training:
         self.best, self.best_steps = list(record["best"]), list(record["best_steps"])
         self.best_policies = list(state.best)
         self.last_evaluation = list(record["last_evaluation"])
+        self.best_comparable = list(record.get("best_comparable", self.best_comparable))
+        self.last_cut = list(record.get("last_cut", self.last_cut))
         self.learner = state.learner
         if not self.runner.has_barriers:
             self.collector = state.collector
@@ -159,16 +168,20 @@ class Training:
     def evaluate(self, lane: int, episodes: int, stop: Callable[[], Any] = never) -> dict[str, Any]:
         """Run deterministic episodes of one seed's policy in separate environments; training does not notice.
 
+        Where the environment states no time limit, they are cut after ``longest_in_training`` steps; that is warned of once.
+
         Raises:
             Abandoned: ``stop`` said so.
         """
         if self._evaluator is None:
             self._evaluator = make_evaluator(self.source, self.policy, self.plan.workers, warn=self._warn)
         seed = evaluation_seed(self.plan.seeds[lane])
-        result = self._evaluator(*self.snapshot(lane), episodes, seed, stop)
+        result = self._evaluator(*self.snapshot(lane), episodes, seed, stop, self._longest_episode(lane, episodes))
         summary = result.summary()
-        if result.complaint:
-            self._warn(result.complaint)
+        if not self._told_of_cuts and (complaint := result.complaint(self.source.time_limit_remedy)):
+            self._told_of_cuts = True
+            self._warn(complaint)
+        cut_returns = [float(x) for x in result.returns[result.cut]]
         return {
             "time/total_timesteps": self.steps,
             "step": self.steps,
@@ -176,13 +189,19 @@ class Training:
             "std_return": summary["std_return"],
             "returns": summary["returns"],
             "lengths": [int(x) for x in result.lengths],
-            "cut_episodes": result.cut,
+            "cut_episodes": summary["cut_episodes"],
+            **({"cut_returns": cut_returns} if cut_returns else {}),
             **{name: summary[name] for name in ("mean_cost", "costs") if name in summary},
         }
 
     def close(self) -> None:
         """Release the environments."""
         self.runner.close()
+
+    def _longest_episode(self, lane: int, episodes: int) -> int:
+        settings = self.plan.settings
+        between = max(self.plan.eval_every, settings.n_envs * settings.n_steps)
+        return longest_in_training(episodes, between, self.episodes[lane].state.lengths, self.episode_limit)
 
     def _warn(self, words: str) -> None:
         self.reporter.warn(words)
