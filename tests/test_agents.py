@@ -273,6 +273,42 @@ def test_live_environments_can_be_learnt_in_and_stay_open() -> None:
         agent.learn(64, eval_every=32)
 
 
+class Louder(gym.RewardWrapper[Any, Any]):
+    """A wrapper of a user's own, by which a run of theirs can be told."""
+
+    def reward(self, reward: Any) -> float:
+        return 10.0 * float(reward)
+
+
+LOUDER = "test_agents:Louder"
+WRAPPERS = ["TimeLimit:max_episode_steps=4", Louder]
+
+
+def test_wrappers_from_python_are_kept_by_their_names_and_repeated_for_load(tmp_path: Path) -> None:
+    agent = jumar.PPO("gymnasium/CartPole-v1", wrappers=WRAPPERS, **SMALL)
+    agent.learn(32, run_dir=tmp_path / "run")
+    assert agent._training.plan.repeat_wrappers == [LOUDER]
+    with pytest.raises(UsageError, match=f"repeat --wrapper {LOUDER} to allow it"):
+        jumar.load(tmp_path / "run")
+    for again in (LOUDER, Louder):
+        loaded = jumar.load(tmp_path / "run", wrappers=[again])
+        assert loaded._training.plan.environment == agent._training.plan.environment
+        assert jumar.evaluate_policy(loaded, "CartPole-v1", 2, wrappers=WRAPPERS) == (40.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "env", ["gymnasium/CartPole-v1", make_cartpole, gym.make("CartPole-v1")], ids=["id", "maker", "live"]
+)
+def test_a_wrapper_without_a_name_can_be_any_function_and_needs_the_environment_again(env: Any, tmp_path: Path) -> None:
+    wrappers = [("TimeLimit", {"max_episode_steps": 4}), lambda env: Louder(env)]
+    agent = jumar.PPO(env, wrappers=wrappers, **{**SMALL, "n_envs": 1})
+    agent.save(tmp_path / "agent")
+    with pytest.raises(UsageError, match="pass env="):
+        jumar.load(tmp_path / "agent")
+    loaded = jumar.load(tmp_path / "agent", env=env, wrappers=wrappers)
+    assert jumar.evaluate_policy(loaded, env, 2, wrappers=wrappers) == (40.0, 0.0)
+
+
 def test_a_policy_alone_is_enough_to_act(cartpole: jumar.PPO, tmp_path: Path) -> None:
     cartpole.save(tmp_path / "agent")
     alone = tmp_path / "alone"
@@ -339,6 +375,19 @@ def test_schedules_are_anchored_to_each_call_of_learn() -> None:
         ({"env": "jax/CartPole-v1", "batch_size": 100}, "batch_size=100 does not fit"),
         ({"env": "gymnasium/CartPole-v1", "n_seeds": 2}, "n_seeds=2 needs a compiled environment"),
         ({"env": Metronome, "env_kwargs": {"length": 3}}, "env_kwargs are for"),
+        ({"env": Metronome, "wrappers": [3]}, "3 is not a wrapper: write 'TimeLimit:max_episode_steps=200'"),
+        ({"env": Metronome, "wrappers": "TimeLimit"}, r"wrappers='TimeLimit' is not a list; write wrappers=\[...\]"),
+        ({"env": Metronome, "wrappers": None}, "wrappers=None is not a list"),
+        ({"env": "jax/CartPole-v1", "wrappers": [Louder]}, "wrappers are Gymnasium's; use gymnasium/CartPole-v1"),
+        ({"env": Probe(one), "wrappers": [Louder]}, "wrappers are Gymnasium's, and Probe is a compiled environment"),
+        (
+            {"env": SyncVectorEnv([Metronome]), "wrappers": [Louder]},
+            "SyncVectorEnv is a vector environment; wrap it before",
+        ),
+        (
+            {"env": "gymnasium/CartPole-v1", "wrappers": [lambda env: None]},
+            "lambda> returned a NoneType; it must return",
+        ),
         ({"env": Metronome, "frame_stack": 4}, "frame_stack=4 is for"),
         ({"env": SyncVectorEnv([Metronome] * 3)}, "n_envs=2, but .* holds 3"),
     ],

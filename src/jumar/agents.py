@@ -34,7 +34,7 @@ from jumar.training.progress import Reporter, Silent
 from jumar.training.reading import check_same_spaces, lanes, refuse_part_of_many, restore
 from jumar.training.reporters import make_reporter
 from jumar.training.run_directory import RunDirectory
-from jumar.training.sources import FromId, FromObject, Source, source_of
+from jumar.training.sources import FromId, FromObject, GivenWrapper, Source, named_wrappers, source_of
 from jumar.training.training import Training
 
 AgentType = TypeVar("AgentType", bound="Agent")
@@ -50,6 +50,10 @@ class Agent:
         n_seeds: train this many seeds, ``seed`` and those after it, in one program (compiled environments only).
         workers: worker processes that step the environments, 0 for none.
         env_kwargs: keyword arguments of an environment given by its id.
+        wrappers: put around each Gymnasium environment, the innermost first: ``"TimeLimit:max_episode_steps=200"``,
+            ``("TimeLimit", {"max_episode_steps": 200})``, ``"module:Name"`` of your own, or a class or function that takes an
+            environment and returns one. A class or function that a module has is kept by its name; with any other (a
+            ``lambda``, say) the environment is code of your own that no file can bring back.
         frame_stack: show the policy the last so many observations at once.
         cost: what a step costs: ``"velocity:V"`` is 1 where the body moves faster than ``V`` along x, else 0; by default
             the environment's own ``info["cost"]``.
@@ -71,6 +75,7 @@ class Agent:
         n_seeds: int | None = None,
         workers: int = 0,
         env_kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[GivenWrapper] = (),
         frame_stack: int | None = None,
         cost: str | None = None,
         preset: str | None = None,
@@ -80,12 +85,7 @@ class Agent:
         check_seed(seed, n_seeds)
         check_count("workers", workers, 0)
         chosen = algorithm(self.algorithm)
-        if env_kwargs and not isinstance(env, str):
-            raise UsageError(
-                "env_kwargs are for an environment given by its id; this one is made already, or by a function."
-            )
-        id_options = {"kwargs": dict(env_kwargs)} if env_kwargs else {}
-        source = source_of(env, frame_stack=frame_stack, cost=parse_cost(cost), **id_options)
+        source = source_of(env, frame_stack=frame_stack, cost=parse_cost(cost), wrappers=wrappers, kwargs=env_kwargs)
         if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
             settings.setdefault("n_envs", source.object.num_envs)
         if workers and source.compiled:
@@ -384,12 +384,14 @@ def _own_directory(folder: Path) -> RunDirectory:
     return run
 
 
-def load(path: str | Path, env: Any = None) -> Agent:
+def load(path: str | Path, env: Any = None, wrappers: Sequence[GivenWrapper] = ()) -> Agent:
     """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept, ready to predict and to go on learning.
 
     Args:
         path: the directory.
         env: the environment to go on in; needed where the run was on a live object, a callable or ``module:EnvId``.
+        wrappers: around a run's own environment the ``module:Name`` of each wrapper that is code of your own, once more; around
+            an object or a function passed as ``env`` any wrappers.
 
     Raises:
         UsageError: nothing is there, or ``env`` is needed or does not fit.
@@ -398,7 +400,7 @@ def load(path: str | Path, env: Any = None) -> Agent:
     run = RunDirectory.open(path)
     refuse_part_of_many(run)
     plan = Plan.from_json(run.read_config())
-    source = _source_for(plan, env, run)
+    source = _source_for(plan, env, wrappers, run)
     checkpoint = CheckpointStore(run.checkpoints).newest()
     for words in [*checkpoint.warnings, *plan.differences_in_versions(run.read_config())]:
         warnings.warn(words, stacklevel=2)
@@ -413,14 +415,13 @@ def load(path: str | Path, env: Any = None) -> Agent:
     return agent
 
 
-def _source_for(plan: Plan, env: Any, run: RunDirectory) -> Source:
-    if isinstance(env, str) and plan.environment is not None:
-        again = with_environment(plan, env).environment  # with the settings that it was trained with
+def _source_for(plan: Plan, env: Any, wrappers: Sequence[GivenWrapper], run: RunDirectory) -> Source:
+    own = plan.environment
+    if own is not None and (isinstance(env, str) or (env is None and own.module is None)):
+        again = with_environment(plan, env, named_wrappers(wrappers)).environment  # with the settings of the training
         return source_of(again, cost=plan.cost)
     if env is not None:
-        return source_of(env, cost=plan.cost)
-    if plan.environment is not None and plan.environment.module is None:
-        return FromId(plan.environment, plan.cost)
+        return source_of(env, cost=plan.cost, wrappers=wrappers)
     raise UsageError(
         f"the run is on {plan.environment_name}, which is code of your own that no file can bring back: pass env=... to go on "
         f"with it, or load the policy alone with jumar.load_policy({str(run)!r})."
@@ -438,6 +439,10 @@ def evaluate_policy(
     deterministic: bool = True,
     seed: int = 0,
     return_episode_rewards: bool = False,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[GivenWrapper] = (),
+    frame_stack: int | None = None,
 ) -> tuple[float, float] | tuple[Sequence[float], Sequence[int]]:
     """Run whole episodes of a policy and return the mean and standard deviation of their returns.
 
@@ -448,6 +453,9 @@ def evaluate_policy(
         deterministic: take the most likely actions, else draw them.
         seed: the first episode's seed.
         return_episode_rewards: return the list of returns and the list of lengths instead.
+        env_kwargs: arguments of an environment given by its id, as for an agent.
+        wrappers: wrappers, as for an agent.
+        frame_stack: show the policy the last so many observations, as for an agent.
 
     Raises:
         UsageError: the environment's spaces are not the policy's, or a number is out of range.
@@ -459,7 +467,7 @@ def evaluate_policy(
         raise UsageError(
             "evaluate_policy takes one environment, an id or a function that makes one, not a vector environment."
         )
-    source = source_of(env)
+    source = source_of(env, wrappers=wrappers, kwargs=env_kwargs, frame_stack=frame_stack)
     check_same_spaces(source, (actor.observation_space, actor.action_space))
     evaluator = make_evaluator(source, actor.policy, 0, deterministic)
     episodes = evaluator(actor.parameters, actor.moments, n_eval_episodes, seed)

@@ -13,6 +13,7 @@ Bounds that are the same everywhere are written once; infinite ones are the word
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -39,7 +40,10 @@ def check_spaces(observation_space: Space, action_space: Space, name: str = "the
     Raises:
         UsageError: naming the environment, the space and what is supported.
     """
-    _check_space(observation_space, f"the observation space of {name}", SUPPORTED_OBSERVATIONS)
+    try:
+        _check_space(observation_space, f"the observation space of {name}", SUPPORTED_OBSERVATIONS)
+    except UsageError as error:
+        raise UsageError(f"{error}{_filter_words(observation_space)}") from None
     _check_space(action_space, f"the action space of {name}", SUPPORTED_ACTIONS)
 
 
@@ -57,6 +61,24 @@ def _check_space(space: Any, what: str, supported: tuple[type, ...]) -> None:
             _check_space(child, f"{what} at {key!r}", supported)
     elif math.prod(space.shape or ()) == 0:
         raise UsageError(f"{what} is {_short(space)}, which has no elements.")
+
+
+def _filter_words(space: Space) -> str:
+    """Say which wrapper leaves out the parts of a Dict that no policy can see; nothing where none does."""
+    if not isinstance(space, spaces.Dict):
+        return ""
+    fit = [key for key, child in space.spaces.items() if _fits(child)]
+    if not fit:
+        return ""
+    return f" The wrapper that leaves it out: --wrapper 'FilterObservation:filter_keys={json.dumps(fit)}'."
+
+
+def _fits(space: Any) -> bool:
+    try:
+        _check_space(space, "", SUPPORTED_OBSERVATIONS)
+    except UsageError:
+        return False
+    return True
 
 
 def _short(space: Any) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 _MULTIPLES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
@@ -40,6 +42,29 @@ def whole_number(text: str) -> int:
     if not number.is_integer():
         raise ValueError
     return int(number)
+
+
+def wrapper_words(text: str) -> tuple[str, list[str]]:
+    """Split ``NAME:key=value,key=value``, where NAME may be ``module:Name``, into the name and the assignments.
+
+    A comma that does not begin another assignment belongs to the value, as in a list.
+
+    Raises:
+        ValueError: there is no name, or what comes after it is not an assignment.
+    """
+    found = re.fullmatch(r"([^:]+(?::[A-Za-z_]\w*(?=:|$))?)(?::(.*))?", text, re.DOTALL)
+    if found is None:
+        raise ValueError
+    assignments = re.split(r",(?=\s*[A-Za-z_]\w*=)", found[2]) if found[2] else []
+    if not all("=" in assignment for assignment in assignments):
+        raise ValueError
+    return found[1], assignments
+
+
+def repeat_words(env: str | None, wrappers: Iterable[str]) -> str:
+    """Return the options, each after a space, that repeat the user's own environment and wrappers."""
+    options = [*([("--env", env)] if env else []), *(("--wrapper", name) for name in wrappers)]
+    return "".join(f" {option} {shlex.quote(value)}" for option, value in options)
 
 
 def counted(number: int, noun: str) -> str:

@@ -229,6 +229,8 @@ def test_last_words_repeat_the_environment_of_a_module():
     words = run_words({**SUMMARY, "run_dir": "runs/x", "env": "Hill-v0", "repeat_env": "mine:Hill-v0"})
     assert "jumar evaluate runs/x --env mine:Hill-v0" in words
     assert "jumar resume runs/x --env mine:Hill-v0" in words
+    words = run_words({**SUMMARY, "run_dir": "runs/x", "repeat_wrappers": ["mine:Grey", "mine:Small"]})
+    assert "jumar evaluate runs/x --wrapper mine:Grey --wrapper mine:Small\n" in words
 
 
 def test_last_words_without_an_evaluation_or_an_episode():
@@ -257,8 +259,8 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
     seen: dict[str, Any] = {}
     result = {"mean_return": 1.0, "std_return": 0.0, "min_return": 1.0, "max_return": 1.0, "mean_length": 9.0}
 
-    def resume(run: Any, total_timesteps: Any, env: Any, reporter: Any) -> dict[str, Any]:
-        seen.update(run=str(run), total_timesteps=total_timesteps, env=env)
+    def resume(run: Any, total_timesteps: Any, env: Any, reporter: Any, wrappers: Any) -> dict[str, Any]:
+        seen.update(run=str(run), total_timesteps=total_timesteps, env=env, wrappers=wrappers)
         return SUMMARY
 
     def evaluate(run: Any, **options: Any) -> dict[str, Any]:
@@ -266,12 +268,22 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
         return {**result, "episodes": 3, "returns": [1.0] * 3}
 
     training(resume=resume, evaluate=evaluate)
-    assert cli.main(["resume", "r1", "--total-timesteps", "2M", "--env", "mine:Hill-v0"]) == 0
-    assert seen == {"run": "r1", "total_timesteps": 2_000_000, "env": "mine:Hill-v0"}
+    again = ["--env", "mine:Hill-v0", "--wrapper", "mine:Grey", "--wrapper", "mine:Small:size=8,keys=[1,2]"]
+    assert cli.main(["resume", "r1", "--total-timesteps", "2M", *again]) == 0
+    wrappers = [("mine:Grey", {}), ("mine:Small", {"size": 8, "keys": [1, 2]})]
+    assert seen == {"run": "r1", "total_timesteps": 2_000_000, "env": "mine:Hill-v0", "wrappers": wrappers}
     seen.clear()
     assert cli.main(["evaluate", "r1", "--episodes", "3", "--seed", "5", "--stochastic", "--best"]) == 0
     assert callable(seen.pop("warn"))
-    assert seen == {"run": "r1", "episodes": 3, "seed": 5, "stochastic": True, "best": True, "env": None}
+    assert seen == {
+        "run": "r1",
+        "episodes": 3,
+        "seed": 5,
+        "stochastic": True,
+        "best": True,
+        "env": None,
+        "wrappers": [],
+    }
     assert "mean return 1.00 +- 0 over 3 episodes" in capfd.readouterr().out
 
 

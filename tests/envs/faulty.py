@@ -173,6 +173,32 @@ class Modules(Walk):
         return observation, float("jax" in sys.modules), terminated, truncated, info
 
 
+class Mission(Walk):
+    """A :class:`Walk` whose observations are a Dict with a text that no policy can see."""
+
+    observation_space = spaces.Dict(
+        {"counter": Walk.observation_space, "mission": spaces.Text(20), "place": spaces.Tuple((spaces.Discrete(2),))}
+    )
+
+    def observe(self, action: Any) -> Any:
+        return {"counter": super().observe(action).copy(), "mission": "go to the green door", "place": (0,)}
+
+
+class Louder(gym.RewardWrapper):
+    """Multiplies rewards: a wrapper of a user's own."""
+
+    def __init__(self, env: gym.Env, factor: float = 2.0) -> None:
+        super().__init__(env)
+        self.factor = factor
+
+    def reward(self, reward: Any) -> float:
+        return self.factor * float(reward)
+
+
+def broken_wrapper(env: gym.Env) -> Any:
+    return [env]
+
+
 for name, fault in {
     "Raises-v0": "raise",
     "Hangs-v0": "hang",
@@ -194,6 +220,7 @@ for name, fault in {
 gym.register("Walk-v0", "faulty:Walk")
 gym.register("FaultyReset-v0", "faulty:FaultyReset")
 gym.register("Leaving-v0", "faulty:Leaving")
+gym.register("Mission-v0", "faulty:Mission")
 gym.register("Rich-v0", "faulty:Rich")
 gym.register("Modules-v0", "faulty:Modules")
 gym.register("Runner-v0", "faulty:Runner")

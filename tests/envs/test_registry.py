@@ -168,6 +168,8 @@ def test_a_module_named_by_a_file_is_never_imported(write_module: Callable[[str,
         {"frame_stack": 0},
         {"frame_stack": True},
         {"wrappers": [["os.system", {}]]},
+        {"wrappers": [["os:system:ls", {}]]},
+        {"wrappers": [["a b:Name", {}]]},
         {"wrappers": [["RecordVideo", {"video_folder": "/"}]]},
         {"wrappers": 3},
         {"more": 1},
@@ -240,10 +242,32 @@ def test_settings_hold_plain_data_only() -> None:
         ({"kwargs": {"sutton_reward": 1}}, "unknown setting of CartPole-v1 'sutton_reward'; did you mean sutton_barto"),
         ({"kwargs": {"max_episode_steps": -3}}, "cannot make CartPole-v1 with max_episode_steps=-3: .*positive"),
         ({"frame_stack": 0}, "the frame stack is 0"),
-        ({"wrappers": ["Grayscale"]}, "unknown wrapper 'Grayscale'; did you mean GrayscaleObservation"),
+        ({"wrappers": ["Grayscale"]}, "unknown wrapper of Gymnasium 'Grayscale'; did you mean GrayscaleObservation"),
         ({"wrappers": ["FrameStack"]}, "did you mean FrameStackObservation"),
         ({"wrappers": ["Autoreset"]}, "Jumar resets the environments itself"),
         ({"wrappers": ["NormalizeReward"]}, "use --normalize-rewards"),
+        ({"wrappers": ["RecordVideo:video_folder=v"]}, "would write videos; put it around .* jumar.load_policy"),
+        ({"wrappers": ["HumanRendering"]}, "would open a window; put it around .* jumar.load_policy"),
+        ({"wrappers": ["RenderCollection"]}, "would stay in memory"),
+        ({"wrappers": ["NumpyToTorch"]}, "Jumar takes NumPy arrays"),
+        ({"wrappers": ["TransformReward"]}, "takes a function, which cannot be typed; .* module:Name"),
+        (
+            {"wrappers": ["ImgObsWrapper"]},
+            "unknown wrapper of Gymnasium 'ImgObsWrapper'.* your own is named as module:Name",
+        ),
+        ({"wrappers": ["TimeLimit:3"]}, "'TimeLimit:3' is not NAME or NAME:key=value"),
+        ({"wrappers": ["nowhere_at_all:Louder"]}, "the wrapper nowhere_at_all:Louder: there is no module 'nowhere_at"),
+        ({"wrappers": ["faulty:Luoder"]}, "unknown wrapper of faulty 'Luoder'; did you mean Louder"),
+        ({"wrappers": ["faulty:name"]}, "faulty:name is a str; it must be a class or function"),
+        (
+            {"wrappers": ["faulty:Louder:fcator=3"]},
+            "unknown setting of the wrapper faulty:Louder 'fcator'; did you mean fac",
+        ),
+        (
+            {"wrappers": ["faulty:broken_wrapper"]},
+            "faulty:broken_wrapper returned a list; it must return a gymnasium.Env",
+        ),
+        ({"wrappers": ["gymnasium.wrappers:NormalizeReward"]}, "use --normalize-rewards"),
         ({"wrappers": ["TimeLimit:max_steps=3"]}, "unknown setting of the wrapper TimeLimit 'max_steps'"),
         (
             {"wrappers": ["RescaleAction:min_action=-1,max_action=1"]},
@@ -254,6 +278,47 @@ def test_settings_hold_plain_data_only() -> None:
 def test_settings_that_do_not_fit_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         make_host(resolve("gymnasium/CartPole-v1", **options), 1)
+
+
+def test_a_wrapper_of_the_user_s_own_is_found_by_its_module() -> None:
+    found = resolve("faulty:Walk-v0", wrappers=["TimeLimit:max_episode_steps=2", "faulty:Louder:factor=3"])
+    assert found.own_wrappers == ["faulty:Louder"]
+    plain, loud, elsewhere = (
+        make_host(each, 2, workers) for each, workers in ((resolve("faulty:Walk-v0"), 0), (found, 0), (found, 2))
+    )
+    for environments in (plain, loud, elsewhere):
+        environments.reset([1, 2])
+    try:
+        quiet, here, there = (environments.step([0, 0]).rewards for environments in (plain, loud, elsewhere))
+    finally:
+        elsewhere.close()
+    np.testing.assert_array_equal(here, 3.0 * quiet)
+    np.testing.assert_array_equal(there, here)
+
+
+def test_a_wrapper_named_by_a_file_is_never_imported(write_module: Callable[[str, str], None]) -> None:
+    write_module("canary", "raise SystemExit('imported')\n")
+    for module, options in (
+        (None, "--wrapper canary:Louder"),
+        ("canary", "--env canary:Walk-v0 --wrapper canary:Louder"),
+    ):
+        data = resolve("faulty:Walk-v0").to_json() | {"module": module, "wrappers": [["canary:Louder", {"factor": 3}]]}
+        found = EnvironmentId.from_json(json.loads(json.dumps(data)))
+        with pytest.raises(
+            UsageError, match=f"code of .* nothing named by a file is imported; repeat {options} to allow"
+        ):
+            make_host(found, 1)
+        assert "canary" not in sys.modules
+
+
+def test_a_refused_observation_names_the_wrapper_that_helps() -> None:
+    with pytest.raises(UsageError, match=r"at 'mission' is Text.* leaves it out: --wrapper '(.*)'\.$") as refused:
+        make_host(resolve("faulty:Mission-v0"), 1)
+    wrapper = str(refused.value).split("'")[-2]
+    assert wrapper == 'FilterObservation:filter_keys=["counter", "place"]'
+    left = make_host(resolve("faulty:Mission-v0", wrappers=[wrapper]), 1).observation_space
+    assert isinstance(left, spaces.Dict)
+    assert set(left.spaces) == {"counter", "place"}
 
 
 @needs_envpool

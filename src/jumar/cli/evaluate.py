@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jumar.cli.output import Outcome
+from jumar.cli.train import typed_wrappers
 from jumar.training.progress import Silent
 
 
@@ -24,6 +25,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         best=arguments.best,
         env=arguments.env,
         warn=Silent(sys.stderr).warn,
+        wrappers=typed_wrappers(arguments),
     )
     return Outcome(result, words(result))
 

@@ -120,9 +120,10 @@ def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
 
 
 def _next_words(summary: Mapping[str, Any], evaluated: Any) -> str:
+    from jumar.words import repeat_words
+
     run = shlex.quote(str(summary.get("run_dir", "RUN")))
-    repeated = summary.get("repeat_env")
-    again = f" --env {shlex.quote(str(repeated))}" if repeated else ""
+    again = repeat_words(summary.get("repeat_env"), summary.get("repeat_wrappers") or ())
     total = 2 * int(summary.get("total_timesteps") or 1_000_000)
     return "\n".join(
         [

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 from jumar.errors import UsageError, unknown
 from jumar.schedules import Constant
 from jumar.settings import ALIASES, Settings, describe, kinds
-from jumar.words import whole_number
+from jumar.words import whole_number, wrapper_words
 
 DEFAULT_TOTAL_TIMESTEPS = 1_000_000
 SETTING = "setting:"
@@ -260,12 +260,12 @@ def one_of(kind: str, *known: str) -> Callable[[str], str]:
 
 
 def wrapper(text: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``NAME`` or ``NAME:key=value,key=value`` into the name and its assignments (commas in a list stay)."""
-    name, colon, arguments = text.partition(":")
-    assignments = tuple(re.split(r",(?=\s*[A-Za-z_]\w*=)", arguments)) if colon and arguments else ()
-    if not name or any("=" not in assignment for assignment in assignments):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME:key=value,...")
-    return name, assignments
+    """Read ``NAME`` or ``NAME:key=value,...`` into the name (``module:Name`` too) and its assignments."""
+    try:
+        name, assignments = wrapper_words(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME:key=value,...") from None
+    return name, tuple(assignments)
 
 
 # Commands ------------------------------------------------------------------------------------------------------------
@@ -394,7 +394,8 @@ def _add_environment_options(parser: Parser, n_envs: str) -> None:
     )  # fmt: skip
     group.add_argument(
         "--wrapper", action="append", type=wrapper, metavar="NAME[:KEY=VALUE,...]",
-        help="a Gymnasium wrapper by name; may be repeated, the innermost first",
+        help="one of Gymnasium's wrappers by name, or one of your own as module:Name; may be repeated, the innermost first; "
+        "a list is written as JSON: 'FilterObservation:filter_keys=[\"image\"]'",
     )  # fmt: skip
     group.add_argument("--frame-stack", type=count(1), metavar="K", help="show the policy the last K observations")
     group.add_argument(
@@ -499,6 +500,10 @@ def _add_run(parser: Parser, command: str) -> None:
         metavar="module:EnvId",
         help="the environment once more, where it is code of your own: no module is imported because a file names it",
     )
+    parser.add_argument(
+        "--wrapper", action="append", type=wrapper, metavar="module:Name",
+        help="a wrapper once more, where it is code of your own; may be repeated",
+    )  # fmt: skip
 
 
 def _add_resume(parser: Parser) -> None:

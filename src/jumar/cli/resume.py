@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from jumar.cli.output import Outcome, run_words
+from jumar.cli.train import typed_wrappers
 from jumar.training.reporters import make_reporter
 
 
@@ -17,6 +18,10 @@ def run(arguments: argparse.Namespace) -> Outcome:
         from jumar.training.jobs import resume
 
         summary = resume(
-            Path(arguments.run), total_timesteps=arguments.total_timesteps, env=arguments.env, reporter=reporter
+            Path(arguments.run),
+            total_timesteps=arguments.total_timesteps,
+            env=arguments.env,
+            reporter=reporter,
+            wrappers=typed_wrappers(arguments),
         )
     return Outcome(summary, run_words(summary), kept=True)

@@ -13,7 +13,7 @@ from jumar.cli.parser import Algorithms, given_settings
 from jumar.errors import UsageError
 from jumar.settings import coerce
 from jumar.training.reporters import make_reporter
-from jumar.training.request import TrainRequest, Wrapper
+from jumar.training.request import TrainRequest
 
 
 def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
@@ -44,7 +44,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         run_dir=_folder(arguments.run_dir),
         env_kwargs=_assignments(arguments.env_kwargs or []),
         frame_stack=arguments.frame_stack,
-        wrappers=tuple(_wrapper(name, list(texts)) for name, texts in arguments.wrapper or ()),
+        wrappers=tuple((name, tuple(settings.items())) for name, settings in typed_wrappers(arguments)),
         workers=arguments.workers,
         cost=arguments.cost,
         eval_every=arguments.eval_every,
@@ -62,8 +62,9 @@ def _folder(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _wrapper(name: str, texts: list[str]) -> Wrapper:
-    return name, tuple(_assignments(texts).items())
+def typed_wrappers(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+    """Return the wrappers that were typed, each with its settings."""
+    return [(name, _assignments(list(texts))) for name, texts in arguments.wrapper or ()]
 
 
 def _assignments(texts: list[str]) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import importlib.util
 import inspect
 import math
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -17,23 +19,29 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jumar.envs.boundary import explain
 from jumar.errors import UsageError, nearest, unknown
 
-# What breaks the convention (Autoreset), keeps statistics that no checkpoint would hold (Normalize...), serves a screen
-# or a video, or converts to arrays other than NumPy's is not offered.
+_TO_WATCH = "put it around an environment made with a render_mode, and act there with jumar.load_policy(RUN).predict"
+_NUMPY = "Jumar takes NumPy arrays and hands them to JAX itself"
+_TAKES_FUNCTION = "it takes a function, which cannot be typed; write a wrapper of your own and name it as module:Name"
 _REFUSED = {
+    "ArrayConversion": _NUMPY,
     "Autoreset": "Jumar resets the environments itself",
+    "HumanRendering": f"every environment that is trained in would open a window; {_TO_WATCH}",
+    "JaxToNumpy": _NUMPY,
+    "JaxToTorch": _NUMPY,
     "NormalizeObservation": "its statistics would not be saved; use --normalize-observations",
     "NormalizeReward": "its statistics would not be saved; use --normalize-rewards",
+    "NumpyToTorch": _NUMPY,
+    "RecordVideo": f"every environment that is trained in would write videos; {_TO_WATCH}",
+    "RenderCollection": f"the frames of the whole training would stay in memory; {_TO_WATCH}",
+    "TransformAction": _TAKES_FUNCTION,
+    "TransformObservation": _TAKES_FUNCTION,
+    "TransformReward": _TAKES_FUNCTION,
 }
-_LEFT_OUT = {
-    "ArrayConversion",
-    "HumanRendering",
-    "JaxToNumpy",
-    "JaxToTorch",
-    "NumpyToTorch",
-    "RecordVideo",
-    "RenderCollection",
-    "vector",
-}
+"""Gymnasium's wrappers that are not offered, and why."""
+_NO_WRAPPERS = {"vector"}
+"""What is in the list of Gymnasium's wrappers and is none."""
+_OWN = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
+"""A wrapper of the user's own: ``module:Name``."""
 
 Settings = tuple[tuple[str, Any], ...]
 Wrappers = tuple[tuple[str, Settings], ...]
@@ -59,9 +67,9 @@ class GymnasiumFactory:
         """Make a new environment."""
         env = self._make()
         for name, settings in self.wrappers:
-            env = _wrap(env, name, dict(settings))
+            env = wrap(env, name, dict(settings))
         if self.frame_stack is not None:
-            env = _wrap(env, "FrameStackObservation", {"stack_size": self.frame_stack})
+            env = wrap(env, "FrameStackObservation", {"stack_size": self.frame_stack})
         return env
 
     def _make(self) -> gym.Env:
@@ -89,6 +97,22 @@ class GymnasiumFactory:
             raise UsageError(f"cannot make {name} with {settings}: {explain(error)}.") from error
 
 
+@dataclass(frozen=True)
+class WrappedFactory:
+    """A callable that makes an environment with ``make`` and puts wrappers around it, the innermost first."""
+
+    make: Callable[[], gym.Env]
+    wrappers: tuple[tuple[str | Callable[..., Any], Mapping[str, Any]], ...]
+
+    def __call__(self) -> gym.Env:
+        """Make a new environment."""
+        env = self.make()
+        if isinstance(env, gym.Env):  # else its user says what is wrong
+            for wrapper, settings in self.wrappers:
+                env = wrap(env, wrapper, settings)
+        return env
+
+
 def _parameters(name: str) -> list[str]:
     """Return the names of the settings that a registered environment takes."""
     entry = gym.registry[name].entry_point if name in gym.registry else None
@@ -111,36 +135,124 @@ def _missing(name: str, error: ImportError | gym.error.DependencyNotInstalled) -
 
 def known_wrappers() -> list[str]:
     """Return the names of Gymnasium's wrappers that can be asked for."""
-    return sorted(set(gym.wrappers.__all__) - _LEFT_OUT - set(_REFUSED))
+    return sorted(set(gym.wrappers.__all__) - _NO_WRAPPERS - set(_REFUSED))
+
+
+def is_own_wrapper(name: str) -> bool:
+    """Whether a wrapper's name is ``module:Name``: code of the user's own."""
+    return _OWN.fullmatch(name) is not None
 
 
 def check_wrapper(name: str) -> None:
-    """Refuse a wrapper that does not exist, or that would break what Jumar promises.
+    """Refuse one of Gymnasium's wrappers that does not exist, or that would break what Jumar promises.
+
+    Nothing is imported; whether a ``module:Name`` is there, :func:`find_wrapper` says.
 
     Raises:
         UsageError: with the nearest names, or the reason.
     """
+    if is_own_wrapper(name):
+        return
     if name in _REFUSED:
         raise UsageError(f"the wrapper {name} is not offered: {_REFUSED[name]}.")
     known = known_wrappers()
     if name not in known:
-        raise unknown("wrapper", name, known, {"FrameStack": "FrameStackObservation"})
+        refusal = unknown("wrapper of Gymnasium", name, known, {"FrameStack": "FrameStackObservation"})
+        raise UsageError(f"{refusal} A wrapper of your own is named as module:Name.")
 
 
-def _wrap(env: gym.Env, name: str, settings: dict[str, Any]) -> gym.Env:
+def find_wrapper(name: str) -> Callable[..., Any]:
+    """Return a wrapper by its name, importing the module of a ``module:Name``: only for what the user has typed.
+
+    Raises:
+        UsageError: there is no such module or name, or it would break what Jumar promises.
+    """
     check_wrapper(name)
-    wrapper = getattr(gym.wrappers, name)
-    takes = [key for key in inspect.signature(wrapper).parameters if key != "env"]
+    own = _OWN.fullmatch(name)
+    if own is None:
+        return getattr(gym.wrappers, name)
+    module = import_module(own["module"], f"the wrapper {name}")
+    wrapper = getattr(module, own["name"], None)
+    if wrapper is None:
+        raise unknown(f"wrapper of {own['module']}", own["name"], [x for x in vars(module) if not x.startswith("_")])
+    if not callable(wrapper):
+        raise UsageError(f"the wrapper {name} is a {type(wrapper).__name__}; it must be a class or function of an env.")
+    if (theirs := gymnasium_name(wrapper)) is not None:
+        check_wrapper(theirs)
+    return wrapper
+
+
+def gymnasium_name(wrapper: Any) -> str | None:
+    """Return the name of one of Gymnasium's wrappers, ``None`` for anything else."""
+    name = getattr(wrapper, "__name__", "")
+    return name if name in gym.wrappers.__all__ and getattr(gym.wrappers, name, None) is wrapper else None
+
+
+def wrapper_name(wrapper: Callable[..., Any]) -> str | None:
+    """Return the name by which :func:`find_wrapper` finds a wrapper, ``None`` where no module has it."""
+    if (theirs := gymnasium_name(wrapper)) is not None:
+        return theirs
+    module, name = getattr(wrapper, "__module__", None), getattr(wrapper, "__qualname__", "")
+    own = f"{module}:{name}"
+    if (
+        not is_own_wrapper(own)
+        or module == "__main__"
+        or getattr(sys.modules.get(str(module)), name, None) is not wrapper
+    ):
+        return None
+    return own
+
+
+def wrap(env: gym.Env, wrapper: str | Callable[..., Any], settings: Mapping[str, Any] | None = None) -> gym.Env:
+    """Put a wrapper, by its name or itself, around an environment.
+
+    Raises:
+        UsageError: a setting is unknown, or the wrapper raises or does not return an environment.
+    """
+    settings = settings or {}
+    name = wrapper if isinstance(wrapper, str) else getattr(wrapper, "__qualname__", type(wrapper).__name__)
+    function = find_wrapper(wrapper) if isinstance(wrapper, str) else wrapper
+    takes = _arguments(function) if settings else None
     for key in settings:
-        if key not in takes:
+        if takes is not None and key not in takes:
             raise unknown(f"setting of the wrapper {name}", key, takes)
     try:
-        return wrapper(env, **settings)
+        wrapped = function(env, **settings)
     except Exception as error:
         shown = ", ".join(f"{key}={value}" for key, value in settings.items()) or "no settings"
         raise UsageError(
             f"cannot put the wrapper {name} ({shown}) around the environment: {explain(error)}."
         ) from error
+    if not isinstance(wrapped, gym.Env):
+        raise UsageError(f"the wrapper {name} returned a {type(wrapped).__name__}; it must return a gymnasium.Env.")
+    return wrapped
+
+
+def _arguments(wrapper: Callable[..., Any]) -> list[str] | None:
+    """Return the names of what a wrapper takes beside the environment, its first; ``None`` where it takes any."""
+    try:
+        _, *rest = inspect.signature(wrapper).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    return None if any(x.kind is inspect.Parameter.VAR_KEYWORD for x in rest) else [x.name for x in rest]
+
+
+def import_module(module: str, text: str) -> ModuleType:
+    """Import a user's module; ``text`` is what was typed.
+
+    Raises:
+        UsageError: there is no such module, or importing it raises.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(error.name + ".")):
+            raise UsageError(f"{text}: there is no module {error.name!r} here or among the installed ones.") from error
+        raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
 
 
 # --- ids -----------------------------------------------------------------------------------------------------------

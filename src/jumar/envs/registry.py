@@ -22,20 +22,26 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from jumar.envs import pool
-from jumar.envs.boundary import explain
 from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.gymnasium_factory import (
     GymnasiumFactory,
     Wrappers,
     check_wrapper,
+    find_wrapper,
+    import_module,
+    is_own_wrapper,
     nearest_ids,
     registered_ids,
 )
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
 from jumar.errors import DamagedFile, UsageError
+from jumar.words import repeat_words, wrapper_words
 
 if TYPE_CHECKING:
     from jumar.envs.compiled import CompiledEnvironment
+
+TypedWrapper = str | tuple[str, Mapping[str, Any]]
+"""A wrapper as it is typed, ``NAME:key=value``, or its name and its settings."""
 
 BACKENDS = ("gymnasium", "envpool", "jax", "gymnax", "brax")
 COMPILED_BACKENDS = ("jax", "gymnax", "brax")
@@ -99,8 +105,8 @@ class EnvironmentId:
 
     ``text`` is what was typed, ``backend`` one of :data:`BACKENDS`, ``name`` the id without backend and module,
     ``module`` the user's own module that has to be imported first. ``wrappers`` are applied in order, the stack of the
-    last ``frame_stack`` observations after them. ``typed`` is true where the user typed it in this process: only then
-    may ``module`` be imported.
+    last ``frame_stack`` observations after them; they are Gymnasium's, or the user's own (``module:Name``). ``typed`` is
+    true where the user typed it in this process: only then may modules of the user's be imported.
     """
 
     text: str
@@ -121,6 +127,16 @@ class EnvironmentId:
     def full_name(self) -> str:
         """The id with its backend and module, which resolves to the same environment wherever it is typed."""
         return f"{self.backend}/" + (f"{self.module}:" if self.module else "") + self.name
+
+    @property
+    def own_wrappers(self) -> list[str]:
+        """The names of the wrappers that are code of the user's own, the innermost first."""
+        return [name for name, _ in self.wrappers if is_own_wrapper(name)]
+
+    @property
+    def own_name(self) -> str | None:
+        """What the user types as ``--env`` where the environment is code of their own."""
+        return self.full_name.removeprefix("gymnasium/") if self.module is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -176,7 +192,7 @@ def _check_frame_stack(frame_stack: Any) -> None:
         raise UsageError(f"the frame stack is {frame_stack!r}; it must be a whole number of at least 1.")
 
 
-def _check_wrappers(wrappers: Iterable[str | tuple[str, Mapping[str, Any]]]) -> Wrappers:
+def _check_wrappers(wrappers: Iterable[TypedWrapper]) -> Wrappers:
     checked = []
     for wrapper in wrappers:
         name, settings = parse_wrapper(wrapper) if isinstance(wrapper, str) else wrapper
@@ -224,21 +240,23 @@ def _parse_value(assignment: str, value: str) -> Any:
 
 
 def parse_wrapper(text: str) -> tuple[str, dict[str, Any]]:
-    """Read ``Name`` or ``Name:key=value,key=value``.
+    """Read ``Name`` or ``Name:key=value,key=value``; the name may be ``module:Name``.
 
     Raises:
-        UsageError: where the settings are malformed.
+        UsageError: where it is malformed.
     """
-    name, _, settings = text.partition(":")
-    # A comma inside of a list belongs to the list.
-    return name, parse_assignments(re.split(r",(?![^\[]*\])", settings) if settings else ())
+    try:
+        name, assignments = wrapper_words(text)
+    except ValueError:
+        raise UsageError(f"the wrapper {text!r} is not NAME or NAME:key=value,...") from None
+    return name, parse_assignments(assignments)
 
 
 def resolve(
     text: str,
     kwargs: Mapping[str, Any] | None = None,
     frame_stack: int | None = None,
-    wrappers: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
+    wrappers: Sequence[TypedWrapper] = (),
     workers: int = 0,
 ) -> EnvironmentId:
     """Find the environment that a user's ``text`` names, importing the module where it names one.
@@ -253,9 +271,11 @@ def resolve(
     settings = Settings(kwargs)
     _check_frame_stack(frame_stack)
     checked = _check_wrappers(wrappers)
+    for wrapper, _ in checked:
+        find_wrapper(wrapper)
     backend, module, name = _split(text)
     if module is not None and backend != "jax":
-        _import_module(module, text)
+        import_module(module, text)
     if backend is None:
         plain = module is None and frame_stack is None and not checked and not workers
         backend = _choose(text, name, settings) if plain else "gymnasium"
@@ -348,19 +368,6 @@ def _unknown(text: str, name: str, backend: str | None) -> UsageError:
     return UsageError(f"unknown environment {text!r}; {hint}")
 
 
-def _import_module(module: str, text: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(error.name + ".")):
-            raise UsageError(f"{text}: there is no module {error.name!r} here or among the installed ones.") from error
-        raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UsageError(f"{text}: importing {module} raised {explain(error)}.") from error
-
-
 # --- making environments -------------------------------------------------------------------------------------------
 
 
@@ -390,7 +397,7 @@ def make_host(
     if env_id.compiled:
         raise UsageError(f"{env_id.text} is a compiled environment; it is not stepped from Python.")
     if env_id.module is not None:
-        _import_module(env_id.module, env_id.text)
+        import_module(env_id.module, env_id.text)
     if env_id.name not in gym.registry:
         raise _unknown(env_id.text, env_id.name, "gymnasium")
     settings = (dict(env_id.kwargs), env_id.wrappers, env_id.frame_stack)
@@ -406,12 +413,15 @@ def make_host(
 
 
 def _check_may_import(env_id: EnvironmentId) -> None:
-    if env_id.module is not None and not env_id.typed:
-        own = f"jax/{env_id.module}:{env_id.name}" if env_id.compiled else f"{env_id.module}:{env_id.name}"
-        raise UsageError(
-            f"the environment is code of the module {env_id.module!r}, and nothing named by a file is imported; "
-            f"repeat --env {own} to allow it."
-        )
+    if env_id.typed or not (env_id.own_name or env_id.own_wrappers):
+        return
+    what = f"the environment is code of the module {env_id.module!r}"
+    if env_id.module is None:
+        what = f"the wrapper {env_id.own_wrappers[0]} is code of your own"
+    raise UsageError(
+        f"{what}, and nothing named by a file is imported; repeat"
+        f"{repeat_words(env_id.own_name, env_id.own_wrappers)} to allow it."
+    )
 
 
 def make_compiled(env_id: EnvironmentId) -> CompiledEnvironment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from jumar.envs.host import Warn
+from jumar.envs.registry import TypedWrapper
 from jumar.errors import JumarError, UsageError
 from jumar.training import logs
 from jumar.training.assembly import make_evaluator
@@ -33,6 +35,7 @@ from jumar.training.run_directory import RunDirectory
 from jumar.training.signals import StopFlag, Stopped, stop_on_signals
 from jumar.training.sources import FromId
 from jumar.training.training import Training
+from jumar.words import repeat_words
 
 
 def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
@@ -64,17 +67,23 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         return _run(training, files, run, reporter, stop)
 
 
-def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporter: Reporter) -> dict[str, Any]:
+def resume(
+    run_path: Path,
+    total_timesteps: int | None,
+    env: str | None,
+    reporter: Reporter,
+    wrappers: Sequence[TypedWrapper] = (),
+) -> dict[str, Any]:
     """Go on from the newest sound checkpoint, to the same total or to a new one; return the summary.
 
     Raises:
-        UsageError: there is no run, it cannot be resumed, or it needs ``--env`` repeated.
+        UsageError: there is no run, it cannot be resumed, or it needs ``--env`` or ``--wrapper`` repeated.
         DamagedFile: no checkpoint is sound.
     """
     run = RunDirectory.open(run_path)
     refuse_part_of_many(run)
     saved = run.read_config()
-    plan = with_environment(Plan.from_json(saved), env)
+    plan = with_environment(Plan.from_json(saved), env, wrappers)
     prepare_compiler(reporter.warn, plan.n_seeds)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.warn))
@@ -115,14 +124,21 @@ def resume(run_path: Path, total_timesteps: int | None, env: str | None, reporte
 
 
 def evaluate(
-    run_path: Path, episodes: int, seed: int, stochastic: bool, best: bool, env: str | None, warn: Warn
+    run_path: Path,
+    episodes: int,
+    seed: int,
+    stochastic: bool,
+    best: bool,
+    env: str | None,
+    warn: Warn,
+    wrappers: Sequence[TypedWrapper] = (),
 ) -> dict[str, Any]:
     """Run episodes of a run's policy in fresh environments; the run is not changed. Return the numbers to print.
 
     ``warn`` hears of episodes that were cut before they ended.
 
     Raises:
-        UsageError: no run or policy is there, or it needs ``--env`` repeated.
+        UsageError: no run or policy is there, or it needs ``--env`` or ``--wrapper`` repeated.
         DamagedFile: a file is damaged, or the environment's spaces are not those that the policy was trained in.
     """
     prepare_compiler(lambda words: None)
@@ -131,7 +147,7 @@ def evaluate(
     run = RunDirectory.open(run_path)
     if run.seeds():
         raise UsageError(f"{run} holds several seeds; evaluate one of them, such as {run.seed(run.seeds()[0])}.")
-    plan = with_environment(Plan.from_json(run.read_config()), env)
+    plan = with_environment(Plan.from_json(run.read_config()), env, wrappers)
     folder = run.best if best else run.policy
     if not (folder / "policy.json").exists():
         other = "" if best or not (run.best / "policy.json").exists() else ", or use its best one so far with --best"
@@ -204,7 +220,7 @@ def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter
 
 
 def _stopped_words(training: Training, files: Files, run: RunDirectory) -> str:
-    again = f" --env {training.plan.repeat_env}" if training.plan.repeat_env else ""
+    again = repeat_words(training.plan.repeat_env, training.plan.repeat_wrappers)
     words = f"stopped after {training.steps} steps; "
     if files.unsaved:
         words += f"{' and '.join(files.unsaved)} could not be saved in {run}. "
@@ -233,6 +249,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
     summary = {
         "run_dir": str(run),
         "repeat_env": plan.repeat_env,
+        "repeat_wrappers": plan.repeat_wrappers,
         "algorithm": plan.algorithm,
         "env": plan.environment_name,
         "backend": plan.backend,

@@ -55,9 +55,12 @@ class Plan:
     @property
     def repeat_env(self) -> str | None:
         """What the user must repeat as ``--env`` where the environment is code of their own."""
-        if self.environment is None or self.environment.module is None:
-            return None
-        return self.environment.full_name.removeprefix("gymnasium/")
+        return self.environment.own_name if self.environment else None
+
+    @property
+    def repeat_wrappers(self) -> list[str]:
+        """What the user must repeat as ``--wrapper``, one by one, where wrappers are code of their own."""
+        return self.environment.own_wrappers if self.environment else []
 
     @property
     def backend(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from jumar import presets
 from jumar.algorithms.registry import algorithm
 from jumar.envs.costs import parse_cost
-from jumar.envs.registry import EnvironmentId, resolve
+from jumar.envs.registry import EnvironmentId, TypedWrapper, parse_wrapper, resolve
 from jumar.errors import JumarError, UsageError
 from jumar.training.compiler import count_processors
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
@@ -19,6 +20,7 @@ from jumar.training.progress import Reporter
 from jumar.training.request import TrainRequest
 from jumar.training.sources import FromId
 from jumar.training.training import Training
+from jumar.words import repeat_words
 
 SLOW_STEP = 300e-6
 """Seconds: where a Gymnasium environment's step takes longer, worker processes are worth their overhead."""
@@ -114,17 +116,46 @@ def with_checkpoints(plan: Plan, asked: int | None, training: Training, reporter
     return replace(plan, checkpoint_every=asked)
 
 
-def with_environment(plan: Plan, env: str | None) -> Plan:
-    """Return the plan with the environment that the user repeated, which must be the same one."""
+def with_environment(plan: Plan, env: str | None, wrappers: Sequence[TypedWrapper] = ()) -> Plan:
+    """Return the plan with the environment and the wrappers of their own that the user repeated; both must be the same.
+
+    Arguments of the environment and of wrappers are remembered, and need not be repeated.
+
+    Raises:
+        UsageError: something else was typed, or not everything that is code of the user's own.
+    """
     if plan.environment is None:
         raise UsageError(
             f"the run trained in a live object ({plan.environment_name}), which no file can bring back; load it from Python "
             "with jumar.load(path, env=...)."
         )
-    if env is None:
-        return plan
     saved = plan.environment
+    _check_wrappers_repeated(saved, wrappers, env)
+    if env is None:
+        own_wrappers_alone = saved.module is None and saved.own_wrappers
+        return replace(plan, environment=replace(saved, typed=True)) if own_wrappers_alone else plan
     typed = resolve(env, dict(saved.kwargs), saved.frame_stack, [(n, dict(s)) for n, s in saved.wrappers], plan.workers)
     if (typed.backend, typed.module, typed.name) != (saved.backend, saved.module, saved.name):
         raise UsageError(f"--env {env} is not the environment of this run, which is {saved.full_name}.")
     return replace(plan, environment=typed)
+
+
+def _check_wrappers_repeated(saved: EnvironmentId, wrappers: Sequence[TypedWrapper], env: str | None) -> None:
+    """Refuse wrappers that are not the run's, and a run whose own wrappers were not all typed again."""
+    known = {name: dict(settings) for name, settings in saved.wrappers}
+    typed = [parse_wrapper(wrapper) if isinstance(wrapper, str) else wrapper for wrapper in wrappers]
+    for name, settings in typed:
+        if name not in known:
+            raise UsageError(
+                f"--wrapper {name} is not a wrapper of this run, which has {', '.join(known) if known else 'none'}."
+            )
+        if settings and dict(settings) != known[name]:
+            shown = ", ".join(f"{key}={value}" for key, value in known[name].items()) or "no settings"
+            raise UsageError(
+                f"--wrapper {name} has other settings than in this run, which has {shown}; leave them out."
+            )
+    if not set(saved.own_wrappers) <= {name for name, _ in typed} and not (saved.module and env is None):
+        raise UsageError(
+            f"the wrapper {saved.own_wrappers[0]} is code of your own, and nothing named by a file is imported; repeat"
+            f"{repeat_words(saved.own_name, saved.own_wrappers)} to allow it."
+        )

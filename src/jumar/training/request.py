@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Wrapper = tuple[str, tuple[tuple[str, Any], ...]]
-"""A Gymnasium wrapper's name and its keyword arguments."""
+"""A wrapper's name and its keyword arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class TrainRequest:
         run_dir: Where to save; ``None``: a new folder under ``runs``.
         env_kwargs: Keyword arguments of the environment.
         frame_stack: Last observations shown to the policy at once.
-        wrappers: Gymnasium wrappers, the innermost first.
+        wrappers: Wrappers, Gymnasium's by name or the user's own as ``module:Name``, the innermost first.
         workers: Worker processes that step the environments, 0 for none; ``None``: chosen by measuring a step.
         cost: What a step costs, as typed; ``None``: what the environment says.
         eval_every: Steps between evaluations, 0 for none; ``None``: a tenth of the run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -10,8 +10,9 @@ import gymnasium as gym
 
 from jumar.envs.compiled import CompiledEnvironment, Costed, FrameStack, check_compiled_environment
 from jumar.envs.costs import GIVEN, Cost
+from jumar.envs.gymnasium_factory import GymnasiumFactory, WrappedFactory, wrapper_name
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, environment_name
-from jumar.envs.registry import EnvironmentId, make_compiled, make_host
+from jumar.envs.registry import EnvironmentId, TypedWrapper, make_compiled, make_host, parse_wrapper, resolve
 from jumar.errors import UsageError
 
 
@@ -191,7 +192,18 @@ def with_cost(env: CompiledEnvironment, cost: Cost, name: str) -> CompiledEnviro
     return env if cost == GIVEN else Costed(env, cost, name)
 
 
-def source_of(env: Any, *, frame_stack: int | None = None, cost: Cost = GIVEN, **id_options: Any) -> Source:
+GivenWrapper = TypedWrapper | Callable[..., Any]
+"""A wrapper as Python takes it: ``"NAME:key=value"``, a name and its settings, or a class or function of an env."""
+
+
+def source_of(
+    env: Any,
+    *,
+    frame_stack: int | None = None,
+    cost: Cost = GIVEN,
+    wrappers: Sequence[GivenWrapper] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Source:
     """Return the source for what a user passed as an environment.
 
     Args:
@@ -199,17 +211,25 @@ def source_of(env: Any, *, frame_stack: int | None = None, cost: Cost = GIVEN, *
             environment.
         frame_stack: stack the last so many observations (ids and compiled environments).
         cost: what a step costs.
-        id_options: ``kwargs`` and ``wrappers``, for an id.
+        wrappers: put around Gymnasium environments, the innermost first. Those that have names, in Gymnasium or in a module
+            of the user's, are remembered with an id; an id with one that has none is a function of the user's.
+        kwargs: arguments of an environment given by its id.
 
     Raises:
         UsageError: it is none of these, or its frames cannot be stacked here.
     """
-    from jumar.envs.registry import resolve
-
     if isinstance(env, EnvironmentId):
         return FromId(env, cost)
+    given = tuple(map(_named, _listed(wrappers)))
+    named = [(wrapper, settings) for wrapper, settings in given if isinstance(wrapper, str)]
     if isinstance(env, str):
-        return FromId(resolve(env, frame_stack=frame_stack, **id_options), cost)
+        if len(named) == len(given):
+            return FromId(resolve(env, kwargs, frame_stack, named), cost)
+        return _by_function(resolve(env, kwargs, frame_stack, named, workers=1), given, cost)
+    if kwargs:
+        raise UsageError(
+            "env_kwargs are for an environment given by its id; this one is made already, or by a function."
+        )
     is_live = isinstance(env, (gym.Env, gym.vector.VectorEnv))
     parts = ("reset", "step", "params", "observation_space", "action_space")
     is_compiled = not is_live and all(hasattr(env, name) for name in parts)
@@ -218,6 +238,11 @@ def source_of(env: Any, *, frame_stack: int | None = None, cost: Cost = GIVEN, *
             f"frame_stack={frame_stack} is for ids and compiled environments; wrap this one in "
             "gymnasium.wrappers.FrameStackObservation."
         )
+    if given and (is_compiled or isinstance(env, gym.vector.VectorEnv)):
+        kind = "a compiled environment" if is_compiled else "a vector environment"
+        raise UsageError(f"wrappers are Gymnasium's, and {type(env).__name__} is {kind}; wrap it before it is passed.")
+    if isinstance(env, gym.Env):
+        return FromObject(WrappedFactory(lambda: env, given)(), environment_name(env), cost)
     if is_live:
         return FromObject(env, environment_name(env), cost)
     if is_compiled:
@@ -225,10 +250,53 @@ def source_of(env: Any, *, frame_stack: int | None = None, cost: Cost = GIVEN, *
         check_compiled_environment(env, name)
         return FromCompiled(env if frame_stack is None else FrameStack(env, frame_stack), name, cost)
     if callable(env):
-        return FromCallable(
-            cast(Callable[[], gym.Env[Any, Any]], env), getattr(env, "__qualname__", type(env).__name__), cost
-        )
+        name = getattr(env, "__qualname__", type(env).__name__)
+        make = cast(Callable[[], gym.Env[Any, Any]], env)
+        return FromCallable(WrappedFactory(make, given) if given else make, name, cost)
     raise UsageError(
         f"{env!r} is not an environment: pass an id such as 'CartPole-v1', a gymnasium.Env, a function that makes one, "
         "a gymnasium.vector.VectorEnv or a compiled environment."
     )
+
+
+def _listed(wrappers: Any) -> list[GivenWrapper]:
+    if wrappers is None or isinstance(wrappers, (str, Mapping)) or callable(wrappers):
+        raise UsageError(f"wrappers={wrappers!r} is not a list; write wrappers=[...], the innermost first.")
+    return list(wrappers)
+
+
+def named_wrappers(wrappers: Sequence[GivenWrapper]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return wrappers by name, with their settings.
+
+    Raises:
+        UsageError: one of them has no name.
+    """
+    given = [_named(wrapper) for wrapper in _listed(wrappers)]
+    for wrapper, _ in given:
+        if not isinstance(wrapper, str):
+            raise UsageError(f"{wrapper!r} is in no module; the wrappers of a run are repeated by their names.")
+    return [(wrapper, settings) for wrapper, settings in given if isinstance(wrapper, str)]
+
+
+def _named(wrapper: Any) -> tuple[str | Callable[..., Any], Mapping[str, Any]]:
+    """Return a wrapper by its name, or itself where it has none, with its settings."""
+    if isinstance(wrapper, str):
+        return parse_wrapper(wrapper)
+    if isinstance(wrapper, (tuple, list)) and len(wrapper) == 2 and isinstance(wrapper[1], Mapping):
+        name, _ = _named(wrapper[0])
+        return name, wrapper[1]
+    if not callable(wrapper):
+        raise UsageError(
+            f"{wrapper!r} is not a wrapper: write 'TimeLimit:max_episode_steps=200', ('TimeLimit', {{'max_episode_steps': "
+            "200}), 'module:Name', or a class or function that takes an environment and returns one."
+        )
+    return wrapper_name(wrapper) or wrapper, {}
+
+
+def _by_function(id: EnvironmentId, wrappers: tuple[Any, ...], cost: Cost) -> FromCallable:
+    """Return the source of an id with wrappers that have no name, which no file can bring back."""
+    if id.backend != "gymnasium":
+        raise UsageError(f"wrappers are Gymnasium's; use gymnasium/{id.name} instead of {id.text}.")
+    stack = () if id.frame_stack is None else (("FrameStackObservation", {"stack_size": id.frame_stack}),)
+    make = GymnasiumFactory(gym.registry[id.name], dict(id.kwargs))
+    return FromCallable(WrappedFactory(make, (*wrappers, *stack)), id.full_name, cost)
