@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import nothing_compiled
@@ -25,6 +26,7 @@ from jumar.algorithms.settings import CriticFitSettings
 from jumar.errors import DamagedFile, UsageError
 from jumar.schedules import Constant
 from jumar.training import logs
+from jumar.training.loop import says_stop
 
 SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 2, "net_arch": (8,)}
 
@@ -198,9 +200,9 @@ def test_evaluate_policy_in_environments_of_every_kind(corridor: jumar.PPO) -> N
 def test_a_callback_sees_every_iteration_and_stops_by_returning_false(tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
 
-    def callback(metrics: dict[str, Any]) -> bool | None:
+    def callback(metrics: dict[str, Any]) -> np.bool_ | None:
         seen.append(metrics)
-        return False if len(seen) == 3 else None
+        return np.bool_(False) if len(seen) == 3 else None
 
     agent = jumar.PPO(Probe(one, length=3), **SMALL)
     agent.learn(320, callback, run_dir=tmp_path / "run", eval_every=64, eval_episodes=2)
@@ -212,6 +214,16 @@ def test_a_callback_sees_every_iteration_and_stops_by_returning_false(tmp_path: 
     assert [entry["time/total_timesteps"] for entry in logs.read(tmp_path / "run" / "metrics.jsonl")] == [32, 64, 96]
     kept = jumar.load(tmp_path / "run", env=Probe(one, length=3))
     np.testing.assert_array_equal(state(kept), state(agent))
+
+
+@pytest.mark.parametrize("answer", [False, np.False_, np.array(False), np.float64(1.0) > 2.0, jnp.zeros((), bool)])
+def test_false_of_any_library_stops_training(answer: Any) -> None:
+    assert says_stop(answer)
+
+
+@pytest.mark.parametrize("answer", [None, True, np.True_, jnp.ones((), bool), 0, 0.0, np.int64(0), "", [], {}, np.zeros(2, bool)])
+def test_what_is_not_false_goes_on(answer: Any) -> None:
+    assert not says_stop(answer)
 
 
 @pytest.mark.parametrize("env", ["jax/CartPole-v1", "gymnasium/CartPole-v1"])

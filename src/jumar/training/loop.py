@@ -14,7 +14,8 @@ from jumar.training.signals import StopFlag, Stopped
 from jumar.training.standing import Standing, standing
 from jumar.training.training import Metrics, Training
 
-Callback = Callable[[Metrics], bool | None]
+Callback = Callable[[Metrics], Any]
+"""Called once per iteration with the metrics; what it returns is read by :func:`says_stop`."""
 
 
 class Keeper(Protocol):
@@ -89,7 +90,17 @@ def _tell(
             reporter.warn(words)
     shown = mean_metrics(all_metrics)
     reporter.iteration({name: x for name, x in shown.items() if x is not None})
-    return callback is None or callback(shown) is not False
+    return callback is None or not says_stop(callback(shown))
+
+
+def says_stop(answer: Any) -> bool:
+    """Whether a callback's answer ends training: ``False`` alone does, a NumPy or JAX boolean too.
+
+    A comparison with a NumPy number gives such a boolean. Other values, ``None``, 0 and empty ones among them, go on.
+    """
+    if isinstance(answer, (bool, np.bool_)):
+        return not answer
+    return getattr(answer, "dtype", None) == np.bool_ and np.ndim(answer) == 0 and not answer
 
 
 def _evaluate(
