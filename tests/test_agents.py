@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import pickle
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from probes import Corridor, Metronome, Probe, one, random_sign
 from updates import flat
 
 import jumar
-from jumar import agents, objectives, solvers
+from jumar import _stable_baselines3, agents, objectives, solvers
 from jumar.algorithms import registry
 from jumar.algorithms.parts import apart, compose
 from jumar.algorithms.settings import CriticFitSettings
@@ -27,6 +29,9 @@ from jumar.errors import DamagedFile, UsageError
 from jumar.schedules import Constant
 from jumar.training import logs
 from jumar.training.loop import says_stop
+
+untyped: Any = jumar
+"""For calls that a type checker would refuse."""
 
 SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 2, "net_arch": (8,)}
 
@@ -216,12 +221,22 @@ def test_a_callback_sees_every_iteration_and_stops_by_returning_false(tmp_path: 
     np.testing.assert_array_equal(state(kept), state(agent))
 
 
+def test_of_a_list_of_callbacks_all_are_called_in_order_and_one_is_enough_to_stop(cartpole: jumar.PPO) -> None:
+    seen: list[str] = []
+    agent = jumar.PPO("jax/CartPole-v1", seed=0, normalize_observations=True, **SMALL)
+    agent.learn(1e3, [lambda metrics: seen.append("first"), lambda metrics: False, lambda metrics: seen.append("last")])
+    assert seen == ["first", "last"]
+    assert agent.num_timesteps == 32
+
+
 @pytest.mark.parametrize("answer", [False, np.False_, np.array(False), np.float64(1.0) > 2.0, jnp.zeros((), bool)])
 def test_false_of_any_library_stops_training(answer: Any) -> None:
     assert says_stop(answer)
 
 
-@pytest.mark.parametrize("answer", [None, True, np.True_, jnp.ones((), bool), 0, 0.0, np.int64(0), "", [], {}, np.zeros(2, bool)])
+@pytest.mark.parametrize(
+    "answer", [None, True, np.True_, jnp.ones((), bool), 0, 0.0, np.int64(0), "", [], np.zeros(2, bool)]
+)
 def test_what_is_not_false_goes_on(answer: Any) -> None:
     assert not says_stop(answer)
 
@@ -409,7 +424,125 @@ def test_a_mistake_is_answered_by_a_sentence(arguments: dict[str, Any], said: st
         jumar.PPO(**{**SMALL, **arguments})
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1.5, "10", True, None])
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda agent: untyped.PPO("MlpPolicy", "jax/CartPole-v1"),
+            r"PPO\(env, ...\); as for a policy .* leave it out",
+        ),
+        (
+            lambda agent: untyped.PPO("jax/CartPole-v1", "MlpPolicy"),
+            r"PPO\(env, ...\); as for a policy .* leave it out",
+        ),
+        (
+            lambda agent: untyped.PPO(policy="CnnPolicy", env="jax/CartPole-v1"),
+            "policy is a name of Stable-Baselines3.*leave it",
+        ),
+        (
+            lambda agent: untyped.PPO("jax/CartPole-v1", policy_kwargs={"net_arch": [64]}),
+            r"net_arch=\(64, 64\), activation=",
+        ),
+        (lambda agent: untyped.PPO("jax/CartPole-v1", seed=1.5), "seed=1.5 is not a whole number"),
+        (
+            lambda agent: untyped.PPO("jax/CartPole-v1", preset=False),
+            'preset=False is not a name; preset="none" starts',
+        ),
+        (lambda agent: untyped.PPO("jax/CartPole-v1", cost=3), "cost=3 is not a text"),
+        (lambda agent: untyped.PPO("gymnasium/CartPole-v1", env_kwargs="g=9"), "env_kwargs='g=9' is not a dict"),
+        (lambda agent: untyped.PPO(gym.Env), "Env has no observation_space"),
+        (lambda agent: untyped.Agent("jax/CartPole-v1"), "Agent is the base of the agents; take one of .*PPO"),
+        (
+            lambda agent: agent.learn(32, log_interval=1),
+            "log_interval is a name of Stable-Baselines3.*every iteration is log",
+        ),
+        (lambda agent: agent.learn(32, eval_evry=1), "unknown argument of learn 'eval_evry'; did you mean eval_every"),
+        (lambda agent: agent.learn(32, callback="x"), "callback='x' is not a function; write a function"),
+        (lambda agent: agent.learn(32, callback=[print, 3]), "callback=3 is not a function"),
+        (lambda agent: agent.learn(32, run_dir=3), "run_dir=3 is not a path"),
+        (lambda agent: agent.learn(32, eval_every=None), "eval_every=None is not a whole number"),
+        (lambda agent: agent.save(None), "path=None is not a path"),
+        (lambda agent: untyped.load(None), "path=None is not a path"),
+        (lambda agent: untyped.load_policy(None), "path=None is not a path"),
+        (lambda agent: untyped.PPO.load("a", device="cpu"), "JAX_PLATFORMS=cpu"),
+        (lambda agent: agent.actor(1), "lane=1 is out of range"),
+        (
+            lambda agent: agent.predict((np.zeros(4), {})),
+            "a tuple .of reset's two values, the observation is the first",
+        ),
+        (lambda agent: agent.predict(np.zeros(4), episode_start=np.zeros(3, bool)), r"episode_start has shape \(3,\)"),
+        (lambda agent: untyped.evaluate_policy("jax/CartPole-v1", agent), "'jax/CartPole-v1' is not an agent"),
+        (
+            lambda agent: untyped.evaluate_policy(agent, "jax/CartPole-v1", render=True),
+            "render is a name of Stable-Base",
+        ),
+    ],
+)
+def test_a_wrong_thing_in_python_is_answered_by_a_sentence(cartpole: jumar.PPO, call: Any, said: str) -> None:
+    before = cartpole.num_timesteps
+    with pytest.raises(UsageError, match=said):
+        call(cartpole)
+    assert cartpole.num_timesteps == before
+
+
+@pytest.mark.parametrize("name", _stable_baselines3.MEMBERS)
+def test_what_an_agent_of_stable_baselines3_has_is_answered_by_its_sentence(cartpole: jumar.PPO, name: str) -> None:
+    with pytest.raises(AttributeError, match=f"^{name} is a name of Stable-Baselines3; here: "):
+        getattr(cartpole, name)
+
+
+@pytest.mark.parametrize("table", [_stable_baselines3.AGENT, _stable_baselines3.LEARN], ids=["agent", "learn"])
+def test_each_argument_of_stable_baselines3_is_answered_by_its_sentence(cartpole: jumar.PPO, table: Any) -> None:
+    for name in table:
+        argument: dict[str, Any] = {name: 1}
+        with pytest.raises(UsageError, match=f"^{name} is a name of Stable-Baselines3; here: "):
+            jumar.PPO("jax/CartPole-v1", **argument) if table is _stable_baselines3.AGENT else cartpole.learn(
+                32, **argument
+            )
+
+
+@pytest.mark.parametrize("name", _stable_baselines3.PACKAGE)
+def test_an_import_of_stable_baselines3_is_answered_by_its_sentence(name: str) -> None:
+    assert name not in jumar.__all__, "take it out of the table"
+    with pytest.raises(ImportError, match=f"^{name} is a name of Stable-Baselines3; here: "):
+        getattr(jumar, name)  # as `from jumar import name` does, which passes this error on
+
+
+def test_an_environment_of_stable_baselines3_is_told_apart() -> None:
+    vectors = type("DummyVecEnv", (), {"__module__": "stable_baselines3.common.vec_env"})()
+    with pytest.raises(UsageError, match=r"DummyVecEnv is an environment of Stable-Baselines3.*n_envs=8"):
+        jumar.PPO(vectors)
+
+
+def test_a_setting_is_found_among_the_settings_and_nothing_else_is_made_up(cartpole: jumar.PPO) -> None:
+    with pytest.raises(AttributeError, match=r"gamma is a setting: agent\.settings\.gamma"):
+        _ = cartpole.gamma
+    with pytest.raises(AttributeError, match="'PPO' object has no attribute 'nothing'"):
+        _ = cartpole.nothing
+    assert not hasattr(jumar, "nothing")
+    assert not hasattr(cartpole, "load")
+    copy.copy(cartpole)
+
+
+def test_an_agent_is_loaded_by_its_class(cartpole: jumar.PPO, tmp_path: Path) -> None:
+    cartpole.save(tmp_path / "agent")
+    for cls in (jumar.PPO, jumar.Agent):
+        loaded = cls.load(tmp_path / "agent")
+        assert type(loaded) is jumar.PPO
+        np.testing.assert_array_equal(state(loaded), state(cartpole))
+    with pytest.raises(UsageError, match=r"holds an agent of PPO, not of A2C; take jumar\.load"):
+        jumar.A2C.load(tmp_path / "agent")
+
+
+def test_agents_and_actors_say_what_they_are(cartpole: jumar.PPO) -> None:
+    size = sum(x.size for x in jax.tree.leaves(cartpole.actor().parameters))
+    policy = f"4 numbers, bounded unevenly -> one of 2, {size} parameters"
+    steps = f"{cartpole.num_timesteps:,} steps trained"
+    assert repr(cartpole) == f"<PPO on jax/CartPole-v1, seed 0, {steps}, 2 environments: {policy}>"
+    assert repr(cartpole.actor()) == f"<Actor: {policy}>"
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "10", True, None, float("nan"), float("inf"), 1e30])
 def test_what_is_no_number_of_steps_is_refused(cartpole: jumar.PPO, steps: Any) -> None:
     before = cartpole.num_timesteps
     with pytest.raises(jumar.UsageError, match="total_timesteps="):

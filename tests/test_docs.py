@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import jumar
-from jumar import agents
+from jumar import _stable_baselines3, agents
 from jumar.algorithms import registry
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import build, find_algorithm
@@ -151,6 +151,18 @@ def test_the_tables_have_every_setting_and_every_option() -> None:
     assert {"`--seed N`", "`ENV`", "`--quiet`"} <= set(options)
     assert not any("gamma" in name for name in options)
     assert tables.markdown_table(("a",), [("x|y",)]) == "| a |\n| --- |\n| x\\|y |"
+
+
+def test_the_page_for_users_of_stable_baselines3_has_the_names_that_errors_know() -> None:
+    assert "{names-table} Stable-Baselines3" in (DOCS / "stable-baselines3.md").read_text()
+    for table in _stable_baselines3.PLACES.values():
+        for name, here in table.items():
+            assert here
+            assert not here.endswith("."), name
+            assert here.count("`") % 2 == 0, name
+    if importlib.util.find_spec("sphinx") is not None:
+        rows = load_extension().NamesTable.groups(None, "Stable-Baselines3")
+        assert sum(map(len, rows.values())) == sum(map(len, _stable_baselines3.PLACES.values()))
 
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")

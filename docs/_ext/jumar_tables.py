@@ -2,7 +2,8 @@
 
 ``settings-table`` takes a settings class (``jumar.algorithms.ppo:PPOSettings``) and lists every setting with its
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
-``presets-table`` takes an algorithm's name and lists its presets.
+``presets-table`` takes an algorithm's name and lists its presets. ``names-table`` takes ``Stable-Baselines3`` and lists its
+names that are not Jumar's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from jumar._stable_baselines3 import PLACES
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import SETTING, build
 from jumar.presets import presets
@@ -150,9 +152,20 @@ class CommandOptions(_Table):
         return option_rows(argument)
 
 
+class NamesTable(_Table):
+    """What another library calls a thing, and what to write here."""
+
+    header = ("there", "here")
+
+    def groups(self, argument: str) -> dict[str, list[Row]]:
+        """Return the names of Stable-Baselines3 by the places where they are written."""
+        return {place: [(f"`{name}`", here) for name, here in table.items()] for place, table in PLACES.items()}
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("command-options", CommandOptions)
     app.add_directive("presets-table", PresetsTable)
+    app.add_directive("names-table", NamesTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -112,6 +112,11 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _PARTS:
         return importlib.import_module(f"jumar.{name}")
+    if not name.startswith("_"):
+        from jumar._stable_baselines3 import PACKAGE, sentence
+
+        if (said := sentence(PACKAGE, name)) is not None:
+            raise ImportError(said)  # an AttributeError's words are lost in `from jumar import NAME`
     raise AttributeError(f"module 'jumar' has no attribute {name!r}")
 
 

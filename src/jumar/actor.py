@@ -14,7 +14,9 @@ from jumar.errors import UsageError
 from jumar.policies import Carry, Policy
 from jumar.spaces import describe_space
 from jumar.training.gathering import narrow
+from jumar.training.plan import read_path
 from jumar.training.reading import read_policy
+from jumar.words import counted
 
 
 class Actor:
@@ -41,6 +43,10 @@ class Actor:
         self._key = jax.random.PRNGKey(seed)
         self._draws = 0
         self._greedy, self._sampled = _acting(policy)
+
+    def __repr__(self) -> str:
+        """Say what it sees, what it does and how large it is."""
+        return f"<Actor: {policy_words(self)}>"
 
     def predict(
         self,
@@ -73,7 +79,7 @@ class Actor:
             raise UsageError(f"state is a {type(state).__name__}; pass what the last predict returned, or None.")
         if state is not None and any(len(x) != n for x in jax.tree.leaves(carry.core)):
             raise UsageError(f"state is not one of {n} observations; pass what the last predict returned, or None.")
-        start = np.broadcast_to(np.asarray(state is None if episode_start is None else episode_start, bool), (n,))
+        start = self._starts(state is None if episode_start is None else episode_start, n)
         if deterministic:
             actions, carry = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
         else:
@@ -89,7 +95,9 @@ class Actor:
         try:
             arrays = _arrays_in(self.observation_space, observation)
         except (KeyError, IndexError, TypeError, ValueError):
-            raise self._misfit(type(observation).__name__) from None
+            pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
+            hint = " (of reset's two values, the observation is the first)" if pair else ""
+            raise self._misfit(f"a {type(observation).__name__}{hint}") from None
         shapes = [leaf.pick(arrays).shape for leaf in leaves]
         single = all(shape == leaf.shape for shape, leaf in zip(shapes, leaves, strict=True))
         batched = all(shape[1:] == leaf.shape and shape for shape, leaf in zip(shapes, leaves, strict=True))
@@ -109,6 +117,12 @@ class Actor:
                 )
         return (jax.tree.map(lambda x: x[None], narrowed) if single else narrowed), single
 
+    def _starts(self, starts: Any, n: int) -> np.ndarray:
+        flags = np.asarray(starts, bool)
+        if flags.shape not in ((), (1,), (n,)):
+            raise UsageError(f"episode_start has shape {flags.shape}; it must be one flag, or ({n},).")
+        return np.broadcast_to(flags, (n,))
+
     def _masks(self, masks: np.ndarray, n: int) -> np.ndarray:
         size = self.policy.actions.mask_size
         if size is None:
@@ -125,6 +139,13 @@ class Actor:
         return UsageError(
             f"the observation is {what}; the policy takes one (or a batch) in {describe_space(self.observation_space)}."
         )
+
+
+def policy_words(actor: Actor) -> str:
+    """Say what a policy sees, what it does and how large it is: ``4 numbers -> one of 2, 4,610 parameters``."""
+    size = sum(x.size for x in jax.tree.leaves(actor.parameters))
+    seen, done = describe_space(actor.observation_space), describe_space(actor.action_space)
+    return f"{seen} -> {done}, {counted(size, 'parameter')}"
 
 
 def _arrays_in(space: gym.Space[Any], observation: Any) -> Any:
@@ -160,4 +181,4 @@ def load_policy(path: str | Path) -> Actor:
         UsageError: there is no policy in ``path``.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return Actor(*read_policy(Path(path)))
+    return Actor(*read_policy(read_path("path", path)))

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import jax
 import numpy as np
 
 from jumar import presets
-from jumar.actor import Actor
+from jumar._stable_baselines3 import (
+    AGENT,
+    CALLBACK,
+    EVALUATE_POLICY,
+    LEARN,
+    LOAD,
+    MEMBERS,
+    POLICIES,
+    refuse_foreign,
+    sentence,
+    takes_no_policy,
+)
+from jumar.actor import Actor, policy_words
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.registry import Algorithm, algorithm, register
 from jumar.algorithms.settings import OnPolicySettings
@@ -26,8 +39,8 @@ from jumar.training.assembly import make_evaluator
 from jumar.training.checkpoints import CheckpointStore
 from jumar.training.compiler import prepare_compiler
 from jumar.training.keeper import Files, Nothing, save_lane, write_configs
-from jumar.training.loop import Callback, Keeper, run_loop
-from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
+from jumar.training.loop import Callback, Keeper, run_loop, says_stop
+from jumar.training.plan import MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
 from jumar.training.planning import with_environment
 from jumar.training.policy_files import read_policy_files
 from jumar.training.progress import Reporter, Silent
@@ -35,9 +48,23 @@ from jumar.training.reading import check_same_spaces, lanes, refuse_part_of_many
 from jumar.training.reporters import make_reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.sources import FromId, FromObject, GivenWrapper, Source, named_wrappers, source_of
-from jumar.training.training import Training
+from jumar.training.training import Metrics, Training
+from jumar.words import counted
 
 AgentType = TypeVar("AgentType", bound="Agent")
+
+if TYPE_CHECKING:
+    _of_the_class = classmethod
+else:
+
+    class _of_the_class(classmethod):
+        """A class method that an instance does not have, because it would look as if it changed the instance."""
+
+        def __get__(self, instance, owner=None):
+            """Return the method bound to the class; an instance's ``__getattr__`` is asked instead."""
+            if instance is not None:
+                raise AttributeError
+            return super().__get__(instance, owner)
 
 
 class Agent:
@@ -70,7 +97,7 @@ class Agent:
     def __init__(
         self,
         env: Any,
-        *,
+        *misplaced: Any,
         seed: int = 0,
         n_seeds: int | None = None,
         workers: int = 0,
@@ -81,10 +108,19 @@ class Agent:
         preset: str | None = None,
         **settings: Any,
     ) -> None:
-        check_n_seeds(n_seeds)
-        check_seed(seed, n_seeds)
-        check_count("workers", workers, 0)
+        if not hasattr(type(self), "algorithm"):
+            raise UsageError(
+                f"Agent is the base of the agents; take one of {', '.join(x.__name__ for x in AGENTS.values())}."
+            )
+        if misplaced or (isinstance(env, str) and env in POLICIES):
+            raise UsageError(takes_no_policy(type(self).__name__))
         chosen = algorithm(self.algorithm)
+        own = {field.name for field in fields(chosen.settings)}
+        refuse_foreign([name for name in settings if name in AGENT and name not in own], AGENT)
+        n_seeds = None if n_seeds is None else read_count("n_seeds", n_seeds, 1, MOST_SEEDS)
+        seed = read_count("seed", seed, 0)
+        check_seed(seed, n_seeds)
+        workers = read_count("workers", workers, 0)
         source = source_of(env, frame_stack=frame_stack, cost=parse_cost(cost), wrappers=wrappers, kwargs=env_kwargs)
         if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
             settings.setdefault("n_envs", source.object.num_envs)
@@ -109,6 +145,22 @@ class Agent:
         )
         self._begin(plan, source)
 
+    @_of_the_class
+    def load(
+        cls: type[AgentType],
+        path: str | Path,
+        env: Any = None,
+        wrappers: Sequence[GivenWrapper] = (),
+        **foreign: Any,
+    ) -> AgentType:
+        """Return a new agent from what was kept at ``path``, as :func:`load` does; it must be one of this class.
+
+        Raises:
+            UsageError: it is of another algorithm, and as :func:`load`.
+        """
+        refuse_foreign(foreign, LOAD, "argument of load", ("path", "env", "wrappers"))
+        return _load(path, env, wrappers, cls)
+
     @classmethod
     def _from_plan(cls: type[AgentType], plan: Plan, source: Source) -> AgentType:
         agent = cls.__new__(cls)
@@ -118,6 +170,22 @@ class Agent:
     def _begin(self, plan: Plan, source: Source) -> None:
         prepare_compiler(lambda words: None, plan.n_seeds)
         self._training = Training(plan, source, Silent())
+
+    def __repr__(self) -> str:
+        """Say what it is: the algorithm, the environment, the seeds, the steps and the size of the policy."""
+        plan = self._training.plan
+        seeds = f"seed {plan.seed}" if plan.n_seeds is None else f"seeds {plan.seeds[0]} to {plan.seeds[-1]}"
+        return (
+            f"<{type(self).__name__} on {self._training.source.name}, {seeds}, {counted(self.num_timesteps, 'step')} trained, "
+            f"{counted(plan.settings.n_envs, 'environment')}: {policy_words(self.actor())}>"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Say where to find what Stable-Baselines3 has here, and settings."""
+        said = sentence(MEMBERS, name)
+        if said is None and "_training" in self.__dict__ and name in self.settings.to_json():
+            said = f"{name} is a setting: agent.settings.{name}"
+        raise AttributeError(said or f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     @property
     def settings(self) -> Any:
@@ -141,23 +209,29 @@ class Agent:
 
     def learn(
         self: AgentType,
-        total_timesteps: int,
-        callback: Callback | None = None,
+        total_timesteps: float,
+        callback: Callback | Sequence[Callback] | None = None,
         progress_bar: bool = False,
         *,
         run_dir: str | Path | None = None,
         eval_every: int = 0,
         eval_episodes: int = 10,
         checkpoint_every: int = 0,
+        **foreign: Any,
     ) -> AgentType:
         """Train for ``total_timesteps`` more steps, rounded up to whole iterations; return the agent itself.
 
         Schedules are anchored to this call. Host environments begin anew with it, from seeds derived from (seed, steps
         so far), so that training after ``load`` equals training without.
 
+        ``Ctrl-C`` raises ``KeyboardInterrupt`` at once, wherever training is. The agent then is as it was after its last whole
+        iteration, and can predict, be saved and go on learning; with ``run_dir`` its policy is saved there before, and in
+        compiled environments the state too.
+
         Args:
-            total_timesteps: environment steps, all environments together.
-            callback: called once per iteration with the metrics; returning ``False`` stops training.
+            total_timesteps: environment steps, all environments together; ``1e6`` is fine.
+            callback: called once per iteration with the metrics; returning ``False`` stops training. Of a list all are
+                called, in order, and each may stop training.
             progress_bar: show the live panel on standard error.
             run_dir: keep the run there, as ``jumar train`` does; it must be new or empty.
             eval_every: evaluate every so many steps; 0: never.
@@ -169,10 +243,14 @@ class Agent:
             EnvironmentFault: an environment failed.
             TrainingFailed: the update diverged. In both cases the agent keeps its last good state.
         """
-        check_count("total_timesteps", total_timesteps, 1, MOST_STEPS)
-        check_count("eval_every", eval_every, 0)
-        check_count("eval_episodes", eval_episodes, 1)
-        check_count("checkpoint_every", checkpoint_every, 0)
+        refuse_foreign(foreign, LEARN, "argument of learn", LEARN_ARGUMENTS)
+        steps = read_count("total_timesteps", total_timesteps, 1, MOST_STEPS)
+        eval_every = read_count("eval_every", eval_every, 0)
+        eval_episodes = read_count("eval_episodes", eval_episodes, 1)
+        checkpoint_every = read_count("checkpoint_every", checkpoint_every, 0)
+        together = _together(callback)
+        if run_dir is not None:
+            read_path("run_dir", run_dir)
         training = self._training
         if eval_every and not training.source.rebuildable:
             raise UsageError(
@@ -181,7 +259,7 @@ class Agent:
             )
         training.plan = replace(
             training.plan,
-            total_timesteps=training.steps + int(total_timesteps),
+            total_timesteps=training.steps + steps,
             schedule_start=training.steps,
             eval_every=eval_every,
             eval_episodes=eval_episodes,
@@ -193,12 +271,17 @@ class Agent:
             keeper = self._keeper(stack, run_dir, reporter)
             training.restart()
             keeper.checkpoint(training)
-            run_loop(training, keeper, reporter, callback=callback)
+            run_loop(training, keeper, reporter, callback=together)
         return self
 
     def actor(self, lane: int = 0) -> Actor:
-        """Return the policy as it is now, ready to act; ``lane`` counts the seeds of a run of several."""
+        """Return the policy as it is now, ready to act; ``lane`` counts the seeds of a run of several, from 0.
+
+        Raises:
+            UsageError: there is no such seed.
+        """
         training = self._training
+        lane = read_count("lane", lane, 0, len(training.plan.seeds) - 1)
         return Actor(training.policy, *training.snapshot(lane), training.spaces, training.plan.seeds[lane])
 
     def predict(
@@ -221,7 +304,7 @@ class Agent:
             UsageError: the directory cannot be used.
             OSError: the disk refuses.
         """
-        folder = Path(path)
+        folder = read_path("path", path)
         run = _own_directory(folder)
         with ExitStack() as stack:
             stack.enter_context(run.lock())
@@ -366,6 +449,29 @@ def method(name: str, settings: type[OnPolicySettings], build: Callable[..., OnP
     return AGENTS[name]
 
 
+LEARN_ARGUMENTS = tuple(name for name in inspect.signature(Agent.learn).parameters if name not in ("self", "foreign"))
+
+
+def _together(callback: Callback | Sequence[Callback] | None) -> Callback | None:
+    """Return one callback that calls all of a list in order, and stops training if one of them does.
+
+    Raises:
+        UsageError: one of them is not a function.
+    """
+    if callback is None:
+        return None
+    given: Sequence[Any] = callback if isinstance(callback, (list, tuple)) else [callback]
+    for each in given:
+        if not callable(each):
+            raise UsageError(f"callback={each!r} is not a function; write {CALLBACK.replace('`', '')}.")
+
+    def together(metrics: Metrics) -> bool:
+        answers = [each(metrics) for each in given]
+        return not any(map(says_stop, answers))
+
+    return together
+
+
 SAVED = "agent"
 """Who keeps a directory that ``Agent.save`` made."""
 
@@ -397,20 +503,29 @@ def load(path: str | Path, env: Any = None, wrappers: Sequence[GivenWrapper] = (
         UsageError: nothing is there, or ``env`` is needed or does not fit.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    run = RunDirectory.open(path)
+    return _load(path, env, wrappers, Agent)
+
+
+def _load(path: str | Path, env: Any, wrappers: Sequence[GivenWrapper], cls: type[AgentType]) -> AgentType:
+    run = RunDirectory.open(read_path("path", path))
     refuse_part_of_many(run)
     plan = Plan.from_json(run.read_config())
+    kind = AGENTS[plan.algorithm]
+    if not issubclass(kind, cls):
+        raise UsageError(
+            f"{run} holds an agent of {kind.__name__}, not of {cls.__name__}; take jumar.load({str(run)!r})."
+        )
     source = _source_for(plan, env, wrappers, run)
     checkpoint = CheckpointStore(run.checkpoints).newest()
     for words in [*checkpoint.warnings, *plan.differences_in_versions(run.read_config())]:
-        warnings.warn(words, stacklevel=2)
-    agent = AGENTS[plan.algorithm]._from_plan(replace(plan, environment=_id_of(source)), source)
+        warnings.warn(words, stacklevel=3)
+    agent = kind._from_plan(replace(plan, environment=_id_of(source)), source)
     restore(agent._training, checkpoint, run)
     if (run.policy / "policy.json").exists() and (saved := read_policy_files(run.policy)[1]["step"]) != checkpoint.step:
         warnings.warn(
             f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {saved}; this agent has the "
             "former, jumar.load_policy gives the latter.",
-            stacklevel=2,
+            stacklevel=3,
         )
     return agent
 
@@ -443,6 +558,7 @@ def evaluate_policy(
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[GivenWrapper] = (),
     frame_stack: int | None = None,
+    **foreign: Any,
 ) -> tuple[float, float] | tuple[Sequence[float], Sequence[int]]:
     """Run whole episodes of a policy and return the mean and standard deviation of their returns.
 
@@ -460,8 +576,12 @@ def evaluate_policy(
     Raises:
         UsageError: the environment's spaces are not the policy's, or a number is out of range.
     """
-    check_count("n_eval_episodes", n_eval_episodes, 1)
+    refuse_foreign(foreign, EVALUATE_POLICY, "argument of evaluate_policy", EVALUATE_POLICY_ARGUMENTS)
+    n_eval_episodes = read_count("n_eval_episodes", n_eval_episodes, 1)
+    seed = read_count("seed", seed, 0)
     check_seed(seed, n_eval_episodes)
+    if not isinstance(agent, (Agent, Actor)):
+        raise UsageError(f"{agent!r} is not an agent; pass one, or what jumar.load_policy returns.")
     actor = agent.actor() if isinstance(agent, Agent) else agent
     if isinstance(env, gym.vector.VectorEnv):
         raise UsageError(
@@ -476,3 +596,6 @@ def evaluate_policy(
     if return_episode_rewards:
         return episodes.returns.tolist(), episodes.lengths.tolist()
     return float(episodes.returns.mean()), float(episodes.returns.std())
+
+
+EVALUATE_POLICY_ARGUMENTS = tuple(name for name in inspect.signature(evaluate_policy).parameters if name != "foreign")

@@ -89,6 +89,8 @@ def parse_cost(text: str | None) -> Cost:
     """
     if text is None:
         return GIVEN
+    if not isinstance(text, str):
+        raise UsageError(f"cost={text!r} is not a text; write it as velocity:2.5, in the task's m/s.")
     kind, _, limit = text.partition(":")
     if kind != "velocity":
         raise unknown("cost", kind, ["velocity:V"])

@@ -22,7 +22,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from jumar.errors import unknown
+from jumar.errors import UsageError, unknown
 
 NONE = "none"
 """The name that stands for no preset: the algorithm's defaults."""
@@ -107,6 +107,8 @@ def choose(algorithm: str, environment: str, asked: str | None) -> Preset | None
         return known.get(environment)
     if asked == NONE:
         return None
+    if not isinstance(asked, str):
+        raise UsageError(f'preset={asked!r} is not a name; preset="{NONE}" starts from the defaults of the algorithm.')
     if asked not in known:
         raise unknown(f"preset of {algorithm}", asked, [*known, NONE])
     return known[asked]

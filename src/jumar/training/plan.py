@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,6 +159,28 @@ def check_count(name: str, value: int, least: int, most: int | None = None) -> N
     if value < least or (most is not None and value > most):
         upper = "" if most is None else f" and at most {most}"
         raise UsageError(f"{name}={value} is out of range: it must be at least {least}{upper}.")
+
+
+def read_count(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Return a whole number from ``least`` to ``most`` that may be written as a float, such as ``1e6``.
+
+    Raises:
+        UsageError: it is none, or out of range.
+    """
+    whole: Any = int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else value
+    check_count(name, whole, least, most)
+    return int(whole)
+
+
+def read_path(name: str, path: Any) -> Path:
+    """Return a path.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise UsageError(f"{name}={path!r} is not a path; write the name of a directory.")
+    return Path(path)
 
 
 def _version(name: str) -> str | None:

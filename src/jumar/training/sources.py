@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 import gymnasium as gym
 
+from jumar._stable_baselines3 import is_of_stable_baselines3
 from jumar.envs.compiled import CompiledEnvironment, Costed, FrameStack, check_compiled_environment
 from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.gymnasium_factory import GymnasiumFactory, WrappedFactory, wrapper_name
@@ -220,6 +221,8 @@ def source_of(
     """
     if isinstance(env, EnvironmentId):
         return FromId(env, cost)
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise UsageError(f"env_kwargs={kwargs!r} is not a dict; write env_kwargs={{'name': value}}.")
     given = tuple(map(_named, _listed(wrappers)))
     named = [(wrapper, settings) for wrapper, settings in given if isinstance(wrapper, str)]
     if isinstance(env, str):
@@ -253,6 +256,9 @@ def source_of(
         name = getattr(env, "__qualname__", type(env).__name__)
         make = cast(Callable[[], gym.Env[Any, Any]], env)
         return FromCallable(WrappedFactory(make, given) if given else make, name, cost)
+    if is_of_stable_baselines3(env):
+        said = f"{type(env).__name__} is an environment of Stable-Baselines3, which steps with another convention"
+        raise UsageError(f"{said}: pass an id or a function that makes one environment, with n_envs=8, say.")
     raise UsageError(
         f"{env!r} is not an environment: pass an id such as 'CartPole-v1', a gymnasium.Env, a function that makes one, "
         "a gymnasium.vector.VectorEnv or a compiled environment."
