@@ -260,6 +260,30 @@ def test_a_callback_that_raises_loses_nothing(env: str, tmp_path: Path) -> None:
     agent.close()
 
 
+def test_an_interruption_in_the_middle_of_an_iteration_leaves_the_last_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = jumar.PPO("jax/CartPole-v1", **SMALL)
+    iterate, before = agent._training.runner.iterate, []
+
+    def interrupted(*arguments: Any) -> Any:
+        if agent.num_timesteps == 64:
+            before.append(state(agent))
+            raise KeyboardInterrupt
+        return iterate(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(agent._training.runner, "iterate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            agent.learn(320, run_dir=tmp_path / "run")
+    for kept in (agent, jumar.load(tmp_path / "run")):
+        assert kept.num_timesteps == 64
+        np.testing.assert_array_equal(state(kept), before[0])
+    alone = jumar.load_policy(tmp_path / "run")
+    np.testing.assert_array_equal(flat(alone.parameters), flat(agent.actor().parameters))
+    assert agent.learn(32).num_timesteps == 96
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
