@@ -30,7 +30,7 @@ from jumar.comparing.jobs import Job, beside_defaults, cells_of
 from jumar.comparing.methods import Method, read_methods
 from jumar.comparing.reading import read_earlier
 from jumar.comparing.request import CompareRequest
-from jumar.errors import JumarError, UsageError
+from jumar.errors import DamagedFile, JumarError, UsageError
 from jumar.settings import setting
 from jumar.training import files, logs
 from jumar.training.run_directory import RunDirectory
@@ -92,6 +92,24 @@ def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a process was started: {words}")
 
     monkeypatch.setattr(processes.subprocess, "Popen", popen)
+
+
+@pytest.mark.parametrize("name", ["logs", "tables", "runs", "run", "best", "pipe"])
+def test_no_entry_of_a_comparisons_folder_may_lead_elsewhere(
+    name: str, copy: Path, tmp_path: Path, nothing_trains: None
+) -> None:
+    out, outside = copy, tmp_path / "outside"
+    outside.mkdir()
+    run = next(out.glob("runs/*/*/seed*"))
+    place = {"run": run, "best": next(run.rglob("best")), "pipe": out / "logs" / "new.log"}.get(name, out / name)
+    if name == "pipe":
+        os.mkfifo(place)
+    else:
+        shutil.rmtree(place)
+        place.symlink_to(outside)
+    with pytest.raises(DamagedFile, match=f"{re.escape(str(place))} is a (link|pipe), but must be a"):
+        compare(request(out=out))
+    assert os.listdir(outside) == []
 
 
 def test_every_run_is_trained_and_scored(compared: tuple[Path, dict[str, Any]]) -> None:

@@ -43,7 +43,7 @@ class Faults:
         self.names.append(name)
         if name == "write":
             self.unflushed.add(os.fstat(args[0]).st_ino)
-        if self._fails(name):
+        if self._fails(needs_space=name in NEEDS_SPACE and (name != "open" or bool(args[1] & os.O_CREAT))):
             if name == "write" and (self.mode != "kill" or self.count == self.at):
                 original(args[0], bytes(args[1])[: len(args[1]) // 2])
             raise Killed if self.mode == "kill" else OSError(errno.ENOSPC, "No space left on device")
@@ -51,11 +51,11 @@ class Faults:
             return self.unflushed.discard(os.fstat(args[0]).st_ino)
         return original(*args, **kwargs)
 
-    def _fails(self, name: str) -> bool:
+    def _fails(self, *, needs_space: bool) -> bool:
         if self.mode == "kill":
             return self.count >= self.at
         if self.mode == "full":
-            return self.count >= self.at and name in NEEDS_SPACE
+            return self.count >= self.at and needs_space
         return self.count == self.at
 
     def lose_unflushed(self, folder: Path) -> None:

@@ -198,8 +198,10 @@ def test_links_and_odd_names_lead_nowhere(tmp_path: Path) -> None:
     assert "state.safetensors is a link" in store.newest().warnings[0]
     store.discard_after(1)
     (store.folder / ".link.tmp").symlink_to(outside)
+    (store.folder / ".000000000003.0123abcd.tmp").symlink_to(outside)
     store_with(tmp_path / "run", 2)
-    assert not os.path.lexists(store.folder / ".link.tmp")
+    assert os.path.lexists(store.folder / ".link.tmp")  # no name of Jumar's
+    assert not os.path.lexists(store.folder / ".000000000003.0123abcd.tmp")
     assert CheckpointStore(outside).newest().step == 8
     assert CheckpointStore(outside).steps() == [7, 8]
 

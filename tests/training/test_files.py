@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumar.errors import DamagedFile, UsageError
-from jumar.training import files, policy_files
+from jumar.training import entries, files, policy_files
 from jumar.training.files import (
     arrays_to_tree,
     encode_json,
@@ -70,9 +70,11 @@ def test_flushed_before_renamed(tmp_path: Path) -> None:
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / ".file.0123abcd.tmp").write_bytes(b"half")
-    (tmp_path / ".hidden").write_bytes(b"mine")
-    files.remove_temporaries(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "file"]
+    mine = [".hidden", ".note.tmp", ".other.0123abcd.tmp", ".file.0123abc.tmp", ".file.0123abcg.tmp"]
+    for name in mine:
+        (tmp_path / name).write_bytes(b"mine")
+    entries.remove_temporaries(tmp_path, entries.Layout(entries.exactly("file")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*mine, "file"])
 
 
 # JSON
@@ -190,12 +192,12 @@ def test_newer_versions_and_other_kinds_are_named(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name, said in (("pipe", "is not a file"), (".", "is not a file|is a folder"), ("none", "is missing")):
+    for name, said in (("pipe", "is a pipe"), (".", "is a folder"), ("none", "is missing")):
         with pytest.raises(DamagedFile, match=said):
             read_json(tmp_path / name, "policy")
     with pytest.raises(DamagedFile, match="is missing"):
         read_json(tmp_path / "pipe" / "x", "policy")
-    with pytest.raises(DamagedFile, match="is not a file"):
+    with pytest.raises(DamagedFile, match="is a device"):
         read_json("/dev/zero", "policy")
     write_json(tmp_path / "f", "policy", {"a": "x" * 100})
     monkeypatch.setattr(files, "LARGEST_JSON", 99)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from faults import faults
 
+from jumar.errors import DamagedFile
 from jumar.training import logs
 from jumar.training.logs import JsonLines
 
@@ -98,14 +99,23 @@ def test_lines_lost_for_good_are_counted(tmp_path: Path) -> None:
     assert logs.read(tmp_path / "log") == [{"a": 1}]
 
 
-def test_devices_and_limits_of_the_kernel(tmp_path: Path) -> None:
-    """Real faults: a device that is always full, and a file that may not grow, whose last line is written by half."""
+def test_lines_that_a_flush_could_not_write_count_as_lost(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "log", pytest.fail)
+    log.append({"a": 1})
+    log.sync()
+    log.append({"a": 2})
+    log.append({"a": 3})
+    with faults("error", 1):
+        log.sync()
+    log.append({"a": 4})
+    assert log.close() == 2  # the second and the third
+
+
+def test_limits_of_the_kernel(tmp_path: Path) -> None:
+    """A real fault: a file that may not grow, whose last line is written by half."""
     program = f"""
 import os, resource
 from jumar.training.logs import JsonLines
-full = JsonLines("/dev/full", print)
-full.append({{"a": 1}})
-print(full.close())
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 log = JsonLines({str(tmp_path / "log")!r}, print)
 for number in range(10):
@@ -115,11 +125,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 print(log.close())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    first, lost, second, size, kept = done.stdout.splitlines()
-    assert first.startswith("/dev/full cannot be written (No space left on device)")
-    assert second.startswith(f"{tmp_path / 'log'} cannot be written (File too large)")
+    said, size, kept = done.stdout.splitlines()
+    assert said.startswith(f"{tmp_path / 'log'} cannot be written (File too large)")
     line = '{"number": 0, "padding": "xxxxxxxxxx"}\n'
-    assert (lost, size, kept) == ("1", str(2 * len(line)), "0")  # a third one would have reached byte 117
+    assert (size, kept) == (str(2 * len(line)), "0")  # a third one would have reached byte 117
     assert [entry["number"] for entry in logs.read(tmp_path / "log")] == list(range(10))
 
 
@@ -194,3 +203,33 @@ def test_the_last_entry_is_found_without_the_others(tmp_path: Path) -> None:
     assert logs.read_last(path) == {}
     path.write_bytes(b'{"a": 1}\n' * 20_000 + b'{"a": 2}\n{"a": 3')
     assert logs.read_last(path) == {"a": 2}
+
+
+LINKS = {
+    "link": lambda place, outside: place.symlink_to(outside / "file"),
+    "link to nothing": lambda place, outside: place.symlink_to(outside / "new"),
+    "hard link": lambda place, outside: os.link(outside / "file", place),
+    "folder": lambda place, outside: place.mkdir(),
+    "pipe": lambda place, outside: os.mkfifo(place),
+    "device": lambda place, outside: place.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_what_is_no_plain_file_is_neither_read_nor_written(kind: str, tmp_path: Path) -> None:
+    outside, path, said = tmp_path / "outside", tmp_path / "log", []
+    outside.mkdir()
+    (outside / "file").write_text('{"time/total_timesteps": 9}\n')
+    LINKS[kind](path, outside)
+    log = JsonLines(path, said.append)
+    log.append({STEP: 1})
+    assert log.close() == 1
+    assert len(said) == 1
+    assert f"{path} is a " in said[0]
+    reading = () if kind == "hard link" else (logs.read, logs.read_whole, logs.read_last)
+    for look in (*reading, lambda path: logs.cut(path, 0)):
+        with pytest.raises(DamagedFile, match=f"{path} is a "):
+            look(path)
+    logs.digest(path)  # raises nothing
+    assert [entry.name for entry in outside.iterdir()] == ["file"]
+    assert (outside / "file").read_text() == '{"time/total_timesteps": 9}\n'

@@ -220,6 +220,15 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed() -> None:
     Path("precious").write_text("mine")
     os.unlink("r/.lock")
     os.symlink("../precious", "r/.lock")
-    with pytest.raises(UsageError, match="cannot be written"), run.lock():
+    with pytest.raises(DamagedFile, match=r"r/\.lock is a link, but must be a plain file"), run.lock():
+        pytest.fail("locked")
+    os.rename("r/.lock", "link")
+    os.link("precious", "r/.lock")
+    with pytest.raises(DamagedFile, match=r"r/\.lock is a file with a second name"), run.lock():
         pytest.fail("locked")
     assert Path("precious").read_text() == "mine"
+    os.unlink("r/.lock")
+    os.mkdir("new")
+    os.mkfifo("new/.lock")  # to open it would wait for ever
+    with pytest.raises(DamagedFile, match=r"new/\.lock is a pipe"):
+        RunDirectory.create("new", "ppo", "E", 0)

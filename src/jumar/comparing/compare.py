@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jumar.comparing.jobs import Cell, Job, cells_of
+from jumar.comparing.jobs import RUNS, Cell, Job, cells_of
 from jumar.comparing.methods import distinct
 from jumar.comparing.processes import Failure, work_off
 from jumar.comparing.progress import Progress, Quiet
@@ -22,7 +23,9 @@ from jumar.errors import JumarError, UsageError, unknown
 from jumar.report.comparison import Comparison, Run, Scale, compare_runs
 from jumar.report.pages import csv_text, page
 from jumar.report.pictures import pictures
+from jumar.training import run_directory
 from jumar.training.compiler import count_processors
+from jumar.training.entries import Layout, check_entries, exactly, remove_temporaries
 from jumar.training.files import plain, read_json, write_atomically, write_json
 from jumar.training.plan import MOST_STEPS, check_count, check_n_seeds, check_seed
 from jumar.training.run_directory import RunDirectory, make_free
@@ -73,6 +76,7 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
 
     Raises:
         UsageError: something in the request is wrong; nothing was trained.
+        DamagedFile: an entry of the folder is a link, or of the wrong kind; nothing was written.
         Stopped: a signal came; everything is saved, and what is there is reported.
         JumarError: no run at all could be done.
     """
@@ -90,7 +94,10 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(progress.warn))
         out = _folder(request)
+        layout = _layout(asked)
+        check_entries(out, layout, writing=True)
         stack.enter_context(RunDirectory(out).lock())
+        remove_temporaries(out, layout)
         cells = [cell.within(out) for cell in asked]
         for cell in cells:
             cell.check_runs(request.seeds)
@@ -281,6 +288,24 @@ def _folder(request: CompareRequest) -> Path:
     if names and STATE not in names:
         raise UsageError(f"{out} is not empty, and holds no comparison; give another folder with --out.")
     return out
+
+
+def _layout(cells: Sequence[Cell]) -> Layout:
+    """Return the names that are used in a comparison's folder, down to the runs of its cells."""
+    runs = Layout(folders={r"seeds?_\d+(-\d+)?": run_directory.LAYOUT})
+    methods: dict[str, dict[str, Layout]] = {}
+    for cell in cells:
+        method, task = cell.folder.parts[-2:]
+        methods.setdefault(re.escape(method), {})[re.escape(task)] = runs
+    logs = (r".*\.log",)
+    return Layout(
+        files=(*exactly(STATE, PAGE, RESULTS), r"\w+\.png"),
+        folders={
+            TABLES: Layout((r"\w+\.csv",)),
+            LOGS: Layout(files=logs, in_place=logs),
+            RUNS: Layout(folders={method: Layout(folders=tasks) for method, tasks in methods.items()}),
+        },
+    )
 
 
 def _write_state(request: CompareRequest, out: Path) -> None:

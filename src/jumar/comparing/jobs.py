@@ -75,7 +75,7 @@ class Cell:
         """
         for run in (run for seed in seeds for run in self.runs_of(seed)):
             try:
-                before, now = told(Plan.from_json(run.read_config())), told(self.plan)
+                before, now = told(Plan.from_json(RunDirectory.open(run).read_config())), told(self.plan)
             except DamagedFile as error:
                 raise DamagedFile(f"{error} Where {run.path} is removed, it is trained again.") from None
             differing = next((name for name in now if before.get(name) != now[name]), None)

@@ -19,6 +19,7 @@ from typing import IO, Protocol
 from jumar.comparing.jobs import Job, folder_of
 from jumar.errors import UsageError
 from jumar.training.compiler import processors
+from jumar.training.entries import open_plain
 from jumar.training.signals import StopFlag
 
 PAUSE = 0.1
@@ -143,7 +144,7 @@ def _start(job: Job, words: list[str], logs: Path, numbers: tuple[int, ...]) -> 
     output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
     # One of several processes on a graphics card must not take all of its memory when it begins.
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
-    with log.open("ab") as errors:
+    with os.fdopen(open_plain(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as errors:
         start = errors.tell()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "jumar.cli.leashed", ",".join(map(str, numbers)), *words],

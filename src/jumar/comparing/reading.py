@@ -165,7 +165,7 @@ def _find(place: Path, warn: Callable[[str], None]) -> Iterator[Earlier]:
             continue
         directory = RunDirectory(Path(folder))
         try:
-            plan = Plan.from_json(directory.read_config())
+            plan = Plan.from_json(RunDirectory.open(folder).read_config())
         except JumarError as error:
             warn(f"{directory} is left out: {error}")
             continue

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from jumar.errors import DamagedFile, NewerFile, UsageError
+from jumar.training.entries import PathLike, is_folder, name_of_temporary, temporary_beside
 from jumar.training.files import (
-    TEMPORARY_SUFFIX,
-    PathLike,
     encode_json,
     flush_folder,
     pack_arrays,
@@ -36,9 +34,11 @@ from jumar.training.files import (
 STATE = "state.safetensors"
 DESCRIPTION = "checkpoint.json"
 KIND = "checkpoint"
+FILES = (STATE, DESCRIPTION)
 STEP_NAME = re.compile(r"[0-9]{12}")
 SET_ASIDE = ".set-aside"
 """Ends the name of a checkpoint that is about to be replaced by another of the same step."""
+FOLDER_NAME = re.compile(STEP_NAME.pattern + rf"({re.escape(SET_ASIDE)})?")
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,19 @@ class CheckpointStore:
 
         Raises:
             OSError: it cannot be written (a full disk, say); the checkpoints before it are unharmed.
+            DamagedFile: a link or a file is in the place of their folder.
             ValueError, TypeError: ``tree`` or ``record`` cannot be kept (``tree_to_arrays``, ``write_json``).
         """
         if not 0 <= step < 10**12:
             raise ValueError(f"step={step}: a checkpoint's step has up to 12 digits and is not negative")
         data = pack_arrays(tree_to_arrays(tree))
         description = encode_json(KIND, {"step": step, "record": record}, {STATE: sha256(data)})
-        if not self.folder.is_dir():
+        if not is_folder(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             flush_folder(self.folder.parent)
         self._remove_leftovers()
         place = self._folder(step)
-        temporary = self._temporary(place.name)
+        temporary = temporary_beside(place)
         try:
             os.mkdir(temporary)
             write_flushed(temporary / STATE, data)
@@ -137,7 +138,7 @@ class CheckpointStore:
 
     def _folders(self) -> dict[int, Path]:
         """Return the folder of each step. A link is none: it could lead out of the run directory."""
-        if not self.folder.is_dir():
+        if not is_folder(self.folder):
             return {}
         found = {entry.name: Path(entry) for entry in os.scandir(self.folder) if entry.is_dir(follow_symlinks=False)}
         # Set aside and not replaced: the process was killed between the two renames.
@@ -146,9 +147,6 @@ class CheckpointStore:
 
     def _folder(self, step: int) -> Path:
         return self.folder / f"{step:012d}"
-
-    def _temporary(self, name: str) -> Path:
-        return self.folder / f".{name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
 
     def _put_in_place(self, temporary: Path, place: Path) -> None:
         """Rename ``temporary`` to ``place``; what is there is set aside first, where a reader finds it meanwhile."""
@@ -171,8 +169,10 @@ class CheckpointStore:
     def _remove(self, path: Path) -> None:
         """Remove a file, a link or a folder. A folder is renamed first: half of one must not pass for a checkpoint."""
         if path.is_dir() and not path.is_symlink():
-            doomed = self._temporary(path.name)
-            os.replace(path, doomed)
+            doomed = path
+            if name_of_temporary(path.name) is None:
+                doomed = temporary_beside(path)
+                os.replace(path, doomed)
             shutil.rmtree(doomed, ignore_errors=True)
         elif os.path.lexists(path):
             os.unlink(path)
@@ -184,18 +184,21 @@ class CheckpointStore:
         for step, folder in self._folders().items():
             if folder.name.endswith(SET_ASIDE):
                 os.replace(folder, self._folder(step))
-        for entry in self.folder.iterdir():
-            if entry.name.endswith(SET_ASIDE) or (entry.name.startswith(".") and entry.name.endswith(TEMPORARY_SUFFIX)):
+        for entry in list(self.folder.iterdir()):
+            if _is_leftover(entry.name):
                 with contextlib.suppress(OSError):
                     self._remove(entry)
         self._tidy = True
 
 
+def _is_leftover(name: str) -> bool:
+    """Whether a folder of that name is one that Jumar wrote to, set aside, or was about to remove."""
+    meant = name_of_temporary(name)
+    return bool(FOLDER_NAME.fullmatch(meant if meant is not None else name)) and not STEP_NAME.fullmatch(name)
+
+
 def _read(folder: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and the record in ``folder``. Raises ``DamagedFile``."""
-    for name in (STATE, DESCRIPTION):
-        if (folder / name).is_symlink():
-            raise DamagedFile(f"{folder / name} is a link; checkpoints hold files only.")
     description = read_json(folder / DESCRIPTION, KIND)
     if description.get("step") != step:
         raise DamagedFile(f"{folder / DESCRIPTION} is of step {description.get('step')}; step {step} is expected.")

@@ -13,8 +13,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from jumar.errors import DamagedFile, NewerFile
+from jumar.training.entries import PathLike, open_plain, temporary_beside
 
 FORMAT = 1
 """The version of every JSON file written; files of a newer version are refused."""
@@ -30,11 +29,10 @@ LARGEST_JSON = 64 * 2**20
 """Bytes. No file of ours comes near; a longer one is foreign, and reading it would only cost memory."""
 
 RESERVED = ("format", "what", "arrays", "digest")
-TEMPORARY_SUFFIX = ".tmp"
+CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP)
+"""What some network file systems answer: they cannot flush this, which is no fault."""
 FLOAT_TAG = "$float"
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-PathLike = str | os.PathLike[str]
 
 
 # Bytes
@@ -51,8 +49,7 @@ def write_atomically(path: PathLike, data: bytes) -> None:
             flushing the folder failed), and the temporary one is removed.
     """
     path = Path(path)
-    # The random part keeps two writers of one path apart; a fixed name would let one rename the other's half file.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(path)
     try:
         write_flushed(temporary, data)
         os.replace(temporary, path)
@@ -86,40 +83,26 @@ def flush_folder(folder: PathLike) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot flush a folder; the rename is still all or nothing there.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        # The rename is still all or nothing there.
+        if error.errno not in CANNOT_FLUSH:
             raise
     finally:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: PathLike) -> None:
-    """Remove what ``write_atomically`` left in ``folder`` when its process was killed. Nobody may be writing there."""
-    for leftover in Path(folder).glob(f".*{TEMPORARY_SUFFIX}"):
-        if not leftover.is_dir() or leftover.is_symlink():
-            with contextlib.suppress(OSError):
-                os.unlink(leftover)
-
-
 def read_bytes(path: PathLike, what: str, largest: int | None = None) -> bytes:
-    """Return the content of the regular file ``path``, which is to be ``what`` (a noun for the message).
+    """Return the content of the plain file ``path``, which is to be ``what`` (a noun for the message).
 
     Raises:
-        DamagedFile: it is missing, is no regular file (a folder, a pipe, a device), cannot be read, or is longer than
-            ``largest`` bytes.
+        DamagedFile: it is missing, is no plain file (a link, a folder, a pipe, a device), cannot be read, or is longer
+            than ``largest`` bytes.
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DamagedFile(f"{path} is not a file; a {what} is expected there.")
-            if largest is not None and status.st_size > largest:
-                raise DamagedFile(f"{path} is not a {what} that Jumar wrote: it has {status.st_size} bytes.")
+        with os.fdopen(open_plain(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if largest is not None and size > largest:
+                raise DamagedFile(f"{path} is not a {what} that Jumar wrote: it has {size} bytes.")
             return file.read()
-    except IsADirectoryError:
-        raise DamagedFile(f"{path} is a folder; a {what} is expected there.") from None
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedFile(f"{path} is missing; a {what} is expected there.") from None
     except OSError as error:

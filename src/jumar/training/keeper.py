@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +9,20 @@ from typing import Any
 
 import jax
 
+from jumar.errors import DamagedFile
 from jumar.policies import PolicySettings
 from jumar.spaces import space_to_json
 from jumar.training import figure, logs
 from jumar.training.checkpoints import CheckpointStore
+from jumar.training.entries import make_folder
 from jumar.training.files import tree_to_arrays
 from jumar.training.plan import Plan
-from jumar.training.policy_files import write_policy_files
+from jumar.training.policy_files import remove_policy_files, write_policy_files
 from jumar.training.progress import Reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.tensorboard import ScalarWriter
 from jumar.training.training import Metrics, Training
+from jumar.words import counted
 
 
 def describe_policy(training: Training, lane: int) -> dict[str, Any]:
@@ -49,7 +51,8 @@ def save_lane(folder: Path, training: Training, lane: int) -> None:
 
 
 def save_best(folder: Path, training: Training, lane: int) -> None:
-    """Write the policy of one seed's best evaluation."""
+    """Write the policy of one seed's best evaluation to its folder, which is made if need be."""
+    make_folder(folder)
     description = {**describe_policy(training, lane), "step": training.best_steps[lane]}
     write_policy_files(folder, policy_arrays(training.best_policies[lane]), description)
 
@@ -60,7 +63,7 @@ def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:
     if plan.n_seeds is not None:
         for seed in plan.seeds:
             one = run.seed(seed)
-            one.path.mkdir(exist_ok=True)
+            make_folder(one.path)
             one.write_config({"kind": "seed", **replace(plan, seed=seed, n_seeds=None).to_json()})
 
 
@@ -80,15 +83,17 @@ class LaneFiles:
         self.metrics = logs.JsonLines(run.metrics, warn)
         self.evaluations = logs.JsonLines(run.evaluations, warn)
         self.scalars = ScalarWriter(run.tensorboard, warn, resumed_at)
+        self._files = {run.metrics: self.metrics, run.evaluations: self.evaluations, run.tensorboard: self.scalars}
 
     def sync(self) -> None:
         """Flush everything to the disk."""
-        for file in (self.metrics, self.evaluations, self.scalars):
+        for file in self._files.values():
             file.sync()
 
-    def close(self) -> int:
-        """Close everything; return how many entries could not be written."""
-        return sum(file.close() for file in (self.metrics, self.evaluations, self.scalars))
+    def close(self) -> dict[Path, int]:
+        """Close everything; return how many entries of which file could not be written, where any could not."""
+        lost = {path: file.close() for path, file in self._files.items()}
+        return {path: count for path, count in lost.items() if count}
 
 
 class Files:
@@ -129,7 +134,7 @@ class Files:
             if training.best[lane] is not None:
                 self._try(BEST, lambda lane=lane, run=run: save_best(run.best, training, lane))
             else:
-                shutil.rmtree(run.best, ignore_errors=True)
+                self._try(BEST, lambda run=run: remove_policy_files(run.best))
 
     def checkpoint(self, training: Training) -> None:
         """Save the state."""
@@ -154,10 +159,11 @@ class Files:
             self._try("the learning curve", lambda run=run: self._draw(run))
 
     def close(self) -> None:
-        """Close all files; say how much of the logs was lost to a full disk."""
-        lost = sum(lane.close() for lane in self._lanes)
-        if lost:
-            self._reporter.warn(f"{lost} entries of the logs could not be written.")
+        """Close all files; what of the logs was lost to a full disk, say, is told and counts as unsaved."""
+        for lane in self._lanes:
+            for path, count in lane.close().items():
+                self.unsaved.append(str(path.relative_to(self._run.path)))
+                self._reporter.warn(f"{counted(count, 'record')} of {path} could not be written and are lost.")
 
     def _check_there(self, training: Training) -> None:
         """Write the configuration anew if somebody has removed the run directory, so that what follows is of use."""
@@ -174,10 +180,11 @@ class Files:
         """Save something; where the disk refuses, say so and go on."""
         try:
             save()
-        except OSError as error:
+        except (OSError, DamagedFile) as error:
             if what not in self.unsaved:
                 self.unsaved.append(what)
-                self._reporter.warn(f"{what} could not be saved ({error.strerror or error}); training goes on.")
+                reason = (error.strerror if isinstance(error, OSError) else None) or error
+                self._reporter.warn(f"{what} could not be saved ({reason}); training goes on.")
             return False
         if what in self.unsaved:
             self.unsaved.remove(what)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jumar.errors import DamagedFile
-from jumar.training.files import PathLike, plain, write_all, write_atomically
+from jumar.training.entries import make_folder, open_plain
+from jumar.training.files import CANNOT_FLUSH, PathLike, plain, write_all, write_atomically
 
 LONGEST_LINE = 2**16
 """Bytes at the end of a log in which its last line is looked for."""
@@ -27,15 +28,24 @@ class AppendOnly:
     waits in memory until a later ``append`` or ``close`` can write it.
     """
 
-    def __init__(self, path: PathLike, warn: Warn, record_end: bytes | None = None) -> None:
-        """Open nothing yet. ``record_end`` ends each record; after the last one, a file found at ``path`` is cut."""
+    def __init__(self, path: PathLike, warn: Warn, record_end: bytes | None = None, *, inside: bool = False) -> None:
+        """Open nothing yet.
+
+        Args:
+            path: the file.
+            warn: whom to tell.
+            record_end: ends each record; after the last one, a file found at ``path`` is cut.
+            inside: whether the file's folder is itself an entry of a run directory, and so may be no link.
+        """
         self.path = Path(path)
         self._warn = warn
+        self._inside = inside
         self._record_end = record_end
         self._waiting: deque[bytes] = deque()
         self._descriptor: int | None = None
         self._size = 0
         self._has_partial = False
+        self._unflushed = self._dropped = 0
         self._warned = False
 
     @property
@@ -51,18 +61,26 @@ class AppendOnly:
     def sync(self) -> None:
         """Flush what is written to the disk, so that a power loss does not take it."""
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):
+            try:
                 os.fsync(self._descriptor)
+            except OSError as error:
+                if error.errno not in CANNOT_FLUSH:
+                    # The system may have dropped what it could not write, and will not say so again.
+                    self._dropped += self._unflushed
+            self._unflushed = 0
 
     def close(self) -> int:
-        """Try once more to write what waits, close the file, and return how many records could not be written."""
+        """Try once more to write what waits, flush and close the file; return how many records were lost."""
         if self._waiting:
             self._write_waiting()
+        self.sync()
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
             self._descriptor = None
-        lost = len(self._waiting)
+        lost = len(self._waiting) + self._dropped
         self._waiting.clear()
+        self._dropped = 0
         return lost
 
     def _write_waiting(self) -> None:
@@ -74,21 +92,26 @@ class AppendOnly:
                 write_all(descriptor, self._waiting[0])
                 self._has_partial = False
                 self._size += len(self._waiting.popleft())
-        except OSError as error:
+                self._unflushed += 1
+        except (OSError, DamagedFile) as error:
             if self._descriptor is not None:
                 with contextlib.suppress(OSError):
                     self._cut_partial(self._descriptor)
             if not self._warned:
                 self._warned = True
+                reason = error.strerror if isinstance(error, OSError) else error
                 self._warn(
-                    f"{self.path} cannot be written ({error.strerror}); training goes on, and what is missing there "
+                    f"{self.path} cannot be written ({reason}); training goes on, and what is missing there "
                     "is written as soon as that works again."
                 )
 
     def _open(self) -> int:
         if self._descriptor is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            if self._inside:
+                make_folder(self.path.parent)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = open_plain(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._size = os.fstat(self._descriptor).st_size
             if self._record_end is not None:
                 whole = _whole_length(os.pread(self._descriptor, self._size, 0), self._record_end)
@@ -125,6 +148,9 @@ def read(path: PathLike) -> list[dict[str, Any]]:
     """Return the entries of a log, oldest first; none if there is no file.
 
     What is no JSON object is passed over: a half last line, which a killed process leaves, or a foreign line.
+
+    Raises:
+        DamagedFile: a link or something else than a plain file is there (so of all functions here that read).
     """
     return [entry for line in _lines(path) if (entry := _entry(line)) is not None]
 
@@ -147,8 +173,8 @@ def read_whole(path: PathLike) -> list[dict[str, Any]]:
 def read_last(path: PathLike) -> dict[str, Any]:
     """Return the last whole entry of a log, without reading the whole of it; an empty one if there is none."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - LONGEST_LINE))
+        with os.fdopen(open_plain(path), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
             lines = file.read().splitlines(keepends=True)
     except OSError:
         return {}
@@ -156,26 +182,32 @@ def read_last(path: PathLike) -> dict[str, Any]:
 
 
 def digest(path: PathLike) -> dict[str, Any]:
-    """Return the length of a log in bytes and its SHA-256, as a checkpoint keeps them; a log that is not there is empty."""
-    length = Path(path).stat().st_size if Path(path).exists() else 0
+    """Return the length of a log in bytes and its SHA-256, as a checkpoint keeps them; a log that is not there is empty.
+
+    The SHA-256 is ``None`` where the log cannot be read: that is no reason to keep no checkpoint.
+    """
+    try:
+        length = os.lstat(path).st_size
+    except FileNotFoundError:
+        length = 0
     return {"bytes": length, "sha256": _sha256_of_first(path, length)}
 
 
 def is_as_digested(path: PathLike, saved: Mapping[str, Any]) -> bool:
     """Whether a log still begins with what :func:`digest` described; it may have grown since."""
-    return _sha256_of_first(path, saved["bytes"]) == saved["sha256"]
+    return saved["sha256"] is not None and _sha256_of_first(path, saved["bytes"]) == saved["sha256"]
 
 
 def _sha256_of_first(path: PathLike, length: int) -> str | None:
-    """Return the SHA-256 of a log's first bytes, read piece by piece; ``None`` if it has fewer."""
+    """Return the SHA-256 of a log's first bytes, read piece by piece; ``None`` if it has fewer or cannot be read."""
     hasher, left = hashlib.sha256(), length
     if length:
         try:
-            with open(path, "rb") as file:
+            with os.fdopen(open_plain(path), "rb") as file:
                 while left and (piece := file.read(min(left, 2**20))):
                     hasher.update(piece)
                     left -= len(piece)
-        except FileNotFoundError:
+        except (OSError, DamagedFile):
             return None
     return None if left else hasher.hexdigest()
 
@@ -185,6 +217,7 @@ def cut(path: PathLike, step: int, key: str = "time/total_timesteps") -> None:
 
     Raises:
         OSError: the file cannot be read or written; it is unharmed.
+        DamagedFile: a link, something else than a plain file, or a file with a second name is there.
     """
     lines = _lines(path)
     kept = [line for line in lines if _is_up_to(_entry(line), step, key)]
@@ -193,7 +226,11 @@ def cut(path: PathLike, step: int, key: str = "time/total_timesteps") -> None:
     data = b"".join(kept)
     if lines[: len(kept)] == kept:
         # The usual case needs no space, so that a run can go on even from a full disk.
-        os.truncate(path, len(data))
+        descriptor = open_plain(path, os.O_WRONLY)
+        try:
+            os.ftruncate(descriptor, len(data))
+        finally:
+            os.close(descriptor)
     else:
         write_atomically(path, data)
 
@@ -205,7 +242,8 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 def _lines(path: PathLike) -> list[bytes]:
     try:
-        data = Path(path).read_bytes()
+        with os.fdopen(open_plain(path), "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         return []
     return data.splitlines(keepends=True)

@@ -8,6 +8,7 @@ pair is the new one. Last, the arrays are renamed over the old ones. A reader th
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from jumar.training.files import (
 ARRAYS = "policy.safetensors"
 DESCRIPTION = "policy.json"
 WAITING = "policy.safetensors.new"
+FILES = (ARRAYS, DESCRIPTION, WAITING)
 KIND = "policy"
 READS = 5
 """How often a reader tries again while a writer changes the pair under it."""
@@ -58,13 +60,23 @@ def write_policy_files(folder: PathLike, arrays: dict[str, np.ndarray], descript
     flush_folder(folder)
 
 
+def remove_policy_files(folder: PathLike) -> None:
+    """Remove a policy, and its folder if nothing else is in it. Raises ``OSError``."""
+    folder = Path(folder)
+    for name in (DESCRIPTION, WAITING, ARRAYS):  # in this order: a half removed policy is none
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(folder / name)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
+
+
 def repair_policy_files(folder: PathLike) -> None:
     """Complete or undo a ``write_policy_files`` that was cut short, so that only the pair is left. Raises ``OSError``.
 
     A policy that is damaged is left as it is.
     """
     folder = Path(folder)
-    if not (folder / WAITING).exists():
+    if not os.path.lexists(folder / WAITING):
         return
     try:
         expected = _array_digest(read_json(folder / DESCRIPTION, KIND), folder / DESCRIPTION)
@@ -78,6 +90,11 @@ def repair_policy_files(folder: PathLike) -> None:
     flush_folder(folder)
 
 
+def has_policy(folder: PathLike) -> bool:
+    """Whether there is a policy in ``folder``, sound or not."""
+    return os.path.lexists(Path(folder) / DESCRIPTION)
+
+
 def read_policy_files(folder: PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and the description that ``write_policy_files`` wrote to ``folder``. The folder is not changed.
 
@@ -86,7 +103,7 @@ def read_policy_files(folder: PathLike) -> tuple[dict[str, np.ndarray], dict[str
         DamagedFile: one of the files is damaged or foreign, or the two do not belong together.
     """
     folder = Path(folder)
-    if not (folder / DESCRIPTION).exists():
+    if not has_policy(folder):
         raise UsageError(f"there is no policy in {folder}: it has no {DESCRIPTION}.")
     for _ in range(READS):
         text = read_bytes(folder / DESCRIPTION, KIND, LARGEST_JSON)
@@ -97,7 +114,7 @@ def read_policy_files(folder: PathLike) -> tuple[dict[str, np.ndarray], dict[str
             return unpack_arrays(data, folder / ARRAYS), description
         if read_bytes(folder / DESCRIPTION, KIND, LARGEST_JSON) == text:
             break  # no writer is at work: the files do not fit
-    if not (folder / ARRAYS).exists():
+    if not os.path.lexists(folder / ARRAYS):
         raise DamagedFile(f"{folder / ARRAYS} is missing, and {DESCRIPTION} beside it is not enough. Restore a copy.")
     raise DamagedFile(f"{folder / ARRAYS} is damaged, or not the one that {DESCRIPTION} describes. Restore a copy.")
 
@@ -105,7 +122,7 @@ def read_policy_files(folder: PathLike) -> tuple[dict[str, np.ndarray], dict[str
 def _matching_arrays(folder: Path, digest: str) -> bytes | None:
     # In this order and once more: a writer may move the waiting arrays into place between the first two looks.
     for name in (ARRAYS, WAITING, ARRAYS):
-        if (folder / name).exists():
+        if os.path.lexists(folder / name):
             try:
                 data = read_bytes(folder / name, "array file")
             except DamagedFile:

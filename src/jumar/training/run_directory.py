@@ -17,12 +17,37 @@ from pathlib import Path
 from typing import Any
 
 from jumar.errors import UsageError, nearest
-from jumar.training.files import PathLike, read_json, remove_temporaries, write_json
+from jumar.training import checkpoints, policy_files
+from jumar.training.entries import Layout, PathLike, check_entries, exactly, open_plain, remove_temporaries
+from jumar.training.files import read_json, write_json
+from jumar.training.tensorboard import NAME_START
 
 CONFIG = "config.json"
 CONFIG_KIND = "run configuration"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+TENSORBOARD = "tensorboard"
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+LEARNING_CURVE = "learning_curve.png"
 LOCK = ".lock"
-SEED_NAME = re.compile(r"seed_([0-9]+)")
+SEED_NAME = re.compile(r"seed_(0|[1-9][0-9]*)")
+
+
+def _layout(*, of_one_seed: bool) -> Layout:
+    """Return the names that Jumar uses in a run directory."""
+    in_place = exactly(METRICS, EVALUATIONS, LOCK)
+    folders = {
+        TENSORBOARD: Layout((re.escape(NAME_START) + ".*",)),
+        CHECKPOINTS: Layout(folders={checkpoints.FOLDER_NAME.pattern: Layout(exactly(*checkpoints.FILES))}),
+        BEST: Layout(exactly(*policy_files.FILES)),
+    }
+    if not of_one_seed:
+        folders[SEED_NAME.pattern] = _layout(of_one_seed=True)
+    return Layout((*exactly(CONFIG, LEARNING_CURVE, *policy_files.FILES), *in_place), in_place, folders)
+
+
+LAYOUT = _layout(of_one_seed=False)
 UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -61,17 +86,34 @@ class RunDirectory:
 
     @staticmethod
     def open(path: PathLike) -> RunDirectory:
-        """Return the run directory at ``path``, after checking that its configuration is sound.
+        """Return the run directory at ``path``, after checking its entries and that its configuration is sound.
 
         Raises:
             UsageError: nothing is there, or it is no run directory; the message gives the nearest names of runs.
-            DamagedFile: ``config.json`` was changed, is foreign, or is from a newer version.
+            DamagedFile: an entry is a link or of the wrong kind; or ``config.json`` was changed, is foreign, or is from a
+                newer version.
         """
         run = RunDirectory(Path(path))
-        if not run.config.is_file():
+        if not os.path.lexists(run.config):
             raise _not_a_run(run)
+        run.check_entries()
         run.read_config()
         return run
+
+    def check_entries(self, *, writing: bool = False) -> None:
+        """Refuse a directory that leads out of itself, or holds something else than the files and folders of a run.
+
+        The directory itself may be reached through a link; no entry that Jumar uses may be one.
+
+        Raises:
+            DamagedFile: an entry is a link or of the wrong kind, or (where ``writing``) would be written in place and has
+                a second name.
+            UsageError: the directory cannot be read.
+        """
+        try:
+            check_entries(self.path, LAYOUT, writing=writing)
+        except OSError as error:
+            raise UsageError(f"{error.filename or self.path} cannot be read ({error.strerror}).") from None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -87,22 +129,22 @@ class RunDirectory:
     @property
     def metrics(self) -> Path:
         """``metrics.jsonl``: one JSON object per iteration."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def evaluations(self) -> Path:
         """``evaluations.jsonl``: one JSON object per evaluation."""
-        return self.path / "evaluations.jsonl"
+        return self.path / EVALUATIONS
 
     @property
     def tensorboard(self) -> Path:
         """``tensorboard/``: event files."""
-        return self.path / "tensorboard"
+        return self.path / TENSORBOARD
 
     @property
     def checkpoints(self) -> Path:
         """``checkpoints/``: a folder per checkpoint."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def policy(self) -> Path:
@@ -112,12 +154,12 @@ class RunDirectory:
     @property
     def best(self) -> Path:
         """``best/``: the folder of the best evaluation's policy."""
-        return self.path / "best"
+        return self.path / BEST
 
     @property
     def learning_curve(self) -> Path:
         """``learning_curve.png``."""
-        return self.path / "learning_curve.png"
+        return self.path / LEARNING_CURVE
 
     def seed(self, seed: int) -> RunDirectory:
         """Return the run directory ``seed_S`` of one seed, where one command trains several. It is not made."""
@@ -140,20 +182,22 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Within the block, no other process can lock this run. The system frees the lock of a process that dies.
 
-        What a killed process left half written is removed on entry.
+        Who locks a run is about to write to it: its entries are checked first (``check_entries``). What a killed process
+        left half written is removed.
 
         Raises:
             UsageError: another process has it, or the directory cannot be written.
+            DamagedFile: an entry is not one that may be written to.
         """
+        self.check_entries(writing=True)
         try:
-            descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            descriptor = open_plain(self.path / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise UsageError(f"the run directory {self.path} cannot be written ({error.strerror}).") from None
         held = _Held(descriptor)
         try:
             _lock_or_refuse(descriptor, self.path)
-            for folder in (self.path, self.best):
-                remove_temporaries(folder)
+            remove_temporaries(self.path, LAYOUT)
             yield
         finally:
             held.close()
@@ -237,7 +281,7 @@ def make_free(parent: Path, name: str) -> Path:
 
 def _try_writing(path: Path) -> None:
     """Raise ``OSError`` if no file can be made in ``path``: better now than after an hour of training."""
-    os.close(os.open(path / LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666))
+    os.close(open_plain(path / LOCK, os.O_WRONLY | os.O_CREAT))
 
 
 def _cannot_make(path: Path, error: OSError) -> UsageError:

@@ -25,7 +25,7 @@ class ScalarWriter:
 
     def __init__(self, folder: PathLike, warn: Warn, resume_step: int | None = None) -> None:
         """Open nothing yet; ``resume_step`` is the step that a resumed run starts from."""
-        self._file = AppendOnly(_next_file(Path(folder)), warn)
+        self._file = AppendOnly(_next_file(Path(folder)), warn, inside=True)
         self._append(file_version=FILE_VERSION)
         if resume_step is not None:
             self._append(session_log={"status": "START"}, step=resume_step + 1)
