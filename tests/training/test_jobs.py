@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from probes import Probe, one
 from test_resume import CASES, RUN, SMALL, digest, jumar, what_is_logged
@@ -20,8 +21,8 @@ from test_resume import CASES, RUN, SMALL, digest, jumar, what_is_logged
 import jumar as jumar_library
 from jumar.cli import main
 from jumar.envs.registry import resolve
-from jumar.errors import UsageError
-from jumar.training import evaluation, files, jobs, logs
+from jumar.errors import DamagedFile, UsageError
+from jumar.training import evaluation, files, jobs, keeper, logs
 from jumar.training.checkpoints import DESCRIPTION, CheckpointStore
 from jumar.training.files import encode_json, read_json
 from jumar.training.keeper import Files
@@ -81,11 +82,99 @@ def back_to(run: Path, step: int) -> None:
 def test_a_run_killed_before_its_first_checkpoint_begins_at_step_0(
     command: list[str], finished: Callable[[list[str]], Path], tmp_path: Path
 ) -> None:
-    run = copy_of(finished(command), tmp_path / "run")
-    shutil.rmtree(run / "checkpoints")
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished(command) / "config.json", run)
+    (run / "metrics.jsonl").touch()
     jumar("resume", run)
     assert digest(run) == digest(finished(command))
     assert what_is_logged(run) == what_is_logged(finished(command))
+
+
+@pytest.mark.parametrize(
+    "left", ["metrics.jsonl", "evaluations.jsonl", "policy.json", "best/policy.json", "everything"]
+)
+def test_a_run_that_has_trained_and_lost_its_checkpoints_is_not_begun_anew(
+    left: str, finished: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    run = copy_of(finished(COMPILED), tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    for name in ("metrics.jsonl", "evaluations.jsonl", "policy.json", "best/policy.json"):
+        if left not in (name, "everything"):
+            (run / name).unlink()
+    before = content(run)
+    code, error = refused("resume", run)
+    assert code == 1
+    assert f"{run}/checkpoints holds no checkpoint, but the run has trained: there are " in error
+    assert "to begin anew instead, train into another directory, or move these files away and resume" in error
+    assert (
+        left if left != "everything" else "metrics.jsonl, evaluations.jsonl, policy.json, best/policy.json"
+    ) in error
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "new", "best", "tensorboard", "checkpoints"])
+def test_no_command_follows_a_link_inside_of_a_run(
+    name: str, finished: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    run, outside = copy_of(finished(COMPILED), tmp_path / "run"), tmp_path / "outside"
+    back_to(run, 512)
+    outside.mkdir()
+    (outside / ".note.tmp").write_text("mine")
+    (outside / "metrics.jsonl").write_text("mine")
+    place = run / ("metrics.jsonl" if name == "new" else name)
+    shutil.move(place, tmp_path / "aside")
+    place.symlink_to(outside / name if place.suffix else outside)
+    before = content(tmp_path)
+    for words in (["resume", run], ["evaluate", run], ["evaluate", run, "--best"], ["compare", "--from", run]):
+        code, error = refused(*words)
+        assert code == (2 if words[0] == "compare" else 1)
+        assert words[0] == "compare" or f"{place} is a link" in error
+    with pytest.raises(DamagedFile, match=f"{place} is a link"):
+        jumar_library.load(run)
+    assert content(tmp_path) == before
+
+
+def test_a_policy_is_not_read_through_a_link(finished: Callable[[list[str]], Path], tmp_path: Path) -> None:
+    run = finished(COMPILED)
+    (tmp_path / "run").symlink_to(run)
+    assert jumar_library.load_policy(tmp_path / "run").predict(np.zeros(4, np.float32))[0].shape == ()
+    for name in ("policy.json", "policy.safetensors"):
+        (tmp_path / name).symlink_to(run / name)
+    with pytest.raises(DamagedFile, match=r"policy\.json is a link"):
+        jumar_library.load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
+def test_a_log_that_is_lost_is_named_at_the_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+
+    def write_configs(*words: Any) -> None:
+        keeper.write_configs(*words)
+        # Root may write anywhere, so something is in the way.
+        (run / name).touch() if name == "tensorboard" else (run / name).mkdir()
+
+    monkeypatch.setattr(jobs, "write_configs", write_configs)
+    code, error = refused(*COMPILED, "--eval-every", "0", "--run-dir", run)
+    assert code == 1
+    assert error.startswith("training is done, but ")
+    assert f"{name} could not be saved in {run}." in error
+
+
+def test_a_stop_names_the_log_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, flag, write = tmp_path / "run", StopFlag(), Files.iteration
+
+    def blocked(saving: Files, lane: int, metrics: dict[str, Any]) -> None:
+        (run / "metrics.jsonl").mkdir(exist_ok=True)
+        write(saving, lane, metrics)
+        flag.signal = signal.SIGTERM
+
+    monkeypatch.setattr(jobs, "stop_on_signals", lambda announce: contextlib.nullcontext(flag))
+    monkeypatch.setattr(Files, "iteration", blocked)
+    code, error = refused(*COMPILED, "--run-dir", run)
+    assert code == 143
+    assert "metrics.jsonl could not be saved in" in error
+    assert "everything is saved" not in error
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.jsonl"])

@@ -28,6 +28,7 @@ from jumar.training.reading import (
     newest_checkpoint,
     read_policy,
     refuse_part_of_many,
+    refuse_without_checkpoint,
     restore,
 )
 from jumar.training.request import TrainRequest
@@ -89,6 +90,8 @@ def resume(
         stop = stack.enter_context(stop_on_signals(reporter.warn))
         stack.enter_context(run.lock())
         checkpoint = newest_checkpoint(run)
+        if checkpoint is None:
+            refuse_without_checkpoint(run, plan)
         start = checkpoint.step if checkpoint else 0
         for words in [*(checkpoint.warnings if checkpoint else ()), *plan.differences_in_versions(saved)]:
             reporter.warn(words)
@@ -114,6 +117,7 @@ def resume(
         if training.steps >= plan.total_timesteps:
             reporter.note(f"{run} is finished: it has trained for {training.steps} steps")
             files.policies(training)
+            _require_saved(files, run)
             return _summary(training, run)
         _announce(reporter, plan, run, start)
         if not checkpoint:
@@ -211,12 +215,19 @@ def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter
     try:
         run_loop(training, files, reporter, stop)
     except Stopped as stopped:
+        files.close()
         raise Stopped(stopped.signal_number, _stopped_words(training, files, run)) from None
-    if files.unsaved:
-        raise JumarError(f"training is done, but {' and '.join(files.unsaved)} could not be saved in {run}.")
+    _require_saved(files, run)
     summary = _summary(training, run)
     reporter.finished(summary)
     return summary
+
+
+def _require_saved(files: Files, run: RunDirectory) -> None:
+    """Close the files. Raises ``JumarError`` if something could not be saved, and names it."""
+    files.close()
+    if files.unsaved:
+        raise JumarError(f"training is done, but {' and '.join(files.unsaved)} could not be saved in {run}.")
 
 
 def _stopped_words(training: Training, files: Files, run: RunDirectory) -> str:

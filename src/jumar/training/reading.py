@@ -13,10 +13,13 @@ from jumar.spaces import require_same_spaces, space_from_json
 from jumar.training.checkpoints import Checkpoint, CheckpointStore
 from jumar.training.files import arrays_to_tree
 from jumar.training.plan import Plan
-from jumar.training.policy_files import read_policy_files
+from jumar.training.policy_files import DESCRIPTION, has_policy, read_policy_files
 from jumar.training.run_directory import RunDirectory
 from jumar.training.sources import Source
 from jumar.training.training import Training
+
+MOST_NAMED = 4
+"""How many files a message names."""
 
 
 def read_policy(folder: Path) -> tuple[Policy, Any, Any, tuple[Any, Any]]:
@@ -60,6 +63,28 @@ def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
     """Return the newest sound checkpoint, ``None`` for a run that was killed before it had any."""
     store = CheckpointStore(run.checkpoints)
     return store.newest() if store.steps() else None
+
+
+def refuse_without_checkpoint(run: RunDirectory, plan: Plan) -> None:
+    """Refuse a run that has trained and has no checkpoint: to begin anew would destroy what it has reached.
+
+    A run that was killed before its first checkpoint has logged nothing and has no policy; it begins at step 0.
+
+    Raises:
+        DamagedFile: there are policies or logs; they are named, and what to do.
+    """
+    found = []
+    for one in lanes(run, plan):
+        logged = [path for path in (one.metrics, one.evaluations) if path.exists() and path.stat().st_size]
+        found += [*logged, *(folder / DESCRIPTION for folder in (one.policy, one.best) if has_policy(folder))]
+    if found:
+        names = ", ".join(str(path.relative_to(run.path)) for path in found[:MOST_NAMED])
+        raise DamagedFile(
+            f"{run.checkpoints} holds no checkpoint, but the run has trained: there are {names}"
+            + (f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else "")
+            + ". Restore a copy of checkpoints; to begin anew instead, train into another directory, or move these files away "
+            "and resume."
+        )
 
 
 def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> None:
