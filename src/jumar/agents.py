@@ -42,9 +42,16 @@ from jumar.training.keeper import Files, Nothing, save_lane, write_configs
 from jumar.training.loop import Callback, Keeper, run_loop, says_stop
 from jumar.training.plan import MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
 from jumar.training.planning import with_environment
-from jumar.training.policy_files import read_policy_files
+from jumar.training.policy_files import has_policy
 from jumar.training.progress import Reporter, Silent
-from jumar.training.reading import check_same_spaces, lanes, refuse_part_of_many, restore
+from jumar.training.reading import (
+    check_same_spaces,
+    lanes,
+    read_saved_policy,
+    record_reader,
+    refuse_part_of_many,
+    restore,
+)
 from jumar.training.reporters import make_reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.sources import FromId, FromObject, GivenWrapper, Source, named_wrappers, source_of
@@ -509,21 +516,22 @@ def load(path: str | Path, env: Any = None, wrappers: Sequence[GivenWrapper] = (
 def _load(path: str | Path, env: Any, wrappers: Sequence[GivenWrapper], cls: type[AgentType]) -> AgentType:
     run = RunDirectory.open(read_path("path", path))
     refuse_part_of_many(run)
-    plan = Plan.from_json(run.read_config())
+    saved = run.read_config()
+    plan = Plan.from_json(saved, run.config)
     kind = AGENTS[plan.algorithm]
     if not issubclass(kind, cls):
         raise UsageError(
             f"{run} holds an agent of {kind.__name__}, not of {cls.__name__}; take jumar.load({str(run)!r})."
         )
     source = _source_for(plan, env, wrappers, run)
-    checkpoint = CheckpointStore(run.checkpoints).newest()
-    for words in [*checkpoint.warnings, *plan.differences_in_versions(run.read_config())]:
+    checkpoint = CheckpointStore(run.checkpoints).newest(record_reader(plan))
+    for words in [*checkpoint.warnings, *plan.differences_in_versions(saved, run.config)]:
         warnings.warn(words, stacklevel=3)
     agent = kind._from_plan(replace(plan, environment=_id_of(source)), source)
     restore(agent._training, checkpoint, run)
-    if (run.policy / "policy.json").exists() and (saved := read_policy_files(run.policy)[1]["step"]) != checkpoint.step:
+    if has_policy(run.policy) and (step := read_saved_policy(run.policy).step) != checkpoint.step:
         warnings.warn(
-            f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {saved}; this agent has the "
+            f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {step}; this agent has the "
             "former, jumar.load_policy gives the latter.",
             stacklevel=3,
         )

@@ -75,6 +75,10 @@ LARGEST_COUNT = 2**31 - 1
 """Whole numbers are at most this unless a field says otherwise."""
 
 
+MOST_NUMBERS = 100
+"""How many numbers a list may have: deeper networks than this would only compile for ever."""
+
+
 def setting(
     default: Any,
     help: str,
@@ -211,6 +215,8 @@ def _check_range(name: str, given: Any, value: Any, metadata: Mapping[str, Any])
     if metadata["choices"] and value not in metadata["choices"]:
         raise unknown(f"{name} value", str(value), metadata["choices"])
     several = numbers(value) if isinstance(value, Schedule) else value if isinstance(value, tuple) else (value,)
+    if len(several) > MOST_NUMBERS:
+        raise UsageError(f"{name} has {len(several)} numbers; there may be at most {MOST_NUMBERS}.")
     for number in several:
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue

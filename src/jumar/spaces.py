@@ -17,18 +17,23 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import Space, spaces
 
-from jumar.errors import DamagedFile, UsageError
+from jumar.errors import UsageError
+from jumar.fields import DamagedEntry
 
 SUPPORTED_ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 SUPPORTED_OBSERVATIONS = (*SUPPORTED_ACTIONS, spaces.Tuple, spaces.Dict)
 
-_LARGEST_SPACE = 2**26  # elements; a larger one in a file would only exhaust the memory
+LARGEST_SPACE = 2**25
+"""Elements (of a Discrete space: values) of a space and all its parts; four colour images of 1,920 x 1,080 have 24,883,200. A
+larger one in a file would only exhaust the memory."""
 _DEEPEST_NESTING = 32
+_MOST_PARTS = 10_000
+_MOST_AXES = 32  # NumPy's limit before 2.0
 
 
 def check_spaces(observation_space: Space, action_space: Space, name: str = "the environment") -> None:
@@ -40,11 +45,29 @@ def check_spaces(observation_space: Space, action_space: Space, name: str = "the
     Raises:
         UsageError: naming the environment, the space and what is supported.
     """
-    try:
-        _check_space(observation_space, f"the observation space of {name}", SUPPORTED_OBSERVATIONS)
-    except UsageError as error:
-        raise UsageError(f"{error}{_filter_words(observation_space)}") from None
-    _check_space(action_space, f"the action space of {name}", SUPPORTED_ACTIONS)
+    for kind, space, supported in (
+        ("observation", observation_space, SUPPORTED_OBSERVATIONS),
+        ("action", action_space, SUPPORTED_ACTIONS),
+    ):
+        what = f"the {kind} space of {name}"
+        try:
+            _check_space(space, what, supported)
+        except UsageError as error:
+            raise UsageError(f"{error}{_filter_words(space) if kind == 'observation' else ''}") from None
+        if (size := _size(space)) > LARGEST_SPACE:
+            raise UsageError(f"{what} has {size:,} elements; at most {LARGEST_SPACE:,} are supported.")
+
+
+def _size(space: Space) -> int:
+    """Return how many elements a space and all its parts have; a choice has as many as there are values."""
+    children = _children(space)
+    if children is not None:
+        return sum(_size(child) for _, child in children)
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return sum(map(int, space.nvec.flat))
+    return math.prod(space.shape or ())
 
 
 def _check_space(space: Any, what: str, supported: tuple[type, ...]) -> None:
@@ -221,26 +244,50 @@ def _bounds_to_json(values: np.ndarray, bounded: np.ndarray, infinite: str) -> A
 
 
 def space_from_json(data: Any) -> Space:
-    """Build the space that :func:`space_to_json` described.
+    """Build the space that :func:`space_to_json` described. It is a reader of :mod:`jumar.fields`.
 
     Raises:
-        DamagedFile: where the description is malformed, unknown, or too large to be true.
+        DamagedEntry: where the description is malformed, unknown, or too large to be true.
     """
-    return _from_json(data, _DEEPEST_NESTING)
+    return _from_json(data, _Limits(_DEEPEST_NESTING, [_MOST_PARTS], [LARGEST_SPACE]))
 
 
-def _from_json(data: Any, depth: int) -> Space:
+class _Limits(NamedTuple):
+    """How deep the parts of a space may still be nested, how many may follow, and how many elements they may have.
+
+    The latter two are lists of one number, which all parts share.
+    """
+
+    depth: int
+    parts: list[int]
+    elements: list[int]
+
+    def inside(self) -> _Limits:
+        return self._replace(depth=self.depth - 1)
+
+    def take(self, count: int) -> None:
+        self.parts[0] -= 1
+        self.elements[0] -= max(count, 0)
+        if self.parts[0] < 0:
+            raise ValueError(f"it has more than {_MOST_PARTS:,} parts")
+        if self.elements[0] < 0:
+            raise ValueError(f"it has more than {LARGEST_SPACE:,} elements")
+
+
+def _from_json(data: Any, limits: _Limits) -> Space:
     if not isinstance(data, Mapping) or not isinstance(data.get("type"), str):
-        raise DamagedFile(f"the description of a space is malformed: {_cut(data)}.")
-    if depth == 0:
-        raise DamagedFile(f"the description of a space is nested more than {_DEEPEST_NESTING} deep.")
+        raise DamagedEntry(f"does not describe a space: {_cut(data)}")
+    if limits.depth == 0:
+        raise DamagedEntry(f"describes a space that is nested more than {_DEEPEST_NESTING} deep")
     reader = _READERS.get(data["type"])
     if reader is None:
-        raise DamagedFile(f"the description of a space has the unknown type {_cut(data['type'])}.")
+        raise DamagedEntry(f"describes a space of the unknown type {_cut(data['type'])}")
     try:
-        return reader(data, depth)
+        return reader(data, limits)
+    except DamagedEntry:
+        raise
     except (AssertionError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise DamagedFile(f"the description of a {data['type']} space is malformed: {_cut(error)}") from error
+        raise DamagedEntry(f"does not describe a {data['type']} space: {_cut(error).removesuffix('.')}") from error
 
 
 def _cut(value: Any) -> str:
@@ -254,11 +301,12 @@ def _only(data: Mapping[str, Any], *keys: str) -> list[Any]:
     return [data[key] for key in keys]
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def _shape(value: Any, limits: _Limits) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(length) is int and length >= 0 for length in value):
         raise ValueError(f"the shape {value!r} is not a list of lengths")
-    if math.prod(value) > _LARGEST_SPACE:
-        raise ValueError(f"the shape {value} has more than {_LARGEST_SPACE} elements")
+    if len(value) > _MOST_AXES:
+        raise ValueError(f"it has {len(value)} axes, and at most {_MOST_AXES} are known")
+    limits.take(math.prod(value))
     return tuple(value)
 
 
@@ -321,9 +369,9 @@ def _read_bound(value: Any) -> int | float:
     return value
 
 
-def _read_box(data: Mapping[str, Any], _depth: int) -> Space:
+def _read_box(data: Mapping[str, Any], limits: _Limits) -> Space:
     name, shape, low, high = _only(data, "dtype", "shape", "low", "high")
-    dtype, shape = _dtype(name, "fib"), _shape(shape)
+    dtype, shape = _dtype(name, "fib"), _shape(shape, limits)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -334,39 +382,42 @@ def _read_box(data: Mapping[str, Any], _depth: int) -> Space:
             raise ValueError(str(warning)) from warning
 
 
-def _read_discrete(data: Mapping[str, Any], _depth: int) -> Space:
+def _read_discrete(data: Mapping[str, Any], limits: _Limits) -> Space:
     name, n, start = _only(data, "dtype", "n", "start")
     n, start = _integers([n, start])
+    limits.take(n)
     dtype = _dtype(name, "i")
     # Gymnasium before 1.2 has no dtype here: ask for it only where it is not the default.
     options: dict[str, Any] = {} if dtype == np.int64 else {"dtype": dtype.type}
     return spaces.Discrete(n, start=start, **options)
 
 
-def _read_multi_discrete(data: Mapping[str, Any], _depth: int) -> Space:
+def _read_multi_discrete(data: Mapping[str, Any], limits: _Limits) -> Space:
     name, nvec, start = _only(data, "dtype", "nvec", "start")
     dtype = _dtype(name, "i")
     counts = np.array(_integers(nvec), dtype=dtype)
     starts = np.array(_integers(start), dtype=dtype)
-    if counts.size > _LARGEST_SPACE or counts.shape != starts.shape:
+    if counts.shape != starts.shape:
         raise ValueError(f"nvec {_cut(nvec)} and start {_cut(start)} do not fit")
+    limits.take(sum(map(int, counts.flat)))
     return spaces.MultiDiscrete(counts, dtype=dtype.type, start=starts)
 
 
-def _read_multi_binary(data: Mapping[str, Any], _depth: int) -> Space:
+def _read_multi_binary(data: Mapping[str, Any], limits: _Limits) -> Space:
     (shape,) = _only(data, "shape")
-    shape = _shape(shape)
+    shape = _shape(shape, limits)
     return spaces.MultiBinary(shape[0] if len(shape) == 1 else list(shape))
 
 
-def _read_tuple(data: Mapping[str, Any], depth: int) -> Space:
+def _read_tuple(data: Mapping[str, Any], limits: _Limits) -> Space:
     (children,) = _only(data, "spaces")
     if not isinstance(children, list):
         raise ValueError(f"{_cut(children)} is not a list of spaces")
-    return spaces.Tuple([_from_json(child, depth - 1) for child in children])
+    limits.take(0)
+    return spaces.Tuple([_from_json(child, limits.inside()) for child in children])
 
 
-def _read_dict(data: Mapping[str, Any], depth: int) -> Space:
+def _read_dict(data: Mapping[str, Any], limits: _Limits) -> Space:
     (children,) = _only(data, "spaces")
     if not isinstance(children, list) or not all(
         isinstance(child, list) and len(child) == 2 and isinstance(child[0], str) for child in children
@@ -374,10 +425,11 @@ def _read_dict(data: Mapping[str, Any], depth: int) -> Space:
         raise ValueError(f"{_cut(children)} is not a list of keys and spaces")
     if len({key for key, _ in children}) != len(children):
         raise ValueError("a key occurs twice")
-    return spaces.Dict([(key, _from_json(child, depth - 1)) for key, child in children])
+    limits.take(0)
+    return spaces.Dict([(key, _from_json(child, limits.inside())) for key, child in children])
 
 
-_READERS: dict[str, Callable[[Mapping[str, Any], int], Space]] = {
+_READERS: dict[str, Callable[[Mapping[str, Any], _Limits], Space]] = {
     "Box": _read_box,
     "Discrete": _read_discrete,
     "MultiDiscrete": _read_multi_discrete,

@@ -17,6 +17,8 @@ import pytest
 from faults import MODES, Killed, after_every_fault, faults
 
 from jumar.errors import DamagedFile, UsageError
+from jumar.fields import record, whole
+from jumar.training import files
 from jumar.training.checkpoints import CheckpointStore
 from jumar.training.files import arrays_to_tree
 
@@ -179,7 +181,30 @@ def test_a_checkpoint_moved_to_another_step_is_refused(tmp_path: Path) -> None:
     shutil.copytree(store.folder / "000000000001", store.folder / "000000000009")
     found = store.newest()
     assert found.step == 1
-    assert "is of step 1; step 9 is expected" in found.warnings[0]
+    assert "the entry step is 1, but must be 9, as the folder is named" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"record": [1]}, "the entry record is"),
+        ({"record": {"step_was": -1}}, "the entry record.step_was is -1, but must be a whole number from 0 to 9"),
+        ({"record": {}}, "the entry record.step_was is missing"),
+        ({"step": "3"}, "the entry step is '3', but must be a whole number from 0 to 999999999999"),
+        ({"arrays": {}}, "the entry arrays.state.safetensors is missing"),
+        ({"arrays": None}, "the entry arrays is missing"),
+        ({"arrays": {"state.safetensors": 3}}, "the entry arrays.state.safetensors is 3, but must be a SHA-256"),
+    ],
+)
+def test_a_forged_description_is_passed_over(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    store = store_with(tmp_path, 1)
+    store.save(3, state(3), {"step_was": 3})
+    path = store.folder / "000000000003" / "checkpoint.json"
+    description = files.read_json(path, "checkpoint") | change
+    path.write_bytes(files.encode_json("checkpoint", description, description.pop("arrays")))
+    found = store.newest(lambda step: record(step_was=whole(0, 9)))
+    assert (found.step, found.record) == (1, {"step_was": 1})
+    assert f"passed over: {path} is damaged: {said}" in found.warnings[0]
 
 
 def test_links_and_odd_names_lead_nowhere(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from jumar.training.files import (
 )
 from jumar.training.policy_files import read_policy_files, repair_policy_files, write_policy_files
 
+END = b"\n}\n"
+
 
 def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -183,11 +185,25 @@ def test_foreign_files_are_refused_and_never_run(tmp_path: Path, monkeypatch: py
 
 def test_newer_versions_and_other_kinds_are_named(tmp_path: Path) -> None:
     (tmp_path / "f").write_text('{"format": 3, "what": "policy"}')
-    with pytest.raises(DamagedFile, match=r"written by a newer Jumar \(format 3, this one reads up to 1\)"):
+    with pytest.raises(DamagedFile, match=r"written by a newer Jumar \(format 3, this one reads up to 2\)"):
         read_json(tmp_path / "f", "policy")
     write_json(tmp_path / "f", "checkpoint", {})
     with pytest.raises(DamagedFile, match="is not a policy: Jumar wrote it as a checkpoint"):
         read_json(tmp_path / "f", "policy")
+
+
+@pytest.mark.parametrize("level", ['{"a":', "[", '[{"a":'])
+def test_data_nested_too_deep_are_refused(level: str) -> None:
+    closing = {"{": "}", "[": "]"}
+    end = "".join(closing[c] for c in reversed(level) if c in closing)
+    for depth, deep in ((50, False), (198 // len(end), False), (300, True), (100_000, True)):
+        body = '{\n  "format": 2,\n  "what": "thing",\n  "x": ' + level * depth + "1" + end * depth
+        text = body.encode() + f',\n  "digest": "{files.sha256(body.encode() + END)}"'.encode() + END
+        if deep:
+            with pytest.raises(DamagedFile, match=r"nested more than 200 deep|is not a thing"):
+                files.decode_json(text, "f", "thing")
+        else:
+            assert files.decode_json(text, "f", "thing")["x"]
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +219,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(files, "LARGEST_JSON", 99)
     with pytest.raises(DamagedFile, match=r"it has 2\d\d bytes"):
         read_json(tmp_path / "f", "policy")
-    with pytest.raises(ValueError, match="at most 99"):
+    with pytest.raises(UsageError, match=r"takes \d+ bytes, and at most 99 can be read back"):
         write_json(tmp_path / "f", "policy", {"a": "x" * 100})
 
 

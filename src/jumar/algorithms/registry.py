@@ -40,9 +40,10 @@ class Algorithm:
         Raises:
             UsageError: a name is unknown, or a setting of other algorithms, which are named; or a value does not fit.
         """
-        for name in values:
+        own = self.setting_names
+        for name in (name for name in values if name not in own):
             owners = [other.name for other in ALGORITHMS.values() if name in other.setting_names]
-            if owners and self.name not in owners:
+            if owners:
                 raise UsageError(f"{name} is not a setting of {self.name}, but of {', '.join(owners)}.")
         return self.settings.make(values)
 

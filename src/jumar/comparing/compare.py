@@ -17,7 +17,7 @@ from jumar.comparing.jobs import RUNS, Cell, Job, cells_of
 from jumar.comparing.methods import distinct
 from jumar.comparing.processes import Failure, work_off
 from jumar.comparing.progress import Progress, Quiet
-from jumar.comparing.reading import STATE, STATE_KIND, failed, read_earlier, read_run, waiting
+from jumar.comparing.reading import STATE, STATE_KIND, failed, read_earlier, read_methods_of, read_run, waiting
 from jumar.comparing.request import CompareRequest
 from jumar.errors import JumarError, UsageError, unknown
 from jumar.report.comparison import Comparison, Run, Scale, compare_runs
@@ -26,7 +26,7 @@ from jumar.report.pictures import pictures
 from jumar.training import run_directory
 from jumar.training.compiler import count_processors
 from jumar.training.entries import Layout, check_entries, exactly, remove_temporaries
-from jumar.training.files import plain, read_json, write_atomically, write_json
+from jumar.training.files import plain, write_atomically, write_json
 from jumar.training.plan import MOST_STEPS, check_count, check_n_seeds, check_seed
 from jumar.training.run_directory import RunDirectory, make_free
 from jumar.training.signals import StopFlag, Stopped, stop_on_signals
@@ -315,8 +315,8 @@ def _write_state(request: CompareRequest, out: Path) -> None:
         UsageError: it cannot be written.
         DamagedFile: what the folder says of itself was changed.
     """
-    known = read_json(out / STATE, STATE_KIND).get("methods") if (out / STATE).exists() else None
-    methods = list(dict.fromkeys([*(known or ()), *(method.name for method in request.methods)]))
+    known = read_methods_of(out) if (out / STATE).exists() else []
+    methods = list(dict.fromkeys([*known, *(method.name for method in request.methods)]))
     try:
         write_json(out / STATE, STATE_KIND, {"methods": methods})
     except OSError as error:

@@ -20,8 +20,8 @@ from jumar.report.comparison import STEPS, Protocol
 from jumar.training import logs
 from jumar.training.plan import Plan
 from jumar.training.planning import make_plan
-from jumar.training.policy_files import read_policy_files
 from jumar.training.progress import Silent
+from jumar.training.reading import read_saved_policy
 from jumar.training.request import TrainRequest
 from jumar.training.run_directory import RunDirectory, fit_for_a_name
 from jumar.words import typed
@@ -75,7 +75,7 @@ class Cell:
         """
         for run in (run for seed in seeds for run in self.runs_of(seed)):
             try:
-                before, now = told(Plan.from_json(RunDirectory.open(run).read_config())), told(self.plan)
+                before, now = told(Plan.from_json(RunDirectory.open(run).read_config(), run.config)), told(self.plan)
             except DamagedFile as error:
                 raise DamagedFile(f"{error} Where {run.path} is removed, it is trained again.") from None
             differing = next((name for name in now if before.get(name) != now[name]), None)
@@ -287,9 +287,8 @@ def is_finished(run: RunDirectory, total_timesteps: int) -> bool:
     if trained_steps(run) < total_timesteps:
         return False
     try:
-        _, policy = read_policy_files(run.policy)
-        return policy["step"] >= total_timesteps
-    except (UsageError, DamagedFile, KeyError, TypeError):
+        return read_saved_policy(run.policy).step >= total_timesteps
+    except (UsageError, DamagedFile):
         return False
 
 

@@ -22,6 +22,7 @@ from jumar.comparing.jobs import (
     trained_steps,
 )
 from jumar.errors import DamagedFile, JumarError, UsageError
+from jumar.fields import reading, record, several, text
 from jumar.report.comparison import DIAGNOSTICS, ENDED, ENDED_COST, STEPS, Run
 from jumar.training import logs
 from jumar.training.files import read_json
@@ -165,7 +166,7 @@ def _find(place: Path, warn: Callable[[str], None]) -> Iterator[Earlier]:
             continue
         directory = RunDirectory(Path(folder))
         try:
-            plan = Plan.from_json(RunDirectory.open(folder).read_config())
+            plan = Plan.from_json(RunDirectory.open(folder).read_config(), directory.config)
         except JumarError as error:
             warn(f"{directory} is left out: {error}")
             continue
@@ -177,11 +178,18 @@ def _find(place: Path, warn: Callable[[str], None]) -> Iterator[Earlier]:
 def _comparison_names(place: Path) -> dict[Path, str]:
     """Return the names of the methods of a comparison, by the folders that they have in it."""
     try:
-        return {
-            place / RUNS / folder_of(str(name)): str(name) for name in read_json(place / STATE, STATE_KIND)["methods"]
-        }
-    except (DamagedFile, KeyError, TypeError):
+        return {place / RUNS / folder_of(name): name for name in read_methods_of(place)}
+    except DamagedFile:
         return {}
+
+
+def read_methods_of(out: Path) -> list[str]:
+    """Return what the methods of a comparison are called. Raises ``DamagedFile``."""
+    with reading(out / STATE):
+        return _READ_STATE(read_json(out / STATE, STATE_KIND))["methods"]
+
+
+_READ_STATE = record(methods=several(text()))
 
 
 def _name_in(names: Mapping[Path, str], folder: Path) -> str | None:

@@ -34,7 +34,8 @@ from jumar.envs.gymnasium_factory import (
     registered_ids,
 )
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
-from jumar.errors import DamagedFile, UsageError
+from jumar.errors import UsageError
+from jumar.fields import choice, exact_record, made_by, mapping, optional, several, text, whole
 from jumar.words import repeat_words, wrapper_words
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ COMPILED_BACKENDS = ("jax", "gymnax", "brax")
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+MOST_FRAMES = 1000
+"""Of a frame stack. Atari's have 4; each frame takes the memory of an observation in every copy of the environment."""
+MOST_WRAPPERS = 100
 
 
 class Settings(Mapping[str, Any]):
@@ -154,42 +158,22 @@ class EnvironmentId:
     def from_json(cls, data: Any) -> EnvironmentId:
         """Read plain data back; nothing is imported, neither now nor when the environment is made.
 
-        Raises:
-            DamagedFile: where the data is malformed.
-        """
-        try:
-            return cls._from_json(data)
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-            raise DamagedFile(f"the description of the environment is malformed: {error}") from error
+        It is a reader of :mod:`jumar.fields`.
 
-    @classmethod
-    def _from_json(cls, data: Any) -> EnvironmentId:
-        keys = ("text", "backend", "name", "module", "kwargs", "frame_stack", "wrappers")
-        if set(data) != set(keys):
-            raise ValueError(f"its entries are {sorted(data)}, not {sorted(keys)}")
-        text, backend, name, module, kwargs, frame_stack, wrappers = (data[key] for key in keys)
-        if backend not in BACKENDS:
-            raise ValueError(f"unknown backend {backend!r}")
-        # A colon in the name would make Gymnasium import a module.
-        if not isinstance(text, str) or not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError(f"bad name {name!r}")
-        if module is not None and not _MODULE.fullmatch(module):
-            raise ValueError(f"bad module {module!r}")
-        _check_frame_stack(frame_stack)
-        return cls(
-            text,
-            backend,
-            name,
-            module,
-            Settings(kwargs),
-            frame_stack,
-            _check_wrappers((name, settings) for name, settings in wrappers),
-        )
+        Raises:
+            DamagedEntry: where the data is malformed.
+        """
+        return cls(**_READ_ID(data))
+
+
+def _read_wrapper(value: Any) -> tuple[str, Any]:
+    name, settings = several(lambda each: each, 2, 2)(value)
+    return text()(name), mapping(settings)
 
 
 def _check_frame_stack(frame_stack: Any) -> None:
-    if frame_stack is not None and (type(frame_stack) is not int or frame_stack < 1):
-        raise UsageError(f"the frame stack is {frame_stack!r}; it must be a whole number of at least 1.")
+    if frame_stack is not None and (type(frame_stack) is not int or not 1 <= frame_stack <= MOST_FRAMES):
+        raise UsageError(f"the frame stack is {frame_stack!r}; it must be a whole number from 1 to {MOST_FRAMES}.")
 
 
 def _check_wrappers(wrappers: Iterable[TypedWrapper]) -> Wrappers:
@@ -199,6 +183,18 @@ def _check_wrappers(wrappers: Iterable[TypedWrapper]) -> Wrappers:
         check_wrapper(name)
         checked.append((name, tuple(Settings(dict(settings)).items())))
     return tuple(checked)
+
+
+_READ_ID = exact_record(
+    text=text(),
+    backend=choice(*BACKENDS),
+    # A colon in the name would make Gymnasium import a module.
+    name=text(_NAME.pattern, "an environment's id"),
+    module=optional(text(_MODULE.pattern, "the name of a Python module")),
+    kwargs=made_by(Settings, mapping),
+    frame_stack=optional(whole(1, MOST_FRAMES)),
+    wrappers=made_by(_check_wrappers, several(_read_wrapper, most=MOST_WRAPPERS)),
+)
 
 
 # --- reading what the user typed -----------------------------------------------------------------------------------

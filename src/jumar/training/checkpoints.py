@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from typing import Any
 import numpy as np
 
 from jumar.errors import DamagedFile, NewerFile, UsageError
+from jumar.fields import DamagedEntry, Reader, mapping, reading, whole
+from jumar.fields import record as record_of
 from jumar.training.entries import PathLike, is_folder, name_of_temporary, temporary_beside
 from jumar.training.files import (
+    arrays_named,
     encode_json,
     flush_folder,
     pack_arrays,
@@ -35,6 +39,8 @@ STATE = "state.safetensors"
 DESCRIPTION = "checkpoint.json"
 KIND = "checkpoint"
 FILES = (STATE, DESCRIPTION)
+LARGEST_STEP = 10**12 - 1
+"""A folder's name has twelve digits."""
 STEP_NAME = re.compile(r"[0-9]{12}")
 SET_ASIDE = ".set-aside"
 """Ends the name of a checkpoint that is about to be replaced by another of the same step."""
@@ -48,7 +54,7 @@ class Checkpoint:
     Attributes:
         step: environment steps taken when it was saved.
         arrays: the state's arrays by name; ``jumar.training.files.arrays_to_tree`` makes the state of them.
-        record: the plain data saved with it.
+        record: what was read of the plain data saved with it.
         warnings: a sentence for each newer checkpoint that is damaged and was passed over.
     """
 
@@ -85,7 +91,7 @@ class CheckpointStore:
             DamagedFile: a link or a file is in the place of their folder.
             ValueError, TypeError: ``tree`` or ``record`` cannot be kept (``tree_to_arrays``, ``write_json``).
         """
-        if not 0 <= step < 10**12:
+        if not 0 <= step <= LARGEST_STEP:
             raise ValueError(f"step={step}: a checkpoint's step has up to 12 digits and is not negative")
         data = pack_arrays(tree_to_arrays(tree))
         description = encode_json(KIND, {"step": step, "record": record}, {STATE: sha256(data)})
@@ -106,8 +112,11 @@ class CheckpointStore:
             raise
         self._drop_oldest(step)
 
-    def newest(self) -> Checkpoint:
+    def newest(self, record_reader: Callable[[int], Reader[dict[str, Any]]] = lambda step: mapping) -> Checkpoint:
         """Return the newest sound checkpoint, with a warning for every newer one that is damaged.
+
+        Args:
+            record_reader: gives a reader of :mod:`jumar.fields` for the record of a step; what that refuses is damaged.
 
         Raises:
             UsageError: there is no checkpoint.
@@ -120,7 +129,7 @@ class CheckpointStore:
         damaged: dict[int, DamagedFile] = {}
         for step in sorted(folders, reverse=True):
             try:
-                arrays, record = _read(folders[step], step)
+                arrays, record = _read(folders[step], step, record_reader(step))
             except NewerFile:
                 raise  # it is not damaged, and going on from an older one would replace it
             except DamagedFile as error:
@@ -197,12 +206,14 @@ def _is_leftover(name: str) -> bool:
     return bool(FOLDER_NAME.fullmatch(meant if meant is not None else name)) and not STEP_NAME.fullmatch(name)
 
 
-def _read(folder: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(folder: Path, step: int, read_record: Reader[dict[str, Any]]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and the record in ``folder``. Raises ``DamagedFile``."""
     description = read_json(folder / DESCRIPTION, KIND)
-    if description.get("step") != step:
-        raise DamagedFile(f"{folder / DESCRIPTION} is of step {description.get('step')}; step {step} is expected.")
+    with reading(folder / DESCRIPTION):
+        if (found := record_of(step=whole(0, LARGEST_STEP))(description)["step"]) != step:
+            raise DamagedEntry.wrong(found, f"{step}, as the folder is named").inside("step")
+        known = record_of(record=read_record, arrays=arrays_named(STATE))(description)
     data = read_bytes(folder / STATE, "state file")
-    if sha256(data) != description["arrays"][STATE]:
+    if sha256(data) != known["arrays"][STATE]:
         raise DamagedFile(f"{folder / STATE} was changed or cut short after Jumar wrote it.")
-    return unpack_arrays(data, folder / STATE), description["record"]
+    return unpack_arrays(data, folder / STATE), known["record"]

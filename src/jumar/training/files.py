@@ -13,25 +13,32 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jumar.errors import DamagedFile, NewerFile
+from jumar.errors import DamagedFile, NewerFile, UsageError
+from jumar.fields import Reader, record, text
 from jumar.training.entries import PathLike, open_plain, temporary_beside
 
-FORMAT = 1
+FORMAT = 2
 """The version of every JSON file written; files of a newer version are refused."""
 
-LARGEST_JSON = 64 * 2**20
-"""Bytes. No file of ours comes near; a longer one is foreign, and reading it would only cost memory."""
+LARGEST_JSON = 16 * 2**20
+"""Bytes. The largest file of ours is the checkpoint of 10,000 seeds, with 4 MiB; then come spaces with a bound for each of
+their elements, some 80 bytes an element. A longer file is foreign: reading this much takes up to 0.4 GB and a second."""
+
+DEEPEST_JSON = 200
+"""Levels. A space, the deepest that we write, may be nested 32 deep, with three levels of JSON each, and an array in it."""
 
 RESERVED = ("format", "what", "arrays", "digest")
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP)
 """What some network file systems answer: they cannot flush this, which is no fault."""
 FLOAT_TAG = "$float"
+DIGEST_AT_END = re.compile(rb',\n  "digest": "([0-9a-f]{64})"\n\}\n\Z')
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -126,7 +133,8 @@ def write_json(path: PathLike, what: str, data: Mapping[str, Any], arrays: Mappi
     lacks, become ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"``.
 
     Raises:
-        ValueError: an entry has a reserved name, or the text is longer than ``LARGEST_JSON``.
+        ValueError: an entry has a reserved name.
+        UsageError: the text is longer than ``LARGEST_JSON``.
         TypeError: a value is not data.
         OSError: the file cannot be written; the old one is unharmed.
     """
@@ -143,19 +151,22 @@ def encode_json(what: str, data: Mapping[str, Any], arrays: Mapping[str, str] | 
         content["arrays"] = dict(arrays)
     text = _canonical({**content, "digest": sha256(_canonical(content))})
     if len(text) > LARGEST_JSON:
-        raise ValueError(f"{len(text)} bytes of JSON; at most {LARGEST_JSON} can be read back")
+        raise UsageError(
+            f"what describes this {what} takes {len(text):,} bytes, and at most {LARGEST_JSON:,} can be read back; a space "
+            "whose elements share their bounds takes less."
+        )
     return text
 
 
 def read_json(path: PathLike, what: str) -> dict[str, Any]:
     """Return the data (and ``arrays``, if there are any) that ``write_json`` wrote to ``path`` as ``what``.
 
-    Any change of the file, of a single byte of white space too, is noticed: the bytes must be exactly those that
-    ``write_json`` makes of the content.
+    Any change of the file, of a single byte of white space too, is noticed. The digest is no secret: what is in the
+    file may still be anything, but is nested at most ``DEEPEST_JSON`` deep and has no NaN (``jumar.fields`` reads it).
 
     Raises:
-        DamagedFile: the file is missing, foreign (a pickle, an archive, a web page...), changed, of another kind, or
-            from a newer version.
+        DamagedFile: the file is missing, foreign (a pickle, an archive, a web page...), changed, too long or too deep, of
+            another kind, or from a newer version.
     """
     return decode_json(read_bytes(path, what, LARGEST_JSON), path, what)
 
@@ -171,22 +182,37 @@ def decode_json(text: bytes, path: PathLike, what: str) -> dict[str, Any]:
             f"{path} was written by a newer Jumar (format {version}, this one reads up to {FORMAT}); "
             "update Jumar to read it."
         )
-    digest = content.pop("digest", None)
-    if digest != sha256(_canonical(content)) or text != _canonical({**content, "digest": digest}):
+    if not _is_as_digested(text):
         raise DamagedFile(f"{path} was changed after Jumar wrote it: it does not match its digest. Restore a copy.")
     if content.get("what") != what:
         raise DamagedFile(f"{path} is not a {what}: Jumar wrote it as a {content.get('what')}. Restore a copy.")
-    return {name: _untagged(value) for name, value in content.items() if name not in ("format", "what")}
+    if _is_deeper(content, DEEPEST_JSON):
+        raise DamagedFile(f"{path} is damaged: it is nested more than {DEEPEST_JSON} deep. Restore a copy.")
+    return {name: value for name, value in content.items() if name not in ("format", "what", "digest")}
+
+
+def arrays_named(name: str) -> Reader[dict[str, str]]:
+    """Return a reader of the entry ``arrays``, which gives the SHA-256 of the array file of that name."""
+    return record(**{name: text("[0-9a-f]{64}", "a SHA-256 in hexadecimal")})
+
+
+def _is_as_digested(text: bytes) -> bool:
+    """Whether ``text`` is as ``encode_json`` makes it: it ends with the digest of what it is without it."""
+    found = DIGEST_AT_END.search(text)
+    return found is not None and sha256(text[: found.start()] + b"\n}\n") == found[1].decode()
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``text``; an empty one if there is none, or one that could not be written again."""
+    """Return the JSON object in ``text``; an empty one if there is none."""
     try:
-        content = json.loads(text.decode("ascii"))
-        _canonical(content)
+        content = json.loads(text.decode("ascii"), object_hook=_untagged, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def plain(value: Any, non_finite: Callable[[float], Any]) -> Any:
@@ -219,12 +245,22 @@ def _tagged(value: float) -> dict[str, str]:
     return {FLOAT_TAG: repr(float(value))}
 
 
-def _untagged(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {FLOAT_TAG} and value[FLOAT_TAG] in NON_FINITE:
-            return NON_FINITE[value[FLOAT_TAG]]
-        return {key: _untagged(entry) for key, entry in value.items()}
-    return [_untagged(entry) for entry in value] if isinstance(value, list) else value
+def _untagged(value: dict[str, Any]) -> Any:
+    """Return the float that a tag stands for; any other object as it is."""
+    if len(value) == 1 and isinstance(tag := value.get(FLOAT_TAG), str):
+        return NON_FINITE.get(tag, value)
+    return value
+
+
+def _is_deeper(content: Any, levels: int) -> bool:
+    """Whether lists and objects are nested more than so many levels deep. Takes one level at a time: nothing recurs."""
+    found = [content]
+    for _ in range(levels):
+        inner = (value.values() if isinstance(value, dict) else value for value in found)
+        found = [value for values in inner for value in values if isinstance(value, (dict, list))]
+        if not found:
+            return False
+    return True
 
 
 # Arrays

@@ -84,16 +84,17 @@ def resume(
     run = RunDirectory.open(run_path)
     refuse_part_of_many(run)
     saved = run.read_config()
-    plan = with_environment(Plan.from_json(saved), env, wrappers)
+    kept = Plan.from_json(saved, run.config)
+    plan = with_environment(kept, env, wrappers)
     prepare_compiler(reporter.warn, plan.n_seeds)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.warn))
         stack.enter_context(run.lock())
-        checkpoint = newest_checkpoint(run)
+        checkpoint = newest_checkpoint(run, kept)
         if checkpoint is None:
             refuse_without_checkpoint(run, plan)
         start = checkpoint.step if checkpoint else 0
-        for words in [*(checkpoint.warnings if checkpoint else ()), *plan.differences_in_versions(saved)]:
+        for words in [*(checkpoint.warnings if checkpoint else ()), *kept.differences_in_versions(saved, run.config)]:
             reporter.warn(words)
         if total_timesteps is not None and total_timesteps != plan.total_timesteps:
             if total_timesteps < start:
@@ -151,7 +152,7 @@ def evaluate(
     run = RunDirectory.open(run_path)
     if run.seeds():
         raise UsageError(f"{run} holds several seeds; evaluate one of them, such as {run.seed(run.seeds()[0])}.")
-    plan = with_environment(Plan.from_json(run.read_config()), env, wrappers)
+    plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers)
     folder = run.best if best else run.policy
     if not (folder / "policy.json").exists():
         other = "" if best or not (run.best / "policy.json").exists() else ", or use its best one so far with --best"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from dataclasses import dataclass, replace
@@ -16,19 +17,88 @@ from jumar.algorithms.registry import algorithm
 from jumar.algorithms.settings import RolloutSettings
 from jumar.envs.costs import GIVEN, Cost, parse_cost
 from jumar.envs.registry import EnvironmentId
-from jumar.errors import DamagedFile, UsageError
+from jumar.errors import UsageError
+from jumar.fields import DamagedEntry, Reader, made_by, mapping, optional, reading, record, text, whole
 
 MOST_SEEDS = 10_000
 """How many seeds may share a program."""
 MOST_STEPS = 10**12
 """How long a run may be, in environment steps."""
+MOST_EPISODES = 1_000_000
+"""How many episodes an evaluation may have: ``evaluation_seed`` leaves room for so many seeds."""
+MOST_WORKERS = 4096
+"""How many worker processes may step environments."""
 LARGEST_SEED = 2**31 - 1
 VERSIONED = ("jax", "jaxlib", "numpy", "gymnasium", "envpool", "mujoco", "gymnax", "brax")
 
 
+RANGES = {
+    "seed": (0, LARGEST_SEED - 1),
+    "total_timesteps": (1, MOST_STEPS),
+    "eval_every": (0, MOST_STEPS),
+    "eval_episodes": (1, MOST_EPISODES),
+    "checkpoint_every": (0, MOST_STEPS),
+    "workers": (0, MOST_WORKERS),
+    "schedule_start": (0, MOST_STEPS),
+}
+"""The least and the largest value of a plan's whole numbers, wherever they come from."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a run the one that it is, of its plan. Checkpoints keep it, so that they fit no other run's plan."""
+
+    algorithm: str
+    settings: RolloutSettings
+    environment: EnvironmentId | None
+    environment_name: str
+    cost: Cost
+    seed: int
+    n_seeds: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "algorithm": self.algorithm,
+            "settings": self.settings.to_json(),
+            "environment": self.environment.to_json() if self.environment else None,
+            "environment_name": self.environment_name,
+            "cost": self.cost.text,
+            "seed": self.seed,
+            "n_seeds": self.n_seeds,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Identity:
+        """Take back what ``to_json`` gave. It is a reader of :mod:`jumar.fields`.
+
+        Raises:
+            DamagedEntry: it is not what this version of Jumar understands, or a number is out of its range.
+        """
+        chosen = record(algorithm=made_by(algorithm, text()))(data)["algorithm"]
+        found = record(settings=made_by(chosen.make_settings, mapping), **_IDENTITY)(data)
+        if found["seed"] > (last := LARGEST_SEED - (found["n_seeds"] or 1)):
+            raise DamagedEntry.wrong(found["seed"], f"at most {last}, for all seeds to be below 2^31").inside("seed")
+        return cls(algorithm=chosen.name, **found)
+
+    def difference(self, other: Identity) -> str | None:
+        """Return the first thing that is another one in ``other``, as ``seed=0, not 1``; ``None`` where all is equal."""
+        for name, (here, there) in _pairs(self.to_json(), other.to_json()).items():
+            if here != there and name == "settings":
+                pairs = _pairs(here, there)
+                name, (here, there) = next((key, pair) for key, pair in pairs.items() if pair[0] != pair[1])
+            if here != there:
+                return f"{name}={here!r}, not {there!r}"
+        return None
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do. Steps count all environments together."""
+    """What a run is to do. Steps count all environments together.
+
+    Raises:
+        UsageError: a number is out of its range (``RANGES``).
+    """
 
     algorithm: str
     settings: RolloutSettings
@@ -50,9 +120,28 @@ class Plan:
     schedule_start: int = 0
     """The step at which schedules begin; they end with the total."""
 
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            check_count(name, getattr(self, name), least, most)
+
     def remaining(self, steps: int) -> float:
         """Return the share of training that is left after so many steps, for schedules."""
-        return max(0.0, 1.0 - (steps - self.schedule_start) / (self.total_timesteps - self.schedule_start))
+        length = self.total_timesteps - self.schedule_start
+        return max(0.0, 1.0 - (steps - self.schedule_start) / length) if length > 0 else 0.0
+
+    @property
+    def identity(self) -> Identity:
+        """What makes the run the one that it is. However the environment was typed, it is the same one."""
+        environment = self.environment and replace(self.environment, text=self.environment.full_name)
+        return Identity(
+            algorithm=self.algorithm,
+            settings=self.settings,
+            environment=environment,
+            environment_name=self.environment_name,
+            cost=self.cost,
+            seed=self.seed,
+            n_seeds=self.n_seeds,
+        )
 
     @property
     def repeat_env(self) -> str | None:
@@ -90,53 +179,66 @@ class Plan:
             "jumar": __version__,
             "python": platform.python_version(),
             "versions": {name: version for name in VERSIONED if (version := _version(name))},
-            "algorithm": self.algorithm,
-            "settings": self.settings.to_json(),
-            "environment": self.environment.to_json() if self.environment else None,
-            "environment_name": self.environment_name,
+            **self.identity.to_json(),
+            "environment": self.environment.to_json() if self.environment else None,  # as it was typed
             "backend": self.backend,
-            "cost": self.cost.text,
-            "seed": self.seed,
             "total_timesteps": self.total_timesteps,
             "eval_every": self.eval_every,
             "eval_episodes": self.eval_episodes,
             "checkpoint_every": self.checkpoint_every,
-            "n_seeds": self.n_seeds,
             "workers": self.workers,
             "preset": self.preset,
             "schedule_start": self.schedule_start,
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Plan:
-        """Take back what ``to_json`` gave.
+    def from_json(cls, data: Any, path: str | Path = "config.json") -> Plan:
+        """Take back what ``to_json`` gave; ``path`` is where it was read, for messages.
 
         Raises:
-            DamagedFile: it is not a plan that this version understands.
+            DamagedFile: it is not a plan that this version understands, or a number is out of its range.
         """
-        try:
-            environment = data["environment"]
-            return cls(
-                algorithm=data["algorithm"],
-                settings=algorithm(data["algorithm"]).make_settings(data["settings"]),
-                environment=None if environment is None else EnvironmentId.from_json(environment),
-                environment_name=str(data["environment_name"]),
-                **{name: int(data[name]) for name in _NUMBERS},
-                n_seeds=None if data["n_seeds"] is None else int(data["n_seeds"]),
-                preset=data["preset"],
-                cost=parse_cost(data.get("cost")),
-            )
-        except (KeyError, TypeError, ValueError, UsageError) as error:
-            raise DamagedFile(f"config.json does not describe a run of this version of Jumar: {error}") from None
+        with reading(path):
+            identity = Identity.from_json(data)
+            return cls(**{name: getattr(identity, name) for name in _OF_IDENTITY}, **_READ_REST(data))
 
-    def differences_in_versions(self, data: dict[str, Any]) -> list[str]:
-        """Return a sentence for every package whose version is not the one that a saved plan was made with."""
-        saved = {"jumar": data.get("jumar"), **(data.get("versions") or {})}
-        now = {"jumar": __version__, **{name: _version(name) for name in saved if name != "jumar"}}
-        return [f"{name} was {saved[name]} and is {now[name]}" for name in saved if saved[name] != now[name]]
+    @staticmethod
+    def differences_in_versions(data: Any, path: str | Path = "config.json") -> list[str]:
+        """Return a sentence for every package whose version is not the one that a saved plan was made with.
+
+        Raises:
+            DamagedFile: the versions in ``data``, which was read from ``path``, are none.
+        """
+        with reading(path):
+            saved = _READ_VERSIONS(data)
+        pairs = {"jumar": (saved["jumar"], __version__)}
+        pairs |= {name: (saved["versions"][name], _version(name)) for name in VERSIONED if name in saved["versions"]}
+        return [f"{name} was {then} and is {now}" for name, (then, now) in pairs.items() if then != now]
 
 
-_NUMBERS = ("seed", "total_timesteps", "schedule_start", "eval_every", "eval_episodes", "checkpoint_every", "workers")
+def _pairs(here: dict[str, Any], there: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {name: (here.get(name), there.get(name)) for name in here | there}
+
+
+_IDENTITY: dict[str, Reader[Any]] = {
+    "environment": optional(EnvironmentId.from_json),
+    "environment_name": text(),
+    "cost": made_by(parse_cost, optional(text())),
+    "seed": whole(*RANGES["seed"]),
+    "n_seeds": optional(whole(1, MOST_SEEDS)),
+}
+"""The readers of an identity's entries, beside the algorithm and its settings."""
+_OF_IDENTITY = ("algorithm", "settings", *_IDENTITY)
+_READ_REST = record(
+    preset=optional(text()), **{name: whole(*limits) for name, limits in RANGES.items() if name not in _IDENTITY}
+)
+
+
+def _read_versions(value: Any) -> dict[str, str]:
+    return {name: text()(version) for name, version in mapping(value).items() if name in VERSIONED}
+
+
+_READ_VERSIONS = record(jumar=text(), versions=_read_versions)
 
 
 def check_seed(seed: int, n_seeds: int | None = None) -> None:
@@ -183,6 +285,7 @@ def read_path(name: str, path: Any) -> Path:
     return Path(path)
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

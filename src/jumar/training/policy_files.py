@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from jumar.errors import DamagedFile, UsageError
+from jumar.fields import reading, record
 from jumar.training.files import (
     LARGEST_JSON,
     PathLike,
+    arrays_named,
     decode_json,
     flush_folder,
     pack_arrays,
@@ -133,7 +135,5 @@ def _matching_arrays(folder: Path, digest: str) -> bytes | None:
 
 
 def _array_digest(description: dict[str, Any], path: Path) -> str:
-    arrays = description.get("arrays")
-    if not isinstance(arrays, dict) or not isinstance(arrays.get(ARRAYS), str):
-        raise DamagedFile(f"{path} names no {ARRAYS}; restore a copy of both.")
-    return arrays[ARRAYS]
+    with reading(path):
+        return record(arrays=arrays_named(ARRAYS))(description)["arrays"][ARRAYS]

@@ -2,45 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from gymnasium import Space
 
 from jumar.errors import DamagedFile, UsageError
+from jumar.fields import (
+    DamagedEntry,
+    Reader,
+    exact_record,
+    flag,
+    made_by,
+    mapping,
+    number,
+    optional,
+    reading,
+    record,
+    several,
+    text,
+    whole,
+)
 from jumar.policies import Policy, PolicySettings, make_policy
-from jumar.spaces import require_same_spaces, space_from_json
-from jumar.training.checkpoints import Checkpoint, CheckpointStore
+from jumar.spaces import check_spaces, require_same_spaces, space_from_json
+from jumar.training.checkpoints import LARGEST_STEP, STATE, Checkpoint, CheckpointStore
 from jumar.training.files import arrays_to_tree
-from jumar.training.plan import Plan
-from jumar.training.policy_files import DESCRIPTION, has_policy, read_policy_files
-from jumar.training.run_directory import RunDirectory
+from jumar.training.plan import Identity, Plan
+from jumar.training.policy_files import ARRAYS, DESCRIPTION, has_policy, read_policy_files
+from jumar.training.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
 from jumar.training.sources import Source
 from jumar.training.training import Training
 
 MOST_NAMED = 4
 """How many files a message names."""
+LARGEST_ITERATION = 2**32 - 2
+"""Random keys are derived from the iteration's number and one as 32 bits."""
+LONGEST_TIME = 1e10
+"""Seconds; three centuries."""
 
 
-def read_policy(folder: Path) -> tuple[Policy, Any, Any, tuple[Any, Any]]:
-    """Return a saved policy, its parameters, its observation moments, and its (observation, action) spaces.
+class SavedPolicy(NamedTuple):
+    """What ``policy.json`` says, and the arrays beside it."""
+
+    policy: Policy
+    spaces: tuple[Space, Space]
+    """Of observations and actions."""
+    step: int
+    """Environment steps that it was trained for."""
+    arrays: dict[str, np.ndarray]
+
+
+def read_saved_policy(folder: Path) -> SavedPolicy:
+    """Return a saved policy; its arrays are not looked at yet.
 
     Raises:
         UsageError: there is none.
         DamagedFile: it is damaged or foreign.
     """
     arrays, description = read_policy_files(folder)
+    path = folder / DESCRIPTION
+    with reading(path):
+        found = _READ_POLICY(description)
+    spaces = found["observation_space"], found["action_space"]
     try:
-        spaces = space_from_json(description["observation_space"]), space_from_json(description["action_space"])
-        policy = make_policy(*spaces, PolicySettings.make(description["policy"]))
-    except (KeyError, TypeError, UsageError) as error:
-        raise DamagedFile(f"{folder / 'policy.json'} does not describe a policy of this version: {error}.") from None
+        check_spaces(*spaces, "the policy")
+        policy = make_policy(*spaces, found["policy"])
+    except (UsageError, ValueError, TypeError) as error:
+        raise DamagedFile(f"{path} does not describe a policy of this version of Jumar: {error}") from None
+    return SavedPolicy(policy, spaces, found["step"], arrays)
+
+
+def read_policy(folder: Path) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
+    """Return a saved policy, its parameters, its observation moments, and its (observation, action) spaces.
+
+    Raises:
+        UsageError: there is none.
+        DamagedFile: it is damaged or foreign.
+    """
+    saved = read_saved_policy(folder)
     template = {
-        "parameters": jax.eval_shape(policy.init, jax.random.PRNGKey(0)),
-        "observation_moments": jax.eval_shape(policy.encoder.initial_moments),
+        "parameters": jax.eval_shape(saved.policy.init, jax.random.PRNGKey(0)),
+        "observation_moments": jax.eval_shape(saved.policy.encoder.initial_moments),
     }
-    tree = arrays_to_tree(template, arrays, folder / "policy.safetensors")
-    return policy, tree["parameters"], tree["observation_moments"], spaces
+    tree = arrays_to_tree(template, saved.arrays, folder / ARRAYS)
+    return saved.policy, tree["parameters"], tree["observation_moments"], saved.spaces
+
+
+_READ_POLICY = record(
+    step=whole(0, LARGEST_STEP),
+    policy=made_by(PolicySettings.make, mapping),
+    observation_space=space_from_json,
+    action_space=space_from_json,
+)
 
 
 def check_same_spaces(source: Source, saved: tuple[Any, Any]) -> None:
@@ -59,10 +115,58 @@ def check_same_spaces(source: Source, saved: tuple[Any, Any]) -> None:
     require_same_spaces(spaces, saved, source.name)
 
 
-def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
-    """Return the newest sound checkpoint, ``None`` for a run that was killed before it had any."""
+def newest_checkpoint(run: RunDirectory, plan: Plan) -> Checkpoint | None:
+    """Return the newest sound checkpoint of the run's plan, ``None`` for a run that was killed before it had any.
+
+    Raises:
+        DamagedFile: none is sound, or none is of this plan.
+    """
     store = CheckpointStore(run.checkpoints)
-    return store.newest() if store.steps() else None
+    return store.newest(record_reader(plan)) if store.steps() else None
+
+
+def record_reader(plan: Plan) -> Callable[[int], Reader[dict[str, Any]]]:
+    """Return, for each step, a reader of the record of a plan's checkpoint.
+
+    That is what ``Training.record`` gives, and the logs' digests. The spaces are read as spaces. What is of another run is
+    refused.
+    """
+    lanes = len(plan.seeds)
+    steps = whole(0, LARGEST_STEP)
+    returns = several(optional(number()), lanes, lanes)
+    log = exact_record(bytes=whole(0, 2**63 - 1), sha256=optional(text("[0-9a-f]{64}", "a SHA-256 in hexadecimal")))
+    readers: dict[str, Reader[Any]] = {
+        "run": _same_run(plan.identity),
+        "iterations": whole(0, LARGEST_ITERATION),
+        "elapsed": number(0.0, LONGEST_TIME),
+        "best": returns,
+        "best_steps": several(steps, lanes, lanes),
+        "best_comparable": several(flag, lanes, lanes),
+        "last_cut": several(steps, lanes, lanes),
+        "last_evaluation": returns,
+        "spaces": several(space_from_json, 2, 2),
+    }
+    logs = several(record(**{METRICS: log, EVALUATIONS: log}), lanes, lanes)
+
+    def of_step(step: int) -> Reader[dict[str, Any]]:
+        def read(value: Any) -> dict[str, Any]:
+            # What ``Agent.save`` made has no logs.
+            with_logs = {"logs": logs} if isinstance(value, dict) and "logs" in value else {}
+            return record(**readers, steps=whole(step, step), **with_logs)(value)
+
+        return read
+
+    return of_step
+
+
+def _same_run(expected: Identity) -> Reader[Identity]:
+    def read(value: Any) -> Identity:
+        found = Identity.from_json(value)
+        if (words := found.difference(expected)) is not None:
+            raise DamagedEntry(f"is that of another run than {CONFIG} describes: {words}")
+        return found
+
+    return read
 
 
 def refuse_without_checkpoint(run: RunDirectory, plan: Plan) -> None:
@@ -94,10 +198,10 @@ def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> No
         UsageError: the environment's spaces have changed since.
         DamagedFile: the checkpoint does not hold what the run's plan asks for.
     """
-    saved = [space_from_json(space) for space in checkpoint.record["spaces"]]
-    require_same_spaces(training.spaces, (saved[0], saved[1]), training.source.name)
-    state = arrays_to_tree(jax.device_get(training.state), checkpoint.arrays, run.checkpoints)
-    training.restore(state, checkpoint.record)
+    observations, actions = checkpoint.record["spaces"]
+    require_same_spaces(training.spaces, (observations, actions), training.source.name)
+    path = run.checkpoints / f"{checkpoint.step:012d}" / STATE
+    training.restore(arrays_to_tree(jax.device_get(training.state), checkpoint.arrays, path), checkpoint.record)
 
 
 def refuse_part_of_many(run: RunDirectory) -> None:

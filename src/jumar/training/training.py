@@ -97,6 +97,7 @@ class Training:
     def record(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the arrays, as JSON-ready data."""
         return {
+            "run": self.plan.identity.to_json(),
             "steps": self.steps,
             "iterations": self.iterations,
             "elapsed": self.elapsed,
@@ -109,14 +110,17 @@ class Training:
         }
 
     def restore(self, state: State, record: dict[str, Any]) -> None:
-        """Go back to a saved state; host environments begin anew, as they did when it was saved."""
+        """Go back to a saved state and its record, as ``jumar.training.reading.record_reader`` reads it.
+
+        Host environments begin anew, as they did when it was saved.
+        """
         self.steps, self.iterations = record["steps"], record["iterations"]
         self._began = time.perf_counter() - record["elapsed"]
         self.best, self.best_steps = list(record["best"]), list(record["best_steps"])
         self.best_policies = list(state.best)
         self.last_evaluation = list(record["last_evaluation"])
-        self.best_comparable = list(record.get("best_comparable", self.best_comparable))
-        self.last_cut = list(record.get("last_cut", self.last_cut))
+        self.best_comparable = list(record["best_comparable"])
+        self.last_cut = list(record["last_cut"])
         self.learner = state.learner
         if not self.runner.has_barriers:
             self.collector = state.collector
