@@ -7,6 +7,7 @@ message alone, without a traceback, and exits with the class's ``exit_code``.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
 
 from jumar.words import printable
@@ -41,6 +42,20 @@ class DamagedFile(JumarError, RuntimeError):
 
 class NewerFile(DamagedFile):
     """A file is from a newer version of Jumar: whole, and not for this one to read or to replace (exit code 1)."""
+
+
+def explain_system_error(error: OSError) -> str:
+    """Return a sentence for what the operating system refused: what, the file if it is known, and what would help."""
+    remedies = {
+        errno.ENOSPC: "free some space there, or choose another place",
+        errno.EDQUOT: "free some space there, or choose another place",
+        errno.EMFILE: "allow more, such as by `ulimit -n 4096`, or use fewer environments and workers",
+        errno.ENFILE: "close other programs, or allow more for the whole system",
+        errno.EROFS: "choose another place",
+    }
+    words = error.strerror or str(error)
+    words += f": {error.filename}" if error.filename else ""
+    return words + (f"; {remedies[error.errno]}." if error.errno in remedies else ".")
 
 
 def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> list[str]:

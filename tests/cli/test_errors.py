@@ -155,9 +155,18 @@ def test_a_mistake_is_one_json_object_where_json_is_wanted(line: str, message: s
         (KeyboardInterrupt(), 130, "jumar: interrupted"),
         (RuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 9 bytes"), 1, "smaller n_envs, n_steps or batch"),
         (MemoryError(), 1, "smaller n_envs, n_steps or batch"),
-        (OSError(28, "No space left on device", "runs/x"), 1, "error: No space left on device: runs/x."),
         (OSError(9, "Bad file descriptor"), 1, "closed by something else in this process, such as the environment"),
         (EnvironmentFault("raised \x1b[2J."), 1, r"raised \x1b[2J."),
+        (
+            OSError(28, "No space left on device", "runs/x"),
+            1,
+            "error: No space left on device: runs/x; free some space there, or",
+        ),
+        (
+            OSError(24, "Too many open files", "runs/x"),
+            1,
+            "error: Too many open files: runs/x; allow more, such as by `ulimit",
+        ),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero\nthis is a bug in Jumar"),
         (BrokenPipeError(32, "Broken pipe"), 1, "Broken pipe"),
     ],
@@ -323,7 +332,10 @@ def test_a_reader_that_leaves_early_is_no_error():
 def test_a_full_disk_under_the_output_is_an_error():
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-m", "jumar", "completion", "bash"], stdout=full, stderr=-1, text=True)
-    assert (done.returncode, done.stderr) == (1, "jumar: error: No space left on device.\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "jumar: error: No space left on device; free some space there, or choose another place.\n",
+    )
 
 
 def test_python_m_jumar_is_the_command():

@@ -119,6 +119,25 @@ def test_a_folder_that_others_could_fill_is_refused(
     assert "can be written by others" in refusal(monkeypatch)
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+@pytest.mark.parametrize("place", [".", "above", "link"])
+def test_a_folder_that_others_could_exchange_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, mode: int
+) -> None:
+    """The folder is private, but the one that it is in is not: who can write there can put another in its place."""
+    home = tmp_path / "shared" if place == "." else tmp_path / "shared" / "mine"
+    (home / "jumar" / "xla").mkdir(parents=True, mode=0o700)
+    (tmp_path / "link").symlink_to(home)
+    (tmp_path / "shared").chmod(mode)
+    os.chown(tmp_path / "shared", -1, 12345)  # a group that has no name, for who knows who is in it
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "link" if place == "link" else home))
+    said = refusal(monkeypatch)
+    assert f"{tmp_path / 'shared'} can be written by others, who could exchange what is in it; `chmod go-w" in said
+    monkeypatch.setattr(cache, "_tidy", lambda folder: None)
+    (tmp_path / "shared").chmod(mode | 0o1000)  # sticky, as /tmp is
+    assert cache._made(home) == home
+
+
 def test_another_users_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True, mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
-from jumar.errors import JumarError, UsageError, unknown
+from jumar.errors import JumarError, UsageError, explain_system_error, unknown
 from jumar.streams import Steady, steady_streams, to_nowhere
 from jumar.words import printable
 
@@ -116,7 +116,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno == errno.EBADF and not error.filename and "closed" not in first_line:
         return "a file of the run was closed by something else in this process, such as the environment.", 1
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}" + (f": {error.filename}" if error.filename else "") + ".", 1
+        return explain_system_error(error), 1
     what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
     return f"{what}\nthis is a bug in Jumar; run with JUMAR_TRACEBACK=1 to see where.", 1
 

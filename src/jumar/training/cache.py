@@ -7,7 +7,9 @@ when nobody else can write to it.
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import stat
 import time
 import warnings
@@ -31,7 +33,8 @@ def enable_compile_cache(warn: Callable[[str], None]) -> Path | None:
 
     ``None`` is returned, and nothing is changed, when the environment has ``JUMAR_NO_COMPILE_CACHE=1``, when the user
     gave JAX a cache folder of their own (``JAX_COMPILATION_CACHE_DIR``), and, after a call of ``warn``, when the folder
-    is not safe (a link, another user's, writable by others) or cannot be made. Call it before JAX compiles anything.
+    is not safe (a link, another user's, writable by others, or in a folder whose content others could exchange) or cannot be
+    made. Call it before JAX compiles anything.
     """
     if os.environ.get(SWITCH_OFF, "0") not in ("", "0") or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return None
@@ -40,7 +43,7 @@ def enable_compile_cache(warn: Callable[[str], None]) -> Path | None:
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return None
     try:
-        folder = _private_folder(_cache_home() / "jumar" / "xla")
+        folder = _private_folder(_made(_cache_home()) / "jumar" / "xla")
         _tidy(folder)
     except OSError as error:
         warn(f"compiled programs are not kept for the next run: {_reason(error)}.")
@@ -59,10 +62,47 @@ def _cache_home() -> Path:
     return Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~")) / ".cache"
 
 
+def _made(home: Path) -> Path:
+    """Make the cache home if need be, and return where it really is. Raises ``OSError`` if others could exchange it.
+
+    Whoever can write to a folder can rename what is in it and put something else in its place, unless the folder is sticky
+    (as ``/tmp`` is) and the entry is not theirs. So no folder on the way may be another user's, or writable by others.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    home = home.resolve()
+    # Where the system's files are shown as a nameless user's (in some containers), that user owns the root.
+    trusted = (os.geteuid(), 0, os.stat("/").st_uid)
+    for place in (home, *home.parents):
+        status = place.stat()
+        if status.st_uid not in trusted:
+            raise PermissionError(f"{place} belongs to another user, who could exchange what is in it")
+        if _can_be_changed_by_others(status):
+            raise PermissionError(
+                f"{place} can be written by others, who could exchange what is in it; `chmod go-w {place}` prevents that"
+            )
+    return home
+
+
+def _can_be_changed_by_others(status: os.stat_result) -> bool:
+    if status.st_mode & stat.S_ISVTX:
+        return False
+    by_group = status.st_mode & stat.S_IWGRP and not _is_of_one(status.st_gid)
+    return bool(status.st_mode & stat.S_IWOTH or by_group)
+
+
+def _is_of_one(group: int) -> bool:
+    """Whether nobody but this user is in a group: many systems give each user one, and let it write to all that is theirs."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+        members = set(grp.getgrgid(group).gr_mem)
+        others = [user.pw_name for user in pwd.getpwall() if user.pw_gid == group and user.pw_name != name]
+    except KeyError:
+        return False
+    return members <= {name} and not others
+
+
 def _private_folder(folder: Path) -> Path:
     """Make ``folder`` if need be, and return it if only this user can put anything there. Raises ``OSError``."""
-    folder.parent.parent.mkdir(parents=True, exist_ok=True)
-    # Whoever can write to the parent can exchange the folder: both must be ours.
     for place in (folder.parent, folder):
         with contextlib.suppress(FileExistsError):
             place.mkdir(mode=0o700)

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,24 +57,36 @@ def write_atomically(path: PathLike, data: bytes) -> None:
     """
     path = Path(path)
     temporary = temporary_beside(path)
-    try:
-        write_flushed(temporary, data)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    flush_folder(path.parent)
+    with naming(path):
+        try:
+            write_flushed(temporary, data)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        flush_folder(path.parent)
 
 
 def write_flushed(path: PathLike, data: bytes) -> None:
     """Write ``data`` to a file that does not exist yet, and flush it to the disk. Raises ``OSError``."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def naming(path: PathLike) -> Iterator[None]:
+    """Let an ``OSError`` of the block name the file ``path``: what fails in writing or flushing names none."""
     try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

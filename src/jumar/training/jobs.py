@@ -12,7 +12,7 @@ import numpy as np
 
 from jumar.envs.host import Warn
 from jumar.envs.registry import TypedWrapper
-from jumar.errors import JumarError, UsageError
+from jumar.errors import JumarError, UsageError, explain_system_error
 from jumar.training import logs
 from jumar.training.assembly import make_evaluator
 from jumar.training.checkpoints import Checkpoint, CheckpointStore
@@ -112,7 +112,7 @@ def resume(
                 write_configs(run, plan)
             _cut_back(run, plan, start)
         except OSError as error:
-            raise JumarError(f"{run} cannot be written ({error.strerror}), so the run cannot go on there.") from error
+            raise JumarError(f"the run cannot go on in {run}: {explain_system_error(error)}") from error
         files = _open_files(stack, run, training, reporter, start)
         files.take_back_best(training)
         if training.steps >= plan.total_timesteps:
