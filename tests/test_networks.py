@@ -21,6 +21,7 @@ from jumar.networks import (
     LSTM,
     MLP,
     PLANES,
+    SMALL,
     Image,
     Linear,
     Torso,
@@ -61,7 +62,7 @@ def test_orthogonal_matrices_have_orthonormal_rows_or_columns_times_the_scale(sh
 
 
 def test_many_seeds_are_initialised_one_after_the_other_and_as_each_alone() -> None:
-    networks = MLP(3, (4, 5)), LSTM(2, 3), CNN(10, 10, 1, outputs=3)
+    networks = MLP(3, (4, 5)), LSTM(2, 3), CNN(Image(10, 10, 1), SMALL)
 
     def init(key: Any) -> Any:
         return [network.init(key) for network in networks]

@@ -93,7 +93,9 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
                 "policy; turn recompute_advantages off too (presets of MuJoCo tasks turn it on), or keep joint_gradient."
             )
         solver = solvers.SideBySide(epochs, dataclasses.replace(epochs, target_kl=None), settings.vf_coef)
-    return _composed(settings, policy, critic, objectives.Clipped(settings.clip_range), solver, joint=settings.joint_gradient)
+    return _composed(
+        settings, policy, critic, objectives.Clipped(settings.clip_range), solver, joint=settings.joint_gradient
+    )
 
 
 def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) -> OnPolicy:
