@@ -29,7 +29,8 @@ FORMAT = 2
 
 LARGEST_JSON = 16 * 2**20
 """Bytes. The largest file of ours is the checkpoint of 10,000 seeds, with 4 MiB; then come spaces with a bound for each of
-their elements, some 80 bytes an element. A longer file is foreign: reading this much takes up to 0.4 GB and a second."""
+their elements, some 80 bytes an element. A longer file is foreign: to read this much takes up to half a gigabyte, and some
+two seconds."""
 
 DEEPEST_JSON = 200
 """Levels. A space, the deepest that we write, may be nested 32 deep, with three levels of JSON each, and an array in it."""
