@@ -12,6 +12,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from jumar.errors import UsageError
+
 
 @functools.lru_cache(maxsize=64)
 def narrow_dtype(dtype: Any) -> np.dtype:
@@ -37,10 +39,12 @@ def bounds_inside(low: tuple[float, ...], high: tuple[float, ...], dtype: np.dty
 
 @dataclass(frozen=True)
 class ActionCodec:
-    """Turns a policy's own actions into valid ones of an action space.
+    r"""Turns a policy's own actions into valid ones of an action space.
 
     A Gaussian policy's actions are clipped to the Box: only what the environment gets is clipped, never what the
-    log-probability belongs to. Integers get the space's ``start``. Works on NumPy and on JAX arrays alike.
+    log-probability belongs to. With ``squash`` they are squashed into it by tanh before: the environment gets
+    :math:`m + h \tanh u` of the policy's own ``u``, with the middle and half of the range of each bound. Integers get the
+    space's ``start``. Works on NumPy and on JAX arrays alike.
     """
 
     kind: str
@@ -51,14 +55,22 @@ class ActionCodec:
     high: tuple[float, ...] = ()
     choices: tuple[int, ...] = ()
     start: tuple[int, ...] = ()
+    squash: bool = False
 
     @classmethod
-    def of(cls, space: gym.Space[Any]) -> ActionCodec:
-        """Build the codec of an action space."""
+    def of(cls, space: gym.Space[Any], squash: bool = False) -> ActionCodec:
+        """Build the codec of an action space.
+
+        Raises:
+            TypeError: a space that no policy is for.
+            UsageError: it is to be squashed into bounds that are not there, or that leave nothing between them.
+        """
         dtype = str(space.dtype)
         if isinstance(space, spaces.Box):
             low, high = (tuple(float(x) for x in bound.ravel()) for bound in (space.low, space.high))
-            return cls("box", space.shape, dtype, low, high)
+            if squash:
+                _check_bounds(low, high, space.shape)
+            return cls("box", space.shape, dtype, low, high, squash=squash)
         if isinstance(space, spaces.Discrete):
             return cls("discrete", (), dtype, choices=(int(space.n),), start=(int(space.start),))
         if isinstance(space, spaces.MultiDiscrete):
@@ -72,6 +84,16 @@ class ActionCodec:
     def size(self) -> int:
         """How many numbers a policy's action has."""
         return math.prod(self.shape)
+
+    @property
+    def middle(self) -> tuple[float, ...]:
+        """The middle of each bound of a Box."""
+        return tuple(0.5 * low + 0.5 * high for low, high in zip(self.low, self.high, strict=True))
+
+    @property
+    def half_range(self) -> tuple[float, ...]:
+        """Half of the distance between each two bounds of a Box."""
+        return tuple(0.5 * high - 0.5 * low for low, high in zip(self.low, self.high, strict=True))
 
     def blank(self, batch: tuple[int, ...]) -> np.ndarray:
         """Return a batch of a policy's own actions, all of them 0."""
@@ -111,7 +133,32 @@ class ActionCodec:
         if self.kind == "box":
             precision = np.promote_types(actions.dtype, dtype) if dtype.kind == "f" else np.dtype(actions.dtype)
             low, high = bounds_inside(self.low, self.high, precision)
-            actions = xp.clip(actions.astype(precision), xp.asarray(low), xp.asarray(high))
+            actions = actions.astype(precision)
+            if self.squash:
+                middle, half_range = (xp.asarray(np.asarray(x, precision)) for x in (self.middle, self.half_range))
+                actions = middle + half_range * xp.tanh(actions)
+            # After squashing this only takes back what rounding adds at the bounds.
+            actions = xp.clip(actions, xp.asarray(low), xp.asarray(high))
         elif self.kind == "multi_discrete":
             actions = actions + xp.asarray(self.start, actions.dtype)
         return actions.astype(dtype).reshape(*actions.shape[:-1], *self.shape)
+
+
+def _check_bounds(low: tuple[float, ...], high: tuple[float, ...], shape: tuple[int, ...]) -> None:
+    """Refuse bounds that nothing can be squashed into; a density needs room between them, in single precision too.
+
+    Raises:
+        UsageError: one of them is infinite, or is not below the other.
+    """
+    for index, (lowest, highest) in zip(np.ndindex(*shape), zip(low, high, strict=True), strict=True):
+        entry = f"entry {index[0] if len(index) == 1 else index} of the action" if index else "the action"
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise UsageError(
+                f"squash needs finite bounds, and {entry} is in [{lowest:g}, {highest:g}]; bound it (Gymnasium's "
+                "RescaleAction does), or turn squash off."
+            )
+        if not np.float32(lowest) < np.float32(highest):
+            raise UsageError(
+                f"squash needs a lower bound below the upper one in single precision, and {entry} is in "
+                f"[{lowest:g}, {highest:g}]; leave the entry out of the action space, or turn squash off."
+            )

@@ -17,6 +17,7 @@ from jumar.distributions import (
     DiagGaussian,
     Distribution,
     MultiCategorical,
+    SquashedGaussian,
     mask_logits,
 )
 from jumar.networks import Linear, Parameters
@@ -189,21 +190,43 @@ class StateDeviation:
         return self.log_std_init + LOG_STD_REACH * jnp.tanh(raw / LOG_STD_REACH)
 
 
+class Density(Protocol):
+    """A part that says which density a mean and a log deviation make."""
+
+    def __call__(self, mean: Array, log_std: Array, /) -> DiagGaussian | SquashedGaussian:
+        """Return the distribution; both arrays are ``[..., n]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Squashed:
+    """The part whose distribution is a :class:`jumar.distributions.SquashedGaussian`; without it, it is the normal itself."""
+
+    half_range: tuple[float, ...]
+
+    def __call__(self, mean: Array, log_std: Array, /) -> SquashedGaussian:
+        """Return the squashed normal."""
+        return SquashedGaussian(DiagGaussian(mean, log_std), self.half_range)
+
+
 @dataclass(frozen=True)
 class GaussianHead:
     """A mean linear in the latent vector, with the deviation of a part, for a Box."""
 
     linear: Linear
     deviation: Deviation
+    density: Density = DiagGaussian
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
         return {"mean": self.linear.init(key), **self.deviation.init(jax.random.fold_in(key, 1))}
 
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> DiagGaussian:
-        """Return the normal; a Box has no masks."""
+    def distribution(
+        self, parameters: Parameters, latent: Array, mask: Array | None
+    ) -> DiagGaussian | SquashedGaussian:
+        """Return the normal, squashed or not; a Box has no masks."""
         mean = self.linear.apply(parameters["mean"], latent)
-        return DiagGaussian(mean, jnp.broadcast_to(self.deviation.log_std(parameters, latent), mean.shape))
+        return self.density(mean, jnp.broadcast_to(self.deviation.log_std(parameters, latent), mean.shape))
 
     def noise(self, key: Array, n_envs: int) -> Array:
         """Draw normal noise ``[N, n]``."""
@@ -216,25 +239,28 @@ class StateDependentNoiseHead:
 
     The noise is a linear function of the latent vector, :math:`\epsilon(s) = z(s) W` with
     :math:`W_{ij} \sim N(0, \sigma_{ij}^2)` drawn once for many steps, so that actions are smooth in time. The
-    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`. The latent vector is not trained
-    through the noise.
+    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`, before it is squashed, if it is. The
+    latent vector is not trained through the noise.
 
     Source: Raffin, Kober and Stulp 2021, *Smooth Exploration for Robotic Reinforcement Learning*.
     """
 
     linear: Linear
     log_std_init: float
+    density: Density = DiagGaussian
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
         shape = (self.linear.inputs, self.linear.outputs)
         return {"mean": self.linear.init(key), "log_std": jnp.full(shape, self.log_std_init, jnp.float32)}
 
-    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> DiagGaussian:
-        """Return the normal that one action has over the draws of ``W``."""
+    def distribution(
+        self, parameters: Parameters, latent: Array, mask: Array | None
+    ) -> DiagGaussian | SquashedGaussian:
+        """Return what one action has over the draws of ``W``: the normal, squashed or not."""
         mean = self.linear.apply(parameters["mean"], latent)
         variance = jnp.square(jax.lax.stop_gradient(latent)) @ jnp.exp(2.0 * parameters["log_std"])
-        return DiagGaussian(mean, 0.5 * jnp.log(variance + 1e-6))
+        return self.density(mean, 0.5 * jnp.log(variance + 1e-6))
 
     def noise(self, key: Array, n_envs: int) -> Array:
         """Return the key: ``W`` is large, and drawn only where it is renewed."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.actions import ActionCodec
-from jumar.distributions import Distribution
+from jumar.distributions import DiagGaussian, Distribution
 from jumar.errors import UsageError
 from jumar.heads import (
     BernoulliHead,
@@ -26,6 +26,7 @@ from jumar.heads import (
     GaussianHead,
     Head,
     MultiCategoricalHead,
+    Squashed,
     StateDependentNoiseHead,
     StateDeviation,
 )
@@ -71,6 +72,10 @@ class PolicySettings(Settings):
         "free",
         "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, or a function of the state",
         choices=("free", "fixed", "state"),
+    )
+    squash: bool = setting(
+        False,
+        "squash Gaussian actions into the bounds of their Box by tanh, instead of clipping what the environment gets",
     )
     use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
     sde_sample_freq: int = setting(-1, "draw new gSDE noise every so many steps; -1: once per rollout", at_least=-1)
@@ -182,7 +187,7 @@ class Policy:
         episode_start: Array,
         mask: Array | None,
     ) -> tuple[Array, Carry]:
-        """Return the most likely actions of ``N`` environments."""
+        """Return the actions of ``N`` environments that are taken where none are drawn: the distributions' modes."""
         features = self.encoder.encode(observation, moments)
         mask = self.encoder.mask(observation, mask)
         distribution, core = self.distribution(parameters, features, carry.core, episode_start, mask)
@@ -224,9 +229,9 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
 
     Raises:
         TypeError: a space that no encoder or head knows (callers check spaces before).
-        UsageError: an action mask that does not fit, or settings of noise that do not.
+        UsageError: an action mask that does not fit, or settings of noise or bounds that do not.
     """
-    codec = ActionCodec.of(action_space)
+    codec = ActionCodec.of(action_space, settings.squash)
     _check_noise(codec, action_space, settings)
     if settings.sde_sample_freq == 0:
         raise UsageError("sde_sample_freq=0 is out of range: it must be at least 1, or -1 for once per rollout.")
@@ -261,7 +266,7 @@ def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head:
     scale = 0.01 if settings.ortho_init else 1.0
     linear = Linear(width, outputs, scale, settings.initialiser, settings.head_bias)
     if codec.kind == "box":
-        return _box_head(linear, settings)
+        return _box_head(codec, linear, settings)
     if codec.kind == "discrete":
         return CategoricalHead(linear)
     if codec.kind == "multi_discrete":
@@ -272,7 +277,7 @@ def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head:
 def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: PolicySettings) -> None:
     """Refuse noise that the action space cannot have, and two kinds of it at once."""
     asked = {"use_sde": settings.use_sde, f"deviation={settings.deviation}": settings.deviation != "free"}
-    for name, given in asked.items():
+    for name, given in {**asked, "squash": settings.squash}.items():
         if given and codec.kind != "box":
             raise UsageError(f"{name} needs a Box action space, and this one is {describe_space(action_space)}.")
     if all(asked.values()):
@@ -281,12 +286,13 @@ def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: Pol
         )
 
 
-def _box_head(linear: Linear, settings: PolicySettings) -> Head:
+def _box_head(codec: ActionCodec, linear: Linear, settings: PolicySettings) -> Head:
+    density = Squashed(codec.half_range) if settings.squash else DiagGaussian
     if settings.use_sde:
-        return StateDependentNoiseHead(linear, settings.log_std_init)
+        return StateDependentNoiseHead(linear, settings.log_std_init, density)
     deviations = {
         "free": FreeDeviation(linear.outputs, settings.log_std_init),
         "fixed": FixedDeviation(linear.outputs, settings.log_std_init),
         "state": StateDeviation(linear, settings.log_std_init),
     }
-    return GaussianHead(linear, deviations[settings.deviation])
+    return GaussianHead(linear, deviations[settings.deviation], density)

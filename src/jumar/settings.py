@@ -66,6 +66,7 @@ ALIASES = {
     "epochs": "n_epochs",
     "discount": "gamma",
     "policy_kwargs": "net_arch",
+    "squash_output": "squash",
     "timesteps": "total_timesteps",
 }
 """What other libraries call a setting, and its name here: for error messages only."""

@@ -21,7 +21,7 @@ class Trajectory(NamedTuple):
     observations: PyTree
     """What the policy acted on, in the structure of the observation space."""
     actions: Array
-    """The policy's own actions: for a Gaussian the unclipped ones, which its log-probability belongs to."""
+    """The policy's own actions, which its log-probability belongs to: for a Gaussian before they are clipped or squashed."""
     rewards: Array
     """Raw rewards, float32."""
     terminated: Array
