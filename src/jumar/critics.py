@@ -1,8 +1,12 @@
-"""Critics: value functions, networks of their own beside the policy's."""
+"""Critics: value functions, networks of their own beside the policy's.
+
+The value of a state may depend on how much of the episode is left, where a time limit ends it: :math:`V_h(s)`. A critic can
+see the time for that; the policy does not.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -14,6 +18,9 @@ from jumar.observations import Encoder
 from jumar.policies import PolicySettings, make_torso
 from jumar.trajectory import Batch
 
+TIME = "time"
+"""The name that the steps since the episode began, int32 ``[...]``, have among the features of a critic that sees them."""
+
 
 class Critic(Protocol):
     """What an update needs of a state-value function."""
@@ -21,6 +28,11 @@ class Critic(Protocol):
     @property
     def recurrent(self) -> bool:
         """Whether the critic has a memory."""
+        ...
+
+    @property
+    def sees_time(self) -> bool:
+        """Whether its features must have :data:`TIME` among them."""
         ...
 
     def init(self, key: Array) -> Parameters:
@@ -42,12 +54,86 @@ class Critic(Protocol):
         ...
 
 
+class Timing(Protocol):
+    """A part that says how a critic sees the time."""
+
+    needed: bool
+    """Whether features must have :data:`TIME`."""
+
+    def seen(self, features: Parameters) -> Parameters:
+        """Return the features that the torso takes."""
+        ...
+
+    def chosen(self, outputs: Array, features: Parameters) -> Array:
+        """Return the critic's outputs ``[..., n]``, of those of the last layer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Timeless:
+    """The part of critics that do not see the time."""
+
+    needed = False
+
+    def seen(self, features: Parameters) -> Parameters:
+        """Return the features as they are."""
+        return features
+
+    def chosen(self, outputs: Array, features: Parameters) -> Array:
+        """Return the outputs as they are."""
+        return outputs
+
+
+@dataclass(frozen=True)
+class ScaledTime:
+    """The part by which the torso's vector has one more entry, ``t / horizon``; it is above 1 after the horizon."""
+
+    horizon: int
+
+    needed = True
+
+    def seen(self, features: Parameters) -> Parameters:
+        """Append the time to the vector."""
+        share = (features[TIME].astype(jnp.float32) / self.horizon)[..., None]
+        vector = jnp.concatenate([features["vector"], share], axis=-1) if "vector" in features else share
+        return {**features, "vector": vector}
+
+    def chosen(self, outputs: Array, features: Parameters) -> Array:
+        """Return the outputs as they are."""
+        return outputs
+
+
+@dataclass(frozen=True)
+class LayerPerStep:
+    r"""The part by which each step has a last layer of its own, :math:`V_t(s) = w_t^T z(s) + b_t` for ``t`` up to the horizon.
+
+    Without hidden layers the critic of Discrete states is a table of :math:`V_t(s)`. Later steps have the layer of the
+    horizon.
+    """
+
+    horizon: int
+
+    needed = True
+
+    def seen(self, features: Parameters) -> Parameters:
+        """Return the features as they are."""
+        return features
+
+    def chosen(self, outputs: Array, features: Parameters) -> Array:
+        """Return the outputs ``[..., n]`` of each row's step, of ``[..., (horizon + 1) n]``."""
+        steps = self.horizon + 1
+        by_step = outputs.reshape(*outputs.shape[:-1], steps, outputs.shape[-1] // steps)
+        here = jax.nn.one_hot(jnp.minimum(features[TIME], self.horizon), steps, dtype=bool)
+        return jnp.sum(jnp.where(here[..., None], by_step, 0.0), axis=-2)
+
+
 @dataclass(frozen=True)
 class TorsoCritic:
     """Base of the critics that are linear in the latent vector of a torso of their own."""
 
     torso: Torso
     linear: Linear
+    timing: Timing = Timeless()
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters: ``{"torso": ..., "head": ...}``."""
@@ -59,6 +145,11 @@ class TorsoCritic:
         """Whether the critic has a memory."""
         return self.torso.core is not None
 
+    @property
+    def sees_time(self) -> bool:
+        """Whether its features must have the time among them."""
+        return self.timing.needed
+
     def initial_carry(self, n_envs: int) -> Any:
         """Return the carry before any step."""
         return self.torso.initial_carry((n_envs,))
@@ -66,8 +157,8 @@ class TorsoCritic:
     def outputs(self, parameters: Parameters, batch: Batch) -> Array:
         """Return the outputs at all rows of a batch, ``[..., n]``."""
         carry = batch.critic_carry if self.recurrent else ()
-        latent, _ = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
-        return self.linear.apply(parameters["head"], latent)
+        latent, _ = self.torso.unroll(parameters["torso"], self.timing.seen(batch.features), carry, batch.episode_start)
+        return self._last_layer(parameters, latent, batch.features)
 
     def outputs_of_sequences(
         self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
@@ -77,12 +168,15 @@ class TorsoCritic:
         A recurrent critic sees each successor with the memory of its own episode.
         """
         features, successors = self.torso.embed_sequences(parameters["torso"], features, successors)
-        latent, carries = self.torso.unroll(parameters["torso"], features, carry, episode_start)
+        latent, carries = self.torso.unroll(parameters["torso"], self.timing.seen(features), carry, episode_start)
         never = jnp.zeros_like(episode_start)
-        next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)
+        next_latent, _ = self.torso.apply(parameters["torso"], self.timing.seen(successors), carries, never)
         last = jax.tree.map(lambda x: x[:, -1], carries)
-        outputs, next_outputs = (self.linear.apply(parameters["head"], x) for x in (latent, next_latent))
-        return outputs, next_outputs, last
+        outputs = self._last_layer(parameters, latent, features)
+        return outputs, self._last_layer(parameters, next_latent, successors), last
+
+    def _last_layer(self, parameters: Parameters, latent: Array, features: Parameters) -> Array:
+        return self.timing.chosen(self.linear.apply(parameters["head"], latent), features)
 
 
 @dataclass(frozen=True)
@@ -125,6 +219,11 @@ class NoCritic:
         """It has no memory."""
         return False
 
+    @property
+    def sees_time(self) -> bool:
+        """It sees nothing."""
+        return False
+
     def init(self, key: Array) -> Parameters:
         """Return no parameters."""
         return {}
@@ -159,6 +258,11 @@ class CriticPair:
     def recurrent(self) -> bool:
         """Whether the critics have a memory."""
         return self.reward.recurrent or self.cost.recurrent
+
+    @property
+    def sees_time(self) -> bool:
+        """Whether the features must have the time among them."""
+        return self.reward.sees_time or self.cost.sees_time
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters; those of the critic of rewards are what it would draw alone."""
@@ -207,11 +311,20 @@ class CriticPair:
 
 def make_critic(encoder: Encoder, settings: PolicySettings) -> NeuralCritic:
     """Build the value function that goes with a policy of the same settings."""
-    torso = make_torso(encoder, settings)
-    return NeuralCritic(torso, Linear(torso.outputs, 1, 1.0, settings.initialiser))
+    return NeuralCritic(*_parts(encoder, settings, 1))
 
 
 def make_action_value_critic(encoder: Encoder, settings: PolicySettings, n_actions: int) -> ActionValueCritic:
     """Build the action-value function that goes with a policy of the same settings."""
-    torso = make_torso(encoder, settings)
-    return ActionValueCritic(torso, Linear(torso.outputs, n_actions, 1.0, settings.initialiser))
+    return ActionValueCritic(*_parts(encoder, settings, n_actions))
+
+
+def _parts(encoder: Encoder, settings: PolicySettings, outputs: int) -> tuple[Torso, Linear, Timing]:
+    """Return the torso, the last layer and the timing of a critic of so many outputs."""
+    torso, horizon = make_torso(encoder, settings), settings.critic_horizon
+    timing: Timing = Timeless()
+    if settings.critic_time == "scaled":
+        timing, torso = ScaledTime(horizon), replace(torso, vector=torso.vector + 1)
+    elif settings.critic_time == "steps":
+        timing, outputs = LayerPerStep(horizon), (horizon + 1) * outputs
+    return torso, Linear(torso.outputs, outputs, 1.0, settings.initialiser), timing

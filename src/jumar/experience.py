@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.critics import Critic
+from jumar.critics import TIME, Critic
 from jumar.estimators import Estimates, ages
 from jumar.importance import effective_sample_size
 from jumar.normalise import RunningMoments
@@ -129,14 +129,19 @@ class View(NamedTuple):
     """How old the open episodes are after the last row, ``[N]``."""
 
     @classmethod
-    def of(cls, rollout: Rollout, encoder: Encoder, moments: RunningMoments) -> View:
-        """Encode and normalise all observations once, and lay them out as sequences."""
+    def of(cls, rollout: Rollout, encoder: Encoder, moments: RunningMoments, with_time: bool = False) -> View:
+        """Encode and normalise all observations once, and lay them out as sequences.
+
+        ``with_time`` puts the steps since the episode began among the features: at successors it is one more.
+        """
         trajectory = rollout.trajectory
         features, successors = (
             by_environment(encoder.encode(x, moments)) for x in (trajectory.observations, trajectory.successors)
         )
         masks = encoder.mask(trajectory.observations, trajectory.action_masks)
         age, after = ages(rollout.ages, trajectory.ended, trajectory.valid)
+        if with_time:
+            features, successors = {**features, TIME: age.T}, {**successors, TIME: age.T + 1}
         return cls(features, successors, None if masks is None else by_environment(masks), age, after)
 
     def rows(self, trajectory: Trajectory) -> Batch:

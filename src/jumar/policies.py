@@ -86,6 +86,15 @@ class PolicySettings(Settings):
     )
     recurrent: str | None = setting(None, "recurrent core of actor and critic", choices=("gru", "lstm"))
     recurrent_size: int = setting(256, "width of the recurrent core", at_least=1)
+    critic_time: str = setting(
+        "none",
+        "how the critic sees the steps since the episode began: not at all, as one more input, divided by critic_horizon, or "
+        "by a last layer for each of them; the policy does not see them",
+        choices=("none", "scaled", "steps"),
+    )
+    critic_horizon: int = setting(
+        1000, "steps by which critic_time is scaled, or that have layers", unit="steps", at_least=1, at_most=100_000
+    )
     normalize_observations: bool = setting(False, "normalise observations by their running mean and variance")
     clip_observations: float = setting(10.0, "clip normalised observations to this size", above=0)
 

@@ -161,7 +161,7 @@ class OnPolicy:
         rollout, experience = self.experience.add(learner.experience, new_rollout, self.policy)
         rewards = self.rewards.scale(reward_scale, rollout.trajectory.rewards)
         rollout = rollout._replace(trajectory=rollout.trajectory._replace(rewards=rewards))
-        view = View.of(rollout, self.policy.encoder, learner.observation_moments)
+        view = self._view(learner, rollout)
         old = learner.parameters
 
         def estimate(parameters: Parameters) -> Batch:
@@ -196,9 +196,12 @@ class OnPolicy:
 
     def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
         """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
-        view = View.of(Rollout(trajectory, learner.ages), self.policy.encoder, learner.observation_moments)
+        view = self._view(learner, Rollout(trajectory, learner.ages))
         estimated = self._estimate(learner.parameters, trajectory, view)
         return estimated.batch, estimated.critic_carry
+
+    def _view(self, learner: Learner, rollout: Rollout) -> View:
+        return View.of(rollout, self.policy.encoder, learner.observation_moments, self.critic.sees_time)
 
     def _estimate(self, parameters: Parameters, trajectory: Trajectory, view: View) -> _Estimated:
         """Return the whole batch with fresh advantages."""

@@ -75,7 +75,7 @@ class Replay:
         first, second = jax.random.split(key)
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
         rollouts = self.memory.init(self.policy, self.critic, n_envs)
-        shape = *rollouts.trajectory.rewards.shape, self.critic.linear.outputs
+        shape = *rollouts.trajectory.rewards.shape, self.policy.actions.choices[0]
         return Learner(
             parameters=parameters,
             solver=self.solver.init(parameters),
@@ -159,14 +159,14 @@ class Replay:
     def _remembered(self, learner: Learner, trajectory: Trajectory) -> tuple[Remembered, View]:
         """Return a rollout of the learner's own policy as it is remembered, and its view."""
         rollout = Rollout(trajectory, learner.ages)
-        view = View.of(rollout, self.policy.encoder, learner.observation_moments)
+        view = View.of(rollout, self.policy.encoder, learner.observation_moments, self.critic.sees_time)
         acted = self._distribution(learner.parameters["policy"], view.rows(trajectory))
         return Remembered(kept(rollout, self.policy), by_environment(acted.log_probs)), view
 
     def _problem(self, learner: Learner, reward_scale: Any, sequences: Remembered) -> Problem:
         """Return the problem on some sequences ``[T, M]``."""
         rollout = sequences.rollout
-        view = View.of(rollout, self.policy.encoder, learner.observation_moments)
+        view = View.of(rollout, self.policy.encoder, learner.observation_moments, self.critic.sees_time)
         rewards = self.rewards.scale(reward_scale, rollout.trajectory.rewards)
         trajectory = rollout.trajectory._replace(rewards=rewards)
 
