@@ -299,7 +299,7 @@ def test_the_example_of_the_lab_promises_no_more_than_it_gains(capsys: Any) -> N
 def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(DOCS / "examples")
     yield
-    for name in ("workshop", "lander", "own_method"):
+    for name in ("workshop", "lander", "own_method", "own_features"):
         sys.modules.pop(name, None)
 
 
@@ -323,3 +323,8 @@ def test_the_method_of_ones_own_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "ALGORITHMS", dict(ALGORITHMS))
     monkeypatch.setattr(agents, "AGENTS", dict(agents.AGENTS))
     assert importlib.import_module("own_method").main(total_timesteps=20_480) > 60.0
+
+
+@pytest.mark.usefixtures("examples")
+def test_the_example_of_features_of_ones_own_learns() -> None:
+    assert importlib.import_module("own_features").main(total_timesteps=16_384) > 150.0

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.errors import UsageError
+from jumar.features import Features
 from jumar.policies import Carry, Policy
 from jumar.spaces import describe_space
 from jumar.training.gathering import narrow
@@ -172,13 +173,17 @@ def _acting(policy: Policy) -> tuple[Any, Any]:
     return jax.jit(greedy), jax.jit(sampled)
 
 
-def load_policy(path: str | Path) -> Actor:
+def load_policy(path: str | Path, features: Features | None = None) -> Actor:
     """Load a policy alone, from the two files ``policy.safetensors`` and ``policy.json`` in a directory.
 
     No environment is made and none of the run's other files is read: this is for deployment.
 
+    Args:
+        path: the directory.
+        features: the function that the policy was trained with, for a policy that is linear in features of one's own.
+
     Raises:
-        UsageError: there is no policy in ``path``.
+        UsageError: there is no policy in ``path``, or its features are missing.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return Actor(*read_policy(read_path("path", path)))
+    return Actor(*read_policy(read_path("path", path), features))

@@ -35,6 +35,7 @@ from jumar.algorithms.settings import OnPolicySettings
 from jumar.envs.costs import parse_cost
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
+from jumar.features import Features, name_of
 from jumar.training.assembly import make_evaluator
 from jumar.training.checkpoints import CheckpointStore
 from jumar.training.compiler import prepare_compiler
@@ -91,6 +92,8 @@ class Agent:
         frame_stack: show the policy the last so many observations at once.
         cost: what a step costs: ``"velocity:V"`` is 1 where the body moves faster than ``V`` along x, else 0; by default
             the environment's own ``info["cost"]``.
+        features: a function of (observation, action), for Discrete actions, or of (observation), for a Box: the policy is
+            linear in what it returns (:mod:`jumar.features`). Files keep only its name; pass it to ``load`` again.
         preset: name of the tuned settings to start from, ``"none"`` for none; by default those of this algorithm for
             the environment's id, if there are any.
         settings: the algorithm's settings by name; those of its settings class.
@@ -112,6 +115,7 @@ class Agent:
         wrappers: Sequence[GivenWrapper] = (),
         frame_stack: int | None = None,
         cost: str | None = None,
+        features: Features | None = None,
         preset: str | None = None,
         **settings: Any,
     ) -> None:
@@ -149,6 +153,8 @@ class Agent:
             n_seeds=n_seeds,
             workers=workers,
             cost=source.cost,
+            features_name=None if features is None else name_of(features),
+            features=features,
         )
         self._begin(plan, source)
 
@@ -158,6 +164,7 @@ class Agent:
         path: str | Path,
         env: Any = None,
         wrappers: Sequence[GivenWrapper] = (),
+        features: Features | None = None,
         **foreign: Any,
     ) -> AgentType:
         """Return a new agent from what was kept at ``path``, as :func:`load` does; it must be one of this class.
@@ -165,8 +172,8 @@ class Agent:
         Raises:
             UsageError: it is of another algorithm, and as :func:`load`.
         """
-        refuse_foreign(foreign, LOAD, "argument of load", ("path", "env", "wrappers"))
-        return _load(path, env, wrappers, cls)
+        refuse_foreign(foreign, LOAD, "argument of load", ("path", "env", "wrappers", "features"))
+        return _load(path, env, wrappers, features, cls)
 
     @classmethod
     def _from_plan(cls: type[AgentType], plan: Plan, source: Source) -> AgentType:
@@ -497,7 +504,9 @@ def _own_directory(folder: Path) -> RunDirectory:
     return run
 
 
-def load(path: str | Path, env: Any = None, wrappers: Sequence[GivenWrapper] = ()) -> Agent:
+def load(
+    path: str | Path, env: Any = None, wrappers: Sequence[GivenWrapper] = (), features: Features | None = None
+) -> Agent:
     """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept, ready to predict and to go on learning.
 
     Args:
@@ -505,19 +514,26 @@ def load(path: str | Path, env: Any = None, wrappers: Sequence[GivenWrapper] = (
         env: the environment to go on in; needed where the run was on a live object, a callable or ``module:EnvId``.
         wrappers: around a run's own environment the ``module:Name`` of each wrapper that is code of your own, once more; around
             an object or a function passed as ``env`` any wrappers.
+        features: the function that the policy was trained with; needed where it was linear in features of one's own.
 
     Raises:
-        UsageError: nothing is there, or ``env`` is needed or does not fit.
+        UsageError: nothing is there, or ``env`` or ``features`` is needed or does not fit.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return _load(path, env, wrappers, Agent)
+    return _load(path, env, wrappers, features, Agent)
 
 
-def _load(path: str | Path, env: Any, wrappers: Sequence[GivenWrapper], cls: type[AgentType]) -> AgentType:
+def _load(
+    path: str | Path,
+    env: Any,
+    wrappers: Sequence[GivenWrapper],
+    features: Features | None,
+    cls: type[AgentType],
+) -> AgentType:
     run = RunDirectory.open(read_path("path", path))
     refuse_part_of_many(run)
     saved = run.read_config()
-    plan = Plan.from_json(saved, run.config)
+    plan = Plan.from_json(saved, run.config).with_features(features)
     kind = AGENTS[plan.algorithm]
     if not issubclass(kind, cls):
         raise UsageError(
@@ -529,7 +545,7 @@ def _load(path: str | Path, env: Any, wrappers: Sequence[GivenWrapper], cls: typ
         warnings.warn(words, stacklevel=3)
     agent = kind._from_plan(replace(plan, environment=_id_of(source)), source)
     restore(agent._training, checkpoint, run)
-    if has_policy(run.policy) and (step := read_saved_policy(run.policy).step) != checkpoint.step:
+    if has_policy(run.policy) and (step := read_saved_policy(run.policy, features).step) != checkpoint.step:
         warnings.warn(
             f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {step}; this agent has the "
             "former, jumar.load_policy gives the latter.",

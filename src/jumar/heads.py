@@ -68,6 +68,38 @@ class CategoricalHead(LogitHead):
 
 
 @dataclass(frozen=True)
+class LogLinearHead:
+    r"""One categorical whose logits are linear in features of states and actions, for a Discrete space.
+
+    .. math::
+        \pi_\theta(a|s) \propto e^{\theta \cdot \phi(s, a)}, \qquad
+        \nabla \log \pi_\theta(a|s) = \phi(s, a) - E_{b \sim \pi_\theta}[\phi(s, b)].
+
+    The latent vector is :math:`\phi(s, \cdot)`, ``[..., n, d]`` (:class:`jumar.features.FeatureTorso`). The first policy is
+    the uniform one, :math:`\theta = 0`.
+
+    Source: Sutton, McAllester, Singh and Mansour 2000, *Policy Gradient Methods for Reinforcement Learning with Function
+    Approximation*, section 3.
+    """
+
+    n_actions: int
+    size: int
+    """The length d of the features."""
+
+    def init(self, key: Array) -> Parameters:
+        """Return weights of 0."""
+        return {"theta": jnp.zeros((self.size,), jnp.float32)}
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Categorical:
+        """Return the categorical; ``mask`` is ``[..., n]``."""
+        return Categorical(mask_logits(latent @ parameters["theta"], mask))
+
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw Gumbel noise ``[N, n]``."""
+        return Categorical.noise(key, (n_envs, self.n_actions))
+
+
+@dataclass(frozen=True)
 class MultiCategoricalHead(LogitHead):
     """Several independent categoricals, for a MultiDiscrete space."""
 

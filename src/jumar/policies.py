@@ -18,6 +18,7 @@ from jax import Array
 from jumar.actions import ActionCodec
 from jumar.distributions import DiagGaussian, Distribution
 from jumar.errors import UsageError
+from jumar.features import Features, FeatureTorso
 from jumar.heads import (
     BernoulliHead,
     CategoricalHead,
@@ -25,6 +26,7 @@ from jumar.heads import (
     FreeDeviation,
     GaussianHead,
     Head,
+    LogLinearHead,
     MultiCategoricalHead,
     Squashed,
     StateDependentNoiseHead,
@@ -114,7 +116,7 @@ class Policy:
     """A stochastic policy; see the module's text."""
 
     encoder: Encoder
-    torso: Torso
+    torso: Torso | FeatureTorso
     head: Head
     actions: ActionCodec
     sde_sample_freq: int = -1
@@ -233,12 +235,24 @@ class Policy:
         return exploration._replace(matrix=matrix)
 
 
-def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any], settings: PolicySettings) -> Policy:
-    """Build the neural policy of two spaces: an encoder, a torso and the head that the action space asks for.
+def make_policy(
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    settings: PolicySettings,
+    features: Features | None = None,
+) -> Policy:
+    """Build the policy of two spaces: an encoder, a torso and the head that the action space asks for.
+
+    Args:
+        observation_space: what is observed.
+        action_space: what is done.
+        settings: all else.
+        features: a function that the policy is linear in (:mod:`jumar.features`), in the place of a neural torso.
 
     Raises:
         TypeError: a space that no encoder or head knows (callers check spaces before).
-        UsageError: an action mask that does not fit, or settings of noise or bounds that do not.
+        UsageError: an action mask that does not fit, or settings of noise or bounds that do not; features that are no
+            vector, or are not for these spaces.
     """
     codec = ActionCodec.of(action_space, settings.squash)
     _check_noise(codec, action_space, settings)
@@ -253,7 +267,12 @@ def make_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any],
     )
     if not encoder.leaves:
         raise UsageError(f"the observation space {describe_space(observation_space)} holds nothing to act on.")
-    torso = make_torso(encoder, settings)
+    if features is not None:
+        torso = _feature_torso(features, encoder, codec, settings)
+        if codec.kind == "discrete":
+            return Policy(encoder, torso, LogLinearHead(codec.choices[0], torso.outputs), codec)
+    else:
+        torso = make_torso(encoder, settings)
     return Policy(encoder, torso, _head(codec, torso.outputs, settings), codec, settings.sde_sample_freq)
 
 
@@ -268,6 +287,23 @@ def make_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
         settings.recurrent_size,
         settings.initialiser,
     )
+
+
+def _feature_torso(features: Features, encoder: Encoder, codec: ActionCodec, settings: PolicySettings) -> FeatureTorso:
+    """Return the part that computes features.
+
+    Raises:
+        UsageError: they are not for these spaces or settings.
+    """
+    if codec.kind not in ("discrete", "box"):
+        raise UsageError("features are for Discrete and Box action spaces; leave them out, or divide the action.")
+    if settings.recurrent is not None:
+        raise UsageError(
+            f"features have no memory, and recurrent={settings.recurrent} asks for one; leave one of them out."
+        )
+    if encoder.image_shapes:
+        raise UsageError("features are functions of a vector, and the observation has an image; leave them out.")
+    return FeatureTorso.of(features, encoder.vector_size, codec.choices[0] if codec.kind == "discrete" else None)
 
 
 def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head:

@@ -19,7 +19,7 @@ from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies import Policy, make_policy
 from jumar.spaces import check_spaces
 from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
-from jumar.training.plan import Plan
+from jumar.training.plan import Plan, check_features
 from jumar.training.rollouts import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.training.sources import Source
 
@@ -79,9 +79,14 @@ def check_cost(source: Source, warn: Warn) -> None:
 
 
 def make_update(plan: Plan, source: Source, spaces: Spaces) -> Update:
-    """Put together the algorithm that a plan asks for, for the spaces of an environment."""
+    """Put together the algorithm that a plan asks for, for the spaces of an environment.
+
+    Raises:
+        UsageError: it is not for these spaces, or the features that its policy is linear in are missing.
+    """
     check_spaces(*spaces, source.name)
-    policy = make_policy(*spaces, plan.settings)
+    check_features(plan.features, plan.features_name, "the run's policy")
+    policy = make_policy(*spaces, plan.settings, plan.features)
     return algorithm(plan.algorithm).make(plan.settings, policy, make_critic(policy.encoder, plan.settings))
 
 

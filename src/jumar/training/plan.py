@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from jumar.algorithms.settings import RolloutSettings
 from jumar.envs.costs import GIVEN, Cost, parse_cost
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
+from jumar.features import Features, name_of
 from jumar.fields import DamagedEntry, Reader, made_by, mapping, optional, reading, record, text, whole
 
 MOST_SEEDS = 10_000
@@ -119,6 +120,10 @@ class Plan:
     preset: str | None = None
     schedule_start: int = 0
     """The step at which schedules begin; they end with the total."""
+    features_name: str | None = None
+    """What the function is called that the policy is linear in, where there is one: all that a file keeps of it."""
+    features: Features | None = field(default=None, compare=False)
+    """The function itself, which is passed anew in each process."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -169,6 +174,15 @@ class Plan:
         rollout = self.settings.n_envs * self.settings.n_steps
         return -(-self.total_timesteps // rollout) * rollout
 
+    def with_features(self, features: Features | None) -> Plan:
+        """Return the plan with the function that its policy is linear in, passed again.
+
+        Raises:
+            UsageError: it is missing, or the policy is not made of features.
+        """
+        check_features(features, self.features_name, "the run's policy")
+        return replace(self, features=features)
+
     def with_total(self, total_timesteps: int) -> Plan:
         """Return the plan with a new total; schedules are anchored to it."""
         return replace(self, total_timesteps=total_timesteps)
@@ -189,6 +203,7 @@ class Plan:
             "workers": self.workers,
             "preset": self.preset,
             "schedule_start": self.schedule_start,
+            "features": self.features_name,
         }
 
     @classmethod
@@ -200,7 +215,9 @@ class Plan:
         """
         with reading(path):
             identity = Identity.from_json(data)
-            return cls(**{name: getattr(identity, name) for name in _OF_IDENTITY}, **_READ_REST(data))
+            rest = _READ_REST(data)
+            name = rest.pop("features")
+            return cls(**{key: getattr(identity, key) for key in _OF_IDENTITY}, **rest, features_name=name)
 
     @staticmethod
     def differences_in_versions(data: Any, path: str | Path = "config.json") -> list[str]:
@@ -230,7 +247,9 @@ _IDENTITY: dict[str, Reader[Any]] = {
 """The readers of an identity's entries, beside the algorithm and its settings."""
 _OF_IDENTITY = ("algorithm", "settings", *_IDENTITY)
 _READ_REST = record(
-    preset=optional(text()), **{name: whole(*limits) for name, limits in RANGES.items() if name not in _IDENTITY}
+    preset=optional(text()),
+    features=optional(text()),
+    **{name: whole(*limits) for name, limits in RANGES.items() if name not in _IDENTITY},
 )
 
 
@@ -239,6 +258,26 @@ def _read_versions(value: Any) -> dict[str, str]:
 
 
 _READ_VERSIONS = record(jumar=text(), versions=_read_versions)
+
+
+def check_features(features: Features | None, name: str | None, whose: str) -> None:
+    """Refuse to make a policy without the function that it is linear in, or with one that it is not.
+
+    Args:
+        features: the function that was passed.
+        name: what the function is called, ``None`` where there is none.
+        whose: the policy, in words.
+
+    Raises:
+        UsageError: the message says what would be right.
+    """
+    if features is None and name is not None:
+        raise UsageError(
+            f"{whose} is linear in features of your own ({name}), which no file can bring back: pass them again from Python, "
+            "jumar.load(path, features=...) or jumar.load_policy(path, features=...)."
+        )
+    if features is not None and name is None:
+        raise UsageError(f"{whose} is not made of features; leave features={name_of(features)} out.")
 
 
 def check_seed(seed: int, n_seeds: int | None = None) -> None:

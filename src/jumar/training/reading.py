@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import Space
 
 from jumar.errors import DamagedFile, UsageError
+from jumar.features import Features
 from jumar.fields import (
     DamagedEntry,
     Reader,
@@ -30,7 +31,7 @@ from jumar.policies import Policy, PolicySettings, make_policy
 from jumar.spaces import check_spaces, require_same_spaces, space_from_json
 from jumar.training.checkpoints import LARGEST_STEP, STATE, Checkpoint, CheckpointStore
 from jumar.training.files import arrays_to_tree
-from jumar.training.plan import Identity, Plan
+from jumar.training.plan import Identity, Plan, check_features
 from jumar.training.policy_files import ARRAYS, DESCRIPTION, has_policy, read_policy_files
 from jumar.training.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
 from jumar.training.sources import Source
@@ -55,34 +56,45 @@ class SavedPolicy(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-def read_saved_policy(folder: Path) -> SavedPolicy:
+def read_saved_policy(folder: Path, features: Features | None = None) -> SavedPolicy:
     """Return a saved policy; its arrays are not looked at yet.
 
+    Args:
+        folder: where it is.
+        features: the function that it is linear in, for a policy that has one.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the features are missing or do not fit.
         DamagedFile: it is damaged or foreign.
     """
     arrays, description = read_policy_files(folder)
     path = folder / DESCRIPTION
     with reading(path):
         found = _READ_POLICY(description)
+    check_features(features, found["features"], f"the policy in {folder}")
     spaces = found["observation_space"], found["action_space"]
     try:
         check_spaces(*spaces, "the policy")
-        policy = make_policy(*spaces, found["policy"])
+        policy = make_policy(*spaces, found["policy"]) if features is None else None
     except (UsageError, ValueError, TypeError) as error:
         raise DamagedFile(f"{path} does not describe a policy of this version of Jumar: {error}") from None
+    # With features, what does not fit is the caller's.
+    policy = policy or make_policy(*spaces, found["policy"], features)
     return SavedPolicy(policy, spaces, found["step"], arrays)
 
 
-def read_policy(folder: Path) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
+def read_policy(folder: Path, features: Features | None = None) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
     """Return a saved policy, its parameters, its observation moments, and its (observation, action) spaces.
 
+    Args:
+        folder: where it is.
+        features: the function that it is linear in, for a policy that has one.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the features are missing or do not fit.
         DamagedFile: it is damaged or foreign.
     """
-    saved = read_saved_policy(folder)
+    saved = read_saved_policy(folder, features)
     template = {
         "parameters": jax.eval_shape(saved.policy.init, jax.random.PRNGKey(0)),
         "observation_moments": jax.eval_shape(saved.policy.encoder.initial_moments),
@@ -94,6 +106,7 @@ def read_policy(folder: Path) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
 _READ_POLICY = record(
     step=whole(0, LARGEST_STEP),
     policy=made_by(PolicySettings.make, mapping),
+    features=optional(text()),
     observation_space=space_from_json,
     action_space=space_from_json,
 )
