@@ -13,10 +13,11 @@ import pytest
 from gymnasium import spaces
 from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
 
-from jumar.algorithms.replay import Remembered, Replay, drawn, masks_after
+from jumar.algorithms.replay import Remembered, Replay, drawn
 from jumar.errors import UsageError
 from jumar.schedules import Constant
 from jumar.solvers import Ascent, Joint, Optimiser
+from jumar.trajectory import masks_after
 
 GAMMA, BOUND = 0.9, 1.2
 SMALL: dict[str, Any] = {"buffer_size": 64, "replay_start": 0, "gamma": GAMMA}

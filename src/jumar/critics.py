@@ -16,7 +16,7 @@ from jax import Array
 from jumar.networks import Linear, Parameters, Torso
 from jumar.observations import Encoder
 from jumar.policies import PolicySettings, make_torso
-from jumar.trajectory import Batch
+from jumar.trajectory import Batch, of_actions
 
 TIME = "time"
 """The name that the steps since the episode began, int32 ``[...]``, have among the features of a critic that sees them."""
@@ -211,6 +211,24 @@ class ActionValueCritic(TorsoCritic):
 
 
 @dataclass(frozen=True)
+class TakenActionCritic(TorsoCritic):
+    """An action-value function of a Discrete space that is fitted to what the actions taken came to.
+
+    It differs from :class:`ActionValueCritic` in that a row is judged by the one action that was taken in it.
+    """
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Array:
+        """Return Q of the actions taken at all rows of a batch."""
+        return of_actions(self.outputs(parameters, batch), batch.actions)
+
+    def values(
+        self, parameters: Parameters, features: Parameters, successors: Parameters, carry: Any, episode_start: Array
+    ) -> tuple[Array, Array, Any]:
+        """Return Q of all actions, ``[N, T, n]``, at observations and at true successors, and the carry after them."""
+        return self.outputs_of_sequences(parameters, features, successors, carry, episode_start)
+
+
+@dataclass(frozen=True)
 class NoCritic:
     """The critic of methods that have none: it values everything at 0, and there is nothing to fit."""
 
@@ -317,6 +335,11 @@ def make_critic(encoder: Encoder, settings: PolicySettings) -> NeuralCritic:
 def make_action_value_critic(encoder: Encoder, settings: PolicySettings, n_actions: int) -> ActionValueCritic:
     """Build the action-value function that goes with a policy of the same settings."""
     return ActionValueCritic(*_parts(encoder, settings, n_actions))
+
+
+def make_taken_action_critic(encoder: Encoder, settings: PolicySettings, n_actions: int) -> TakenActionCritic:
+    """Build the action-value function of a policy of the same settings whose rows are judged by the actions taken."""
+    return TakenActionCritic(*_parts(encoder, settings, n_actions))
 
 
 def _parts(encoder: Encoder, settings: PolicySettings, outputs: int) -> tuple[Torso, Linear, Timing]:

@@ -168,6 +168,9 @@ class Steps(NamedTuple):
     r""":math:`\log \pi_\theta(a|s) - \log \mu(a|s)`, ``mu`` the policy that acted: 0 where that is the policy itself."""
     weights: Array
     """1 for experience and 0 for rows that are none."""
+    action_values: Array | None = None
+    """Q of the observation and the action taken, where the critic is one of actions; its values of states are those
+    under the policy."""
 
     @classmethod
     def on_policy(
@@ -254,6 +257,42 @@ class RewardToGo:
             steps.rewards, steps.successor_values, steps.terminated, steps.truncated, self.gamma
         )
         return Estimates.on_policy(returns - steps.values, returns)
+
+
+@dataclass(frozen=True)
+class ExpectedSarsa:
+    r"""The part of actor-critic with a critic of actions: an action is judged by :math:`Q_w(s, a)` itself.
+
+    .. math::
+        A_t = Q_w(s_t, a_t) - V(s_t), \qquad y_t = r_t + \gamma (1 - \text{terminated}_t) V(s'_t), \qquad
+        V(s) = \sum_a \pi(a|s) Q_w(s, a),
+
+    with the advantage ``A``, or :math:`Q_w` alone without the baseline, and the target ``y`` of :math:`Q_w(s_t, a_t)`.
+    The expectation over the next action takes the place of the next action of Sarsa, which has the same mean and more
+    variance. No return is part of the advantage: its error is that of the critic.
+
+    Sources: Sutton, McAllester, Singh and Mansour 2000, theorem 1 (the gradient
+    :math:`E[\nabla \log \pi(a|s) Q(s, a)]`); van Seijen, van Hasselt, Whiteson and Wiering 2009, *A Theoretical and
+    Empirical Analysis of Expected Sarsa*.
+    """
+
+    gamma: float
+    baseline: bool = True
+    """Whether V is subtracted."""
+
+    def __call__(self, steps: Steps) -> Estimates:
+        """Return the advantages, the targets, and weights of 1.
+
+        Raises:
+            ValueError: the critic is one of states.
+        """
+        if steps.action_values is None:
+            raise ValueError("ExpectedSarsa needs the values of actions: a critic of actions and its valuation.")
+        targets = n_step_returns(
+            steps.rewards, steps.successor_values, steps.terminated, steps.truncated, self.gamma, 1
+        )
+        advantages = steps.action_values - steps.values if self.baseline else steps.action_values
+        return Estimates.on_policy(advantages, targets)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,6 @@ class FeatureTorso:
     """The length d of the features."""
 
     core = None
-    images = ()
-    embeds = True
 
     @classmethod
     def of(cls, features: Features, inputs: int, n_actions: int | None) -> FeatureTorso:

@@ -301,7 +301,7 @@ def _feature_torso(features: Features, encoder: Encoder, codec: ActionCodec, set
         raise UsageError(
             f"features have no memory, and recurrent={settings.recurrent} asks for one; leave one of them out."
         )
-    if encoder.image_shapes:
+    if encoder.images:
         raise UsageError("features are functions of a vector, and the observation has an image; leave them out.")
     return FeatureTorso.of(features, encoder.vector_size, codec.choices[0] if codec.kind == "discrete" else None)
 

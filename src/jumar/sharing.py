@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from jumar.critics import Critic, TorsoCritic
+from jumar.networks import Torso
 from jumar.policies import Policy
 from jumar.trajectory import Batch
 
@@ -47,19 +48,21 @@ class Unshared:
 class SharedTrunk:
     """The part by which the critic takes what the policy's convolutional networks make of images."""
 
-    policy: Policy
+    torso: Torso
+    """The policy's."""
 
     def rows(self, parameters: Parameters, batch: Batch) -> Batch:
         """Return the batch with its images embedded, once for both."""
-        return batch._replace(features=self.policy.torso.embed(parameters["torso"], batch.features))
+        return batch._replace(features=self.torso.embed(parameters["torso"], batch.features))
 
     def sequences(self, parameters: Parameters, features: Features, successors: Features) -> tuple[Features, Features]:
         """Return both with their images embedded."""
-        return self.policy.torso.embed_sequences(parameters["torso"], features, successors)
+        return self.torso.embed_sequences(parameters["torso"], features, successors)
 
 
 def share_trunk(policy: Policy, critic: Critic) -> tuple[Critic, Sharing]:
     """Return a critic that takes the policy's convolutional networks where there are any, and the part that says so."""
-    if not (policy.torso.images and isinstance(critic, TorsoCritic)):
+    torso = policy.torso
+    if not (isinstance(torso, Torso) and torso.images and isinstance(critic, TorsoCritic)):
         return critic, Unshared()
-    return replace(critic, torso=replace(critic.torso, embeds=False)), SharedTrunk(policy)
+    return replace(critic, torso=replace(critic.torso, embeds=False)), SharedTrunk(torso)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -90,6 +91,22 @@ class Batch(NamedTuple):
     """The targets of the critic of costs."""
     cost_values: PyTree = ()
     """Its values before the update."""
+
+
+def of_actions(table: Array, actions: Array) -> Array:
+    """Return the entry of each row's action: ``[..., n]`` and integers ``[...]`` to ``[...]``."""
+    chosen = jax.nn.one_hot(actions, table.shape[-1], dtype=bool)
+    return jnp.sum(jnp.where(chosen, table, 0.0), axis=-1)
+
+
+def masks_after(masks: Array, ended: Array) -> Array:
+    """Return the masks of the rows' successors, sequences ``[N, T, n]`` of masks and ``[N, T]`` of ends.
+
+    They are those of the next rows. Where there is none, after an end or the last row, nothing is known and all actions
+    count as allowed.
+    """
+    later = jnp.concatenate([masks[:, 1:], jnp.ones_like(masks[:, :1])], axis=1)
+    return later | ended[..., None]
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:

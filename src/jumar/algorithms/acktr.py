@@ -6,7 +6,7 @@ import dataclasses
 
 from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.algorithms.parts import compose, has_critic
+from jumar.algorithms.parts import compose, has_critic, judge
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.critics import Critic
 from jumar.errors import UsageError
@@ -46,7 +46,7 @@ def acktr(settings: ACKTRSettings, policy: Policy, critic: Critic) -> OnPolicy:
         \eta_{critic} = \min(\eta_{max}, g^T x / x^T F x)
 
     with the exact Fisher matrix ``F`` of the rollout, and move by the running mean of their steps. The critic's is that of a
-    normal of unit deviation around V, the Gauss-Newton matrix.
+    normal of unit deviation around the critic's value, the Gauss-Newton matrix.
 
     Raises:
         UsageError: another value loss than the squared error, whose Gauss-Newton matrix that is.
@@ -65,6 +65,6 @@ def acktr(settings: ACKTRSettings, policy: Policy, critic: Critic) -> OnPolicy:
         return solvers.Momentum(solvers.Step(geometry, length), settings.momentum)
 
     actor = mover(solvers.Boundary(settings.target_kl))
-    fit = solvers.Regression(critic.evaluate, mover(solvers.Top()))
+    fit = solvers.Regression(judge(settings, policy, critic).evaluate, mover(solvers.Top()))
     solver = solvers.Separate(actor, fit) if has_critic(settings) else solvers.PolicyAlone(actor)
     return compose(settings, policy, critic, objectives.Score(), solver)

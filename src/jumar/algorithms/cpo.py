@@ -47,8 +47,12 @@ def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     that of rewards.
 
     Raises:
-        UsageError: there is a price on costs too.
+        UsageError: there is a price on costs too, or the critic is one of actions.
     """
+    if settings.advantage == "q":
+        raise UsageError(
+            "advantage=q values actions by rewards alone, and cpo needs advantages of costs too; choose gae, to-go or return."
+        )
     if settings.cost_coef > 0.0:
         raise UsageError(
             f"cost_coef={settings.cost_coef:g} is a price on costs, and cpo has a limit, cost_limit; choose trpo for a price."

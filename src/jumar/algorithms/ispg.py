@@ -54,6 +54,11 @@ def ispg(settings: ISPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
     Raises:
         UsageError: the settings do not go together.
     """
+    if settings.advantage == "q":
+        raise UsageError(
+            "advantage=q is for methods that learn from the newest rollout alone; choose gae or to-go, or acer, which learns "
+            "from earlier rollouts by the values of actions."
+        )
     solver = solvers.Joint(solvers.Repeated(ascent(settings), settings.n_updates), settings.vf_coef)
     share = settings.share_features_extractor
     plain = compose(settings, policy, critic, objectives.Score(), solver, share_features_extractor=share)

@@ -29,6 +29,7 @@ from jumar.sharing import Sharing, Unshared
 from jumar.solvers import Apart, Solver
 from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 from jumar.turned import with_turned_kernels
+from jumar.valuations import StateValues, Valuation
 
 
 class Learner(NamedTuple):
@@ -115,6 +116,8 @@ class OnPolicy:
     """What becomes of costs beside the rewards: a constraint, a price, or nothing."""
     sharing: Sharing = Unshared()
     """What of the policy's networks the critic is given."""
+    valuation: Valuation = StateValues()
+    """What the critic's outputs are the values of."""
 
     @property
     def apart(self) -> bool:
@@ -207,26 +210,26 @@ class OnPolicy:
         """Return the whole batch with fresh advantages."""
         batch = view.rows(trajectory)
         features, successors = self.sharing.sequences(parameters["policy"], view.features, view.successors)
-        values, successor_values, carry = self.critic.values(
-            parameters["critic"], features, successors, trajectory.critic_carry, batch.episode_start
-        )
+        seen = view._replace(features=features, successors=successors)
+        valued, carry = self.valuation(self.policy, self.critic, parameters, batch, seen, trajectory)
         # Where no estimator asks for the ratios, the compiler leaves this evaluation out.
         log_probs = self.policy.evaluate(parameters["policy"], batch).log_prob(batch.actions)
         steps = Steps(
             rewards=trajectory.rewards,
-            values=values.T,
-            successor_values=successor_values.T,
+            values=valued.values.T,
+            successor_values=valued.successor_values.T,
             terminated=trajectory.terminated,
             truncated=trajectory.truncated,
             age=view.ages,
             log_ratios=jnp.where(trajectory.valid, log_ratio(log_probs, batch.log_probs).T, 0.0),
             weights=trajectory.weights,
+            action_values=None if valued.action_values is None else valued.action_values.T,
         )
         estimates = self.estimator(steps)
         batch = batch._replace(
             advantages=estimates.advantages.T,
             returns=estimates.targets.T,
-            values=values,
+            values=valued.fitted,
             weights=batch.weights * estimates.weights.T,
         )
         batch, carry = self.costs.estimate(parameters["critic"], batch, trajectory, view.successors, steps, carry)

@@ -8,7 +8,7 @@ from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.settings import CriticFitSettings, NaturalSettings, OnPolicySettings, RolloutSettings
 from jumar.constraints import CostPenalty, Costs, CostsIgnored
-from jumar.critics import Critic, NoCritic
+from jumar.critics import Critic, NoCritic, make_taken_action_critic
 from jumar.errors import UsageError
 from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
 from jumar.policies import Policy
@@ -16,6 +16,7 @@ from jumar.problem import Divergence, kl, kl_of_actions, log_ratio_of_actions, r
 from jumar.schedules import Schedule
 from jumar.sharing import Unshared, share_trunk
 from jumar.trajectory import centred, standardise, unscaled
+from jumar.valuations import ActionValues, StateValues
 
 
 def compose(
@@ -37,7 +38,7 @@ def compose(
         UsageError: the settings do not go together.
     """
     scale = centred if settings.baseline == "mean" else unscaled
-    critic = critic if has_critic(settings) else NoCritic()
+    critic = judge(settings, policy, critic)
     critic, sharing = share_trunk(policy, critic) if share_features_extractor else (critic, Unshared())
     return OnPolicy(
         policy=policy,
@@ -52,7 +53,23 @@ def compose(
         divergence=divergence,
         costs=price(settings),
         sharing=sharing,
+        valuation=ActionValues() if settings.advantage == "q" else StateValues(),
     )
+
+
+def judge(settings: OnPolicySettings, policy: Policy, critic: Critic) -> Critic:
+    """Return the critic that advantages are made by: the one given, of states, one of actions, or none.
+
+    Raises:
+        UsageError: values of actions that are not Discrete.
+    """
+    if settings.advantage != "q":
+        return critic if has_critic(settings) else NoCritic()
+    if policy.actions.kind != "discrete":
+        raise UsageError(
+            "advantage=q needs a Discrete action space: its critic has a value for each action; choose advantage gae."
+        )
+    return make_taken_action_critic(policy.encoder, settings, policy.actions.choices[0])
 
 
 def reward_transform(settings: RolloutSettings) -> RewardTransform:
@@ -78,6 +95,11 @@ def clipped_value_loss(settings: OnPolicySettings, clip_range: Schedule) -> obje
 
 
 def has_critic(settings: OnPolicySettings) -> bool:
+    """Return whether there is a critic: for the baseline, or for the values of actions."""
+    return settings.advantage == "q" or has_critic_baseline(settings)
+
+
+def has_critic_baseline(settings: OnPolicySettings) -> bool:
     """Return whether the baseline is a critic's value."""
     return settings.baseline in ("critic", "independent")
 
@@ -98,6 +120,7 @@ def estimator(settings: OnPolicySettings) -> estimators.Estimator:
         "n-step": estimators.NStep(settings.gamma, settings.advantage_steps),
         "to-go": estimators.RewardToGo(settings.gamma),
         "return": estimators.FullReturn(settings.gamma),
+        "q": estimators.ExpectedSarsa(settings.gamma, has_critic_baseline(settings)),
     }[settings.advantage]
     return completed(settings, chosen)
 
@@ -137,7 +160,7 @@ def apart(
     optimiser = solvers.Optimiser(critic_rate or settings.learning_rate, scaling)
     minibatches = count_minibatches(settings, settings.batch_size, policy.recurrent)
     fit = solvers.Epochs(optimiser, settings.n_critic_updates, minibatches)
-    if settings.baseline == "critic":
+    if settings.baseline != "independent":
         return solvers.Separate(mover, fit)
     if settings.n_envs < 2:
         raise UsageError(

@@ -20,9 +20,9 @@ class ReinforceSettings(CriticFitSettings):
 
     advantage: str = setting(
         "to-go",
-        "what an action is judged by: the return from it on, that of its whole episode, generalized advantage estimation, or a "
-        "return over some steps and the critic's value after them",
-        choices=("to-go", "return", "gae", "n-step"),
+        "what an action is judged by: the return from it on, that of its whole episode, generalized advantage estimation, a "
+        "return over some steps and the critic's value after them, or its own value by a critic of actions (Discrete only)",
+        choices=("to-go", "return", "gae", "n-step", "q"),
     )
     baseline: str = setting(
         "mean",

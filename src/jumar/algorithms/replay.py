@@ -25,7 +25,15 @@ from jumar.objectives import log_ratio, sampled_kl, score, score_of_all, squared
 from jumar.policies import Policy
 from jumar.problem import Diagnostics, Parameters, Problem
 from jumar.solvers import Solver
-from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
+from jumar.trajectory import (
+    Batch,
+    Trajectory,
+    explained_variance,
+    masks_after,
+    of_actions,
+    weighted_mean,
+    weighted_means,
+)
 
 
 class Remembered(NamedTuple):
@@ -231,22 +239,6 @@ class Replay:
         values = of_actions(self.critic.evaluate(parameters, batch), batch.actions)
         loss = 0.5 * weighted_mean(squared_error(values, batch.returns), batch.weights)
         return loss, {"value_loss": loss}
-
-
-def of_actions(table: Array, actions: Array) -> Array:
-    """Return the entry of each row's action: ``[..., n]`` and integers ``[...]`` to ``[...]``."""
-    chosen = jax.nn.one_hot(actions, table.shape[-1], dtype=bool)
-    return jnp.sum(jnp.where(chosen, table, 0.0), axis=-1)
-
-
-def masks_after(masks: Array, ended: Array) -> Array:
-    """Return the masks of the rows' successors, sequences ``[N, T, n]`` of masks and ``[N, T]`` of ends.
-
-    They are those of the next rows. Where there is none, after an end or the last row, nothing is known and all actions
-    count as allowed.
-    """
-    later = jnp.concatenate([masks[:, 1:], jnp.ones_like(masks[:, :1])], axis=1)
-    return later | ended[..., None]
 
 
 def drawn(memory: Remembered, n: int, key: Array) -> Remembered:

@@ -29,8 +29,8 @@ class OnPolicySettings(RolloutSettings):
     advantage: str = setting(
         "gae",
         "what an action is judged by: generalized advantage estimation, a return over some steps and the critic's value after "
-        "them, the return from the action on, or that of its whole episode",
-        choices=("gae", "n-step", "to-go", "return"),
+        "them, the return from the action on, that of its whole episode, or its own value by a critic of actions (Discrete only)",
+        choices=("gae", "n-step", "to-go", "return", "q"),
     )
     advantage_steps: int = setting(
         5, "n-step: how many rewards come before the critic's value", unit="steps", at_least=1
@@ -39,7 +39,7 @@ class OnPolicySettings(RolloutSettings):
     baseline: str = setting(
         "critic",
         "what is subtracted from returns: the critic's value, the rollout's mean, the mean of the same time step of episodes, "
-        "or nothing (the last three have no critic)",
+        "or nothing (the last three have no critic, unless advantage is q)",
         choices=("critic", "mean", "time", "none"),
     )
     normalize_advantage: bool = setting(True, "standardise the advantages of each rollout")
