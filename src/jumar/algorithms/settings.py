@@ -29,7 +29,8 @@ class OnPolicySettings(RolloutSettings):
     advantage: str = setting(
         "gae",
         "what an action is judged by: generalized advantage estimation, a return over some steps and the critic's value after "
-        "them, the return from the action on, that of its whole episode, or its own value by a critic of actions (Discrete only)",
+        "them, the return from the action on, that of its whole episode, or its own value by a critic of actions (Discrete "
+        "only)",
         choices=("gae", "n-step", "to-go", "return", "q"),
     )
     advantage_steps: int = setting(
