@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from harness import HERE, Failed, say
 from speed import machine, versions
-from trainings import EPISODES, Job, Run, in_parallel
+from trainings import EPISODES, Job, Run, in_parallel, train
 
 from jumar.comparing.request import COUNTED
 from jumar.presets import Reached
@@ -72,7 +72,7 @@ class Results:
             if name in self.settings
         }
         data = {"about": self.about, **({"settings": told} if told else {}), "tasks": tasks}
-        return _lists_in_lines(json.dumps(data, indent=1)) + "\n"
+        return lists_in_lines(json.dumps(data, indent=1)) + "\n"
 
     def write(self, page: str) -> None:
         """Write the file, and the page beside it."""
@@ -81,7 +81,7 @@ class Results:
             write_atomically(path, text.encode())
 
 
-def _lists_in_lines(text: str) -> str:
+def lists_in_lines(text: str) -> str:
     """Return indented JSON with every list of plain values in one line."""
     return re.sub(r"\[\n([^\[\]{}]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
@@ -148,7 +148,7 @@ def fill(
         results.write(page(results))
         say(f"{label}: {outcome.score:,.1f} (last {outcome.evaluations[-1]:,.1f}), {outcome.wall_time_s / 60:.1f} min")
 
-    in_parallel([job for _, job in jobs], processes, done)
+    in_parallel([job for _, job in jobs], processes, train, done)
     results.write(page(results))
     say(f"written: {results.path} and {results.path.with_suffix('.md').name}")
     return failures

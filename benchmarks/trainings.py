@@ -20,13 +20,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import Failed, last_line
 
 from jumar.comparing.request import COUNTED, EVALUATIONS, LONGEST_BETWEEN
 
 EPISODES = 10
+
+Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,16 @@ class Running:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | Failed], None]) -> None:
-    """Run all jobs, ``processes`` at a time, each on a processor of its own; ``done`` is called as each one ends.
+def in_parallel(
+    jobs: Sequence[Work],
+    processes: int,
+    run: Callable[[Work, set[int] | None, Running], Result],
+    done: Callable[[Work, Result | Failed], None],
+) -> None:
+    """Do all jobs, ``processes`` at a time, each on a processor of its own; ``done`` is called as each one ends.
 
-    Ctrl-C and SIGTERM end the processes too.
+    ``run`` does one job, in a process on the given processors, and may raise ``Failed``. Ctrl-C and SIGTERM end the
+    processes too.
     """
     ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     cores: queue.SimpleQueue[set[int] | None] = queue.SimpleQueue()
@@ -140,10 +149,10 @@ def in_parallel(jobs: Sequence[Job], processes: int, done: Callable[[Job, Run | 
         cores.put({ours[i % len(ours)]} if ours else None)
     running = Running()
 
-    def work(job: Job) -> Run | Failed:
+    def work(job: Work) -> Result | Failed:
         core = cores.get()
         try:
-            return train(job, core, running)
+            return run(job, core, running)
         except Failed as failure:
             return failure
         finally:
@@ -170,18 +179,27 @@ def train(job: Job, core: set[int] | None, running: Running) -> Run:
         folder = Path(name)
         words = job.words + (["--run-dir", str(folder / "run")] if "jumar" in job.command else [])
         start = time.perf_counter()
-        with (
-            (folder / "out").open("w+") as output,
-            (folder / "err").open("w+") as errors,
-            running.process(words, stdout=output, stderr=errors) as process,
-        ):
-            if core is not None:
-                os.sched_setaffinity(process.pid, core)
-            code = process.wait()
+        run_process(words, folder, core, running)
         seconds = time.perf_counter() - start
-        if code:
-            raise Failed(last_line((folder / "err").read_text()) or f"exit code {code}")
         return read(job, folder, seconds)
+
+
+def run_process(words: Sequence[str], folder: Path, core: set[int] | None, running: Running) -> None:
+    """Run a command to its end, on the given processors; what it prints goes to the files ``out`` and ``err`` of a folder.
+
+    Raises:
+        Failed: it ended with an error.
+    """
+    with (
+        (folder / "out").open("w+") as output,
+        (folder / "err").open("w+") as errors,
+        running.process(words, stdout=output, stderr=errors) as process,
+    ):
+        if core is not None:
+            os.sched_setaffinity(process.pid, core)
+        code = process.wait()
+    if code:
+        raise Failed(last_line((folder / "err").read_text()) or f"exit code {code}")
 
 
 def read(job: Job, folder: Path, seconds: float) -> Run:

@@ -185,7 +185,7 @@ def test_a_wrong_command_line_is_refused(words: list[str]) -> None:
 def test_a_training_that_fails_is_said_and_spoils_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def in_parallel(jobs: Any, processes: int, done: Any) -> None:
+    def in_parallel(jobs: Any, processes: int, run_one: Any, done: Any) -> None:
         for job in jobs:
             done(job, trainings.Failed("no room") if job.seed == 1 else run(job.seed, 9.0))
 
@@ -215,7 +215,7 @@ def test_jobs_run_side_by_side_and_a_failure_spoils_nothing() -> None:
     good = 'import json; print(json.dumps({"evaluations": [1, 2.5], "versions": {"x": "1"}}))'
     jobs = [job(good, 0), job("raise ValueError('no such thing')", 1), job("print('done')", 2), job(good, 3)]
     outcomes: dict[int, Any] = {}
-    trainings.in_parallel(jobs, 2, lambda job, outcome: outcomes.update({job.seed: outcome}))
+    trainings.in_parallel(jobs, 2, trainings.train, lambda job, outcome: outcomes.update({job.seed: outcome}))
     assert outcomes[0].evaluations == outcomes[3].evaluations == [1.0, 2.5]
     assert outcomes[0].versions == {"x": "1"}
     assert "no such thing" in str(outcomes[1])
@@ -226,11 +226,11 @@ STOPPED = """
 import signal, sys, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 sys.path.append({benchmarks!r})
-from trainings import Job, in_parallel
+from trainings import Job, in_parallel, train
 code = "import pathlib, time; pathlib.Path({begun!r}).touch(); time.sleep(600)"
 jobs = [Job("fake", "env", 1000, seed, (sys.executable, "-c", code)) for seed in range(4)]
 try:
-    in_parallel(jobs, 2, lambda job, outcome: print("ended"))
+    in_parallel(jobs, 2, train, lambda job, outcome: print("ended"))
 except KeyboardInterrupt:
     print("threads:", threading.active_count())
     sys.exit(130)
