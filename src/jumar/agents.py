@@ -34,7 +34,7 @@ from jumar.algorithms.registry import Algorithm, algorithm, register
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.envs.costs import parse_cost
 from jumar.envs.registry import EnvironmentId
-from jumar.errors import UsageError
+from jumar.errors import UsageError, unknown
 from jumar.features import Features, name_of
 from jumar.training.assembly import make_evaluator
 from jumar.training.checkpoints import CheckpointStore
@@ -57,6 +57,7 @@ from jumar.training.reporters import make_reporter
 from jumar.training.run_directory import RunDirectory
 from jumar.training.sources import FromId, FromObject, GivenWrapper, Source, named_wrappers, source_of
 from jumar.training.training import Metrics, Training
+from jumar.training.warm_start import WarmStart, read_warm_start
 from jumar.words import counted
 
 AgentType = TypeVar("AgentType", bound="Agent")
@@ -96,10 +97,14 @@ class Agent:
             linear in what it returns (:mod:`jumar.features`). Files keep only its name; pass it to ``load`` again.
         preset: name of the tuned settings to start from, ``"none"`` for none; by default those of this algorithm for
             the environment's id, if there are any.
+        init_from: a run, or a folder with a policy, to begin with: a warm start. Policy and observation normaliser are taken
+            from there, and the critic from the newest checkpoint; the settings of the policy are its own. The method and all
+            other settings may differ, the spaces must be equal. Steps, optimiser and schedules begin anew.
         settings: the algorithm's settings by name; those of its settings class.
 
     Raises:
         UsageError: a name, a value or a space is not right; the message says what would be.
+        DamagedFile: what ``init_from`` names is damaged or foreign.
     """
 
     algorithm: ClassVar[str]
@@ -117,6 +122,7 @@ class Agent:
         cost: str | None = None,
         features: Features | None = None,
         preset: str | None = None,
+        init_from: str | Path | None = None,
         **settings: Any,
     ) -> None:
         if not hasattr(type(self), "algorithm"):
@@ -138,13 +144,16 @@ class Agent:
         if workers and source.compiled:
             raise UsageError(f"workers={workers}, but {source.name} is compiled and is not stepped by processes.")
         environment = source.id if isinstance(source, FromId) else None
-        start = presets.choose(chosen.name, environment.name if environment else "", preset)
+        tuned = presets.choose(chosen.name, environment.name if environment else "", preset)
+        start = None if init_from is None else read_warm_start(init_from, features)
+        if start is not None:
+            settings = start.completed(settings, chosen.settings)
         plan = Plan(
             algorithm=self.algorithm,
-            settings=chosen.make_settings(presets.merged(start, settings)),
+            settings=chosen.make_settings(presets.merged(tuned, settings)),
             environment=environment,
             environment_name=environment.name if environment else source.name,
-            preset=start.name if start else None,
+            preset=tuned.name if tuned else None,
             seed=seed,
             total_timesteps=1,
             eval_every=0,
@@ -155,8 +164,13 @@ class Agent:
             cost=source.cost,
             features_name=None if features is None else name_of(features),
             features=features,
+            init_from=start.origin if start else None,
         )
-        self._begin(plan, source)
+        self._begin(plan, source, start)
+        if start is not None:
+            left_out = self._training.critic_left_out
+            for words in [*start.warnings, *([start.words(left_out)] if left_out else [])]:
+                warnings.warn(words, stacklevel=2)
 
     @_of_the_class
     def load(
@@ -172,8 +186,10 @@ class Agent:
         Raises:
             UsageError: it is of another algorithm, and as :func:`load`.
         """
-        refuse_foreign(foreign, LOAD, "argument of load", ("path", "env", "wrappers", "features"))
-        return _load(path, env, wrappers, features, cls)
+        own = algorithm(cls.algorithm).setting_names
+        others = [name for name in foreign if name not in own]
+        refuse_foreign(others, LOAD, "argument of load", ("path", "env", "wrappers", "features"))
+        return _load(path, env, wrappers, features, cls, foreign)
 
     @classmethod
     def _from_plan(cls: type[AgentType], plan: Plan, source: Source) -> AgentType:
@@ -181,9 +197,9 @@ class Agent:
         agent._begin(plan, source)
         return agent
 
-    def _begin(self, plan: Plan, source: Source) -> None:
+    def _begin(self, plan: Plan, source: Source, start: WarmStart | None = None) -> None:
         prepare_compiler(lambda words: None, plan.n_seeds)
-        self._training = Training(plan, source, Silent())
+        self._training = Training(plan, source, Silent(), start)
 
     def __repr__(self) -> str:
         """Say what it is: the algorithm, the environment, the seeds, the steps and the size of the policy."""
@@ -505,7 +521,11 @@ def _own_directory(folder: Path) -> RunDirectory:
 
 
 def load(
-    path: str | Path, env: Any = None, wrappers: Sequence[GivenWrapper] = (), features: Features | None = None
+    path: str | Path,
+    env: Any = None,
+    wrappers: Sequence[GivenWrapper] = (),
+    features: Features | None = None,
+    **settings: Any,
 ) -> Agent:
     """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept, ready to predict and to go on learning.
 
@@ -515,12 +535,28 @@ def load(
         wrappers: around a run's own environment the ``module:Name`` of each wrapper that is code of your own, once more; around
             an object or a function passed as ``env`` any wrappers.
         features: the function that the policy was trained with; needed where it was linear in features of one's own.
+        settings: none: the agent goes on exactly as before. With other settings ``init_from`` begins a new one.
 
     Raises:
-        UsageError: nothing is there, or ``env`` or ``features`` is needed or does not fit.
+        UsageError: nothing is there, ``env`` or ``features`` is needed or does not fit, or a setting is given.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return _load(path, env, wrappers, features, Agent)
+    return _load(path, env, wrappers, features, Agent, settings)
+
+
+def _refuse_settings(given: Mapping[str, Any], kind: type[Agent], path: str | Path) -> None:
+    """Refuse settings of what is loaded, and say how to begin anew with them.
+
+    Raises:
+        UsageError: there are some.
+    """
+    for name in given:
+        if name not in algorithm(kind.algorithm).setting_names:
+            raise unknown("argument of jumar.load", name, ("path", "env", "wrappers", "features"))
+        raise UsageError(
+            f"jumar.load takes no {name}: it goes on with the settings that are saved. With others, make a new agent with what "
+            f"was learnt: {kind.__name__}(env, init_from={str(path)!r}, {name}=...)."
+        )
 
 
 def _load(
@@ -529,6 +565,7 @@ def _load(
     wrappers: Sequence[GivenWrapper],
     features: Features | None,
     cls: type[AgentType],
+    settings: Mapping[str, Any],
 ) -> AgentType:
     run = RunDirectory.open(read_path("path", path))
     refuse_part_of_many(run)
@@ -539,6 +576,7 @@ def _load(
         raise UsageError(
             f"{run} holds an agent of {kind.__name__}, not of {cls.__name__}; take jumar.load({str(run)!r})."
         )
+    _refuse_settings(settings, kind, path)
     source = _source_for(plan, env, wrappers, run)
     checkpoint = CheckpointStore(run.checkpoints).newest(record_reader(plan))
     for words in [*checkpoint.warnings, *plan.differences_in_versions(saved, run.config)]:

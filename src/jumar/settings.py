@@ -225,7 +225,7 @@ def _check_range(name: str, given: Any, value: Any, metadata: Mapping[str, Any])
         if isinstance(number, int) and "at_most" not in bounds and number > LARGEST_COUNT:
             bounds["at_most"] = LARGEST_COUNT
         if not (math.isfinite(number) and all(_BOUNDS[name][1](number, bound) for name, bound in bounds.items())):
-            raise UsageError(f"{name}={_as_typed(given)} is out of range: it must be {range_words(bounds)}.")
+            raise UsageError(f"{name}={as_typed(given)} is out of range: it must be {range_words(bounds)}.")
 
 
 _BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
@@ -242,7 +242,10 @@ def range_words(metadata: Mapping[str, Any]) -> str:
     return " and ".join(words) or "finite"
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """Return a setting's value as one types it: ``64,64``, ``none``, ``true``."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
@@ -252,4 +255,4 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-__all__ = ["ALIASES", "Schedule", "Settings", "coerce", "describe", "kinds", "range_words", "setting"]
+__all__ = ["ALIASES", "Schedule", "Settings", "as_typed", "coerce", "describe", "kinds", "range_words", "setting"]

@@ -78,6 +78,10 @@ class Update(Protocol):
         """Draw a learner's first state."""
         ...
 
+    def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
+        """Return a first learner with other parameters in its place, and a solver that begins with them."""
+        ...
+
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt)."""
         ...
@@ -139,6 +143,10 @@ class OnPolicy:
             experience=self.experience.init(self.policy, self.critic, n_envs),
             costs=self.costs.init(n_envs),
         )
+
+    def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
+        """Return a first learner with other parameters in its place, and a solver that begins with them."""
+        return learner._replace(parameters=parameters, solver=self.solver.init(parameters))
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt)."""

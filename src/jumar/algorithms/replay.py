@@ -94,6 +94,10 @@ class Replay:
             costs=self.costs.init(n_envs),
         )
 
+    def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
+        """Return a first learner with other parameters in its place, and a solver that begins with them."""
+        return learner._replace(parameters=parameters, solver=self.solver.init(parameters))
+
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt); the memory stays."""
         return learner._replace(

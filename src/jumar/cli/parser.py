@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from jumar.errors import UsageError, unknown
+from jumar.errors import UsageError, nearest, unknown
 from jumar.schedules import Constant
 from jumar.settings import ALIASES, Settings, describe, kinds
 from jumar.words import whole_number, wrapper_words
@@ -57,6 +57,8 @@ class Parser(argparse.ArgumentParser):
         """By positional: a command to show when it is missing."""
         self.owners: dict[str, list[str]] = {}
         """By option: the algorithms that have it as a setting."""
+        self.why_no_settings = ""
+        """What to say of an option that is none of the command's, nor like one: it is taken to be a setting."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake instead of printing the usage and exiting."""
@@ -139,6 +141,9 @@ class Parser(argparse.ArgumentParser):
         if owners := self.owners.get(as_typed.replace("--no-", "--")):
             return UsageError(f"{name} is not a setting of this algorithm, but of {', '.join(owners)}.")
         found = unknown("option", as_typed, known, aliases)
+        settings = {as_option(word) for pair in ALIASES.items() for word in pair} - set(aliases)
+        if self.why_no_settings and (as_typed in settings or not nearest(as_typed, known, aliases)):
+            return UsageError(f"unknown option {name!r}; {self.why_no_settings}")
         hint = str(found).partition("; ")[2] or f"`{self.prog} --help` lists the options."
         return UsageError(f"unknown option {name!r}; {hint}")
 
@@ -368,6 +373,12 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         help="tuned settings to start from (default: those of this algorithm and environment, if there are any; "
         "`jumar list presets` lists them)",
     )  # fmt: skip
+    start = general.add_argument(
+        "--init-from", metavar="RUN",
+        help="begin with the policy, normaliser and critic of another run, in an environment with equal spaces; method and "
+        "settings may differ, those of the policy are its own (default: a policy drawn at random)",
+    )  # fmt: skip
+    start.complete = "directory"  # type: ignore[attr-defined]
     defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
     _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
     _add_saving_options(parser)
@@ -508,6 +519,10 @@ def _add_run(parser: Parser, command: str) -> None:
 
 def _add_resume(parser: Parser) -> None:
     _add_run(parser, "resume")
+    parser.why_no_settings = (
+        "a resumed run goes on with the settings that it has. With others, begin a new run with what it has learnt: "
+        "jumar train ALGO ENV --init-from RUN."
+    )
     parser.add_argument(
         "--total-timesteps", type=steps, metavar="STEPS",
         help="a new total of environment steps; schedules then count down to it (default: the same as before)",

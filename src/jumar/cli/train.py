@@ -41,7 +41,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         total_timesteps=arguments.total_timesteps,
         seed=arguments.seed,
         n_envs=arguments.n_envs,
-        run_dir=_folder(arguments.run_dir),
+        run_dir=_folder("--run-dir", "a new directory", arguments.run_dir),
         env_kwargs=_assignments(arguments.env_kwargs or []),
         frame_stack=arguments.frame_stack,
         wrappers=tuple((name, tuple(settings.items())) for name, settings in typed_wrappers(arguments)),
@@ -52,13 +52,14 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         checkpoint_every=arguments.checkpoint_every,
         preset=arguments.preset,
         n_seeds=arguments.n_seeds,
+        init_from=_folder("--init-from", "a run", arguments.init_from),
         settings=settings,
     )
 
 
-def _folder(text: str | None) -> Path | None:
+def _folder(option: str, what: str, text: str | None) -> Path | None:
     if text == "":
-        raise UsageError("--run-dir is empty; give the path of a new directory.")
+        raise UsageError(f"{option} is empty; give the path of {what}.")
     return None if text is None else Path(text)
 
 

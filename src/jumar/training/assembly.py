@@ -17,7 +17,7 @@ from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies import Policy, make_policy
-from jumar.spaces import check_spaces
+from jumar.spaces import check_spaces, require_same_spaces
 from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
 from jumar.training.plan import Plan, check_features
 from jumar.training.rollouts import CompiledRunner, CostWatch, HostRunner, Runner
@@ -26,13 +26,18 @@ from jumar.training.sources import Source
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
-def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Spaces, int | None]:
-    """Put together the update and the runner that a plan asks for; return the spaces and the stated time limit too."""
+def assemble(
+    plan: Plan, source: Source, warn: Warn, trained: Spaces | None = None
+) -> tuple[Update, Runner, Spaces, int | None]:
+    """Put together the update and the runner that a plan asks for; return the spaces and the stated time limit too.
+
+    ``trained`` are the spaces that the policy was trained in before, if it was, which the environment's must equal.
+    """
     settings = plan.settings
     if source.compiled:
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
-        update = make_update(plan, source, spaces)
+        update = make_update(plan, source, spaces, trained)
         if update.costs.needed:
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
@@ -46,7 +51,7 @@ def assemble(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Sp
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
     try:
-        update = make_update(plan, source, spaces)
+        update = make_update(plan, source, spaces, trained)
         if update.costs.needed and isinstance(environments, EnvPoolEnvironments) and not environments.has_costs:
             check_one_cost(None)
     except Exception:
@@ -78,13 +83,15 @@ def check_cost(source: Source, warn: Warn) -> None:
         environments.close()
 
 
-def make_update(plan: Plan, source: Source, spaces: Spaces) -> Update:
-    """Put together the algorithm that a plan asks for, for the spaces of an environment.
+def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | None = None) -> Update:
+    """Put together the algorithm that a plan asks for, for the spaces of an environment; ``trained`` must be the same.
 
     Raises:
         UsageError: it is not for these spaces, or the features that its policy is linear in are missing.
     """
     check_spaces(*spaces, source.name)
+    if trained is not None:
+        require_same_spaces(spaces, trained, source.name)
     check_features(plan.features, plan.features_name, "the run's policy")
     policy = make_policy(*spaces, plan.settings, plan.features)
     return algorithm(plan.algorithm).make(plan.settings, policy, make_critic(policy.encoder, plan.settings))

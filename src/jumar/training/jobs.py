@@ -36,6 +36,7 @@ from jumar.training.run_directory import RunDirectory
 from jumar.training.signals import StopFlag, Stopped, stop_on_signals
 from jumar.training.sources import FromId
 from jumar.training.training import Training
+from jumar.training.warm_start import read_warm_start
 from jumar.words import repeat_words
 
 
@@ -48,14 +49,19 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         JumarError: training could not go on; the last good state is saved.
     """
     prepare_compiler(reporter.warn, request.n_seeds)
-    plan = make_plan(request, reporter)
+    start = None if request.init_from is None else read_warm_start(request.init_from)
+    plan = make_plan(request, reporter, start)
     assert plan.environment is not None
     source = FromId(plan.environment, plan.cost)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.warn))
-        training = Training(plan, source, reporter)
+        training = Training(plan, source, reporter, start)
         stack.callback(training.close)
         training.plan = plan = with_checkpoints(plan, request.checkpoint_every, training, reporter)
+        if start is not None:
+            for words in start.warnings:
+                reporter.warn(words)
+            reporter.note(start.words(training.critic_left_out))
         run = RunDirectory.create(request.run_dir, plan.algorithm, request.env, plan.seed)
         stack.enter_context(run.lock())
         write_configs(run, plan)
@@ -91,6 +97,10 @@ def resume(
         stop = stack.enter_context(stop_on_signals(reporter.warn))
         stack.enter_context(run.lock())
         checkpoint = newest_checkpoint(run, kept)
+        if checkpoint is None and plan.init_from is not None:
+            raise UsageError(
+                f"{run} was stopped before it saved what it began with; begin anew with --init-from {plan.init_from.path}."
+            )
         if checkpoint is None:
             refuse_without_checkpoint(run, plan)
         start = checkpoint.step if checkpoint else 0

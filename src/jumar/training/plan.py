@@ -19,7 +19,7 @@ from jumar.envs.costs import GIVEN, Cost, parse_cost
 from jumar.envs.registry import EnvironmentId
 from jumar.errors import UsageError
 from jumar.features import Features, name_of
-from jumar.fields import DamagedEntry, Reader, made_by, mapping, optional, reading, record, text, whole
+from jumar.fields import DamagedEntry, Reader, exact_record, made_by, mapping, optional, reading, record, text, whole
 
 MOST_SEEDS = 10_000
 """How many seeds may share a program."""
@@ -94,6 +94,33 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the policy comes from that a run began with: a warm start."""
+
+    path: str
+    """As it was given; nothing is read from there again."""
+    policy: str
+    """The SHA-256 of its ``policy.safetensors``."""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it as plain data."""
+        return {"path": self.path, "policy_sha256": self.policy}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Origin:
+        """Take back what ``to_json`` gave. It is a reader of :mod:`jumar.fields`.
+
+        Raises:
+            DamagedEntry: it is not that.
+        """
+        found = _READ_ORIGIN(data)
+        return cls(found["path"], found["policy_sha256"])
+
+
+_READ_ORIGIN = exact_record(path=text(), policy_sha256=text("[0-9a-f]{64}", "a SHA-256 in hexadecimal"))
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run is to do. Steps count all environments together.
 
@@ -124,6 +151,8 @@ class Plan:
     """What the function is called that the policy is linear in, where there is one: all that a file keeps of it."""
     features: Features | None = field(default=None, compare=False)
     """The function itself, which is passed anew in each process."""
+    init_from: Origin | None = None
+    """What the run began with, where that was not a policy drawn at random."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -204,6 +233,7 @@ class Plan:
             "preset": self.preset,
             "schedule_start": self.schedule_start,
             "features": self.features_name,
+            "init_from": self.init_from.to_json() if self.init_from else None,
         }
 
     @classmethod
@@ -249,6 +279,7 @@ _OF_IDENTITY = ("algorithm", "settings", *_IDENTITY)
 _READ_REST = record(
     preset=optional(text()),
     features=optional(text()),
+    init_from=optional(Origin.from_json),
     **{name: whole(*limits) for name, limits in RANGES.items() if name not in _IDENTITY},
 )
 

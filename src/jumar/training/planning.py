@@ -20,6 +20,7 @@ from jumar.training.progress import Reporter
 from jumar.training.request import TrainRequest
 from jumar.training.sources import FromId
 from jumar.training.training import Training
+from jumar.training.warm_start import WarmStart
 from jumar.words import repeat_words
 
 SLOW_STEP = 300e-6
@@ -30,8 +31,8 @@ CHECKPOINTS = 10
 """How many checkpoints a run has unless told."""
 
 
-def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
-    """Resolve a request: every setting gets its value.
+def make_plan(request: TrainRequest, reporter: Reporter, start: WarmStart | None = None) -> Plan:
+    """Resolve a request: every setting gets its value. ``start`` is what ``request.init_from`` holds.
 
     Raises:
         UsageError: something in it is unknown or out of range.
@@ -51,6 +52,8 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
     if environment.full_name != environment.text:
         reporter.note(f"environment: {environment.full_name}")
     given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
+    if start is not None:
+        given = start.completed(given, chosen.settings)
     preset = presets.choose(chosen.name, environment.name, request.preset)
     settings = chosen.make_settings(presets.merged(preset, given))
     if preset:
@@ -72,6 +75,7 @@ def make_plan(request: TrainRequest, reporter: Reporter) -> Plan:
         if request.workers is not None
         else choose_workers(environment, settings.n_envs, reporter),
         preset=preset.name if preset else None,
+        init_from=start.origin if start else None,
     )
 
 

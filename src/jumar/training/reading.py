@@ -48,6 +48,7 @@ LONGEST_TIME = 1e10
 class SavedPolicy(NamedTuple):
     """What ``policy.json`` says, and the arrays beside it."""
 
+    settings: PolicySettings
     policy: Policy
     spaces: tuple[Space, Space]
     """Of observations and actions."""
@@ -80,7 +81,7 @@ def read_saved_policy(folder: Path, features: Features | None = None) -> SavedPo
         raise DamagedFile(f"{path} does not describe a policy of this version of Jumar: {error}") from None
     # With features, what does not fit is the caller's.
     policy = policy or make_policy(*spaces, found["policy"], features)
-    return SavedPolicy(policy, spaces, found["step"], arrays)
+    return SavedPolicy(found["policy"], policy, spaces, found["step"], arrays)
 
 
 def read_policy(folder: Path, features: Features | None = None) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
@@ -95,12 +96,21 @@ def read_policy(folder: Path, features: Features | None = None) -> tuple[Policy,
         DamagedFile: it is damaged or foreign.
     """
     saved = read_saved_policy(folder, features)
+    return saved.policy, *parameters_of(saved, folder), saved.spaces
+
+
+def parameters_of(saved: SavedPolicy, folder: Path) -> tuple[Any, Any]:
+    """Return the parameters and the observation moments of a saved policy, which was read from ``folder``.
+
+    Raises:
+        DamagedFile: the arrays are not those of such a policy.
+    """
     template = {
         "parameters": jax.eval_shape(saved.policy.init, jax.random.PRNGKey(0)),
         "observation_moments": jax.eval_shape(saved.policy.encoder.initial_moments),
     }
     tree = arrays_to_tree(template, saved.arrays, folder / ARRAYS)
-    return saved.policy, tree["parameters"], tree["observation_moments"], saved.spaces
+    return tree["parameters"], tree["observation_moments"]
 
 
 _READ_POLICY = record(

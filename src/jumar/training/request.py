@@ -31,6 +31,7 @@ class TrainRequest:
         checkpoint_every: Steps between checkpoints, 0 for one at the end only.
         preset: Name of the preset, ``"none"``, or ``None`` for the one of this algorithm and environment.
         n_seeds: Train this many seeds in one program (compiled environments only).
+        init_from: A run, or a folder with a policy, that the run begins with: a warm start.
         settings: Hyperparameters that were given, by name, as values or as typed.
     """
 
@@ -50,4 +51,5 @@ class TrainRequest:
     checkpoint_every: int | None = None
     preset: str | None = None
     n_seeds: int | None = None
+    init_from: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)

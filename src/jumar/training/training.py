@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from jumar.training.progress import Reporter
 from jumar.training.rollouts import Outcome
 from jumar.training.sources import Source
 from jumar.training.timing import Stopwatch
+
+if TYPE_CHECKING:
+    from jumar.training.warm_start import WarmStart
 
 Metrics = dict[str, float | None]
 
@@ -49,9 +52,13 @@ class Training:
         plan: what to do.
         source: where the environments come from.
         reporter: whom to tell.
+        start: what to begin with, where it is not a policy drawn at random.
+
+    Raises:
+        UsageError: the plan does not fit the environment, or the environment not what is begun with.
     """
 
-    def __init__(self, plan: Plan, source: Source, reporter: Reporter) -> None:
+    def __init__(self, plan: Plan, source: Source, reporter: Reporter, start: WarmStart | None = None) -> None:
         self.plan, self.source, self.reporter = plan, source, reporter
         self.steps = 0
         self.iterations = 0
@@ -60,6 +67,8 @@ class Training:
         self.best_steps = [0] * len(plan.seeds)
         self.saved_at: int | None = None
         """The step of the newest checkpoint, from which a resumed run goes on."""
+        self.critic_left_out: str | None = None
+        """Why the critic is new although the policy is not; ``None`` where both are the same."""
         self.last_evaluation: list[float | None] = [None] * len(plan.seeds)
         self.last_cut = [0] * len(plan.seeds)
         """How many episodes of each seed's last evaluation were cut before they ended."""
@@ -69,12 +78,16 @@ class Training:
         self.stopwatch = Stopwatch()
         self._steps_here = 0
         self._health = [Health() for _ in plan.seeds]
-        self.update, self.runner, self.spaces, self.episode_limit = assemble(plan, source, self._warn)
+        self.update, self.runner, self.spaces, self.episode_limit = assemble(
+            plan, source, self._warn, start.spaces if start else None
+        )
         self._keys = jnp.stack([jax.random.PRNGKey(seed) for seed in plan.seeds])
         self._evaluator: Evaluator | None = None
         self.episodes = [EpisodeStatistics(plan.settings.n_envs) for _ in plan.seeds]
         with self.stopwatch.running():
             self.learner, self.collector = self._first_state()
+            if start is not None:
+                self.learner, self.critic_left_out = start.begin(self.update, self.learner, plan.n_seeds is not None)
         self.best_policies = [jax.device_get(self.snapshot(lane)) for lane in range(len(plan.seeds))]
 
     @property
