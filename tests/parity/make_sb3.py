@@ -25,6 +25,8 @@ import numpy as np
 
 DATA = Path(__file__).parent / "data"
 N_ENVS, N_STEPS, NET_ARCH = 4, 32, [16, 16]
+SEED = 3
+"""Environment ``i`` is reset with ``SEED + i`` at first."""
 TIME_LIMITS = {"CartPole-v1": 15, "Pendulum-v1": 20}
 
 
@@ -73,7 +75,7 @@ def make_agent(case: Case) -> Any:
 
     algorithm = {"ppo": PPO, "a2c": A2C, "trpo": TRPO}[case.method]
     settings = {"n_steps": N_STEPS, **case.settings, "policy_kwargs": {"net_arch": NET_ARCH}}
-    agent = algorithm("MlpPolicy", make_vec_env(make, N_ENVS, seed=7), seed=3, device="cpu", **settings)
+    agent = algorithm("MlpPolicy", make_vec_env(make, N_ENVS), seed=SEED, device="cpu", **settings)
     agent.set_logger(configure(None, []))
     return agent
 
@@ -190,6 +192,8 @@ def update_of(case: Case) -> dict[str, np.ndarray]:
         agent.train()
     about = {
         "case": case._asdict(),
+        "seed": SEED,
+        "max_episode_steps": TIME_LIMITS[case.env],
         "settings": {"n_envs": N_ENVS, "n_steps": N_STEPS, **case.settings, "net_arch": NET_ARCH},
         "shapes": {name: list(p.shape) for name, p in agent.policy.named_parameters()},
     }

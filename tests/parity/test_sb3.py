@@ -23,9 +23,12 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from updates import flat, make_update
 
+from jumar.actions import ActionCodec
 from jumar.algorithms.on_policy import Learner, OnPolicy
 from jumar.curvature import fisher_form
 from jumar.distributions import Distribution
+from jumar.envs.gymnasium_factory import GymnasiumFactory
+from jumar.envs.host import SerialEnvironments
 from jumar.solvers import epochs
 from jumar.trajectory import Batch, Trajectory
 
@@ -175,6 +178,22 @@ def test_the_cases_have_ends_and_time_limits_and_updates_before_them() -> None:
         assert rollout["terminated"].any() or told.about["case"]["env"] == "Pendulum-v1"
         assert (told.group("optimiser before")["count"] > 0) == (told.about["case"]["before"] > 0)
         assert not np.array_equal(told.arrays["before"], told.arrays["after"])
+
+
+@pytest.mark.parametrize("name", [name for name, told in EVERY.items() if told.about["case"]["before"] == 0])
+def test_environments_give_what_they_give_there(name: str) -> None:
+    told, rollout = EVERY[name], EVERY[name].group("rollout")
+    n_envs, limit = told.about["settings"]["n_envs"], {"max_episode_steps": told.about["max_episode_steps"]}
+    environments = SerialEnvironments([GymnasiumFactory(told.about["case"]["env"], limit)] * n_envs)
+    codec = ActionCodec.of(environments.action_space)
+    observations, _ = environments.reset([told.about["seed"] + i for i in range(n_envs)])
+    for t, actions in enumerate(rollout["actions"]):
+        np.testing.assert_allclose(observations, rollout["observations"][t], rtol=1e-5, atol=1e-6)
+        step = environments.step(codec.to_environment(actions))
+        for field in ("rewards", "terminated", "truncated", "successors"):
+            np.testing.assert_allclose(getattr(step, field), rollout[field][t], rtol=1e-5, atol=1e-6, err_msg=field)
+        observations = step.observations
+    environments.close()
 
 
 def moved(told: Told, part: str) -> np.ndarray:
