@@ -61,7 +61,8 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         if start is not None:
             for words in start.warnings:
                 reporter.warn(words)
-            reporter.note(start.words(training.critic_left_out))
+            left_out = training.critic_left_out
+            (reporter.note if left_out is None else reporter.warn)(start.words(left_out))
         run = RunDirectory.create(request.run_dir, plan.algorithm, request.env, plan.seed)
         stack.enter_context(run.lock())
         write_configs(run, plan)
