@@ -55,7 +55,9 @@ def explain_system_error(error: OSError) -> str:
     }
     words = error.strerror or str(error)
     words += f": {error.filename}" if error.filename else ""
-    return words + (f"; {remedies[error.errno]}." if error.errno in remedies else ".")
+    # Without a name it may be a stream, where no space can be freed.
+    known = error.errno in remedies and (error.filename or error.errno in (errno.EMFILE, errno.ENFILE))
+    return words + (f"; {remedies[error.errno]}." if known else ".")
 
 
 def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> list[str]:

@@ -115,9 +115,6 @@ class SerialEnvironments:
         self._envs = [self._make(item, index, name) for index, item in enumerate(make)]
         self._owned = [not isinstance(item, gym.Env) for item in make]
         first = self._envs[0]
-        for space in ("observation_space", "action_space"):
-            if not hasattr(first, space):
-                raise UsageError(f"the environment {name or environment_name(first)} has no {space}.")
         self.n_envs = len(self._envs)
         self.name = name or environment_name(first)
         self.observation_space = space_of(first, "observation_space", self.name)
