@@ -15,6 +15,7 @@ from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, i
 
 from jumar.algorithms.replay import Remembered, Replay, drawn
 from jumar.errors import UsageError
+from jumar.networks import Torso
 from jumar.schedules import Constant
 from jumar.solvers import Ascent, Joint, Optimiser
 from jumar.trajectory import masks_after
@@ -40,6 +41,7 @@ def outputs(update: Replay, parameters: Any, observations: Any) -> tuple[jax.Arr
     """Return log-probabilities and action values of networks that are one layer and a linear head each."""
     found = []
     for part, torso in ((parameters["policy"], update.policy.torso), (parameters["critic"], update.critic.torso)):
+        assert isinstance(torso, Torso)
         latent = torso.mlp.apply(part["torso"]["mlp"], observations)
         head = part["head"].get("logits", part["head"])
         found.append(latent @ head["kernel"] + head["bias"])

@@ -474,7 +474,7 @@ def test_a_mistake_is_answered_by_a_sentence(arguments: dict[str, Any], said: st
         ),
         (lambda agent: untyped.PPO("jax/CartPole-v1", cost=3), "cost=3 is not a text"),
         (lambda agent: untyped.PPO("gymnasium/CartPole-v1", env_kwargs="g=9"), "env_kwargs='g=9' is not a dict"),
-        (lambda agent: untyped.PPO(gym.Env), "Env has no observation_space"),
+        (lambda agent: untyped.PPO(gym.Env), "the observation space of Env is missing"),
         (lambda agent: untyped.Agent("jax/CartPole-v1"), "Agent is the base of the agents; take one of .*PPO"),
         (
             lambda agent: agent.learn(32, log_interval=1),

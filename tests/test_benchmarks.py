@@ -356,6 +356,7 @@ def test_the_peer_s_script_takes_the_settings_of_any_algorithm(method: Any, monk
     assert arguments.settings == method.settings
 
 
+@pytest.mark.slow
 def test_the_parts_of_an_update_are_those_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     method = speed.Method("trpo", {"cg_max_steps": 2, "n_critic_updates": 1, "batch_size": 8})
     words = speed.parts_side("jax/CartPole-v1", 2, 4, method).variants[0].words

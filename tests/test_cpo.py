@@ -141,7 +141,10 @@ def three_updates(name: str, action_space: Any, costs: Any, **settings: Any) -> 
 
 @pytest.mark.parametrize(
     ("action_space", "settings"),
-    [(CONTINUOUS, {"normalize_observations": True}), (CHOICES, {"recurrent": "gru", "recurrent_size": 4})],
+    [
+        (CONTINUOUS, {"normalize_observations": True}),
+        pytest.param(CHOICES, {"recurrent": "gru", "recurrent_size": 4}, marks=pytest.mark.slow),
+    ],
     ids=["plain", "recurrent"],
 )
 def test_with_a_limit_that_is_never_met_it_is_trpo(action_space: Any, settings: dict[str, Any]) -> None:

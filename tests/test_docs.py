@@ -267,6 +267,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "cartpole" / "policy.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_the_example_of_a_comparison_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     [block] = python_blocks(DOCS / "compare.md")
     small, replaced = re.subn(r"total_timesteps=[\d_]+", "total_timesteps=512", block)

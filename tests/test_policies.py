@@ -355,6 +355,7 @@ def test_the_distribution_has_the_variance_of_the_noise() -> None:
         return head.explore(parameters, jnp.broadcast_to(latent, (n, 8)), head.draw(parameters, KEY, (n,)))
 
     actions = np.asarray(draws(parameters))
+    assert isinstance(distribution, DiagGaussian)
     std = np.exp(np.asarray(distribution.log_std))
     np.testing.assert_array_less(np.abs(actions.std(0) / std - 1), 4 / np.sqrt(2 * n))
     np.testing.assert_array_less(np.abs(actions.mean(0) - distribution.mean), 4 * std / np.sqrt(n))

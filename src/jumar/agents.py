@@ -186,7 +186,7 @@ class Agent:
         Raises:
             UsageError: it is of another algorithm, and as :func:`load`.
         """
-        own = algorithm(cls.algorithm).setting_names
+        own = algorithm(cls.algorithm).setting_names if hasattr(cls, "algorithm") else ()
         others = [name for name in foreign if name not in own]
         refuse_foreign(others, LOAD, "argument of load", ("path", "env", "wrappers", "features"))
         return _load(path, env, wrappers, features, cls, foreign)

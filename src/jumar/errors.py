@@ -53,11 +53,12 @@ def explain_system_error(error: OSError) -> str:
         errno.ENFILE: "close other programs, or allow more for the whole system",
         errno.EROFS: "choose another place",
     }
+    number = error.errno or 0
     words = error.strerror or str(error)
     words += f": {error.filename}" if error.filename else ""
     # Without a name it may be a stream, where no space can be freed.
-    known = error.errno in remedies and (error.filename or error.errno in (errno.EMFILE, errno.ENFILE))
-    return words + (f"; {remedies[error.errno]}." if known else ".")
+    known = number in remedies and (error.filename or number in (errno.EMFILE, errno.ENFILE))
+    return words + (f"; {remedies[number]}." if known else ".")
 
 
 def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> list[str]:

@@ -332,10 +332,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 def test_a_full_disk_under_the_output_is_an_error():
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-m", "jumar", "completion", "bash"], stdout=full, stderr=-1, text=True)
-    assert (done.returncode, done.stderr) == (
-        1,
-        "jumar: error: No space left on device; free some space there, or choose another place.\n",
-    )
+    assert (done.returncode, done.stderr) == (1, "jumar: error: No space left on device.\n")
 
 
 def test_python_m_jumar_is_the_command():

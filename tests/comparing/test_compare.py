@@ -155,6 +155,7 @@ def test_only_what_is_missing_is_trained(copy: Path) -> None:
     assert [job.seeds for job in cell.jobs([0, 1])] == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_and_its_runs_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """It is killed once its program has checkpoints, and begun again at once, while that program is still stopping."""
     changes = {"1024": "40000", "256": "4000", f"{PPO},{A2C}": A2C}
@@ -206,6 +207,7 @@ def test_what_cannot_be_is_shown_with_its_reason_and_spoils_nothing(tmp_path: Pa
     assert "needs a Discrete action space" in (tmp_path / "c" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_environment_that_raises_is_shown_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ENVIRONMENTS), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(ENVIRONMENTS)

@@ -98,6 +98,7 @@ def slope(sizes: np.ndarray) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("quantity", CONSISTENT)
+@pytest.mark.slow
 def test_the_error_falls_as_one_over_the_root_of_the_number_of_trajectories(family: str, quantity: str) -> None:
     assert -0.6 < slope(errors(family, quantity)) < -0.4
 

@@ -82,6 +82,7 @@ def test_a_continuous_action_finds_the_target() -> None:
         assert action[0] == pytest.approx(0.5 * observation, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_memory_recalls_what_was_shown_at_the_start() -> None:
     """The sign is shown in the first step alone; in the third the action must name it."""
 
@@ -99,6 +100,7 @@ def test_a_memory_recalls_what_was_shown_at_the_start() -> None:
     assert np.mean(returns) > 0.9  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_acktr_learns_to_balance_cartpole_in_thirty_thousand_steps() -> None:
     """The mean of three seeds, which end at 190 to 500, each elsewhere on another machine; untrained policies have 20."""
     agent = jumar.ACKTR("jax/CartPole-v1", seed=0, n_envs=8, n_seeds=3).learn(30_000)
@@ -106,6 +108,7 @@ def test_acktr_learns_to_balance_cartpole_in_thirty_thousand_steps() -> None:
     assert np.mean(means) >= 250, means  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_cartpole_is_balanced_after_forty_thousand_steps() -> None:
     agent = jumar.PPO("jax/CartPole-v1", seed=0, n_envs=8, n_steps=128, batch_size=256, n_epochs=10, learning_rate=2e-3)
     agent.learn(40_000)

@@ -29,7 +29,9 @@ def whole(update: Any) -> Any:
     ("name", "action_space", "settings"),
     [
         ("trpo", CONTINUOUS, {"normalize_observations": True, "normalize_rewards": True}),
-        ("cpo", CHOICES, {"cost_limit": 1.0, "recurrent": "gru", "recurrent_size": 4}),
+        pytest.param(
+            "cpo", CHOICES, {"cost_limit": 1.0, "recurrent": "gru", "recurrent_size": 4}, marks=pytest.mark.slow
+        ),
         ("ppo", CONTINUOUS, {"joint_gradient": False, "n_epochs": 3, "batch_size": 8}),
     ],
     ids=["trpo", "cpo, recurrent", "ppo"],

@@ -78,7 +78,7 @@ def back_to(run: Path, step: int) -> None:
     store.discard_after(step)
 
 
-@pytest.mark.parametrize("command", [COMPILED, HOST], ids=["compiled", "host"])
+@pytest.mark.parametrize("command", [COMPILED, pytest.param(HOST, marks=pytest.mark.slow)], ids=["compiled", "host"])
 def test_a_run_killed_before_its_first_checkpoint_begins_at_step_0(
     command: list[str], finished: Callable[[list[str]], Path], tmp_path: Path
 ) -> None:

@@ -123,13 +123,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("case", "number", "where", "count"),
     [
         ("compiled recurrent", signal.SIGINT, "iteration", 5),
-        ("host", signal.SIGTERM, "iteration", 6),
+        pytest.param("host", signal.SIGTERM, "iteration", 6, marks=pytest.mark.slow),
         ("host", signal.SIGKILL, "renaming", 4),
-        ("host gSDE", signal.SIGKILL, "iteration", 7),
-        ("earlier rollouts", signal.SIGKILL, "iteration", 6),
-        ("replay", signal.SIGKILL, "iteration", 7),
-        ("ACKTR", signal.SIGTERM, "iteration", 6),
-        ("pool recurrent", signal.SIGKILL, "iteration", 2),
+        pytest.param("host gSDE", signal.SIGKILL, "iteration", 7, marks=pytest.mark.slow),
+        pytest.param("earlier rollouts", signal.SIGKILL, "iteration", 6, marks=pytest.mark.slow),
+        pytest.param("replay", signal.SIGKILL, "iteration", 7, marks=pytest.mark.slow),
+        pytest.param("ACKTR", signal.SIGTERM, "iteration", 6, marks=pytest.mark.slow),
+        pytest.param("pool recurrent", signal.SIGKILL, "iteration", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_ends_with_the_policy_of_one_never_stopped(
@@ -146,6 +146,7 @@ def test_a_stopped_run_ends_with_the_policy_of_one_never_stopped(
     assert what_is_logged(run) == what_is_logged(uninterrupted(case))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_still_ends_with_the_same_policy(
     uninterrupted: Any, tmp_path: Path
 ) -> None:
