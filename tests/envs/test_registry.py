@@ -230,6 +230,22 @@ def test_assignments_are_read_as_what_they_look_like() -> None:
     assert parse_wrapper("ReshapeObservation:shape=[2,2],x=1") == ("ReshapeObservation", {"shape": [2, 2], "x": 1})
 
 
+@pytest.mark.parametrize(
+    ("wrapper", "shape"),
+    [
+        ("ReshapeObservation:shape=[2,2]", (2, 2)),
+        ("FlattenObservation", (4,)),
+        ("FrameStackObservation:stack_size=3", (3, 4)),
+    ],
+)
+def test_lists_that_are_typed_are_the_tuples_that_wrappers_of_gymnasium_take(
+    wrapper: str, shape: tuple[int, ...]
+) -> None:
+    environments = make_host(resolve("gymnasium/CartPole-v1", wrappers=[wrapper]), 1)
+    assert environments.observation_space.shape == shape
+    environments.close()
+
+
 @pytest.mark.parametrize("words", [["a"], ["=3"], ["a=1", "a=2"], ["a=[1"], ["a b=1"]])
 def test_malformed_assignments_are_refused(words: list[str]) -> None:
     with pytest.raises(UsageError):

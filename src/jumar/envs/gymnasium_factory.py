@@ -206,6 +206,8 @@ def wrapper_name(wrapper: Callable[..., Any]) -> str | None:
 def wrap(env: gym.Env, wrapper: str | Callable[..., Any], settings: Mapping[str, Any] | None = None) -> gym.Env:
     """Put a wrapper, by its name or itself, around an environment.
 
+    Lists among the settings of Gymnasium's own wrappers become tuples, as their shapes must be.
+
     Raises:
         UsageError: a setting is unknown, or the wrapper raises or does not return an environment.
     """
@@ -216,8 +218,10 @@ def wrap(env: gym.Env, wrapper: str | Callable[..., Any], settings: Mapping[str,
     for key in settings:
         if takes is not None and key not in takes:
             raise unknown(f"setting of the wrapper {name}", key, takes)
+    own = not isinstance(wrapper, str) or is_own_wrapper(wrapper)
+    given = dict(settings) if own else {key: _as_tuple(value) for key, value in settings.items()}
     try:
-        wrapped = function(env, **settings)
+        wrapped = function(env, **given)
     except Exception as error:
         shown = ", ".join(f"{key}={value}" for key, value in settings.items()) or "no settings"
         raise UsageError(
@@ -226,6 +230,10 @@ def wrap(env: gym.Env, wrapper: str | Callable[..., Any], settings: Mapping[str,
     if not isinstance(wrapped, gym.Env):
         raise UsageError(f"the wrapper {name} returned a {type(wrapped).__name__}; it must return a gymnasium.Env.")
     return wrapped
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _arguments(wrapper: Callable[..., Any]) -> list[str] | None:
