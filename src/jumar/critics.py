@@ -1,4 +1,6 @@
-"""Critics: value functions, networks of their own beside the policy's.
+"""Critics: value functions, networks of their own beside the policy's, but for convolutional ones that may be shared.
+
+What is shared, :mod:`jumar.sharing` says.
 
 The value of a state may depend on how much of the episode is left, where a time limit ends it: :math:`V_h(s)`. A critic can
 see the time for that; the policy does not.

@@ -208,9 +208,9 @@ class CNN:
         """Map ``[..., height, width, channels]`` to ``[..., outputs]``, at most :data:`AT_ONCE` images at a time."""
         batch = images.shape[:-3]
         rows = images.reshape(-1, *images.shape[-3:])
-        whole = len(rows) // AT_ONCE * AT_ONCE
-        if whole in (0, len(rows)) and whole <= AT_ONCE:
+        if len(rows) <= AT_ONCE:
             return self._apply(parameters, rows).reshape(*batch, self.outputs)
+        whole = len(rows) // AT_ONCE * AT_ONCE
         pieces = rows[:whole].reshape(-1, AT_ONCE, *rows.shape[1:])
         outputs = jax.lax.map(functools.partial(self._apply, parameters), pieces).reshape(whole, self.outputs)
         if whole < len(rows):

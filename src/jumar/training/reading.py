@@ -87,13 +87,7 @@ def read_saved_policy(folder: Path, features: Features | None = None) -> SavedPo
 def read_policy(folder: Path, features: Features | None = None) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
     """Return a saved policy, its parameters, its observation moments, and its (observation, action) spaces.
 
-    Args:
-        folder: where it is.
-        features: the function that it is linear in, for a policy that has one.
-
-    Raises:
-        UsageError: there is none, or the features are missing or do not fit.
-        DamagedFile: it is damaged or foreign.
+    It takes and raises what :func:`read_saved_policy` does.
     """
     saved = read_saved_policy(folder, features)
     return saved.policy, *parameters_of(saved, folder), saved.spaces
