@@ -13,7 +13,8 @@ from gymnasium import spaces
 from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, improve, make_update, rows_of
 
 import jumar
-from jumar.algorithms.on_policy import Learner, OnPolicy
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.update import Learner
 from jumar.critics import NoCritic, TakenActionCritic
 from jumar.distributions import Categorical
 from jumar.errors import UsageError
@@ -156,7 +157,7 @@ def test_an_agent_s_critic_learns_the_exact_values_of_its_policy() -> None:
         critic_learning_rate=0.03,
     )
     agent.learn(16 * 8 * 20)
-    critic, parameters = agent._training.update.critic, agent._training.learner.parameters["critic"]
+    critic, parameters = vars(agent._training.update)["critic"], agent._training.learner.parameters["critic"]
     assert isinstance(critic, TakenActionCritic)
     table = np.asarray(parameters["head"]["kernel"] + parameters["head"]["bias"])
     actor = agent.actor()

@@ -13,7 +13,7 @@ from updates import BOX, CHOICES, experience, first_learner, improve, make_updat
 
 import jumar
 from jumar.algorithms.on_policy import OnPolicy
-from jumar.critics import TIME, CriticPair, LayerPerStep, ScaledTime, TorsoCritic, make_critic
+from jumar.critics import TIME, CriticPair, LayerPerStep, NeuralCritic, ScaledTime, TorsoCritic, make_critic
 from jumar.experience import Rollout
 from jumar.lab.tabular import TabularEnvironment, TabularMDP, state_values
 from jumar.observations import Encoder
@@ -183,8 +183,8 @@ def test_a_table_of_states_and_steps_learns_the_values_of_a_finite_horizon() -> 
         critic_learning_rate=0.03,
     )
     agent.learn(24 * 4 * 2)
-    critic, parameters = agent._training.update.critic, agent._training.learner.parameters["critic"]
-    assert isinstance(critic, TorsoCritic)
+    critic, parameters = vars(agent._training.update)["critic"], agent._training.learner.parameters["critic"]
+    assert isinstance(critic, NeuralCritic)
     features = {
         "vector": jnp.tile(jnp.eye(3), (4, 1, 1)),
         TIME: jnp.broadcast_to(jnp.arange(4, dtype=jnp.int32)[:, None], (4, 3)),

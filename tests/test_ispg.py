@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,7 +17,6 @@ from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, i
 from jumar.errors import UsageError
 from jumar.schedules import Constant
 from jumar.solvers import Ascent, Joint, Optimiser, Repeated
-from jumar.training.rollouts import with_log_probs
 
 WAYS = ("clipped", "per-decision", "trajectory")
 KINDS = [*((way, False) for way in WAYS), ("per-decision", True)]
@@ -92,8 +90,8 @@ def by_hand(update: Any, learner: Any, rollouts: list[Any], way: str, self_norma
     one_step = make_update(BOX, CHOICES, "a2c", gae_lambda=0.0, gamma=0.9)  # its advantages are the deltas
     found, batches = [], []
     for rollout in rollouts:
-        batch, _ = jax.jit(one_step.batch)(learner, rollout)
-        log_probs = jax.jit(partial(with_log_probs, update))(learner, rollout).log_probs
+        batch = jax.jit(one_step.batch)(learner, rollout)
+        log_probs = jax.jit(update.completed)(learner, rollout).log_probs
         ratios = np.exp(np.asarray(log_probs - rollout.log_probs, np.float64))
         deltas = np.asarray(batch.advantages, np.float64).reshape(2, 8).T
         for n in range(2):

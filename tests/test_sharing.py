@@ -11,8 +11,9 @@ import pytest
 from gymnasium import spaces
 from updates import CHOICES, first_learner, flat, improve, make_update
 
-from jumar.algorithms.on_policy import Learner, OnPolicy
+from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.registry import ALGORITHMS
+from jumar.algorithms.update import Learner
 from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.sharing import Unshared

@@ -163,7 +163,7 @@ def test_a_constant_reward_of_1_under_a_time_limit_is_worth_1_over_1_minus_gamma
     )
     agent.learn(80 * 60)
     training = agent._training
-    critic, parameters = training.update.critic, training.learner.parameters["critic"]
+    critic, parameters = vars(training.update)["critic"], training.learner.parameters["critic"]
     observation = {"vector": jnp.ones((1, 1, 1))}
     values, _, _ = critic.values(parameters, observation, observation, (), jnp.zeros((1, 1), bool))
     assert float(values[0, 0]) == pytest.approx(value, rel=0.03)
@@ -308,7 +308,7 @@ def test_the_gradient_of_the_entropy_bonus_reaches_the_policy(space: spaces.Spac
     learner = without_values(first_learner(update))
     trajectory = experience(update, learner, rewards=jnp.zeros((8, 2)))
     new, _ = improve(update, learner, trajectory)
-    batch, _ = update.batch(learner, trajectory)
+    batch = update.batch(learner, trajectory)
     before, after = (update.policy.evaluate(x.parameters["policy"], batch).entropy().mean() for x in (learner, new))
     assert after > before
 
@@ -355,7 +355,7 @@ def test_the_reported_kl_is_that_of_the_old_policy_to_the_new_one() -> None:
     learner = first_learner(update)
     trajectory = experience(update, learner)
     new, record = improve(update, learner, trajectory)
-    batch, _ = update.batch(learner, trajectory)
+    batch = update.batch(learner, trajectory)
     old, late = (update.policy.evaluate(x.parameters["policy"], batch) for x in (learner, new))
     m, s, n, u = (np.asarray(x, np.float64) for x in (old.mean, old.std, late.mean, late.std))  # type: ignore[attr-defined]
     kl = (np.log(u / s) + (s**2 + (m - n) ** 2) / (2 * u**2) - 0.5).sum(-1)
@@ -372,7 +372,7 @@ def test_the_kl_of_later_epochs_is_measured_to_the_behaviour_policy() -> None:
     trajectory = experience(update, learner)
     _, record = improve(update, learner, trajectory)
     almost, _ = improve(make_update(BOX, CONTINUOUS, n_epochs=5, learning_rate=0.03), learner, trajectory)
-    batch, _ = update.batch(learner, trajectory)
+    batch = update.batch(learner, trajectory)
     log_probs = update.policy.evaluate(almost.parameters["policy"], batch).log_prob(batch.actions)
     difference = np.asarray(log_probs - batch.log_probs, np.float64)
     assert record["approx_kl"] == pytest.approx((np.exp(difference) - 1 - difference).mean(), rel=1e-3)

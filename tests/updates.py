@@ -13,8 +13,10 @@ import numpy as np
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
-from jumar.algorithms.on_policy import Learner, OnPolicy, Update
+from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.registry import algorithm
+from jumar.algorithms.replay import Replay
+from jumar.algorithms.update import Learner
 from jumar.constraints import CostsIgnored
 from jumar.critics import make_critic
 from jumar.experience import Rollout, View, by_environment
@@ -25,6 +27,8 @@ from jumar.trajectory import Batch, Trajectory
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 CONTINUOUS = spaces.Box(-1.0, 1.0, (2,), np.float32)
 CHOICES = spaces.Discrete(3)
+Rollouts = OnPolicy | Replay
+"""Updates that learn from rollouts."""
 _updates: dict[str, Any] = {}
 SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "net_arch": (6,)}
 
@@ -52,21 +56,21 @@ def make_update(
 class Recording(OnPolicy):
     """The same update, which also puts what it was given into its record."""
 
-    def update(self, learner: Learner, trajectory: Trajectory, remaining: Any, key: Any) -> Any:
-        new, carry, record = super().update(learner, trajectory, remaining, key)
-        return new, carry, {**record, "trajectory": trajectory, "batch": self.batch(learner, trajectory)[0]}
+    def improve(self, learner: Learner, trajectory: Trajectory, remaining: Any, key: Any) -> Any:
+        new, record = super().improve(learner, trajectory, remaining, key)
+        return new, {**record, "trajectory": trajectory, "batch": self.batch(learner, trajectory)}
 
 
 def recording(update: OnPolicy) -> Recording:
     return Recording(**vars(update))
 
 
-def first_learner(update: Update, n_envs: int = 2, seed: int = 0) -> Learner:
+def first_learner(update: Rollouts, n_envs: int = 2, seed: int = 0) -> Learner:
     return update.init(jax.random.PRNGKey(seed), n_envs)
 
 
 def experience(
-    update: Update, learner: Learner, n_steps: int = 8, n_envs: int = 2, seed: int = 0, **changes: Any
+    update: Rollouts, learner: Learner, n_steps: int = 8, n_envs: int = 2, seed: int = 0, **changes: Any
 ) -> Trajectory:
     """Return random observations and rewards with actions drawn by the policy; ``changes`` replace fields.
 
@@ -108,7 +112,7 @@ ODD_CASES = ("one action", "no reward", "one row", "no experience", "no deviatio
 """Experience that gives no direction, or one beyond single precision: see :func:`odd_case`."""
 
 
-def odd_case(name: str, case: str) -> tuple[Update, Learner, Trajectory]:
+def odd_case(name: str, case: str) -> tuple[Rollouts, Learner, Trajectory]:
     """Return an update of the algorithm, its first learner, and the experience of one of :data:`ODD_CASES`."""
     action_space = {"one action": spaces.Discrete(1), "no deviation": CONTINUOUS}.get(case, CHOICES)
     rows = 1 if case == "one row" else 8
@@ -143,7 +147,7 @@ def _acted(
 ) -> tuple[Any, Any]:
     """Return actions that the policy draws in a rollout, and log pi of them, or of others, in the rollout as changed.
 
-    It is ``with_log_probs``, which is of a whole update, for the policy alone: so all updates with one policy share a program.
+    It is ``OnPolicy.completed``, which is of a whole update, for the policy alone: all updates with one policy share a program.
     """
 
     def drawn_from(rollout: Trajectory) -> tuple[Any, Any]:
@@ -156,16 +160,16 @@ def _acted(
 
 
 @lru_cache(maxsize=64)
-def _program(update: Update) -> Callable[..., Any]:
+def _program(update: Rollouts) -> Callable[..., Any]:
     """Compile once for all updates that are equal."""
-    return jax.jit(update.update)
+    return jax.jit(update.improve)
 
 
 def improve(
-    update: Update, learner: Learner, trajectory: Trajectory, seed: int = 7, remaining: float = 1.0
+    update: Rollouts, learner: Learner, trajectory: Trajectory, seed: int = 7, remaining: float = 1.0
 ) -> tuple[Learner, dict[str, np.ndarray]]:
-    """Run the update once; return the new learner and the flight record."""
-    new, _, record = _program(update)(learner, trajectory, np.float32(remaining), jax.random.PRNGKey(seed))
+    """Run the update once on a rollout that is complete; return the new learner and the flight record."""
+    new, record = _program(update)(learner, trajectory, np.float32(remaining), jax.random.PRNGKey(seed))
     return new, jax.device_get(record)
 
 
@@ -174,11 +178,11 @@ def flat(tree: Any) -> np.ndarray:
     return np.asarray(ravel_pytree(tree)[0], np.float64)
 
 
-def rows_of(update: Update, learner: Learner, trajectory: Trajectory) -> Batch:
+def rows_of(update: Rollouts, learner: Learner, trajectory: Trajectory) -> Batch:
     """Return the rows of a rollout as the learner sees them, compiled once for all updates that are equal."""
-    return _batch(update)(learner, trajectory)[0]
+    return _batch(update)(learner, trajectory)
 
 
 @lru_cache(maxsize=64)
-def _batch(update: Update) -> Callable[..., Any]:
+def _batch(update: Rollouts) -> Callable[..., Any]:
     return jax.jit(update.batch)

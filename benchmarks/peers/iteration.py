@@ -167,8 +167,7 @@ class Profile:
     def _host_update(self, gatherer: Any) -> dict[str, Program]:
         parameters, moments, carry, start = self._arguments()
         gathered, _, _ = gatherer.gather(parameters, moments, carry, start, self.key)
-        critic_carry = self.update.critic.initial_carry(self.n_envs)
-        gathered = jax.device_get({**gathered, "carry": carry, "critic_carry": critic_carry})
+        gathered = jax.device_get({**gathered, "carry": carry, "critic_carry": ()})
         learner = self.training.learner
         one = HostRunner(self._with_epochs(1), self.runner._make, self.rows)._learn
         return {

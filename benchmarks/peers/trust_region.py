@@ -18,7 +18,6 @@ import argparse
 import json
 import statistics
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -31,7 +30,7 @@ import jumar
 from jumar.problem import Climb, Problem
 from jumar.solvers import ConjugateGradient, LineSearch, MeanKL, Separate, Step
 from jumar.solvers.natural import PolicyMove
-from jumar.training.rollouts import CompiledRunner, HostRunner, with_log_probs
+from jumar.training.rollouts import CompiledRunner, HostRunner
 from jumar.trajectory import Trajectory
 
 EVERYTHING = np.float32(1.0)
@@ -93,7 +92,7 @@ class Profile:
         self.key = jax.random.PRNGKey(0)
         self.trajectory = jax.block_until_ready(collect(training, self.key))
         seen = Seen()
-        replace(self.update, solver=seen).update(self.learner, self.trajectory, EVERYTHING, self.key)
+        replace(self.update, solver=seen).improve(self.learner, self.trajectory, EVERYTHING, self.key)
         self.problem = seen.problem
         prepared = jax.jit(lambda parameters: seen.problem.prepare(seen.problem.estimate(parameters)))
         self.batch = prepared(self.learner.parameters)
@@ -112,7 +111,7 @@ class Profile:
 
         @jax.jit
         def update(learner: Any, trajectory: Any) -> Any:
-            return self.update.update(learner, trajectory, everything, key)
+            return self.update.improve(learner, trajectory, everything, key)
 
         @jax.jit
         def gradients(flat: Any, batch: Any) -> Any:
@@ -167,9 +166,9 @@ def collect(training: Any, key: Any) -> Trajectory:
         carry = update.policy.begin_rollout(collector.carry)
         parameters, moments = learner.parameters["policy"], learner.observation_moments
         gathered, _, _ = runner._gatherer.gather(parameters, moments, carry, collector.episode_start, key)
-        gathered = {**gathered, "carry": carry, "critic_carry": collector.critic_carry}
+        gathered = {**gathered, "carry": carry, "critic_carry": ()}
         trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
-    return jax.jit(partial(with_log_probs, update))(learner, trajectory)
+    return jax.jit(update.completed)(learner, trajectory)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

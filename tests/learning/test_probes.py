@@ -22,7 +22,7 @@ def trained(probe: Probe, timesteps: int, **settings: Any) -> jumar.PPO:
 
 def value(agent: jumar.PPO, observation: float) -> float:
     training = agent._training
-    critic, parameters = training.update.critic, training.learner.parameters["critic"]
+    critic, parameters = vars(training.update)["critic"], training.learner.parameters["critic"]
     features = training.policy.encoder.encode(jnp.full((1, 1), observation), training.learner.observation_moments)
     sequence = jax.tree.map(lambda x: x[None], features)
     values, _, _ = critic.values(parameters, sequence, sequence, (), jnp.zeros((1, 1), bool))

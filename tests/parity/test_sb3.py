@@ -24,7 +24,8 @@ from jax.flatten_util import ravel_pytree
 from updates import flat, make_update
 
 from jumar.actions import ActionCodec
-from jumar.algorithms.on_policy import Learner, OnPolicy
+from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.update import Learner
 from jumar.curvature import fisher_form
 from jumar.distributions import Distribution
 from jumar.envs.gymnasium_factory import GymnasiumFactory
@@ -140,8 +141,8 @@ def program(update: OnPolicy, passes: int) -> Callable[[Learner, Trajectory, Arr
         keys = jax.random.split(key, passes)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(epochs, "random_order", lambda k, rows: orders[jnp.argmax(jnp.all(keys == k, axis=-1))])
-            new, _, record = update.update(learner, trajectory, jnp.ones((), jnp.float32), key)
-        return After(new, record, update.batch(learner, trajectory)[0])
+            new, record = update.improve(learner, trajectory, jnp.ones((), jnp.float32), key)
+        return After(new, record, update.batch(learner, trajectory))
 
     return jax.jit(run)
 

@@ -20,7 +20,7 @@ def whole(update: Any) -> Any:
     """Return an update as a runner has it, with two things more that come of a rollout."""
 
     def learn(learner: Any, trajectory: Any, key: Any) -> Any:
-        return *update.update(learner, trajectory, 1.0, key), trajectory.rewards, ()
+        return *update.improve(learner, trajectory, 1.0, key), trajectory.rewards, ()
 
     return learn
 
@@ -45,11 +45,11 @@ def test_the_halves_are_the_whole(name: str, action_space: Any, settings: dict[s
     expected, found = jax.jit(whole(update))(*arguments), Halves(whole(update))(*arguments)
     assert jax.tree.structure(found[0]) == jax.tree.structure(expected[0])
     np.testing.assert_allclose(flat(found[0]), flat(expected[0]), rtol=1e-5, atol=1e-6)
-    assert found[2].keys() == expected[2].keys()
-    assert bool(found[2]["finite"])
-    for key, value in expected[2].items():
-        np.testing.assert_allclose(found[2][key], value, rtol=1e-4, atol=1e-5, err_msg=key)
-    np.testing.assert_array_equal(found[3], trajectory.rewards)
+    assert found[1].keys() == expected[1].keys()
+    assert bool(found[1]["finite"])
+    for key, value in expected[1].items():
+        np.testing.assert_allclose(found[1][key], value, rtol=1e-4, atol=1e-5, err_msg=key)
+    np.testing.assert_array_equal(found[2], trajectory.rewards)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("trpo", {}), ("ppo", {"joint_gradient": False})])

@@ -141,7 +141,7 @@ def test_what_is_shown_is_what_some_update_records():
         update = make_update(name=name)
         learner = first_learner(update)
         arguments = learner, experience(update, learner), np.float32(1.0), jax.random.PRNGKey(0)
-        _, _, record = jax.eval_shape(update.update, *arguments)
+        _, record = jax.eval_shape(update.update, *arguments)
         recorded |= {f"train/{key}" for key in record}
     assert {key for keys, _, _ in SHOWN for key in keys} <= recorded
 

@@ -239,7 +239,7 @@ def test_a_policy_alone_is_said(old: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="alone: there is no checkpoint beside it, so the critic is new"):
         agent = jumar.A2C("jax/CartPole-v1", init_from=tmp_path)
     np.testing.assert_array_equal(flat(agent._training.snapshot(0)[0]), flat(read_warm_start(old).parameters))
-    assert isinstance(agent._training.update.critic, TorsoCritic)
+    assert isinstance(vars(agent._training.update)["critic"], TorsoCritic)
 
 
 def test_another_environment_is_refused_where_its_spaces_differ(old: Path) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.algorithms.update import Learner
 from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import Critic
 from jumar.distributions import Distribution
@@ -30,71 +31,6 @@ from jumar.solvers import Apart, Solver
 from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mean, weighted_means
 from jumar.turned import with_turned_kernels
 from jumar.valuations import StateValues, Valuation
-
-
-class Learner(NamedTuple):
-    """All that learning changes: one pytree."""
-
-    parameters: Parameters
-    """``{"policy": ..., "critic": ...}``."""
-    solver: Any
-    """The solver's own state."""
-    observation_moments: RunningMoments
-    """The observation normaliser, which belongs to the policy."""
-    reward_scale: Any
-    """The state of what transforms rewards."""
-    ages: Array
-    """Steps so far of the episode that is open in each environment, ``[N]`` int32."""
-    experience: Any
-    """What is kept of earlier rollouts."""
-    costs: Any
-    """The state of what becomes of costs."""
-
-
-class Update(Protocol):
-    """What runners need of an algorithm."""
-
-    @property
-    def policy(self) -> Policy:
-        """What acts."""
-        ...
-
-    @property
-    def critic(self) -> Critic:
-        """What values: of states or of actions. A runner keeps its memory, where it has one."""
-        ...
-
-    @property
-    def costs(self) -> Costs:
-        """What becomes of costs beside the rewards."""
-        ...
-
-    @property
-    def apart(self) -> bool:
-        """Whether policy and critic move apart, so that neither needs what the other becomes."""
-        ...
-
-    def init(self, key: Array, n_envs: int) -> Learner:
-        """Draw a learner's first state."""
-        ...
-
-    def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
-        """Return a first learner with other parameters in its place, and a solver that begins with them."""
-        ...
-
-    def restart(self, learner: Learner) -> Learner:
-        """Return the learner with all episodes begun anew (the environments were rebuilt)."""
-        ...
-
-    def update(
-        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
-    ) -> tuple[Learner, Any, Diagnostics]:
-        """Improve the learner with one rollout; return it, the critic's carry after the rollout, and the flight record."""
-        ...
-
-    def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
-        """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -128,6 +64,11 @@ class OnPolicy:
         """Whether policy and critic move apart, so that neither needs what the other becomes."""
         return isinstance(self.solver, Apart)
 
+    @property
+    def needs_cost(self) -> bool:
+        """Whether each step must come with one cost."""
+        return self.costs.needed
+
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)
@@ -142,6 +83,7 @@ class OnPolicy:
             ages=no_steps,
             experience=self.experience.init(self.policy, self.critic, n_envs),
             costs=self.costs.init(n_envs),
+            critic_carry=self.critic.initial_carry(n_envs),
         )
 
     def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
@@ -154,17 +96,30 @@ class OnPolicy:
             reward_scale=self.rewards.restart(learner.reward_scale),
             ages=jnp.zeros_like(learner.ages),
             costs=self.costs.restart(learner.costs),
+            critic_carry=self.critic.initial_carry(len(learner.ages)),
         )
 
     def update(
         self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
-    ) -> tuple[Learner, Any, Diagnostics]:
-        """Improve the learner with one rollout.
+    ) -> tuple[Learner, Diagnostics]:
+        """Improve the learner with one rollout that its policy made; see :meth:`jumar.algorithms.update.Update.update`."""
+        return self.improve(learner, self.completed(learner, trajectory), remaining, key)
 
-        Returns:
-            the new learner, the critic's carry at the end of the rollout, and the flight record: scalars by the names
-            of the metrics without their ``train/``.
+    def completed(self, learner: Learner, trajectory: Trajectory) -> Trajectory:
+        """Fill in the critic's carry, and log pi of all actions under the policy that drew them.
+
+        The latter is done for all steps at once, rather than while they are taken.
         """
+        trajectory = trajectory._replace(critic_carry=learner.critic_carry)
+        batch = self.batch(learner, trajectory)
+        log_probs = self.policy.evaluate(learner.parameters["policy"], batch).log_prob(batch.actions)
+        n = trajectory.rewards.shape[1]
+        return trajectory._replace(log_probs=log_probs.reshape(n, -1).T)
+
+    def improve(
+        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Learner, Diagnostics]:
+        """Improve the learner with one rollout that is complete."""
         costs = self.costs.follow(learner.costs, trajectory)
         trajectory = self.costs.penalised(trajectory)
         reward_scale = self.rewards.learn(learner.reward_scale, trajectory)
@@ -202,14 +157,13 @@ class OnPolicy:
         critic_carry, ages_after = jax.tree.map(
             lambda x: x[: learner.ages.shape[0]], (first.critic_carry, view.ages_after)
         )
-        new = Learner(parameters, solver, moments, reward_scale, ages_after, experience, costs)
-        return new, critic_carry, {**record, "finite": all_finite(new._replace(experience=()))}
+        new = Learner(parameters, solver, moments, reward_scale, ages_after, experience, costs, critic_carry)
+        return new, {**record, "finite": all_finite(new._replace(experience=()))}
 
-    def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
-        """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
+    def batch(self, learner: Learner, trajectory: Trajectory) -> Batch:
+        """Return a rollout's rows as the learner sees them."""
         view = self._view(learner, Rollout(trajectory, learner.ages))
-        estimated = self._estimate(learner.parameters, trajectory, view)
-        return estimated.batch, estimated.critic_carry
+        return self._estimate(learner.parameters, trajectory, view).batch
 
     def _view(self, learner: Learner, rollout: Rollout) -> View:
         return View.of(rollout, self.policy.encoder, learner.observation_moments, self.critic.sees_time)

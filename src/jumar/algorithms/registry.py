@@ -13,12 +13,12 @@ from jumar.algorithms.acktr import ACKTRSettings, acktr
 from jumar.algorithms.cpo import CPOSettings, cpo
 from jumar.algorithms.ispg import ISPGSettings, ispg
 from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
-from jumar.algorithms.on_policy import Update
 from jumar.algorithms.ppo import PPOPenaltySettings, PPOSettings, ppo, ppo_penalty
 from jumar.algorithms.reinforce import ReinforceSettings, reinforce
 from jumar.algorithms.restricted import RestrictedSettings, restricted
 from jumar.algorithms.settings import RolloutSettings
 from jumar.algorithms.trpo import TRPOSettings, trpo
+from jumar.algorithms.update import Update
 from jumar.critics import Critic
 from jumar.errors import UsageError, unknown
 from jumar.policies import Policy

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.algorithms.on_policy import Learner, all_finite, moments_after
+from jumar.algorithms.on_policy import all_finite, moments_after
+from jumar.algorithms.update import Learner
 from jumar.constraints import Costs, CostsIgnored
 from jumar.critics import ActionValueCritic
 from jumar.distributions import Categorical
@@ -76,7 +77,10 @@ class Replay:
     costs: Costs = CostsIgnored()
     """What becomes of costs: a price, or nothing."""
 
-    apart = False
+    @property
+    def needs_cost(self) -> bool:
+        """Whether each step must come with one cost."""
+        return self.costs.needed
 
     def init(self, key: Array, n_envs: int) -> Learner:
         """Draw a learner's first state."""
@@ -92,6 +96,7 @@ class Replay:
             ages=jnp.zeros((n_envs,), jnp.int32),
             experience=Remembered(rollouts, jnp.zeros(shape, jnp.float32)),
             costs=self.costs.init(n_envs),
+            critic_carry=self.critic.initial_carry(n_envs),
         )
 
     def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
@@ -101,17 +106,30 @@ class Replay:
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt); the memory stays."""
         return learner._replace(
-            reward_scale=self.rewards.restart(learner.reward_scale), ages=jnp.zeros_like(learner.ages)
+            reward_scale=self.rewards.restart(learner.reward_scale),
+            ages=jnp.zeros_like(learner.ages),
+            critic_carry=self.critic.initial_carry(len(learner.ages)),
         )
 
     def update(
         self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
-    ) -> tuple[Learner, Any, Diagnostics]:
-        """Improve the learner with one rollout and with some that are remembered.
+    ) -> tuple[Learner, Diagnostics]:
+        """Improve the learner with one rollout that its policy made; see :meth:`jumar.algorithms.update.Update.update`."""
+        return self.improve(learner, self.completed(learner, trajectory), remaining, key)
 
-        Returns:
-            the new learner, the critic's carry at the end of the rollout, and the flight record: means over all
-            improvements, and what became of the new rollout's rows.
+    def completed(self, learner: Learner, trajectory: Trajectory) -> Trajectory:
+        """Fill in the critic's carry, and log pi of all actions under the policy that drew them."""
+        trajectory = trajectory._replace(critic_carry=learner.critic_carry)
+        batch = self.batch(learner, trajectory)
+        acted = self._distribution(learner.parameters["policy"], batch)
+        return trajectory._replace(log_probs=acted.log_prob(batch.actions).T)
+
+    def improve(
+        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Learner, Diagnostics]:
+        """Improve the learner with one rollout that is complete, and with some that are remembered.
+
+        The flight record has means over all improvements, and what became of the new rollout's rows.
         """
         trajectory = self.costs.penalised(trajectory)
         reward_scale = self.rewards.learn(learner.reward_scale, trajectory)
@@ -159,14 +177,14 @@ class Replay:
             ages=view.ages_after,
             experience=memory,
             costs=learner.costs,
+            critic_carry=self._estimate(old, trajectory, view, newest.behaviour)[1],
         )
-        carry = self._estimate(old, trajectory, view, newest.behaviour)[1]
-        return new, carry, {**record, "finite": all_finite(new._replace(experience=()))}
+        return new, {**record, "finite": all_finite(new._replace(experience=()))}
 
-    def batch(self, learner: Learner, trajectory: Trajectory) -> tuple[Batch, Any]:
-        """Return a rollout's rows as the learner sees them, and the critic's carry after the last row."""
+    def batch(self, learner: Learner, trajectory: Trajectory) -> Batch:
+        """Return a rollout's rows as the learner sees them."""
         sequences, view = self._remembered(learner, trajectory)
-        return self._estimate(learner.parameters, trajectory, view, sequences.behaviour)
+        return self._estimate(learner.parameters, trajectory, view, sequences.behaviour)[0]
 
     def _remembered(self, learner: Learner, trajectory: Trajectory) -> tuple[Remembered, View]:
         """Return a rollout of the learner's own policy as it is remembered, and its view."""

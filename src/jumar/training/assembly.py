@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 
-from jumar.algorithms.on_policy import Update
+from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.registry import algorithm
+from jumar.algorithms.update import Update
 from jumar.constraints import check_one_cost
 from jumar.critics import make_critic
 from jumar.envs.compiled import stated_limit, traced_info
@@ -19,6 +21,7 @@ from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
 from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
+from jumar.training.halves import Halves
 from jumar.training.plan import Plan, check_features
 from jumar.training.rollouts import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.training.sources import Source
@@ -38,7 +41,7 @@ def assemble(
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
         update = make_update(plan, source, spaces, trained)
-        if update.costs.needed:
+        if update.needs_cost:
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
         runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds, watch)
@@ -52,13 +55,14 @@ def assemble(
     spaces = environments.observation_space, environments.action_space
     try:
         update = make_update(plan, source, spaces, trained)
-        if update.costs.needed and isinstance(environments, EnvPoolEnvironments) and not environments.has_costs:
+        if update.needs_cost and isinstance(environments, EnvPoolEnvironments) and not environments.has_costs:
             check_one_cost(None)
     except Exception:
         environments.close()
         raise
     watch = CostWatch(update, source.cost.required, warn)
-    runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps, watch)
+    compiled = Halves if isinstance(update, OnPolicy) and update.apart else jax.jit
+    runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps, watch, compiled)
     return update, runner, spaces, environments.episode_limit
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import jax
 
-from jumar.algorithms.on_policy import Learner, all_finite
+from jumar.algorithms.on_policy import all_finite
+from jumar.algorithms.update import Learner
 from jumar.problem import Diagnostics
 from jumar.solvers.separate import is_about_the_critic
 
-Learn = Callable[..., tuple[Learner, Any, Diagnostics, Any, Any]]
-"""Takes a learner and more; returns it after an update, the critic's carry, the flight record, and what else came of it."""
+Learn = Callable[..., tuple[Learner, Diagnostics, Any, Any]]
+"""Takes a learner and more; returns it after an update, the flight record, and what else came of it."""
 
 
 class Halves:
@@ -31,16 +32,16 @@ class Halves:
 
     def __init__(self, learn: Learn) -> None:
         def policys(*arguments: Any) -> Any:
-            learner, critic_carry, record, *others = learn(*arguments)
+            learner, record, *others = learn(*arguments)
             learner = learner._replace(
                 parameters={"policy": learner.parameters["policy"]}, solver={"policy": learner.solver["policy"]}
             )
             record = {name: x for name, x in record.items() if not is_about_the_critic(name)}
             record["finite"] = all_finite(learner._replace(experience=()))
-            return learner, critic_carry, record, *others
+            return learner, record, *others
 
         def critics(*arguments: Any) -> Any:
-            learner, _, record, *_ = learn(*arguments)
+            learner, record, *_ = learn(*arguments)
             half = {"parameters": learner.parameters["critic"], "solver": learner.solver["critic"]}
             record = {name: x for name, x in record.items() if is_about_the_critic(name)}
             return half, {**record, "finite": all_finite(half)}
@@ -48,14 +49,14 @@ class Halves:
         self._policys, self._critics = jax.jit(policys), jax.jit(critics)
         self._thread = ThreadPoolExecutor(1, "jumar-critic")
 
-    def __call__(self, *arguments: Any) -> tuple[Learner, Any, Diagnostics, Any, Any]:
+    def __call__(self, *arguments: Any) -> tuple[Learner, Diagnostics, Any, Any]:
         """Learn."""
         fitting = self._thread.submit(self._critics, *arguments)
-        learner, critic_carry, record, outcome, faults = self._policys(*arguments)
+        learner, record, outcome, faults = self._policys(*arguments)
         critic, about = fitting.result()
         record, about = jax.device_get((record, about))
         learner = learner._replace(
             **{name: {**getattr(learner, name), "critic": critic[name]} for name in ("parameters", "solver")}
         )
         record = {**record, **about, "finite": record["finite"] & about["finite"]}
-        return learner, critic_carry, record, outcome, faults
+        return learner, record, outcome, faults

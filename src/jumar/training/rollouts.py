@@ -4,7 +4,7 @@ This is the seam between the loop and the backends. A runner takes a learner, le
 of ``n_envs`` environments, updates it, and hands back what happened. The loop knows nothing else of environments.
 
 - :class:`CompiledRunner`: rollout and update are one compiled program, mapped over seeds if there are several.
-- :class:`HostRunner`: a rollout gathered on the host, then a compiled update; in two halves at once, where it has two.
+- :class:`HostRunner`: a rollout gathered on the host, then a compiled update.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.algorithms.on_policy import Learner, Update
+from jumar.algorithms.update import Learner, Update
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.observations import finite
 from jumar.problem import Diagnostics
 from jumar.training.gathering import Gatherer, PoolScan, StepLoop, environment_seeds
-from jumar.training.halves import Halves
 from jumar.trajectory import Trajectory
 
 
@@ -76,15 +75,6 @@ class Collector(NamedTuple):
     observations: Any
     episode_start: Any
     carry: Any
-    critic_carry: Any
-
-
-def with_log_probs(update: Update, learner: Learner, trajectory: Trajectory) -> Trajectory:
-    """Fill in log pi of all actions under the policy that drew them, at once rather than step by step."""
-    batch, _ = update.batch(learner, trajectory)
-    log_probs = update.policy.evaluate(learner.parameters["policy"], batch).log_prob(batch.actions)
-    n = trajectory.rewards.shape[1]
-    return trajectory._replace(log_probs=log_probs.reshape(n, -1).T)
 
 
 def outcome_of(trajectory: Trajectory, strict: bool) -> tuple[Array | None, ...]:
@@ -115,7 +105,7 @@ class CostWatch:
     """
 
     def __init__(self, update: Update, required: bool = False, warn: Callable[[str], None] | None = None) -> None:
-        self.strict = update.costs.needed or required
+        self.strict = update.needs_cost or required
         self._warn = warn
 
     def complain(self, sentence: str) -> None:
@@ -206,7 +196,6 @@ class CompiledRunner:
             observations,
             jnp.ones((n,), bool),
             update.policy.initial_carry(n),
-            update.critic.initial_carry(n),
         )
 
     def _iterate(
@@ -214,11 +203,10 @@ class CompiledRunner:
     ) -> tuple[Learner, Collector, Diagnostics, tuple[Array | None, ...], Faults]:
         collect_key, update_key = jax.random.split(key)
         collector, trajectory = self._collect(learner, collector, collect_key)
-        trajectory = with_log_probs(self._update, learner, trajectory)
-        learner, critic_carry, record = self._update.update(learner, trajectory, remaining, update_key)
+        learner, record = self._update.update(learner, trajectory, remaining, update_key)
         outcome = outcome_of(trajectory, self._cost_watch.strict)
         faults = faults_of(self._update, trajectory)
-        return learner, collector._replace(critic_carry=critic_carry), record, outcome, faults
+        return learner, collector, record, outcome, faults
 
     def _collect(self, learner: Learner, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
         policy, env = self._update.policy, self._env
@@ -254,9 +242,9 @@ class CompiledRunner:
             action_masks=None,
             costs=taken.costs,
             carry=carry,
-            critic_carry=collector.critic_carry,
+            critic_carry=(),
         )
-        return Collector(*last, collector.critic_carry), trajectory
+        return Collector(*last), trajectory
 
 
 def over_seeds(function: Callable[..., Any], in_axes: tuple[int | None, ...], n_seeds: int) -> Callable[..., Any]:
@@ -326,6 +314,14 @@ class HostRunner:
 
     The state of such environments cannot be saved, so a restart rebuilds them (``make``) and resets them from derived
     seeds; a live object that cannot be rebuilt is only reset.
+
+    Args:
+        update: the algorithm.
+        make: makes the environments.
+        n_steps: steps of each per iteration.
+        cost_watch: what becomes of costs that are no numbers.
+        compiled: compiles the function that learns, as one program or as two at once
+            (:class:`jumar.training.halves.Halves`).
     """
 
     has_barriers = True
@@ -336,6 +332,7 @@ class HostRunner:
         make: Callable[[], HostEnvironments],
         n_steps: int,
         cost_watch: CostWatch | None = None,
+        compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit,
     ) -> None:
         self._update, self._make, self._n_steps = update, make, n_steps
         self._cost_watch = cost_watch or CostWatch(update)
@@ -343,11 +340,11 @@ class HostRunner:
         self._name = ""
         self._rows = 0
         self._step_loop = StepLoop(update.policy, n_steps, self._cost_watch.complain)
-        self._learn = Halves(self._learn_once) if update.apart else jax.jit(self._learn_once)
+        self._learn = compiled(self._learn_once)
 
     def init(self, key: Array) -> Collector:
         """Return the state of no environments; ``restart`` begins with some."""
-        return Collector((), (), np.ones((0,), bool), (), ())
+        return Collector((), (), np.ones((0,), bool), ())
 
     def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
         """Rebuild the environments and reset them; open episodes are cut, which the last row has bootstrapped for."""
@@ -362,8 +359,7 @@ class HostRunner:
         self._gatherer = PoolScan.of(environments, self._update.policy, self._n_steps) or self._step_loop
         self._gatherer.begin(environments, observations, masks)
         self._name, self._rows = environments.name, 0
-        policy, critic = self._update.policy, self._update.critic
-        collector = Collector((), (), np.ones((n,), bool), policy.initial_carry(n), critic.initial_carry(n))
+        collector = Collector((), (), np.ones((n,), bool), self._update.policy.initial_carry(n))
         return self._update.restart(learner), collector
 
     def iterate(
@@ -377,13 +373,13 @@ class HostRunner:
         gathered, start, last_carry = self._gatherer.gather(
             parameters, moments, carry, collector.episode_start, collect_key
         )
-        gathered = {**gathered, "carry": carry, "critic_carry": collector.critic_carry}
+        gathered = {**gathered, "carry": carry, "critic_carry": ()}
         learned = self._learn(learner, gathered, np.float32(remaining), update_key)
-        learner, critic_carry, record, outcome, faults = learned
+        learner, record, outcome, faults = learned
         outcome, faults, record = jax.device_get((outcome, faults, record))
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += self._n_steps
-        return learner, Collector((), (), start, last_carry, critic_carry), record, Outcome(*outcome)
+        return learner, Collector((), (), start, last_carry), record, Outcome(*outcome)
 
     def close(self) -> None:
         """Close the environments."""
@@ -393,9 +389,8 @@ class HostRunner:
 
     def _learn_once(
         self, learner: Learner, gathered: dict[str, Any], remaining: Array, key: Array
-    ) -> tuple[Learner, Any, Diagnostics, tuple[Array | None, ...], Faults]:
+    ) -> tuple[Learner, Diagnostics, tuple[Array | None, ...], Faults]:
         trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
-        trajectory = with_log_probs(self._update, learner, trajectory)
-        learner, critic_carry, record = self._update.update(learner, trajectory, remaining, key)
+        learner, record = self._update.update(learner, trajectory, remaining, key)
         outcome = outcome_of(trajectory, self._cost_watch.strict)
-        return learner, critic_carry, record, outcome, faults_of(self._update, trajectory)
+        return learner, record, outcome, faults_of(self._update, trajectory)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.algorithms.on_policy import Learner
+from jumar.algorithms.update import Learner
 from jumar.errors import TrainingFailed
 from jumar.policies import Policy
 from jumar.spaces import space_to_json

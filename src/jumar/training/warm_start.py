@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumar.algorithms.on_policy import Learner, Update
+from jumar.algorithms.update import Learner, Update
 from jumar.errors import DamagedFile, UsageError
 from jumar.features import Features
 from jumar.fields import LONGEST_TEXT
