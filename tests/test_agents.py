@@ -592,10 +592,10 @@ def test_a_setting_of_another_algorithm_is_refused_with_those_that_have_it() -> 
 def test_a_method_of_ones_own_is_kept_and_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain ascent on the surrogate, put together from parts that exist."""
 
-    def build(settings: Any, policy: Any, critic: Any) -> Any:
+    def build(settings: Any, policy: Any) -> Any:
         """Ascend the surrogate."""
         step = solvers.Step(solvers.Euclidean(), solvers.Rate(Constant(0.1)))
-        return compose(settings, policy, critic, objectives.Surrogate(), apart(settings, policy, step))
+        return compose(settings, policy, objectives.Surrogate(), apart(settings, policy, step))
 
     monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
     monkeypatch.setattr(agents, "AGENTS", dict(agents.AGENTS))
@@ -613,7 +613,7 @@ def test_a_method_of_ones_own_is_kept_and_taken_back(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize(("name", "words"), [("ppo", "taken"), ("My method", "small letters")])
 def test_a_method_s_name_must_be_free_and_plain(name: str, words: str) -> None:
-    def build(settings: Any, policy: Any, critic: Any) -> Any:
+    def build(settings: Any, policy: Any) -> Any:
         raise AssertionError("nothing is built")
 
     with pytest.raises(UsageError, match=words):

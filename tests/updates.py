@@ -18,7 +18,6 @@ from jumar.algorithms.registry import algorithm
 from jumar.algorithms.replay import Replay
 from jumar.algorithms.update import Learner
 from jumar.constraints import CostsIgnored
-from jumar.critics import make_critic
 from jumar.experience import Rollout, View, by_environment
 from jumar.normalise import RunningMoments
 from jumar.policies import Policy, make_policy
@@ -49,7 +48,7 @@ def make_update(
     known = str((name, observation_space, action_space, made))
     if known not in _updates:
         policy = make_policy(observation_space, action_space, made)
-        _updates[known] = chosen.make(made, policy, make_critic(policy.encoder, made))
+        _updates[known] = chosen.make(made, policy)
     return _updates[known]
 
 

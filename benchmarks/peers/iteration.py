@@ -88,7 +88,7 @@ class Profile:
 
     def _with_epochs(self, n_epochs: int) -> Any:
         settings = replace(self.settings, n_epochs=n_epochs)
-        return algorithm("ppo").make(settings, self.update.policy, self.update.critic)
+        return algorithm("ppo").make(settings, self.update.policy)
 
     def _arguments(self) -> tuple[Any, ...]:
         policy, learner = self.update.policy, self.training.learner

@@ -27,7 +27,7 @@ class HellingerSettings(CriticFitSettings):
     radius: float = setting(0.0025, "mean squared Hellinger distance that an update may reach", above=0, below=1)
 
 
-def hellinger_trpo(settings: HellingerSettings, policy: Any, critic: Any) -> Any:
+def hellinger_trpo(settings: HellingerSettings, policy: Any) -> Any:
     """Trust region policy optimization in the Hellinger distance."""
     # Near the old policy the squared distance is a quarter of the divergence, so its Fisher matrix gives the direction, and
     # the length with four times the radius. The line search then measures the distance itself.
@@ -35,7 +35,7 @@ def hellinger_trpo(settings: HellingerSettings, policy: Any, critic: Any) -> Any
     step = solvers.Step(fisher, solvers.Boundary(4.0 * settings.radius))
     search = solvers.LineSearch(step, settings.radius)
     solver = apart(settings, policy, search)
-    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=hellinger)
+    return compose(settings, policy, objectives.Surrogate(), solver, divergence=hellinger)
 
 
 HellingerTRPO = jumar.method("hellinger-trpo", HellingerSettings, hellinger_trpo)

@@ -468,7 +468,7 @@ def method(name: str, settings: type[OnPolicySettings], build: Callable[..., OnP
     Args:
         name: what it is called in files and messages, in small letters, digits and hyphens.
         settings: a frozen dataclass derived from :class:`jumar.algorithms.settings.OnPolicySettings`.
-        build: ``(settings, policy, critic)`` to the parts, an :class:`jumar.algorithms.on_policy.OnPolicy`.
+        build: ``(settings, policy)`` to the parts, an :class:`jumar.algorithms.on_policy.OnPolicy`.
 
     Raises:
         UsageError: the name is taken by a method of Jumar's, or is not fit for one.

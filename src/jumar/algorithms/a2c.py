@@ -10,7 +10,6 @@ from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import compose
 from jumar.algorithms.settings import OnPolicySettings
-from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
@@ -41,7 +40,7 @@ class A2CSettings(OnPolicySettings):
     rms_prop_eps: float = setting(1e-5, "epsilon of RMSprop, or of Adam", above=0, at_most=1)
 
 
-def a2c(settings: A2CSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def a2c(settings: A2CSettings, policy: Policy) -> OnPolicy:
     r"""Advantage actor-critic (Mnih et al. 2016, synchronous) as a choice of parts.
 
     One step of the optimiser per rollout along the gradient of
@@ -53,7 +52,7 @@ def a2c(settings: A2CSettings, policy: Policy, critic: Critic) -> OnPolicy:
     """
     solver = solvers.Joint(ascent(settings), settings.vf_coef)
     share = settings.share_features_extractor
-    return compose(settings, policy, critic, objectives.Score(), solver, share_features_extractor=share)
+    return compose(settings, policy, objectives.Score(), solver, share_features_extractor=share)
 
 
 def ascent(settings: A2CSettings) -> solvers.Ascent:

@@ -10,7 +10,7 @@ from jumar import solvers
 from jumar.algorithms.parts import price, reward_transform
 from jumar.algorithms.replay import Replay
 from jumar.algorithms.settings import RolloutSettings
-from jumar.critics import Critic, make_action_value_critic
+from jumar.critics import make_action_value_critic
 from jumar.errors import UsageError
 from jumar.experience import Recent
 from jumar.policies import Policy
@@ -46,11 +46,11 @@ class ACERSettings(RolloutSettings):
     )
 
 
-def acer(settings: ACERSettings, policy: Policy, critic: Critic) -> Replay:
+def acer(settings: ACERSettings, policy: Policy) -> Replay:
     r"""Actor-critic with experience replay (Wang et al. 2017), for Discrete actions, as a choice of parts.
 
     An actor and a critic of action values improve on the new rollout, then ``replay_ratio`` times on sequences drawn from the
-    remembered ones: :class:`jumar.algorithms.replay.Replay`. ``critic``, of state values, has no part in it.
+    remembered ones: :class:`jumar.algorithms.replay.Replay`.
 
     Raises:
         UsageError: the action space is not Discrete, or the memory is too small for one rollout.

@@ -8,7 +8,6 @@ from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import compose, has_critic, judge
 from jumar.algorithms.settings import OnPolicySettings
-from jumar.critics import Critic
 from jumar.errors import UsageError
 from jumar.policies import Policy
 from jumar.schedules import Linear, Schedule
@@ -36,7 +35,7 @@ class ACKTRSettings(OnPolicySettings):
     sub_sampling_factor: int = setting(1, "only every so many-th row has a part in the Fisher matrices", at_least=1)
 
 
-def acktr(settings: ACKTRSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def acktr(settings: ACKTRSettings, policy: Policy) -> OnPolicy:
     r"""Actor-critic using Kronecker-factored trust regions (Wu et al. 2017) as a choice of parts.
 
     Actor and critic take one step each along their Kronecker-factored natural gradient ``x``, of the lengths
@@ -65,6 +64,6 @@ def acktr(settings: ACKTRSettings, policy: Policy, critic: Critic) -> OnPolicy:
         return solvers.Momentum(solvers.Step(geometry, length), settings.momentum)
 
     actor = mover(solvers.Boundary(settings.target_kl))
-    fit = solvers.Regression(judge(settings, policy, critic).evaluate, mover(solvers.Top()))
+    fit = solvers.Regression(judge(settings, policy).evaluate, mover(solvers.Top()))
     solver = solvers.Separate(actor, fit) if has_critic(settings) else solvers.PolicyAlone(actor)
-    return compose(settings, policy, critic, objectives.Score(), solver)
+    return compose(settings, policy, objectives.Score(), solver)

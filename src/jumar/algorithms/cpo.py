@@ -9,7 +9,7 @@ from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import DIVERGENCES, apart, compose, estimator, plain_value_loss
 from jumar.algorithms.trpo import TRPOSettings, geometry_of, line_search
 from jumar.constraints import CostLimit
-from jumar.critics import Critic, CriticPair
+from jumar.critics import CriticPair
 from jumar.errors import UsageError
 from jumar.policies import Policy
 from jumar.settings import setting
@@ -32,7 +32,7 @@ class CPOSettings(TRPOSettings):
     )
 
 
-def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def cpo(settings: CPOSettings, policy: Policy) -> OnPolicy:
     r"""Constrained policy optimization (Achiam et al. 2017) as a choice of parts.
 
     .. math::
@@ -67,7 +67,6 @@ def cpo(settings: CPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     rewards_alone = compose(
         settings,
         policy,
-        critic,
         objectives.Surrogate(),
         apart(settings, policy, search),
         divergence=DIVERGENCES[settings.divergence],

@@ -8,7 +8,6 @@ from jumar import estimators, importance, objectives, solvers
 from jumar.algorithms.a2c import A2CSettings, ascent
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import completed, compose, estimator
-from jumar.critics import Critic
 from jumar.errors import UsageError
 from jumar.experience import Recent
 from jumar.policies import Policy
@@ -40,7 +39,7 @@ class ISPGSettings(A2CSettings):
     c_bar: float = setting(1.0, "clipped: bound of the ratios that carry later differences back", above=0)
 
 
-def ispg(settings: ISPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def ispg(settings: ISPGSettings, policy: Policy) -> OnPolicy:
     r"""Off-policy policy gradient by importance sampling, as a choice of parts.
 
     Steps per iteration on the last rollouts along
@@ -61,7 +60,7 @@ def ispg(settings: ISPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
         )
     solver = solvers.Joint(solvers.Repeated(ascent(settings), settings.n_updates), settings.vf_coef)
     share = settings.share_features_extractor
-    plain = compose(settings, policy, critic, objectives.Score(), solver, share_features_extractor=share)
+    plain = compose(settings, policy, objectives.Score(), solver, share_features_extractor=share)
     scale_importance = importance.self_normalised if settings.self_normalize else unscaled
     return dataclasses.replace(
         plain,

@@ -8,7 +8,6 @@ from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import apart, compose, geometry
 from jumar.algorithms.settings import NaturalSettings
-from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
@@ -41,17 +40,17 @@ class NPGSettings(NaturalSettings):
     )
 
 
-def tnpg(settings: TNPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def tnpg(settings: TNPGSettings, policy: Policy) -> OnPolicy:
     r"""Truncated natural policy gradient (Duan et al. 2016): TRPO without its line search.
 
     ``x`` is what a fixed number of conjugate-gradient iterations make of :math:`(F + \lambda I) x = g`; the step is
     :math:`\sqrt{2 \delta / x^T F x} \, x`.
     """
     system = solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance)
-    return _natural(settings, policy, critic, geometry(settings, system), solvers.Boundary(settings.target_kl))
+    return _natural(settings, policy, geometry(settings, system), solvers.Boundary(settings.target_kl))
 
 
-def npg(settings: NPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def npg(settings: NPGSettings, policy: Policy) -> OnPolicy:
     r"""Natural policy gradient (Kakade 2001) as a choice of parts.
 
     :math:`\theta \leftarrow \theta + \eta F^{-1} g` with ``g`` the gradient of the surrogate at the old parameters, which
@@ -67,11 +66,9 @@ def npg(settings: NPGSettings, policy: Policy, critic: Critic) -> OnPolicy:
     )
     fixed = settings.natural_step == "rate"
     length = solvers.Rate(settings.policy_learning_rate) if fixed else solvers.Boundary(settings.target_kl)
-    return _natural(settings, policy, critic, geometry(settings, system), length)
+    return _natural(settings, policy, geometry(settings, system), length)
 
 
-def _natural(
-    settings: NaturalSettings, policy: Policy, critic: Critic, distance: solvers.Geometry, length: solvers.Length
-) -> OnPolicy:
+def _natural(settings: NaturalSettings, policy: Policy, distance: solvers.Geometry, length: solvers.Length) -> OnPolicy:
     solver = apart(settings, policy, solvers.Step(distance, length))
-    return compose(settings, policy, critic, objectives.Surrogate(), solver)
+    return compose(settings, policy, objectives.Surrogate(), solver)

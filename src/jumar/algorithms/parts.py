@@ -8,7 +8,7 @@ from jumar import estimators, objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.settings import CriticFitSettings, NaturalSettings, OnPolicySettings, RolloutSettings
 from jumar.constraints import CostPenalty, Costs, CostsIgnored
-from jumar.critics import Critic, NoCritic, make_taken_action_critic
+from jumar.critics import Critic, NoCritic, make_critic, make_taken_action_critic
 from jumar.errors import UsageError
 from jumar.normalise import NormalisedRewards, RawRewards, RewardTransform
 from jumar.policies import Policy
@@ -22,7 +22,6 @@ from jumar.valuations import ActionValues, StateValues
 def compose(
     settings: OnPolicySettings,
     policy: Policy,
-    critic: Critic,
     objective: objectives.PolicyObjective,
     solver: solvers.Solver,
     value_loss: objectives.ValueLoss | None = None,
@@ -38,7 +37,7 @@ def compose(
         UsageError: the settings do not go together.
     """
     scale = centred if settings.baseline == "mean" else unscaled
-    critic = judge(settings, policy, critic)
+    critic = judge(settings, policy)
     critic, sharing = share_trunk(policy, critic) if share_features_extractor else (critic, Unshared())
     return OnPolicy(
         policy=policy,
@@ -57,14 +56,14 @@ def compose(
     )
 
 
-def judge(settings: OnPolicySettings, policy: Policy, critic: Critic) -> Critic:
-    """Return the critic that advantages are made by: the one given, of states, one of actions, or none.
+def judge(settings: OnPolicySettings, policy: Policy) -> Critic:
+    """Return the critic that advantages are made by: one of states, one of actions, or none.
 
     Raises:
         UsageError: values of actions that are not Discrete.
     """
     if settings.advantage != "q":
-        return critic if has_critic(settings) else NoCritic()
+        return make_critic(policy.encoder, settings) if has_critic(settings) else NoCritic()
     if policy.actions.kind != "discrete":
         raise UsageError(
             "advantage=q needs a Discrete action space: its critic has a value for each action; choose advantage gae."

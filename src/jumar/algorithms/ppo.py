@@ -8,7 +8,6 @@ from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import DIVERGENCES, clipped_value_loss, compose, count_minibatches, has_critic, scaling
 from jumar.algorithms.settings import OnPolicySettings
-from jumar.critics import Critic
 from jumar.errors import UsageError
 from jumar.policies import Policy
 from jumar.problem import Divergence, kl, reverse_kl
@@ -69,7 +68,7 @@ class PPOPenaltySettings(EpochSettings):
     )
 
 
-def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def ppo(settings: PPOSettings, policy: Policy) -> OnPolicy:
     r"""Proximal policy optimization (Schulman et al. 2017) as a choice of parts.
 
     Maximises, by ``n_epochs`` passes of minibatch Adam over each rollout,
@@ -93,12 +92,10 @@ def ppo(settings: PPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
                 "policy; turn recompute_advantages off too (presets of MuJoCo tasks turn it on), or keep joint_gradient."
             )
         solver = solvers.SideBySide(epochs, dataclasses.replace(epochs, target_kl=None), settings.vf_coef)
-    return _composed(
-        settings, policy, critic, objectives.Clipped(settings.clip_range), solver, joint=settings.joint_gradient
-    )
+    return _composed(settings, policy, objectives.Clipped(settings.clip_range), solver, joint=settings.joint_gradient)
 
 
-def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) -> OnPolicy:
+def ppo_penalty(settings: PPOPenaltySettings, policy: Policy) -> OnPolicy:
     r"""Proximal policy optimization with a penalty (Schulman et al. 2017, section 4) as a choice of parts.
 
     Maximises, by ``n_epochs`` passes of minibatch Adam over each rollout,
@@ -118,7 +115,7 @@ def ppo_penalty(settings: PPOPenaltySettings, policy: Policy, critic: Critic) ->
     measure = reverse_kl if settings.divergence == "reverse" else kl
     penalty = solvers.Penalty(joint, settings.kl_coef, target, measure)
     divergence = DIVERGENCES[settings.divergence]
-    return _composed(settings, policy, critic, objectives.Surrogate(), penalty, divergence)
+    return _composed(settings, policy, objectives.Surrogate(), penalty, divergence)
 
 
 def _epochs(settings: EpochSettings, policy: Policy, stop_at_kl: float | None = None) -> solvers.Epochs:
@@ -141,7 +138,6 @@ def _epochs(settings: EpochSettings, policy: Policy, stop_at_kl: float | None = 
 def _composed(
     settings: EpochSettings,
     policy: Policy,
-    critic: Critic,
     objective: objectives.PolicyObjective,
     solver: solvers.Solver,
     divergence: Divergence = kl,
@@ -150,4 +146,4 @@ def _composed(
     clip = settings.clip_range_vf
     value_loss = None if clip is None else clipped_value_loss(settings, clip)
     share = joint and settings.share_features_extractor
-    return compose(settings, policy, critic, objective, solver, value_loss, divergence, share)
+    return compose(settings, policy, objective, solver, value_loss, divergence, share)

@@ -19,7 +19,6 @@ from jumar.algorithms.restricted import RestrictedSettings, restricted
 from jumar.algorithms.settings import RolloutSettings
 from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.algorithms.update import Update
-from jumar.critics import Critic
 from jumar.errors import UsageError, unknown
 from jumar.policies import Policy
 
@@ -32,7 +31,7 @@ class Algorithm:
     title: str
     settings: type[RolloutSettings]
     build: Callable[..., Update]
-    """(settings, policy, critic) -> update."""
+    """(settings, policy) -> update."""
 
     def make_settings(self, values: Mapping[str, Any]) -> RolloutSettings:
         """Make the algorithm's settings from names and values, as :meth:`jumar.settings.Settings.make` does.
@@ -52,9 +51,9 @@ class Algorithm:
         """The names of the algorithm's settings."""
         return [field.name for field in fields(self.settings)]
 
-    def make(self, settings: RolloutSettings, policy: Policy, critic: Critic) -> Update:
+    def make(self, settings: RolloutSettings, policy: Policy) -> Update:
         """Put the parts together."""
-        return self.build(settings, policy, critic)
+        return self.build(settings, policy)
 
 
 ALGORITHMS: dict[str, Algorithm] = {

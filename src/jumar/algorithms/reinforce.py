@@ -8,7 +8,6 @@ from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import apart, compose, scaling
 from jumar.algorithms.settings import CriticFitSettings
-from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
@@ -43,7 +42,7 @@ class ReinforceSettings(CriticFitSettings):
     critic_learning_rate: Schedule = setting(Constant(1e-3), "learning rate of the critic's Adam", above=0, at_most=100)
 
 
-def reinforce(settings: ReinforceSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def reinforce(settings: ReinforceSettings, policy: Policy) -> OnPolicy:
     r"""REINFORCE (Williams 1992) as a choice of parts.
 
     One step per rollout along
@@ -63,4 +62,4 @@ def reinforce(settings: ReinforceSettings, policy: Policy, critic: Critic) -> On
     )
     mover = solvers.Climbing(solvers.Ascent(optimiser))
     solver = apart(settings, policy, mover, settings.critic_learning_rate)
-    return compose(settings, policy, critic, objectives.Score(), solver)
+    return compose(settings, policy, objectives.Score(), solver)

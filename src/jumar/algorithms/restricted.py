@@ -8,7 +8,6 @@ from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import apart, compose
 from jumar.algorithms.settings import CriticFitSettings
-from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.settings import setting
 
@@ -22,7 +21,7 @@ class RestrictedSettings(CriticFitSettings):
     )
 
 
-def restricted(settings: RestrictedSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def restricted(settings: RestrictedSettings, policy: Policy) -> OnPolicy:
     r"""The restricted gradient (Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, section 12.2).
 
     The first-order model of the return is maximised in a ball of parameters,
@@ -32,4 +31,4 @@ def restricted(settings: RestrictedSettings, policy: Policy, critic: Critic) -> 
         \theta \leftarrow \theta + \sqrt{2 \epsilon / g^T g} \; g.
     """
     step = solvers.Step(solvers.Euclidean(), solvers.Boundary(settings.epsilon))
-    return compose(settings, policy, critic, objectives.Score(), apart(settings, policy, step))
+    return compose(settings, policy, objectives.Score(), apart(settings, policy, step))

@@ -8,7 +8,6 @@ from jumar import objectives, solvers
 from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.parts import DIVERGENCES, apart, compose, geometry
 from jumar.algorithms.settings import NaturalSettings
-from jumar.critics import Critic
 from jumar.policies import Policy
 from jumar.problem import kl, mean_over_steps
 from jumar.settings import setting
@@ -35,7 +34,7 @@ class TRPOSettings(NaturalSettings):
     )
 
 
-def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
+def trpo(settings: TRPOSettings, policy: Policy) -> OnPolicy:
     r"""Trust region policy optimization (Schulman et al. 2015) as a choice of parts.
 
     .. math::
@@ -49,7 +48,7 @@ def trpo(settings: TRPOSettings, policy: Policy, critic: Critic) -> OnPolicy:
     step = solvers.Step(geometry_of(settings), solvers.Boundary(settings.target_kl))
     solver = apart(settings, policy, line_search(settings, step, solvers.Better()))
     divergence = DIVERGENCES[settings.divergence]
-    return compose(settings, policy, critic, objectives.Surrogate(), solver, divergence=divergence)
+    return compose(settings, policy, objectives.Surrogate(), solver, divergence=divergence)
 
 
 def line_search(

@@ -13,7 +13,6 @@ from jumar.algorithms.on_policy import OnPolicy
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.update import Update
 from jumar.constraints import check_one_cost
-from jumar.critics import make_critic
 from jumar.envs.compiled import stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.pool import EnvPoolEnvironments
@@ -98,7 +97,7 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
         require_same_spaces(spaces, trained, source.name)
     check_features(plan.features, plan.features_name, "the run's policy")
     policy = make_policy(*spaces, plan.settings, plan.features)
-    return algorithm(plan.algorithm).make(plan.settings, policy, make_critic(policy.encoder, plan.settings))
+    return algorithm(plan.algorithm).make(plan.settings, policy)
 
 
 def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Callable[[], HostEnvironments]:
