@@ -75,12 +75,12 @@ def test_what_is_not_finite_in_either_half_is_told() -> None:
     def learn(learner: Any, policys: Any, critics: Any) -> Any:
         parameters = {"policy": policys, "critic": critics}
         record = {"value_loss": critics, "entropy": policys, "finite": False}
-        return learner._replace(parameters=parameters, solver={"policy": (), "critic": ()}), (), record, (), ()
+        return learner._replace(parameters=parameters, solver={"policy": (), "critic": ()}), record, (), ()
 
     update = make_update(name="trpo")
     learner, halves = first_learner(update), Halves(learn)
     for policys, critics in ((1.0, 2.0), (np.nan, 2.0), (1.0, np.nan)):
-        _, _, record, *_ = halves(learner, policys, critics)
+        _, record, *_ = halves(learner, policys, critics)
         assert bool(record["finite"]) == np.isfinite(policys + critics)
         assert (record["entropy"], record["value_loss"]) == pytest.approx((policys, critics), nan_ok=True)
 
@@ -89,7 +89,7 @@ def test_a_failure_in_the_critics_thread_is_raised() -> None:
     def learn(learner: Any, failing: Any) -> Any:
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("no critic")
-        return learner, (), {"finite": True}, (), ()
+        return learner, {"finite": True}, (), ()
 
     update = make_update(name="trpo")
     with pytest.raises(ValueError, match="no critic"):
