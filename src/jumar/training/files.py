@@ -14,7 +14,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import numpy as np
 from jumar.errors import DamagedFile, NewerFile, UsageError
 from jumar.fields import Reader, record, text
 from jumar.training.entries import PathLike, open_plain, temporary_beside
+
+Buffer = bytes | memoryview
 
 FORMAT = 2
 """The version of every JSON file written; files of a newer version are refused."""
@@ -71,10 +73,16 @@ def write_atomically(path: PathLike, data: bytes) -> None:
 
 def write_flushed(path: PathLike, data: bytes) -> None:
     """Write ``data`` to a file that does not exist yet, and flush it to the disk. Raises ``OSError``."""
+    write_pieces_flushed(path, (data,))
+
+
+def write_pieces_flushed(path: PathLike, pieces: Iterable[Buffer]) -> None:
+    """Write the pieces one after another to a file that does not exist yet, and flush it. Raises ``OSError``."""
     with naming(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            write_all(descriptor, data)
+            for piece in pieces:
+                write_all(descriptor, piece)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -90,7 +98,7 @@ def naming(path: PathLike) -> Iterator[None]:
         raise
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: Buffer) -> None:
     """Write all of ``data``: one ``os.write`` may take only a part of it. Raises ``OSError``."""
     rest = memoryview(data)
     while rest:
