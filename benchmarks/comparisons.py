@@ -24,17 +24,17 @@ from typing import Any
 from harness import HERE, say
 from tables import PRESETS, PROTOCOL, circumstances, write_reached
 
-from jumar.algorithms.cpo import CPOSettings
-from jumar.comparing.compare import compare
-from jumar.comparing.methods import Method
-from jumar.comparing.progress import make_progress
-from jumar.comparing.request import CompareRequest
+from jumar.algorithms.on_policy.cpo import CPOSettings
+from jumar.console.signals import Stopped
 from jumar.errors import JumarError
 from jumar.presets import Reached, choose
 from jumar.report.comparison import Comparison
 from jumar.report.pages import interval, markdown, number, with_error
-from jumar.training.files import write_atomically
-from jumar.training.signals import Stopped
+from jumar.runs.files import write_atomically
+from jumar.studies.compare import compare
+from jumar.studies.compare_request import CompareRequest
+from jumar.studies.methods import Method
+from jumar.studies.progress import make_progress
 
 RESULTS = HERE / "results"
 RUNS = HERE.parent / "runs" / "comparisons"

@@ -24,14 +24,14 @@ from tables import PRESETS, PROTOCOL, Results, Summary, circumstances, fill, sum
 from trainings import Job, jumar_command
 
 from jumar.algorithms.registry import ALGORITHMS
+from jumar.console.reporter import Silent
+from jumar.envs.sources import FromId
 from jumar.errors import UsageError
 from jumar.presets import Reached, presets
 from jumar.training.assembly import assemble
-from jumar.training.compiler import count_processors
-from jumar.training.planning import make_plan
-from jumar.training.progress import Silent
 from jumar.training.request import TrainRequest
-from jumar.training.sources import FromId
+from jumar.training.resolve import make_plan
+from jumar.xla.compiler import count_processors
 
 RESULTS = HERE / "results"
 DEFAULTS = {"n_envs": 8, "n_steps": 256}

@@ -29,7 +29,7 @@ from speed import terminate
 from tables import circumstances, lists_in_lines
 from trainings import Running, in_parallel, run_process
 
-from jumar.training.files import write_atomically
+from jumar.runs.files import write_atomically
 
 RESULTS = HERE / "results"
 SIDES = {"jumar": "Jumar", "sb3": "Stable-Baselines3"}

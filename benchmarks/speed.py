@@ -26,7 +26,7 @@ from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compa
 from report import PROFILE, UPDATE, ComparisonResult, Report, busy, read, write
 
 from jumar.algorithms.registry import ALGORITHMS
-from jumar.training.compiler import count_processors
+from jumar.xla.compiler import count_processors
 
 RESULTS = HERE / "results"
 PARTIAL = RESULTS / "partial"

@@ -15,10 +15,10 @@ from harness import HERE, Failed, say
 from speed import machine, versions
 from trainings import EPISODES, Job, Run, in_parallel, train
 
-from jumar.comparing.request import COUNTED
 from jumar.presets import Reached
 from jumar.report.statistics import bootstrap_interval, interquartile_mean
-from jumar.training.files import write_atomically
+from jumar.runs.files import write_atomically
+from jumar.studies.compare_request import COUNTED
 
 PRESETS = HERE.parent / "src" / "jumar" / "presets"
 PROTOCOL = (

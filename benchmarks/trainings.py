@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from harness import Failed, last_line
 
-from jumar.comparing.request import COUNTED, EVALUATIONS, LONGEST_BETWEEN
+from jumar.studies.compare_request import COUNTED, EVALUATIONS, LONGEST_BETWEEN
 
 EPISODES = 10
 

@@ -14,8 +14,8 @@ import jax
 import pytest
 
 from jumar.cli import MANY_OBJECTS
-from jumar.training.cache import enable_compile_cache
-from jumar.training.compiler import multiply_in_single_precision, tune_compiler
+from jumar.xla.cache import enable_compile_cache
+from jumar.xla.compiler import multiply_in_single_precision, tune_compiler
 
 OWNER = "JUMAR_TEST_CACHE_OWNER"
 """Set by the process that made the cache folder; workers of pytest-xdist inherit it and share the folder."""

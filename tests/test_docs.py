@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 import jumar
-from jumar import _stable_baselines3, agents
+from jumar import _stable_baselines3
+from jumar.agents import agent as agents
 from jumar.algorithms import registry
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import build, find_algorithm
@@ -28,30 +29,44 @@ from jumar.cli.parser import build, find_algorithm
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "api").glob("*.md")])
-INTERNAL = ("jumar.cli", "jumar.comparing", "jumar.training", "jumar.envs", "jumar.algorithms")
+INTERNAL = (
+    "jumar.cli",
+    "jumar.studies",
+    "jumar.training",
+    "jumar.collecting",
+    "jumar.envs",
+    "jumar.runs",
+    "jumar.console",
+    "jumar.xla",
+    "jumar.algorithms",
+)
 """Packages that are not public as a whole."""
 PUBLIC_INSIDE = (
-    "jumar.comparing",
-    "jumar.comparing.compare",
-    "jumar.comparing.methods",
-    "jumar.comparing.request",
+    "jumar.studies",
+    "jumar.studies.compare",
+    "jumar.studies.methods",
+    "jumar.studies.compare_request",
     "jumar.envs.compiled",
     "jumar.envs.classic_control",
-    "jumar.algorithms.a2c",
-    "jumar.algorithms.acer",
-    "jumar.algorithms.cpo",
-    "jumar.algorithms.ispg",
-    "jumar.algorithms.acktr",
-    "jumar.algorithms.npg",
-    "jumar.algorithms.on_policy",
-    "jumar.algorithms.parts",
-    "jumar.algorithms.ppo",
+    "jumar.algorithms.on_policy.a2c",
+    "jumar.algorithms.off_policy.acer",
+    "jumar.algorithms.on_policy.cpo",
+    "jumar.algorithms.on_policy.ispg",
+    "jumar.algorithms.on_policy.acktr",
+    "jumar.algorithms.on_policy.npg",
+    "jumar.algorithms.on_policy.update",
+    "jumar.algorithms.on_policy.parts",
+    "jumar.algorithms.on_policy.ppo",
     "jumar.algorithms.registry",
-    "jumar.algorithms.replay",
-    "jumar.algorithms.reinforce",
-    "jumar.algorithms.restricted",
+    "jumar.algorithms.off_policy.acer_update",
+    "jumar.algorithms.on_policy.reinforce",
+    "jumar.algorithms.on_policy.restricted",
     "jumar.algorithms.settings",
-    "jumar.algorithms.trpo",
+    "jumar.algorithms.on_policy.trpo",
+    "jumar.console.streams",
+    "jumar.algorithms.on_policy.valuations",
+    "jumar.algorithms.on_policy.costs",
+    "jumar.algorithms.update",
 )
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the pages are not part of an installed package")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jumar.algorithms.ppo import PPOSettings
+from jumar.algorithms.on_policy.ppo import PPOSettings
 from jumar.errors import UsageError
 from jumar.schedules import Constant, Exponential, InverseSqrt, Linear, Schedule
 from jumar.settings import ALIASES, Settings, describe, kinds, setting

@@ -13,14 +13,14 @@ import numpy as np
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
-from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.off_policy.acer_update import Replay
+from jumar.algorithms.on_policy.costs import CostsIgnored
+from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import algorithm
-from jumar.algorithms.replay import Replay
 from jumar.algorithms.update import Learner
-from jumar.constraints import CostsIgnored
-from jumar.experience import Rollout, View, by_environment
-from jumar.normalise import RunningMoments
-from jumar.policies import Policy, make_policy
+from jumar.experience.rollouts import Rollout, View, by_environment
+from jumar.policies.moments import RunningMoments
+from jumar.policies.policy import Policy, make_policy
 from jumar.trajectory import Batch, Trajectory
 
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)

@@ -27,8 +27,8 @@ import numpy as np
 
 import jumar
 from jumar.algorithms.registry import algorithm
-from jumar.training.gathering import PoolScan
-from jumar.training.rollouts import CompiledRunner, HostRunner
+from jumar.collecting.gatherers import PoolScan
+from jumar.collecting.runners import CompiledRunner, HostRunner
 
 Program = Callable[[], Any]
 

@@ -27,10 +27,10 @@ from iteration import Program, seconds
 from jax.flatten_util import ravel_pytree
 
 import jumar
-from jumar.problem import Climb, Problem
+from jumar.collecting.runners import CompiledRunner, HostRunner
 from jumar.solvers import ConjugateGradient, LineSearch, MeanKL, Separate, Step
 from jumar.solvers.natural import PolicyMove
-from jumar.training.rollouts import CompiledRunner, HostRunner
+from jumar.solvers.problem import Climb, Problem
 from jumar.trajectory import Trajectory
 
 EVERYTHING = np.float32(1.0)

@@ -1,6 +1,6 @@
 """Directives that write tables from the code, so that the pages cannot fall behind it.
 
-``settings-table`` takes a settings class (``jumar.algorithms.ppo:PPOSettings``) and lists every setting with its
+``settings-table`` takes a settings class (``jumar.algorithms.on_policy.ppo:PPOSettings``) and lists every setting with its
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
 ``presets-table`` takes an algorithm's name and lists its presets. ``names-table`` takes ``Stable-Baselines3`` and lists its
 names that are not Jumar's.

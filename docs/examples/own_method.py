@@ -8,9 +8,9 @@ from jax import Array
 
 import jumar
 from jumar import objectives, solvers
-from jumar.algorithms.parts import apart, compose
+from jumar.algorithms.on_policy.parts import apart, compose
 from jumar.algorithms.settings import CriticFitSettings
-from jumar.distributions import Categorical
+from jumar.policies.distributions import Categorical
 from jumar.settings import setting
 from jumar.trajectory import Batch
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from jumar._version import __version__
 
 if TYPE_CHECKING:
-    from jumar import critics, curvature, distributions, estimators, networks, objectives, policies, schedules, solvers
-    from jumar.actor import Actor, load_policy
-    from jumar.agents import (
+    from jumar import critics, estimators, networks, policies, schedules, solvers
+    from jumar.agents.actor import Actor, load_policy
+    from jumar.agents.agent import (
         A2C,
         ACER,
         ACKTR,
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         method,
     )
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
+    from jumar.policies import distributions
+    from jumar.solvers import fisher as curvature
+    from jumar.solvers import objectives
 
 _HOMES = {
     **dict.fromkeys(
@@ -53,22 +56,22 @@ _HOMES = {
             "load",
             "method",
         ),
-        "jumar.agents",
+        "jumar.agents.agent",
     ),
-    **dict.fromkeys(("Actor", "load_policy"), "jumar.actor"),
+    **dict.fromkeys(("Actor", "load_policy"), "jumar.agents.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
-_PARTS = (
-    "critics",
-    "curvature",
-    "distributions",
-    "estimators",
-    "networks",
-    "objectives",
-    "policies",
-    "schedules",
-    "solvers",
-)
+_PARTS = {
+    "critics": "jumar.critics",
+    "curvature": "jumar.solvers.fisher",
+    "distributions": "jumar.policies.distributions",
+    "estimators": "jumar.estimators",
+    "networks": "jumar.networks",
+    "objectives": "jumar.solvers.objectives",
+    "policies": "jumar.policies",
+    "schedules": "jumar.schedules",
+    "solvers": "jumar.solvers",
+}
 
 __all__ = [
     "A2C",
@@ -111,7 +114,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _PARTS:
-        return importlib.import_module(f"jumar.{name}")
+        return importlib.import_module(_PARTS[name])
     if not name.startswith("_"):
         from jumar._stable_baselines3 import PACKAGE, sentence
 

@@ -29,7 +29,9 @@ CALLBACK = (
     "a function that is called once per iteration with the metrics (a dict), and returns `False` to stop training"
 )
 LOGGER = "metrics go to the `callback`, and with `learn(..., run_dir=...)` to `metrics.jsonl` and `tensorboard/`"
-PARTS = "`learn` collects and trains; the parts of a method are in `jumar.estimators`, `jumar.objectives` and so on"
+PARTS = (
+    "`learn` collects and trains; the parts of a method are in `jumar.estimators`, `jumar.solvers.objectives` and so on"
+)
 ACTOR = "`agent.actor()` is the policy as it is now, with `parameters` and `predict`"
 EVALUATE_POLICY_ALONE = "write the loop yourself with `agent.predict`, or look at `return_episode_rewards=True`"
 

@@ -10,7 +10,7 @@ import difflib
 import errno
 from collections.abc import Iterable, Mapping
 
-from jumar.words import printable
+from jumar.text import printable
 
 
 class JumarError(Exception):

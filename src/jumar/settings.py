@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from jumar.errors import UsageError, unknown
 from jumar.schedules import FORMS, Constant, Schedule, numbers, schedule
-from jumar.words import whole_number
+from jumar.text import whole_number
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 

@@ -15,9 +15,9 @@ import pytest
 
 from jumar import cli
 from jumar.cli.output import json_line, run_words
+from jumar.console.signals import Stopped
 from jumar.errors import DamagedFile, EnvironmentFault, UsageError
 from jumar.settings import Settings, setting
-from jumar.training.signals import Stopped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put a function in the place of training, resuming or evaluating."""
 
     def install(**functions: Callable[..., Any]) -> None:
-        monkeypatch.setitem(sys.modules, "jumar.training.jobs", fake := ModuleType("jumar.training.jobs"))
+        monkeypatch.setitem(sys.modules, "jumar.training.commands", fake := ModuleType("jumar.training.commands"))
         for name, function in functions.items():
             setattr(fake, name, function)
 
@@ -205,7 +205,7 @@ def evaluate(run, **options):
     subprocess.run(["echo", "from a child"])
     return {"mean_return": float("nan")}
 
-sys.modules["jumar.training.jobs"] = run = ModuleType("run")
+sys.modules["jumar.training.commands"] = run = ModuleType("run")
 run.evaluate = evaluate
 from jumar.cli import evaluate as command
 command.words = lambda result: ""

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.distributions import Categorical
 from jumar.lab.families import Family, linear_softmax, neural_softmax, softmax
 from jumar.lab.tabular import TabularMDP, random_mdp
+from jumar.policies.distributions import Categorical
 
 STATES, ACTIONS, GAMMA, HORIZON = 4, 3, 0.8, 6
 HORIZONS = {"endless": None, "six steps": HORIZON}

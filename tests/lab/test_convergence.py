@@ -18,9 +18,9 @@ import pytest
 from jax import Array
 from processes import GAMMA, HORIZON
 
-from jumar import curvature
 from jumar.lab import gradients, tabular
 from jumar.lab.rollouts import Rollouts, discounts, sampled_gradient
+from jumar.solvers import fisher as curvature
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from processes import GAMMA
 
-from jumar.algorithms.a2c import A2CSettings
-from jumar.algorithms.ispg import ISPGSettings, weighted
-from jumar.algorithms.parts import estimator
-from jumar.algorithms.reinforce import ReinforceSettings
-from jumar.curvature import scores
-from jumar.estimators import Estimator, Steps
+from jumar.algorithms.on_policy.a2c import A2CSettings
+from jumar.algorithms.on_policy.ispg import ISPGSettings, weighted
+from jumar.algorithms.on_policy.parts import estimator
+from jumar.algorithms.on_policy.reinforce import ReinforceSettings
+from jumar.estimators.advantages import Estimator, Steps
 from jumar.lab import gradients, tabular
 from jumar.lab.families import softmax
 from jumar.lab.tabular import TabularMDP
+from jumar.solvers.fisher import scores
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -14,13 +14,13 @@ from jax import Array
 from processes import GAMMA, HORIZON
 
 import jumar
-from jumar.distributions import Categorical
 from jumar.envs.compiled import CompiledEnvironment, check_compiled_environment, reset_batch, step_batch
 from jumar.errors import UsageError
 from jumar.lab import regulator, tabular
 from jumar.lab.families import network_policy
 from jumar.lab.regulator import Regulator, RegulatorEnvironment
 from jumar.lab.tabular import TabularEnvironment, TabularMDP
+from jumar.policies.distributions import Categorical
 
 N = 4000
 

@@ -15,11 +15,11 @@ import pytest
 from jax import Array
 from processes import ACTIONS, GAMMA, HORIZON, HORIZONS, STATES
 
-from jumar.curvature import boundary_length, conjugate_gradient, damped, fisher_product, scores
-from jumar.distributions import Categorical
 from jumar.lab import gradients, improvement, tabular
 from jumar.lab.families import Family, softmax
 from jumar.lab.tabular import TabularMDP
+from jumar.policies.distributions import Categorical
+from jumar.solvers.fisher import boundary_length, conjugate_gradient, damped, fisher_product, scores
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -10,11 +10,11 @@ import pytest
 from jax import Array
 from processes import HORIZON, HORIZONS
 
-from jumar.distributions import Categorical
 from jumar.lab import improvement, tabular
 from jumar.lab.families import softmax
 from jumar.lab.gradients import policy_gradient
 from jumar.lab.tabular import TabularMDP
+from jumar.policies.distributions import Categorical
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from jax import Array
 
-from jumar import curvature
 from jumar.lab import regulator
 from jumar.lab.regulator import OPTIMUM, Regulator
 from jumar.lab.rollouts import Rollouts, discounts, sampled_gradient
+from jumar.solvers import fisher
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -49,7 +49,7 @@ def quantities(problem: Regulator, theta: Array) -> Exact:
 def drawn(theta: Array) -> tuple[Rollouts, Array]:
     """Return trajectories and their scores."""
     rollouts = regulator.draw(PROBLEM, theta, jax.random.PRNGKey(1), N)
-    return rollouts, curvature.scores(lambda x: regulator.log_prob(x, rollouts.states, rollouts.actions), theta)
+    return rollouts, fisher.scores(lambda x: regulator.log_prob(x, rollouts.states, rollouts.actions), theta)
 
 
 @functools.cache
@@ -76,7 +76,7 @@ def test_two_steps_by_hand() -> None:
 def test_scores_are_those_of_the_book() -> None:
     theta, states, actions = jnp.array([-0.4, 0.3]), jnp.array([0.5]), jnp.array([0.1])
     sigma, off = 0.3 + 1e-5, 0.1 + 0.2
-    found = curvature.scores(lambda x: regulator.log_prob(x, states, actions), theta)
+    found = fisher.scores(lambda x: regulator.log_prob(x, states, actions), theta)
     np.testing.assert_allclose(found, [[off * 0.5 / sigma**2, (off**2 - sigma**2) / sigma**3]], rtol=1e-10)
 
 
@@ -111,17 +111,17 @@ def test_the_gradient_is_the_finite_difference_and_what_is_sampled(name: str) ->
 def test_the_fisher_matrix_is_that_of_the_drawn_states_and_what_is_sampled(name: str) -> None:
     theta, rollouts, scores, exact = example(name)
     sigma = regulator.standard_deviation(theta)
-    product = curvature.fisher_product(
+    product = fisher.fisher_product(
         lambda x: regulator.policy(x, rollouts.states), theta, jnp.ones(rollouts.states.shape)
     )
     given_the_states = np.diag([np.mean(np.square(rollouts.states)), 2.0]) / sigma**2
-    np.testing.assert_allclose(curvature.dense(product, theta), given_the_states, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(fisher.dense(product, theta), given_the_states, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(exact.step_fisher, given_the_states, rtol=0.05, atol=1e-12)
 
     groups = in_groups(scores), in_groups(jnp.ones(scores.shape[:2]))
     for sampled, matrix in (
-        (curvature.step_fisher, exact.step_fisher),
-        (curvature.trajectory_fisher, exact.trajectory_fisher),
+        (fisher.step_fisher, exact.step_fisher),
+        (fisher.trajectory_fisher, exact.trajectory_fisher),
     ):
         each = np.asarray(jax.vmap(sampled)(*groups))
         np.testing.assert_array_less(np.abs(each.mean(0) - matrix), 5.0 * each.std(0) / np.sqrt(GROUPS))

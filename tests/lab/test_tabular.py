@@ -13,10 +13,10 @@ from compiling import stacked_decompositions
 from jax import Array
 from processes import ACTIONS, GAMMA, HORIZON, HORIZONS, STATES
 
-from jumar.distributions import Categorical
 from jumar.errors import UsageError
 from jumar.lab import tabular
 from jumar.lab.tabular import TabularMDP
+from jumar.policies.distributions import Categorical
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumar.curvature import scores, step_fisher, trajectory_fisher
 from jumar.lab import gradients, worked
 from jumar.lab.rollouts import sampled_gradient
 from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1, TrustRegionUpdate
+from jumar.solvers.fisher import scores, step_fisher, trajectory_fisher
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -23,14 +23,14 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from updates import flat, make_update
 
-from jumar.actions import ActionCodec
-from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.update import Learner
-from jumar.curvature import fisher_form
-from jumar.distributions import Distribution
 from jumar.envs.gymnasium_factory import GymnasiumFactory
 from jumar.envs.host import SerialEnvironments
+from jumar.policies.actions import ActionCodec
+from jumar.policies.distributions import Distribution
 from jumar.solvers import epochs
+from jumar.solvers.fisher import fisher_form
 from jumar.trajectory import Batch, Trajectory
 
 DATA = Path(__file__).parent / "data"

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_jobs import refused
+from test_commands import refused
 
 import jumar
 from jumar.errors import DamagedFile, JumarError
-from jumar.training.files import plain, read_json, sha256
+from jumar.runs.files import plain, read_json, sha256
+from jumar.runs.run_directory import RunDirectory
 from jumar.training.plan import MOST_STEPS, Plan
-from jumar.training.reading import newest_checkpoint, read_policy
-from jumar.training.run_directory import RunDirectory
+from jumar.training.restore import newest_checkpoint, read_policy
 
 KINDS_OF_SETTINGS = ("net_arch", "activation", "recurrent", "ortho_init", "gamma", "n_envs", "learning_rate")
 LEFT_OUT = object()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jumar.cli import main
-from jumar.training import logs
+from jumar.runs import logs
 
 DYING = """
 import os, signal, sys

@@ -20,15 +20,15 @@ from test_resume import jumar as run_command
 from updates import flat, make_update
 
 import jumar
-from jumar.algorithms.ppo import PPOSettings
+from jumar.algorithms.on_policy.ppo import PPOSettings
 from jumar.cli import main
-from jumar.critics import TorsoCritic
+from jumar.critics.state_values import TorsoCritic
 from jumar.errors import DamagedFile, UsageError
-from jumar.policies import PolicySettings
-from jumar.training import logs
-from jumar.training.checkpoints import CheckpointStore
+from jumar.policies.policy import PolicySettings
+from jumar.runs import logs
+from jumar.runs.checkpoints import CheckpointStore
+from jumar.runs.policy_files import read_policy_files
 from jumar.training.plan import Origin, Plan
-from jumar.training.policy_files import read_policy_files
 from jumar.training.warm_start import SavedCritic, WarmStart, read_warm_start
 
 TRPO: dict[str, Any] = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_critic_updates": 1, "net_arch": (8,)}
@@ -78,7 +78,7 @@ def test_what_is_given_and_equal_is_no_contradiction_and_some_settings_change_no
 
 def critic_of(name: str, **settings: Any) -> dict[str, np.ndarray]:
     """Return the critic of a method as a checkpoint has it."""
-    from jumar.training.files import tree_to_arrays
+    from jumar.runs.files import tree_to_arrays
 
     update = make_update(name=name, **settings)
     return tree_to_arrays(jax.tree.map(lambda x: np.ones(x.shape, x.dtype), first_learner(update).parameters["critic"]))
@@ -221,7 +221,7 @@ def test_policy_normaliser_and_critic_are_those_of_the_run_and_all_else_begins_a
 
 
 def named(tree: Any) -> dict[str, np.ndarray]:
-    from jumar.training.files import tree_to_arrays
+    from jumar.runs.files import tree_to_arrays
 
     return tree_to_arrays(jax.device_get(tree))
 

@@ -1,1 +1,1 @@
-"""Algorithms: the shared update, and each named method as a choice of its parts."""
+"""Algorithms: what an update is, its settings, and each named method as a choice of parts."""

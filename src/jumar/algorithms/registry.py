@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from jumar.algorithms.a2c import A2CSettings, a2c
-from jumar.algorithms.acer import ACERSettings, acer
-from jumar.algorithms.acktr import ACKTRSettings, acktr
-from jumar.algorithms.cpo import CPOSettings, cpo
-from jumar.algorithms.ispg import ISPGSettings, ispg
-from jumar.algorithms.npg import NPGSettings, TNPGSettings, npg, tnpg
-from jumar.algorithms.ppo import PPOPenaltySettings, PPOSettings, ppo, ppo_penalty
-from jumar.algorithms.reinforce import ReinforceSettings, reinforce
-from jumar.algorithms.restricted import RestrictedSettings, restricted
+from jumar.algorithms.off_policy.acer import ACERSettings, acer
+from jumar.algorithms.on_policy.a2c import A2CSettings, a2c
+from jumar.algorithms.on_policy.acktr import ACKTRSettings, acktr
+from jumar.algorithms.on_policy.cpo import CPOSettings, cpo
+from jumar.algorithms.on_policy.ispg import ISPGSettings, ispg
+from jumar.algorithms.on_policy.npg import NPGSettings, TNPGSettings, npg, tnpg
+from jumar.algorithms.on_policy.ppo import PPOPenaltySettings, PPOSettings, ppo, ppo_penalty
+from jumar.algorithms.on_policy.reinforce import ReinforceSettings, reinforce
+from jumar.algorithms.on_policy.restricted import RestrictedSettings, restricted
+from jumar.algorithms.on_policy.trpo import TRPOSettings, trpo
 from jumar.algorithms.settings import RolloutSettings
-from jumar.algorithms.trpo import TRPOSettings, trpo
 from jumar.algorithms.update import Update
 from jumar.errors import UsageError, unknown
-from jumar.policies import Policy
+from jumar.policies.policy import Policy
 
 
 @dataclass(frozen=True)

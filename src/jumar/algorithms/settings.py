@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jumar.policies import PolicySettings
+from jumar.policies.policy import PolicySettings
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 

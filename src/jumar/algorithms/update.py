@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
-from jumar.normalise import RunningMoments
-from jumar.policies import Policy
-from jumar.problem import Diagnostics, Parameters
+from jumar.policies.moments import RunningMoments
+from jumar.policies.observations import Encoder
+from jumar.policies.policy import Policy
+from jumar.solvers.problem import Diagnostics, Parameters
 from jumar.trajectory import Trajectory
 
 
@@ -78,3 +81,16 @@ class Update(Protocol):
             whether the learner is made of numbers.
         """
         ...
+
+
+def moments_after(moments: RunningMoments, trajectory: Trajectory, encoder: Encoder) -> RunningMoments:
+    """Return the moments of observations after a rollout, where they are normalised."""
+    if not (encoder.normalise and encoder.vector_size):
+        return moments
+    return moments.updated(encoder.vector(trajectory.observations), trajectory.weights)
+
+
+def all_finite(tree: Any) -> Array:
+    """Whether no floating-point number in a pytree is NaN or infinite."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
+from jumar.console.streams import Steady, steady_streams, to_nowhere
 from jumar.errors import JumarError, UsageError, explain_system_error, unknown
-from jumar.streams import Steady, steady_streams, to_nowhere
-from jumar.words import printable
+from jumar.text import printable
 
 if TYPE_CHECKING:
     from jumar.cli.output import Outcome
@@ -41,7 +41,7 @@ def _answer(words: list[str], standard_output: Steady) -> int:
     json_wanted = "--json" in (words[: words.index("--")] if "--" in words else words)
     gc.set_threshold(MANY_OBJECTS)
     from jumar.cli.output import json_line, reserved_output
-    from jumar.training.compiler import quiet_compiler
+    from jumar.xla.compiler import quiet_compiler
 
     quiet_compiler()
     # The user's own environments lie where the command is typed. Last, so that nothing there hides an installed module.
@@ -102,7 +102,7 @@ def _unwritten(error: OSError | None, wanted: bool) -> int:
 
 def explain(error: BaseException) -> tuple[str, int]:
     """Return the sentence that tells a person what went wrong, and the exit code that goes with it."""
-    from jumar.training.signals import Stopped
+    from jumar.console.signals import Stopped
 
     if isinstance(error, JumarError):
         return str(error), error.exit_code

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 from jumar.cli.output import Outcome
 from jumar.errors import UsageError
-from jumar.words import counted
+from jumar.text import counted
 
 if TYPE_CHECKING:
-    from jumar.comparing.compare import Report
-    from jumar.comparing.request import CompareRequest
+    from jumar.studies.compare import Report
+    from jumar.studies.compare_request import CompareRequest
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Compare as the arguments say."""
-    from jumar.comparing.compare import compare
-    from jumar.comparing.progress import make_progress
+    from jumar.studies.compare import compare
+    from jumar.studies.progress import make_progress
 
     with contextlib.closing(make_progress(sys.stderr, quiet=arguments.quiet)) as progress:
         report = compare(request_from(arguments), progress)
@@ -39,8 +39,8 @@ def request_from(arguments: argparse.Namespace) -> CompareRequest:
     Raises:
         UsageError: a list has a hole, an algorithm is unknown, or a folder has no name.
     """
-    from jumar.comparing.methods import read_methods
-    from jumar.comparing.request import CompareRequest
+    from jumar.studies.compare_request import CompareRequest
+    from jumar.studies.methods import read_methods
 
     if arguments.out == "" or "" in (arguments.earlier or ()):
         raise UsageError("a directory's name is empty.")

@@ -10,12 +10,12 @@ from typing import Any
 
 from jumar.cli.output import Outcome
 from jumar.cli.train import typed_wrappers
-from jumar.training.progress import Silent
+from jumar.console.reporter import Silent
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Evaluate the policy."""
-    from jumar.training.jobs import evaluate
+    from jumar.training.commands import evaluate
 
     result = evaluate(
         Path(arguments.run),
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
 def words(result: Mapping[str, Any]) -> str:
     """Say how the policy did."""
-    from jumar.words import counted, short_number
+    from jumar.text import counted, short_number
 
     cut = result.get("cut_episodes")
     number = {key: short_number(float(result[f"{key}_return"])) for key in ("mean", "std", "min", "max")}

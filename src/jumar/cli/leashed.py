@@ -30,7 +30,7 @@ def main() -> int:
 def _watch() -> None:
     while os.read(0, 1024):
         pass
-    from jumar.training.signals import stop_was_asked
+    from jumar.console.signals import stop_was_asked
 
     # A whole job is often stopped by a signal to every process of it; a second one here would mean at once.
     if not stop_was_asked():

@@ -92,7 +92,7 @@ def run_words(summary: Mapping[str, Any]) -> str:
 
 
 def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
-    from jumar.words import clock_time, counted, short_number
+    from jumar.text import clock_time, counted, short_number
 
     evaluated, trained = summary.get("last_eval_mean"), summary.get("ep_rew_mean")
     cut = summary.get("last_eval_cut_episodes")
@@ -120,7 +120,7 @@ def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
 
 
 def _next_words(summary: Mapping[str, Any], evaluated: Any) -> str:
-    from jumar.words import repeat_words
+    from jumar.text import repeat_words
 
     run = shlex.quote(str(summary.get("run_dir", "RUN")))
     again = repeat_words(summary.get("repeat_env"), summary.get("repeat_wrappers") or ())

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 from jumar.errors import UsageError, nearest, unknown
 from jumar.schedules import Constant
 from jumar.settings import ALIASES, Settings, describe, kinds
-from jumar.words import whole_number, wrapper_words
+from jumar.text import whole_number, wrapper_words
 
 DEFAULT_TOTAL_TIMESTEPS = 1_000_000
 SETTING = "setting:"
@@ -222,7 +222,7 @@ def _is_number(word: str) -> bool:
 
 
 def count(at_least: int, example: str = "8") -> Callable[[str], int]:
-    """Return a reader of whole numbers from ``at_least`` on; see :func:`~jumar.words.whole_number`."""
+    """Return a reader of whole numbers from ``at_least`` on; see :func:`~jumar.text.whole_number`."""
 
     def read(text: str) -> int:
         try:

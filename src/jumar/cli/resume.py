@@ -9,13 +9,13 @@ from pathlib import Path
 
 from jumar.cli.output import Outcome, run_words
 from jumar.cli.train import typed_wrappers
-from jumar.training.reporters import make_reporter
+from jumar.console.choice import make_reporter
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Go on with the run."""
     with contextlib.closing(make_reporter(sys.stderr, quiet=arguments.quiet)) as reporter:
-        from jumar.training.jobs import resume
+        from jumar.training.commands import resume
 
         summary = resume(
             Path(arguments.run),

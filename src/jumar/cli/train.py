@@ -10,9 +10,9 @@ from typing import Any
 
 from jumar.cli.output import Outcome, run_words
 from jumar.cli.parser import Algorithms, given_settings
+from jumar.console.choice import make_reporter
 from jumar.errors import UsageError
 from jumar.settings import coerce
-from jumar.training.reporters import make_reporter
 from jumar.training.request import TrainRequest
 
 
@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
     """Train as the arguments say."""
     request = request_from(arguments, algorithms)
     with contextlib.closing(make_reporter(sys.stderr, quiet=arguments.quiet)) as reporter:
-        from jumar.training.jobs import train
+        from jumar.training.commands import train
 
         summary = train(request, reporter)
     return Outcome(summary, run_words(summary), kept=True)

@@ -20,7 +20,7 @@ from gymnasium import Space
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
-from jumar.envs.costs import GIVEN, Cost, lacking
+from jumar.envs.step_costs import GIVEN, Cost, lacking
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import describe_space
 

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from jumar.actions import narrow_dtype
-from jumar.envs.costs import Cost, lacking
+from jumar.envs.step_costs import Cost, lacking
 from jumar.errors import UsageError, unknown
+from jumar.policies.actions import narrow_dtype
 
 PyTree = Any
 

@@ -20,7 +20,7 @@ from gymnasium import Space, spaces
 from jumar.envs import batches
 from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary, Extras, explain, read_flag, space_of
-from jumar.envs.costs import GIVEN, Cost
+from jumar.envs.step_costs import GIVEN, Cost
 from jumar.envs.watchdog import Watchdog
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import check_spaces, describe_space, same_space

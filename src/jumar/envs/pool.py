@@ -21,8 +21,8 @@ from gymnasium import Space, spaces
 
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.boundary import Boundary, Extras, explain
-from jumar.envs.costs import GIVEN, Cost, lacking
 from jumar.envs.host import HostStep, Warn, start_watchdog
+from jumar.envs.step_costs import GIVEN, Cost, lacking
 from jumar.errors import UsageError, unknown
 from jumar.spaces import check_spaces
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from jumar.envs import pool
-from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.gymnasium_factory import (
     GymnasiumFactory,
     Wrappers,
@@ -34,9 +33,10 @@ from jumar.envs.gymnasium_factory import (
     registered_ids,
 )
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
+from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import UsageError
 from jumar.fields import choice, exact_record, made_by, mapping, optional, several, text, whole
-from jumar.words import repeat_words, wrapper_words
+from jumar.text import repeat_words, wrapper_words
 
 if TYPE_CHECKING:
     from jumar.envs.compiled import CompiledEnvironment

@@ -11,8 +11,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.boundary import Boundary, Extras, space_of
-from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.host import HostStep, Warn, environment_name, start_watchdog
+from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import check_spaces
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import cloudpickle
 
+from jumar.console.streams import steady_streams
 from jumar.envs.boundary import explain
 from jumar.envs.host import SerialEnvironments
 from jumar.envs.workers import CLOSED, Answer, Description, Making
 from jumar.errors import EnvironmentFault, JumarError, UsageError
-from jumar.streams import steady_streams
 
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 

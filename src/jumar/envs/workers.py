@@ -34,8 +34,8 @@ from gymnasium import Space
 from jumar.envs import batches
 from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary
-from jumar.envs.costs import GIVEN, Cost
 from jumar.envs.host import HostStep
+from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import EnvironmentFault, JumarError, UsageError
 from jumar.spaces import describe_space, same_space
 

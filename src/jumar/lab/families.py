@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.distributions import Categorical
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP
-from jumar.normalise import RunningMoments
-from jumar.policies import Parameters, Policy
+from jumar.policies.distributions import Categorical
+from jumar.policies.moments import RunningMoments
+from jumar.policies.policy import Parameters, Policy
 
 Family = Callable[[Array], Categorical]
 """Flat parameters ``[d]`` -> the action distributions at all states, logits ``[S, A]``."""

@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.curvature import boundary_length, dense, fisher_product
 from jumar.lab.families import Family
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, action_values, occupancies, state_distribution, visitation
 from jumar.solvers import Dense
+from jumar.solvers.fisher import boundary_length, dense, fisher_product
 
 
 @in_double

@@ -14,9 +14,9 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.distributions import Categorical
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, advantages, state_distribution, visitation
+from jumar.policies.distributions import Categorical
 
 
 @in_double

@@ -23,9 +23,9 @@ import numpy as np
 from gymnasium import spaces
 from jax import Array
 
-from jumar.distributions import DiagGaussian
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts
+from jumar.policies.distributions import DiagGaussian
 
 OPTIMUM = (-1.0, 0.0)
 """The best parameters."""

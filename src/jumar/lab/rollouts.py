@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.estimators import discounted_returns, full_returns
+from jumar.estimators.advantages import discounted_returns, full_returns
 from jumar.lab.precision import in_double
 
 

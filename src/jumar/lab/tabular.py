@@ -1,6 +1,6 @@
 r"""A decision process with a few states and actions, and exactly what a policy is worth in it.
 
-A policy is a :class:`~jumar.distributions.Categorical` with logits ``[S, A]``: its action distributions at all states.
+A policy is a :class:`~jumar.policies.distributions.Categorical` with logits ``[S, A]``: its action distributions at all states.
 
 Without a horizon the process goes on for ever, values and visits do not depend on time, and their shapes are ``[S]`` and
 ``[S, A]``. With a horizon H they have a leading axis of time, ``[H, S]`` and ``[H, S, A]``, and the future after
@@ -23,10 +23,10 @@ import numpy as np
 from gymnasium import spaces
 from jax import Array
 
-from jumar.distributions import Categorical
 from jumar.errors import UsageError
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts
+from jumar.policies.distributions import Categorical
 
 ArrayLike = Array | np.ndarray
 

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.curvature import scores, trajectory_fisher
-from jumar.distributions import Categorical, DiagGaussian
 from jumar.lab.gradients import natural_step, solve
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts, sampled_gradient
 from jumar.lab.tabular import TabularMDP
-from jumar.objectives import surrogate
+from jumar.policies.distributions import Categorical, DiagGaussian
+from jumar.solvers.fisher import scores, trajectory_fisher
+from jumar.solvers.objectives import surrogate
 
 ArrayLike = Array | np.ndarray
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jumar.report.comparison import Comparison, Protocol, Table
 from jumar.report.told import told_lines
-from jumar.words import counted, short_number
+from jumar.text import counted, short_number
 
 CAPTIONS = {
     "learning_curves.png": "Learning curves: IQM over seeds, and its 95 % interval.",

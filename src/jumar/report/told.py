@@ -7,7 +7,7 @@ from typing import Any
 
 from jumar._version import __version__
 from jumar.report.comparison import Comparison, Protocol
-from jumar.words import counted, typed
+from jumar.text import counted, typed
 
 
 def told_lines(comparison: Comparison) -> list[str]:

@@ -14,8 +14,8 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.problem import Climb, Diagnostics, Parameters
 from jumar.schedules import Schedule
+from jumar.solvers.problem import Climb, Diagnostics, Parameters
 from jumar.trajectory import Batch
 
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.distributions import Distribution
-from jumar.problem import Diagnostics, Parameters, Problem
+from jumar.policies.distributions import Distribution
 from jumar.solvers.joint import Solver
+from jumar.solvers.problem import Diagnostics, Parameters, Problem
 from jumar.trajectory import Batch, weighted_mean
 
 

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.curvature import boundary_length
-from jumar.distributions import Distribution
-from jumar.problem import Constraint, Parameters, Problem
+from jumar.policies.distributions import Distribution
+from jumar.solvers.fisher import boundary_length
 from jumar.solvers.natural import Geometry, PolicyMove, Unravel, sound_step
+from jumar.solvers.problem import Constraint, Parameters, Problem
 from jumar.trajectory import Batch
 
 

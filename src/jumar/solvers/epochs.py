@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.problem import Climb, Diagnostics, Parameters
 from jumar.solvers.ascent import Optimiser, flat_objective
+from jumar.solvers.problem import Climb, Diagnostics, Parameters
 from jumar.trajectory import Batch, weighted_mean
 
 PACKED_ROWS = 2**16

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from jax import Array
 
-from jumar.problem import Climb, Diagnostics, Parameters, Problem
+from jumar.solvers.problem import Climb, Diagnostics, Parameters, Problem
 
 
 class Climber(Protocol):

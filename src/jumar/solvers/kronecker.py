@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.curvature import fisher_form, fisher_product
-from jumar.kronecker import Division, damped_inverse, diagonal, measured_factors, no_factors, solve
-from jumar.problem import Parameters, Problem
+from jumar.networks.taps import Factors
+from jumar.solvers.fisher import fisher_form, fisher_product
+from jumar.solvers.kronecker_factors import Division, damped_inverse, diagonal, measured_factors, no_factors, solve
 from jumar.solvers.natural import Direction, Unravel
-from jumar.taps import Factors
+from jumar.solvers.problem import Parameters, Problem
 from jumar.trajectory import Batch
 
 
@@ -40,15 +40,15 @@ class Kronecker:
     .. math::
         (A + \pi \sqrt\lambda I)^{-1} \, \nabla W \, (G + \tfrac{\sqrt\lambda}{\pi} I)^{-1}
 
-    with the factors and the :math:`\pi` of :func:`jumar.kronecker.damped_inverse`. The factors are measured with actions
-    drawn from the policy itself, so that the matrix is the Fisher matrix and not that of the actions that were taken. They
-    are averaged over updates,
+    with the factors and the :math:`\pi` of :func:`jumar.solvers.kronecker_factors.damped_inverse`. The factors are
+    measured with actions drawn from the policy itself, so that the matrix is the Fisher matrix and not that of the
+    actions that were taken. They are averaged over updates,
 
     .. math::
         A \leftarrow \epsilon A + (1 - \epsilon) A_{new}, \qquad \epsilon = \min(1 - 1/k, \text{decay})
 
     in the ``k``-th update, the plain mean at first. All other parameters have the diagonal of the exact Fisher matrix
-    (:func:`jumar.kronecker.diagonal`): for the free deviations of a Gaussian that is the whole of their block.
+    (:func:`jumar.solvers.kronecker_factors.diagonal`): for the free deviations of a Gaussian that is the whole of their block.
 
     An update whose measurement is no number, or of no row, changes nothing of what is remembered.
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.problem import Parameters, Problem
 from jumar.solvers.natural import PolicyMove, PolicySolver, Unravel
+from jumar.solvers.problem import Parameters, Problem
 from jumar.trajectory import Batch
 
 

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.curvature import Product, Solution, boundary_length, conjugate_gradient, damped, dense, fisher_product
-from jumar.problem import Diagnostics, Parameters, Problem
 from jumar.schedules import Schedule
+from jumar.solvers.fisher import Product, Solution, boundary_length, conjugate_gradient, damped, dense, fisher_product
+from jumar.solvers.problem import Diagnostics, Parameters, Problem
 from jumar.trajectory import Batch
 
 Unravel = Callable[[Array], Parameters]
@@ -87,7 +87,7 @@ class LinearSolver(Protocol):
 
 @dataclass(frozen=True)
 class ConjugateGradient:
-    """At most so many iterations of :func:`jumar.curvature.conjugate_gradient`."""
+    """At most so many iterations of :func:`jumar.solvers.fisher.conjugate_gradient`."""
 
     iterations: int
     tolerance: float = 1e-10
@@ -197,7 +197,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Boundary:
-    r"""To the boundary of :math:`\frac12 d^T F d \le \delta`: :func:`jumar.curvature.boundary_length`."""
+    r"""To the boundary of :math:`\frac12 d^T F d \le \delta`: :func:`jumar.solvers.fisher.boundary_length`."""
 
     delta: float
 

@@ -8,9 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.distributions import Distribution
-from jumar.problem import Diagnostics, Divergence, Parameters, Problem, kl
+from jumar.policies.distributions import Distribution
 from jumar.solvers.joint import Solver
+from jumar.solvers.problem import Diagnostics, Divergence, Parameters, Problem, kl
 from jumar.trajectory import Batch, weighted_mean
 
 SMALLEST, LARGEST = 1e-4, 1e4

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.distributions import DiagGaussian
-from jumar.problem import Climb, Diagnostics, Parameters, Problem
+from jumar.policies.distributions import DiagGaussian
 from jumar.solvers.natural import PolicySolver
+from jumar.solvers.problem import Climb, Diagnostics, Parameters, Problem
 from jumar.trajectory import Batch, weighted_mean
 
 

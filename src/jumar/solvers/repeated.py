@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.problem import Climb, Diagnostics, Parameters
 from jumar.solvers.joint import Climber
+from jumar.solvers.problem import Climb, Diagnostics, Parameters
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.curvature import step_fisher_product, trajectory_fisher_product
-from jumar.problem import Parameters, Problem
+from jumar.solvers.fisher import step_fisher_product, trajectory_fisher_product
 from jumar.solvers.natural import Direction, LinearSolver, Unravel, solved
+from jumar.solvers.problem import Parameters, Problem
 from jumar.trajectory import Batch
 
 

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jumar.problem import Climb, Diagnostics, Parameters, Problem
 from jumar.solvers.joint import Climber
 from jumar.solvers.natural import PolicyMove, PolicySolver, Unravel
+from jumar.solvers.problem import Climb, Diagnostics, Parameters, Problem
 from jumar.trajectory import Batch
 
 

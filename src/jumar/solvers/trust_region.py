@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.distributions import Distribution
-from jumar.problem import Divergence, Mean, Parameters, Problem, mean_over_steps
+from jumar.policies.distributions import Distribution
 from jumar.solvers.natural import PolicyMove, PolicySolver, Unravel
+from jumar.solvers.problem import Divergence, Mean, Parameters, Problem, mean_over_steps
 from jumar.trajectory import Batch
 
 

@@ -1,1 +1,1 @@
-"""Training runs: the loop, what it keeps, and what it shows."""
+"""Training: from what the user asked for to a run under way, and the commands around it."""

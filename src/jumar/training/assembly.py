@@ -9,21 +9,21 @@ import gymnasium as gym
 import jax
 import numpy as np
 
-from jumar.algorithms.on_policy import OnPolicy
+from jumar.algorithms.on_policy.costs import check_one_cost
+from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.update import Update
-from jumar.constraints import check_one_cost
+from jumar.collecting.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
+from jumar.collecting.halves import Halves
+from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.envs.compiled import stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.pool import EnvPoolEnvironments
+from jumar.envs.sources import Source
 from jumar.errors import EnvironmentFault, UsageError
-from jumar.policies import Policy, make_policy
+from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
-from jumar.training.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
-from jumar.training.halves import Halves
 from jumar.training.plan import Plan, check_features
-from jumar.training.rollouts import CompiledRunner, CostWatch, HostRunner, Runner
-from jumar.training.sources import Source
 
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 

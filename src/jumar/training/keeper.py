@@ -9,20 +9,21 @@ from typing import Any
 
 import jax
 
+from jumar.console.reporter import Reporter
 from jumar.errors import DamagedFile
-from jumar.policies import PolicySettings
+from jumar.policies.policy import PolicySettings
+from jumar.report import learning_curve
+from jumar.runs import logs
+from jumar.runs.checkpoints import CheckpointStore
+from jumar.runs.entries import make_folder
+from jumar.runs.files import tree_to_arrays
+from jumar.runs.policy_files import remove_policy_files, write_policy_files
+from jumar.runs.run_directory import RunDirectory
+from jumar.runs.tensorboard import ScalarWriter
 from jumar.spaces import space_to_json
-from jumar.training import figure, logs
-from jumar.training.checkpoints import CheckpointStore
-from jumar.training.entries import make_folder
-from jumar.training.files import tree_to_arrays
+from jumar.text import counted
 from jumar.training.plan import Plan
-from jumar.training.policy_files import remove_policy_files, write_policy_files
-from jumar.training.progress import Reporter
-from jumar.training.run_directory import RunDirectory
-from jumar.training.tensorboard import ScalarWriter
 from jumar.training.training import Metrics, Training
-from jumar.words import counted
 
 
 def describe_policy(training: Training, lane: int) -> dict[str, Any]:
@@ -175,7 +176,7 @@ class Files:
 
     def _draw(self, run: RunDirectory) -> None:
         title = f"{self._plan.algorithm} on {self._plan.environment_name}"
-        figure.learning_curve(run.learning_curve, logs.read(run.metrics), logs.read(run.evaluations), title)
+        learning_curve.learning_curve(run.learning_curve, logs.read(run.metrics), logs.read(run.evaluations), title)
 
     def _try(self, what: str, save: Callable[[], None]) -> bool:
         """Save something; where the disk refuses, say so and go on."""

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jumar.training.evaluation import Abandoned
-from jumar.training.progress import Reporter
-from jumar.training.signals import StopFlag, Stopped
-from jumar.training.standing import Standing, standing
+from jumar.collecting.evaluation import Abandoned
+from jumar.console.reporter import Reporter
+from jumar.console.signals import StopFlag, Stopped
+from jumar.runs.standing import Standing, standing
 from jumar.training.training import Metrics, Training
 
 Callback = Callable[[Metrics], Any]

@@ -15,11 +15,11 @@ import numpy as np
 from jumar._version import __version__
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.settings import RolloutSettings
-from jumar.envs.costs import GIVEN, Cost, parse_cost
 from jumar.envs.registry import EnvironmentId
+from jumar.envs.step_costs import GIVEN, Cost, parse_cost
 from jumar.errors import UsageError
-from jumar.features import Features, name_of
 from jumar.fields import DamagedEntry, Reader, exact_record, made_by, mapping, optional, reading, record, text, whole
+from jumar.policies.features import Features, name_of
 
 MOST_SEEDS = 10_000
 """How many seeds may share a program."""

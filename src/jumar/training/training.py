@@ -12,18 +12,18 @@ import numpy as np
 from jax import Array
 
 from jumar.algorithms.update import Learner
+from jumar.collecting.evaluation import Evaluator, longest_in_training, never
+from jumar.collecting.gatherers import SEED_LIMIT
+from jumar.collecting.runners import Outcome
+from jumar.console.reporter import Reporter
+from jumar.envs.sources import Source
 from jumar.errors import TrainingFailed
-from jumar.policies import Policy
+from jumar.policies.policy import Policy
 from jumar.spaces import space_to_json
 from jumar.training.assembly import assemble, make_evaluator
-from jumar.training.evaluation import Evaluator, longest_in_training, never
-from jumar.training.gathering import SEED_LIMIT
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
 from jumar.training.plan import Plan
-from jumar.training.progress import Reporter
-from jumar.training.rollouts import Outcome
-from jumar.training.sources import Source
-from jumar.training.timing import Stopwatch
+from jumar.xla.timing import Stopwatch
 
 if TYPE_CHECKING:
     from jumar.training.warm_start import WarmStart
@@ -123,7 +123,7 @@ class Training:
         }
 
     def restore(self, state: State, record: dict[str, Any]) -> None:
-        """Go back to a saved state and its record, as ``jumar.training.reading.record_reader`` reads it.
+        """Go back to a saved state and its record, as ``jumar.training.restore.record_reader`` reads it.
 
         Host environments begin anew, as they did when it was saved.
         """

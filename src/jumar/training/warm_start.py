@@ -20,17 +20,18 @@ import numpy as np
 
 from jumar.algorithms.update import Learner, Update
 from jumar.errors import DamagedFile, UsageError
-from jumar.features import Features
+from jumar.experience.rewards import RewardScale
 from jumar.fields import LONGEST_TEXT
-from jumar.normalise import RewardScale, RunningMoments
-from jumar.policies import PolicySettings
+from jumar.policies.features import Features
+from jumar.policies.moments import RunningMoments
+from jumar.policies.policy import PolicySettings
+from jumar.runs.files import PathLike, arrays_to_tree, pack_arrays, sha256
+from jumar.runs.policy_files import has_policy
+from jumar.runs.run_directory import SEED_NAME, RunDirectory
 from jumar.settings import Settings, as_typed, coerce
-from jumar.training.files import PathLike, arrays_to_tree, pack_arrays, sha256
+from jumar.text import printable
 from jumar.training.plan import Origin, Plan
-from jumar.training.policy_files import has_policy
-from jumar.training.reading import newest_checkpoint, parameters_of, read_saved_policy
-from jumar.training.run_directory import SEED_NAME, RunDirectory
-from jumar.words import printable
+from jumar.training.restore import newest_checkpoint, parameters_of, read_saved_policy
 
 OWN = frozenset({"ortho_init", "sde_sample_freq"})
 """The settings of a policy that a run may choose anew: how matrices are drawn, and how often noise is, change no policy."""

@@ -1,0 +1,1 @@
+"""Agents: what users hold from Python, and policies that act."""

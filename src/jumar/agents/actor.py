@@ -1,0 +1,189 @@
+"""A policy that acts: what is deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumar.collecting.gatherers import narrow
+from jumar.errors import UsageError
+from jumar.policies.features import Features
+from jumar.policies.policy import Carry, Policy
+from jumar.spaces import describe_space
+from jumar.text import counted
+from jumar.training.plan import read_path
+from jumar.training.restore import read_policy
+
+
+class Actor:
+    """A policy with its parameters, ready to act: NumPy in and NumPy out.
+
+    Args:
+        policy: what the policy is made of.
+        parameters: its parameters.
+        moments: its observation normaliser; acting does not change it.
+        spaces: the (observation, action) spaces that it was trained in.
+        seed: seeds the draws of ``deterministic=False``.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        parameters: Any,
+        moments: Any,
+        spaces: tuple[gym.Space[Any], gym.Space[Any]],
+        seed: int = 0,
+    ) -> None:
+        self.policy, self.parameters, self.moments = policy, parameters, moments
+        self.observation_space, self.action_space = spaces
+        self._key = jax.random.PRNGKey(seed)
+        self._draws = 0
+        self._greedy, self._sampled = _acting(policy)
+
+    def __repr__(self) -> str:
+        """Say what it sees, what it does and how large it is."""
+        return f"<Actor: {policy_words(self)}>"
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: np.ndarray | bool | None = None,
+        deterministic: bool = True,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Return the action for an observation, or the actions for a batch of them.
+
+        Args:
+            observation: one observation in the observation space, or a batch with one more leading axis.
+            state: what the last call returned, for a recurrent policy; ``None`` at first.
+            episode_start: whether the episode(s) begin with this observation, which clears the memory.
+            deterministic: take the most likely action, else draw one.
+            action_masks: which actions are allowed, flat as in sb3-contrib; ``None``: all.
+
+        Returns:
+            The action(s), valid for the action space and in its dtype, and the next ``state``.
+
+        Raises:
+            UsageError: the observation does not fit the space or is not finite, or a mask does not fit.
+        """
+        batch, single = self._as_batch(observation)
+        n = len(jax.tree.leaves(batch)[0])
+        masks = None if action_masks is None else self._masks(action_masks, n)
+        carry = self.policy.initial_carry(n) if state is None else state
+        if not isinstance(carry, Carry):
+            raise UsageError(f"state is a {type(state).__name__}; pass what the last predict returned, or None.")
+        if state is not None and any(len(x) != n for x in jax.tree.leaves(carry.core)):
+            raise UsageError(f"state is not one of {n} observations; pass what the last predict returned, or None.")
+        start = self._starts(state is None if episode_start is None else episode_start, n)
+        if deterministic:
+            actions, carry = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
+        else:
+            key = jax.random.fold_in(self._key, self._draws)
+            self._draws += 1
+            actions, carry = self._sampled(self.parameters, self.moments, batch, carry, start, masks, key)
+        actions = np.asarray(actions).astype(self.action_space.dtype)
+        return (actions[0] if single else actions), carry
+
+    def _as_batch(self, observation: Any) -> tuple[Any, bool]:
+        """Return the observation as a batch, and whether it was a single one."""
+        leaves = self.policy.encoder.leaves
+        try:
+            arrays = _arrays_in(self.observation_space, observation)
+        except (KeyError, IndexError, TypeError, ValueError):
+            pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
+            hint = " (of reset's two values, the observation is the first)" if pair else ""
+            raise self._misfit(f"a {type(observation).__name__}{hint}") from None
+        shapes = [leaf.pick(arrays).shape for leaf in leaves]
+        single = all(shape == leaf.shape for shape, leaf in zip(shapes, leaves, strict=True))
+        batched = all(shape[1:] == leaf.shape and shape for shape, leaf in zip(shapes, leaves, strict=True))
+        if not single and not (batched and len({shape[0] for shape in shapes}) == 1):
+            raise self._misfit(f"of shape {shapes[0] if len(shapes) == 1 else shapes}")
+        for x in jax.tree.leaves(arrays):
+            if x.dtype.kind not in "fiub":
+                raise self._misfit(f"of dtype {x.dtype}")
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                raise UsageError(f"the observation holds a value that is {x[~np.isfinite(x)][0]}.")
+        with np.errstate(over="ignore"):
+            narrowed = narrow(arrays)
+        for x, wide in zip(jax.tree.leaves(narrowed), jax.tree.leaves(arrays), strict=True):
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                raise UsageError(
+                    f"the observation holds {wide[~np.isfinite(x)][0]}, which single precision cannot hold."
+                )
+        return (jax.tree.map(lambda x: x[None], narrowed) if single else narrowed), single
+
+    def _starts(self, starts: Any, n: int) -> np.ndarray:
+        flags = np.asarray(starts, bool)
+        if flags.shape not in ((), (1,), (n,)):
+            raise UsageError(f"episode_start has shape {flags.shape}; it must be one flag, or ({n},).")
+        return np.broadcast_to(flags, (n,))
+
+    def _masks(self, masks: np.ndarray, n: int) -> np.ndarray:
+        size = self.policy.actions.mask_size
+        if size is None:
+            raise UsageError(f"an action space {describe_space(self.action_space)} has no action masks.")
+        masks = np.asarray(masks, bool)
+        if masks.size != n * size:
+            raise UsageError(f"action_masks has shape {masks.shape}; it must be ({n}, {size}).")
+        masks = masks.reshape(n, size)
+        if not self.policy.actions.leaves_a_choice(masks).all():
+            raise UsageError("action_masks forbids every action.")
+        return masks
+
+    def _misfit(self, what: str) -> UsageError:
+        return UsageError(
+            f"the observation is {what}; the policy takes one (or a batch) in {describe_space(self.observation_space)}."
+        )
+
+
+def policy_words(actor: Actor) -> str:
+    """Say what a policy sees, what it does and how large it is: ``4 numbers -> one of 2, 4,610 parameters``."""
+    size = sum(x.size for x in jax.tree.leaves(actor.parameters))
+    seen, done = describe_space(actor.observation_space), describe_space(actor.action_space)
+    return f"{seen} -> {done}, {counted(size, 'parameter')}"
+
+
+def _arrays_in(space: gym.Space[Any], observation: Any) -> Any:
+    """Return an observation in the structure of its space, an array (of a list, say) for each plain space in it."""
+    if isinstance(space, gym.spaces.Dict):
+        return {name: _arrays_in(part, observation[name]) for name, part in space.spaces.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        return tuple(_arrays_in(part, observation[i]) for i, part in enumerate(space.spaces))
+    return np.asarray(observation)
+
+
+def _acting(policy: Policy) -> tuple[Any, Any]:
+    def greedy(parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any) -> tuple[Any, Any]:
+        actions, carry = policy.act_greedily(parameters, moments, batch, carry, start, masks)
+        return policy.actions.to_environment(actions, jnp), carry
+
+    def sampled(
+        parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any, key: Any
+    ) -> tuple[Any, Any]:
+        noise = policy.noise(key, len(start))
+        actions, carry = policy.act(parameters, moments, batch, carry, start, masks, noise)
+        return policy.actions.to_environment(actions, jnp), carry
+
+    return jax.jit(greedy), jax.jit(sampled)
+
+
+def load_policy(path: str | Path, features: Features | None = None) -> Actor:
+    """Load a policy alone, from the two files ``policy.safetensors`` and ``policy.json`` in a directory.
+
+    No environment is made and none of the run's other files is read: this is for deployment.
+
+    Args:
+        path: the directory.
+        features: the function that the policy was trained with, for a policy that is linear in features of one's own.
+
+    Raises:
+        UsageError: there is no policy in ``path``, or its features are missing.
+        DamagedFile: a file is damaged, foreign or from a newer version.
+    """
+    return Actor(*read_policy(read_path("path", path), features))

@@ -1,0 +1,1 @@
+"""Methods that replay what they did earlier."""

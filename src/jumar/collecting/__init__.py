@@ -1,0 +1,1 @@
+"""Collecting: policies act in environments, and runners make one iteration of it."""

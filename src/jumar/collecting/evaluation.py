@@ -1,0 +1,329 @@
+"""Evaluation: whole episodes of a policy in fresh environments.
+
+Episode ``i`` is seeded ``seed + i``, and its actions are computed on their own, whatever runs beside it. So its return
+depends on the policy and on its seed alone, never on how many episodes run side by side.
+
+Where an environment states no time limit, a policy may go on for ever (it walks against a wall, say). So an episode is cut
+after :data:`LONGEST` steps, and during training after :func:`longest_in_training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jumar.collecting.gatherers import narrow
+from jumar.envs.compiled import CompiledEnvironment, Costed, reset_batch, step_batch, traced_info
+from jumar.envs.host import HostEnvironments
+from jumar.errors import EnvironmentFault
+from jumar.policies.moments import RunningMoments
+from jumar.policies.policy import Policy
+from jumar.text import counted
+
+LONGEST = 27_000
+"""An episode that does not end is cut here, in steps: the limit that the Arcade Learning Environment's papers use."""
+SHORTEST = 100
+"""No episode is cut before so many steps."""
+SHARE = 0.5
+"""An evaluation during training takes at most this share of the steps between two evaluations, ..."""
+MARGIN = 2
+"""... or so many times the steps of as many training episodes, where these are known to end."""
+
+
+LANES = 16
+"""How many episodes run side by side on the host: always the same, so that one program serves them all."""
+
+
+class Episodes(NamedTuple):
+    """What an evaluation saw, an entry per episode."""
+
+    returns: np.ndarray
+    """Undiscounted sums of raw rewards, float64."""
+    lengths: np.ndarray
+    """Steps, int64."""
+    cut: np.ndarray
+    """Whether the episode had not ended after the most steps allowed, and was cut there, bool."""
+    costs: np.ndarray | None = None
+    """Undiscounted sums of costs, float64, where the environment gives one cost a step."""
+
+    def complaint(self, remedy: str) -> str | None:
+        """Return what is to be said of episodes that were cut, with a remedy; ``None`` where all ended."""
+        if not self.cut.any():
+            return None
+        return (
+            f"{int(self.cut.sum())} of {counted(len(self.cut), 'episode')} of the evaluation had not ended after "
+            f"{int(self.lengths[self.cut].max()):,} steps and were cut, so their returns are not those of whole episodes. "
+            f"{remedy}"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers that ``jumar evaluate --json`` prints."""
+        costs = {}
+        if self.costs is not None:
+            costs = {"mean_cost": float(self.costs.mean()), "costs": [float(x) for x in self.costs]}
+        return {
+            "mean_return": float(self.returns.mean()),
+            "std_return": float(self.returns.std()),
+            "min_return": float(self.returns.min()),
+            "max_return": float(self.returns.max()),
+            "mean_length": float(self.lengths.mean()),
+            "episodes": len(self.returns),
+            "cut_episodes": int(self.cut.sum()),
+            "returns": [float(x) for x in self.returns],
+            **costs,
+        }
+
+
+def longest_in_training(episodes: int, between: int, recent: np.ndarray, stated: int | None) -> int:
+    r"""Return after how many steps an episode of an evaluation during training is cut.
+
+    Where the environment states a time limit, only :data:`LONGEST` counts. Else, with E episodes, B steps of training
+    between two evaluations, and the mean length :math:`\bar l` of the E longest of the recent training episodes (if as
+    many have ended),
+
+    .. math:: \max(\text{SHARE} \cdot B / E, \; \text{MARGIN} \cdot \bar l, \; \text{SHORTEST}),
+
+    and at most :data:`LONGEST`. It depends on steps alone, so evaluations can be repeated.
+
+    Args:
+        episodes: how many episodes the evaluation has.
+        between: steps of training between two evaluations.
+        recent: lengths of the training episodes that ended last, NaN for none.
+        stated: the environment's time limit in steps, if it states one.
+    """
+    if stated is not None:
+        return LONGEST
+    ended = np.sort(recent[~np.isnan(recent)])
+    enough = min(episodes, len(recent))
+    usual = ended[-enough:].mean() if len(ended) >= enough else 0.0
+    return min(LONGEST, max(SHORTEST, int(SHARE * between / episodes), int(MARGIN * usual)))
+
+
+class Abandoned(Exception):
+    """An evaluation was given up because somebody asked the run to stop."""
+
+
+def never() -> bool:
+    """Return ``False``: nobody asks to stop."""
+    return False
+
+
+class Evaluator(Protocol):
+    """A way to run episodes; made once, so that it is compiled once."""
+
+    def __call__(
+        self,
+        parameters: Any,
+        moments: RunningMoments,
+        episodes: int,
+        seed: int,
+        stop: Callable[[], Any] = never,
+        longest: int | None = None,
+    ) -> Episodes:
+        """Run episodes of a policy; ``stop`` is asked now and then.
+
+        An episode is cut after ``longest`` steps, by default after :data:`LONGEST`.
+
+        Raises:
+            Abandoned: ``stop`` said so.
+            EnvironmentFault: an environment failed.
+        """
+        ...
+
+
+Act = Callable[..., tuple[Array, Any]]
+"""(parameters, moments, observation, carry, episode_start, mask, key, t) -> (valid action, carry)."""
+
+
+def single_actor(policy: Policy, deterministic: bool) -> Act:
+    """Return the function that acts for one environment; all its arrays are a batch of one."""
+
+    def act(
+        parameters: Any,
+        moments: RunningMoments,
+        observation: Any,
+        carry: Any,
+        start: Array,
+        mask: Any,
+        key: Array,
+        t: Array,
+    ) -> tuple[Array, Any]:
+        if deterministic:
+            action, carry = policy.act_greedily(parameters, moments, observation, carry, start, mask)
+        else:
+            noise = policy.noise(jax.random.fold_in(key, t), 1)
+            action, carry = policy.act(parameters, moments, observation, carry, start, mask, noise)
+        return policy.actions.to_environment(action, jnp), carry
+
+    return act
+
+
+def lane_actor(policy: Policy, deterministic: bool) -> Act:
+    """Return the compiled function that acts for :data:`LANES` environments, each on its own.
+
+    The lanes are mapped one after the other over the function for a single observation. A batched product could round
+    differently with the number of rows; this cannot.
+    """
+    act = single_actor(policy, deterministic)
+
+    def act_all(
+        parameters: Any,
+        moments: RunningMoments,
+        observations: Any,
+        carry: Any,
+        start: Array,
+        masks: Any,
+        keys: Array,
+        t: Array,
+    ) -> tuple[Array, Any]:
+        def one(lane: tuple[Any, ...]) -> tuple[Array, Any]:
+            observation, start, mask = jax.tree.map(lambda x: x[None], lane[:3])
+            action, carry = act(parameters, moments, observation, lane[3], start, mask, lane[4], t)
+            return action[0], carry
+
+        return jax.lax.map(one, (observations, start, masks, carry, keys))
+
+    return jax.jit(act_all)
+
+
+def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, deterministic: bool = True) -> Evaluator:
+    """Return an evaluator for a compiled environment: each episode is one call of one compiled loop."""
+    act = single_actor(policy, deterministic)
+    costs, zero = traced_info(env, name).get("cost") == (), jnp.zeros((), jnp.float32)
+
+    def counted(cost: Array) -> Array:
+        # The environment's own may be something else than a number; what is made for `--cost` is one.
+        return cost if isinstance(env, Costed) else jnp.where(jnp.isfinite(cost), cost, 0.0)
+
+    def episode(
+        parameters: Any, moments: RunningMoments, key: Array, longest: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        reset_key, env_key, act_key = jax.random.split(key, 3)
+        states, observations = reset_batch(env, env.params, reset_key, 1)
+        start = (states, observations, policy.initial_carry(1), (zero, zero), jnp.zeros((), jnp.int32))
+
+        def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            states, observations, carry, (total, cost), t, _ = state
+            action, carry = act(parameters, moments, observations, carry, (t == 0)[None], None, act_key, t)
+            states, taken = step_batch(env, env.params, jax.random.fold_in(env_key, t), states, action)
+            done = (taken.terminated | taken.truncated)[0]
+            paid = cost + counted(taken.costs[0]) if costs and taken.costs is not None else zero
+            totals = total + taken.rewards[0], paid
+            return states, taken.observations, carry, totals, t + 1, done
+
+        *_, totals, t, done = jax.lax.while_loop(
+            lambda state: ~state[-1] & (state[-2] < longest), step, (*start, jnp.zeros((), bool))
+        )
+        return *totals, t, done
+
+    run_one = jax.jit(episode)
+
+    def run(
+        parameters: Any,
+        moments: RunningMoments,
+        episodes: int,
+        seed: int,
+        stop: Callable[[], Any] = never,
+        longest: int | None = None,
+    ) -> Episodes:
+        most = np.int32(longest or LONGEST)
+        results = []
+        for i in range(episodes):
+            if stop():
+                raise Abandoned
+            results.append(jax.device_get(run_one(parameters, moments, jax.random.PRNGKey(seed + i), most)))
+        returns, paid, lengths, ended = (np.array(x) for x in zip(*results, strict=True))
+        _check_totals(returns, "return", name)
+        _check_totals(paid, "cost", name)
+        return Episodes(
+            returns.astype(np.float64),
+            lengths.astype(np.int64),
+            ~ended,
+            paid.astype(np.float64) if costs else None,
+        )
+
+    return run
+
+
+def host_evaluator(
+    policy: Policy, make: Callable[[int], HostEnvironments], deterministic: bool = True, abreast: int = LANES
+) -> Evaluator:
+    """Return an evaluator for environments stepped from Python.
+
+    Args:
+        policy: the policy.
+        make: makes so many environments.
+        deterministic: take the most likely action, else draw one.
+        abreast: how many episodes run side by side, at most ``LANES``; results do not depend on it.
+    """
+    act = lane_actor(policy, deterministic)
+
+    def run(
+        parameters: Any,
+        moments: RunningMoments,
+        episodes: int,
+        seed: int,
+        stop: Callable[[], Any] = never,
+        longest: int | None = None,
+    ) -> Episodes:
+        groups = [range(first, min(first + abreast, episodes)) for first in range(0, episodes, abreast)]
+        results = []
+        for group in groups:
+            environments = make(len(group))
+            try:
+                seeds = [seed + i for i in group]
+                now = partial(act, parameters, moments)
+                results.append(_run_group(now, policy, environments, seeds, stop, longest or LONGEST))
+            finally:
+                environments.close()
+        returns, costs, lengths, cut = (np.concatenate(parts) for parts in zip(*results, strict=True))
+        return Episodes(returns, lengths, cut, None if np.isnan(costs).all() else np.nan_to_num(costs))
+
+    return run
+
+
+def _run_group(
+    act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int], stop: Callable[[], Any], longest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Run one episode in each environment, side by side; return returns, costs, lengths and which were cut.
+
+    The costs are NaN where no environment gave any.
+    """
+    n = len(seeds)
+    observations, masks = environments.reset(seeds)
+    keys = np.stack([jax.random.PRNGKey(seed) for seed in [*seeds, *[0] * (LANES - n)]])
+    carry = jax.tree.map(lambda x: jnp.stack([x] * LANES), policy.initial_carry(1))
+    totals, lengths, running = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
+    costs = np.full(n, np.nan)
+    for t in range(longest):
+        if stop():
+            raise Abandoned
+        seen = fill_lanes((narrow(observations), masks))
+        actions, carry = act(seen[0], carry, np.full(LANES, t == 0), seen[1], keys, np.uint32(t))
+        step = environments.step(np.asarray(actions)[:n])
+        totals += np.where(running, step.rewards, 0.0)
+        if step.costs is not None:
+            costs = np.nan_to_num(costs) + np.where(running, step.costs, 0.0)
+        lengths += running
+        running &= ~(step.terminated | step.truncated)
+        if not running.any():
+            break
+        observations, masks = step.observations, step.action_masks
+    return totals, costs, lengths, running
+
+
+def fill_lanes(tree: Any) -> Any:
+    """Return arrays ``[n, ...]`` filled up to ``[LANES, ...]`` with copies of the first row."""
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[:1], LANES - len(x), axis=0)]), tree)
+
+
+def _check_totals(totals: np.ndarray, what: str, name: str) -> None:
+    if not np.isfinite(totals).all():
+        i = int(np.argmin(np.isfinite(totals)))
+        raise EnvironmentFault(f"episode {i} of the evaluation in {name} had a {what} that is {totals[i]}.")

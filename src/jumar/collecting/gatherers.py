@@ -1,0 +1,252 @@
+"""Gathering a rollout from environments on the host.
+
+- :class:`StepLoop`: a loop in Python around a compiled policy; it takes any environment.
+- :class:`PoolScan`: EnvPool's own XLA calls inside one compiled scan, policy included; no Python between two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from jax import Array
+
+from jumar.envs.host import HostEnvironments, HostStep
+from jumar.envs.pool import EnvPoolEnvironments
+from jumar.envs.step_costs import Cost
+from jumar.policies.actions import narrow_dtype
+from jumar.policies.moments import RunningMoments
+from jumar.policies.observations import finite
+from jumar.policies.policy import Carry, Policy
+
+SEED_LIMIT = 2**31 - 1
+
+Gathered = tuple[dict[str, Any], Any, Carry]
+
+
+class Gatherer(Protocol):
+    """Lets a policy act for a fixed number of steps in all environments."""
+
+    def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
+        """Take over environments that were just reset, with what the reset returned."""
+        ...
+
+    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+        """Return the rollout as fields of a trajectory, the next row's ``episode_start``, and the policy's carry.
+
+        Raises:
+            EnvironmentFault: an environment failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the environments."""
+        ...
+
+
+class Row(NamedTuple):
+    """What a policy saw and did in one step of N environments, and what came of it."""
+
+    observations: Any
+    action_masks: np.ndarray | None
+    actions: Any
+    step: HostStep
+
+
+class StepLoop:
+    """Steps any host environments from Python.
+
+    Between two steps only what the next one needs is computed; noise is drawn before the first step, and arrays are put
+    together after the last. Around a slow environment all code has been out of the processor's caches since the step
+    before, and runs at a third of its speed.
+    """
+
+    def __init__(self, policy: Policy, n_steps: int, complain: Callable[[str], None] = lambda words: None) -> None:
+        self._policy, self._n_steps, self._complain = policy, n_steps, complain
+        self._environments: HostEnvironments | None = None
+        self._observations: Any = None
+        self._masks: np.ndarray | None = None
+        self._noise = jax.jit(policy.rollout_noise, static_argnums=1)
+        self._act = jax.jit(self._act_once)
+
+    def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
+        """Take over environments that were just reset."""
+        self._environments, self._observations, self._masks = environments, narrow(observations), masks
+
+    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+        """Act, step and remember, row by row; then write all down."""
+        environments = self._environments
+        assert environments is not None
+        noise = np.asarray(self._noise(jax.random.split(key, self._n_steps), environments.n_envs))
+        rows: list[Row] = []
+        first = start
+        for t in range(self._n_steps):
+            observations, masks = self._observations, self._masks
+            actions, valid_actions, carry = self._act(parameters, moments, observations, carry, start, masks, noise[t])
+            step = environments.step(np.asarray(valid_actions))
+            if step.complaint is not None:
+                self._complain(step.complaint)
+            rows.append(Row(observations, masks, actions, step))
+            self._observations, self._masks = narrow(step.observations), step.action_masks
+            if self._policy.recurrent:  # no other policy looks at it
+                start = over_after(step)
+        return written_down(rows, first), over_after(rows[-1].step), carry
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._environments is not None:
+            self._environments.close()
+            self._environments = None
+
+    def _act_once(
+        self, parameters: Any, moments: Any, observations: Any, carry: Carry, start: Array, mask: Any, noise: Array
+    ) -> tuple[Array, Array, Carry]:
+        policy = self._policy
+        actions, carry = policy.act(parameters, moments, observations, carry, start, mask, noise)
+        return actions, policy.actions.to_environment(actions, jnp), carry
+
+
+class PoolScan:
+    """Steps an EnvPool inside one compiled scan.
+
+    The pool's address is part of the compiled program, so every new pool costs one compilation of the scan. EnvPool's
+    arrays are in double precision where its environments' are, so the scan runs in JAX's 64-bit mode; the policy
+    computes in single precision all the same.
+    """
+
+    def __init__(self, policy: Policy, n_steps: int) -> None:
+        self._policy, self._n_steps = policy, n_steps
+        self._pool: EnvPoolEnvironments | None = None
+        self._state: Any = None
+        self._scan: Any = None
+
+    @staticmethod
+    def of(environments: HostEnvironments, policy: Policy, n_steps: int) -> PoolScan | None:
+        """Return a scan for these environments, or ``None`` where EnvPool's XLA calls do not serve them.
+
+        They serve plain Box observations without action masks, where JAX runs on the processor.
+        """
+        if not isinstance(environments, EnvPoolEnvironments) or not environments.compilable:
+            return None
+        if jax.default_backend() != "cpu":
+            return None
+        return PoolScan(policy, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
+
+    def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
+        """Take over the pool, and prepare the program that belongs to it."""
+        assert isinstance(environments, EnvPoolEnvironments)
+        self._pool = environments
+        with jax.enable_x64(True):
+            handle, step = environments.xla()
+            self._state = jnp.asarray(handle), jnp.asarray(observations), jnp.zeros(environments.n_envs, bool)
+        self._scan = jax.jit(lambda *arguments: self._gather_once(step, environments.cost, *arguments))
+
+    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+        """Run the scan once."""
+        with jax.enable_x64(True):
+            self._state, gathered, start, carry = self._scan(parameters, moments, self._state, carry, start, key)
+        return {**gathered, "action_masks": None}, start, carry
+
+    def close(self) -> None:
+        """Close the pool."""
+        if self._pool is not None:
+            jax.block_until_ready(self._state)
+            self._pool.close()
+            self._pool = self._state = self._scan = None
+
+    def _gather_once(
+        self, step: Any, cost: Cost, parameters: Any, moments: Any, state: Any, carry: Carry, start: Array, key: Array
+    ) -> tuple[Any, dict[str, Any], Array, Carry]:
+        policy = self._policy
+
+        def row(state: Any, noise: Array) -> tuple[Any, dict[str, Any]]:
+            handle, raw, carry, start, over = state
+            observations = raw.astype(narrow_dtype(raw.dtype))
+            actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, noise)
+            valid_actions = policy.actions.to_environment(actions, jnp)
+            handle, (raw, rewards, terminated, truncated, info) = step(handle, valid_actions)
+            ended = terminated | truncated
+            taken = {
+                "observations": observations,
+                "actions": actions,
+                "rewards": rewards.astype(jnp.float32),
+                "terminated": terminated,
+                "truncated": truncated & ~terminated,
+                "valid": ~over,
+                "episode_start": start,
+                "costs": cost(info[cost.entry], jnp).astype(jnp.float32) if cost.entry in info else None,
+            }
+            return (handle, raw, carry, ended | over, ended), taken
+
+        handle, raw, over = state
+        first = (handle, raw, carry, start, over)
+        noise = policy.rollout_noise(jax.random.split(key, self._n_steps), len(over))
+        (handle, raw, carry, start, over), rows = jax.lax.scan(row, first, noise)
+        last = raw.astype(rows["observations"].dtype)[None]
+        # In NEXT_STEP mode the next row's observation is the true successor, also where the episode ended.
+        rows["successors"] = jnp.concatenate([rows["observations"][1:], last])
+        return (handle, raw, over), rows, start, carry
+
+
+def over_after(step: HostStep) -> np.ndarray:
+    """Return where the next row begins an episode.
+
+    A NEXT_STEP environment shows the old last observation once more after an end, in a row that is no experience; the
+    new episode begins after that row.
+    """
+    return step.terminated | step.truncated | ~step.valid
+
+
+def written_down(rows: list[Row], first: Any) -> dict[str, Any]:
+    """Return the rows of a rollout as fields of a trajectory, arrays ``[T, N, ...]``; ``first`` is its first start."""
+    steps = [row.step for row in rows]
+    return {
+        "observations": joined([row.observations for row in rows]),
+        "actions": joined([np.asarray(row.actions) for row in rows]),
+        "rewards": joined([step.rewards for step in steps]).astype(np.float32),
+        "terminated": joined([step.terminated for step in steps]),
+        "truncated": joined([step.truncated for step in steps]),
+        "successors": joined([narrow(step.successors) for step in steps]),
+        "valid": joined([step.valid for step in steps]),
+        "episode_start": joined([np.asarray(first), *(over_after(step) for step in steps[:-1])]),
+        "action_masks": joined([row.action_masks for row in rows], before=True),
+        "costs": joined([None if step.costs is None else step.costs.astype(np.float32) for step in steps]),
+    }
+
+
+def joined(rows: list[Any], before: bool | float = 0.0) -> Any:
+    """Return rows ``[N, ...]`` of a field as one array ``[T, N, ...]``, for each leaf of a tree.
+
+    A field that comes late has the value ``before`` in the rows that lack it; one that no row has is ``None``.
+    """
+    first = next((row for row in rows if row is not None), None)
+    if first is None:
+        return None
+    if rows[0] is None:
+        neutral = jax.tree.map(lambda x: np.full_like(x, before), first)
+        rows = [neutral if row is None else row for row in rows]
+    if isinstance(first, np.ndarray):  # a walk over each row's tree would take longer than all else here
+        return _stacked(rows)
+    fields = zip(*(jax.tree.leaves(row) for row in rows), strict=True)
+    return jax.tree.unflatten(jax.tree.structure(first), [_stacked(parts) for parts in fields])
+
+
+def _stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    # np.stack takes ten times as long for small arrays.
+    return np.concatenate(parts).reshape(len(parts), *parts[0].shape)
+
+
+def narrow(observations: Any) -> Any:
+    """Return observations with 64-bit numbers narrowed to 32 bits: what the policy sees and what is stored."""
+    if type(observations) is np.ndarray:
+        return observations.astype(narrow_dtype(observations.dtype), copy=False)
+    return jax.tree.map(lambda x: x.astype(narrow_dtype(x.dtype), copy=False), observations)
+
+
+def environment_seeds(seed: int, step: int, n: int) -> list[int]:
+    """Return ``n`` seeds that depend on (seed, step) alone, each in [0, 2^31 - 1)."""
+    return [int(s) for s in np.random.SeedSequence([seed, step]).generate_state(n) % SEED_LIMIT]

@@ -1,0 +1,343 @@
+"""Policies: ``(parameters, features, carry, episode_start, mask) -> (distribution, carry)``.
+
+A policy is a frozen description; its parameters are a pytree beside it. It is put together from an encoder (whose
+moments are the policy's observation normaliser), a torso and a head that makes the distribution of the action space.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jumar.errors import UsageError
+from jumar.networks.layers import Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
+from jumar.policies.actions import ActionCodec
+from jumar.policies.distributions import DiagGaussian, Distribution
+from jumar.policies.features import Features, FeatureTorso
+from jumar.policies.heads import (
+    BernoulliHead,
+    CategoricalHead,
+    FixedDeviation,
+    FreeDeviation,
+    GaussianHead,
+    Head,
+    LogLinearHead,
+    MultiCategoricalHead,
+    Squashed,
+    StateDependentNoiseHead,
+    StateDeviation,
+)
+from jumar.policies.moments import RunningMoments
+from jumar.policies.observations import Encoder
+from jumar.settings import Settings, setting
+from jumar.spaces import describe_space
+from jumar.trajectory import Batch
+
+
+class Exploration(NamedTuple):
+    """The memory of gSDE between steps."""
+
+    matrix: Array
+    """The ``W`` of each environment, ``[N, width, n]``."""
+    age: Array
+    """Steps since it was drawn, int32 scalar."""
+
+
+class Carry(NamedTuple):
+    """What a policy remembers from one step to the next; both parts are ``()`` where there is nothing."""
+
+    core: Any
+    exploration: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings(Settings):
+    """The settings of a policy, its observation normaliser and its critic: what ``policy.json`` keeps."""
+
+    net_arch: tuple[int, ...] = setting((64, 64), "sizes of the hidden layers, of actor and critic each", at_least=1)
+    activation: str = setting(
+        "tanh", "activation of the hidden layers", choices=("tanh", "relu", "elu", "silu", "gelu")
+    )
+    ortho_init: bool = setting(True, "draw matrices orthogonal (gain sqrt 2, heads 0.01 and 1)")
+    head_bias: bool = setting(
+        True,
+        "bias in the policy's last layer; without it and net_arch the policy is a table, or linear in its features",
+    )
+    log_std_init: float = setting(0.0, "first log standard deviation of a Gaussian policy", at_least=-20, at_most=5)
+    deviation: str = setting(
+        "free",
+        "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, or a function of the state",
+        choices=("free", "fixed", "state"),
+    )
+    squash: bool = setting(
+        False,
+        "squash Gaussian actions into the bounds of their Box by tanh, instead of clipping what the environment gets",
+    )
+    use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
+    sde_sample_freq: int = setting(-1, "draw new gSDE noise every so many steps; -1: once per rollout", at_least=-1)
+    features_extractor: str = setting(
+        "cnn",
+        "what becomes of images and planes: a convolutional network each, or they are flattened and join the vector",
+        choices=("cnn", "flatten"),
+    )
+    recurrent: str | None = setting(None, "recurrent core of actor and critic", choices=("gru", "lstm"))
+    recurrent_size: int = setting(256, "width of the recurrent core", at_least=1)
+    critic_time: str = setting(
+        "none",
+        "how the critic sees the steps since the episode began: not at all, as one more input, divided by critic_horizon, or "
+        "by a last layer for each of them; the policy does not see them",
+        choices=("none", "scaled", "steps"),
+    )
+    critic_horizon: int = setting(
+        1000, "steps by which critic_time is scaled, or that have layers", unit="steps", at_least=1, at_most=100_000
+    )
+    normalize_observations: bool = setting(False, "normalise observations by their running mean and variance")
+    clip_observations: float = setting(10.0, "clip normalised observations to this size", above=0)
+
+    @classmethod
+    def of(cls, settings: PolicySettings) -> PolicySettings:
+        """Return the policy's part of an algorithm's settings."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+    @property
+    def initialiser(self) -> Initialiser:
+        """How matrices are drawn."""
+        return orthogonal if self.ortho_init else uniform_fan_in
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A stochastic policy; see the module's text."""
+
+    encoder: Encoder
+    torso: Torso | FeatureTorso
+    head: Head
+    actions: ActionCodec
+    sde_sample_freq: int = -1
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters: ``{"torso": ..., "head": ...}``."""
+        first, second = jax.random.split(key)
+        return {"torso": self.torso.init(first), "head": self.head.init(second)}
+
+    def count_parameters(self) -> int:
+        """Return how many numbers the parameters are."""
+        shapes = jax.eval_shape(self.init, jax.random.PRNGKey(0))
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the policy has a memory that is trained through."""
+        return self.torso.core is not None
+
+    def initial_carry(self, n_envs: int) -> Carry:
+        """Return the carry before any step of ``n_envs`` environments."""
+        exploration: Any = ()
+        if isinstance(self.head, StateDependentNoiseHead):
+            shape = (n_envs, self.head.linear.inputs, self.head.linear.outputs)
+            exploration = Exploration(jnp.zeros(shape, jnp.float32), jnp.zeros((), jnp.int32))
+        return Carry(self.torso.initial_carry((n_envs,)), exploration)
+
+    def begin_rollout(self, carry: Carry) -> Carry:
+        """Return the carry with which a rollout begins: gSDE draws new noise at its first step."""
+        if isinstance(carry.exploration, Exploration):
+            return carry._replace(exploration=carry.exploration._replace(age=jnp.zeros((), jnp.int32)))
+        return carry
+
+    def distribution(
+        self, parameters: Parameters, features: Parameters, core: Any, episode_start: Array, mask: Array | None
+    ) -> tuple[Distribution, Any]:
+        """Return the distribution at features ``[..., ]`` and the recurrent core's new carry."""
+        latent, core = self.torso.apply(parameters["torso"], features, core, episode_start)
+        return self.head.distribution(parameters["head"], latent, mask), core
+
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw the noise of one :meth:`act` in ``n_envs`` environments."""
+        return self.head.noise(key, n_envs)
+
+    def rollout_noise(self, keys: Array, n_envs: int) -> Array:
+        """Draw the noise of a whole rollout at once, a row for each of ``keys`` ``[T, 2]``.
+
+        It is what :meth:`noise` draws step by step, without what random numbers cost in a program that is small
+        otherwise.
+        """
+        return jax.vmap(lambda key: self.noise(key, n_envs))(keys)
+
+    def act(
+        self,
+        parameters: Parameters,
+        moments: RunningMoments,
+        observation: Any,
+        carry: Carry,
+        episode_start: Array,
+        mask: Array | None,
+        noise: Array,
+    ) -> tuple[Array, Carry]:
+        """Return random actions of ``N`` environments, made from ``noise``; the observation normaliser is left as it is."""
+        features = self.encoder.encode(observation, moments)
+        mask = self.encoder.mask(observation, mask)
+        latent, core = self.torso.apply(parameters["torso"], features, carry.core, episode_start)
+        if not isinstance(self.head, StateDependentNoiseHead):
+            return self.head.distribution(parameters["head"], latent, mask).outcome(noise), Carry(core, ())
+        exploration = self._refresh(parameters["head"], carry.exploration, noise)
+        action = self.head.explore(parameters["head"], latent, exploration.matrix)
+        return action, Carry(core, exploration._replace(age=exploration.age + 1))
+
+    def act_greedily(
+        self,
+        parameters: Parameters,
+        moments: RunningMoments,
+        observation: Any,
+        carry: Carry,
+        episode_start: Array,
+        mask: Array | None,
+    ) -> tuple[Array, Carry]:
+        """Return the actions of ``N`` environments that are taken where none are drawn: the distributions' modes."""
+        features = self.encoder.encode(observation, moments)
+        mask = self.encoder.mask(observation, mask)
+        distribution, core = self.distribution(parameters, features, carry.core, episode_start, mask)
+        return distribution.mode(), carry._replace(core=core)
+
+    def evaluate(self, parameters: Parameters, batch: Batch) -> Distribution:
+        """Return the distributions at all rows of a batch (whole sequences for a recurrent policy)."""
+        carry = batch.carry.core if self.recurrent else ()
+        latent, _ = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
+        return self.head.distribution(parameters["head"], latent, batch.action_masks)
+
+    def evaluate_both(
+        self, parameters: Parameters, batch: Batch, successors: Parameters, successor_masks: Array | None
+    ) -> tuple[Distribution, Distribution]:
+        """Return the distributions at all rows of sequences ``[N, T, ...]`` and at their true successors.
+
+        A recurrent policy sees each successor with the memory of its own episode.
+        """
+        carry = batch.carry.core if self.recurrent else ()
+        latent, carries = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
+        never = jnp.zeros_like(batch.episode_start)
+        next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)
+        here = self.head.distribution(parameters["head"], latent, batch.action_masks)
+        return here, self.head.distribution(parameters["head"], next_latent, successor_masks)
+
+    def _refresh(self, parameters: Parameters, exploration: Exploration, key: Array) -> Exploration:
+        head = self.head
+        assert isinstance(head, StateDependentNoiseHead)
+        due = exploration.age == 0
+        if self.sde_sample_freq > 0:
+            due = due | (exploration.age % self.sde_sample_freq == 0)
+        batch = exploration.matrix.shape[:-2]
+        matrix = jax.lax.cond(due, lambda: head.draw(parameters, key, batch), lambda: exploration.matrix)
+        return exploration._replace(matrix=matrix)
+
+
+def make_policy(
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    settings: PolicySettings,
+    features: Features | None = None,
+) -> Policy:
+    """Build the policy of two spaces: an encoder, a torso and the head that the action space asks for.
+
+    Args:
+        observation_space: what is observed.
+        action_space: what is done.
+        settings: all else.
+        features: a function that the policy is linear in (:mod:`jumar.policies.features`), in the place of a neural torso.
+
+    Raises:
+        TypeError: a space that no encoder or head knows (callers check spaces before).
+        UsageError: an action mask that does not fit, or settings of noise or bounds that do not; features that are no
+            vector, or are not for these spaces.
+    """
+    codec = ActionCodec.of(action_space, settings.squash)
+    _check_noise(codec, action_space, settings)
+    if settings.sde_sample_freq == 0:
+        raise UsageError("sde_sample_freq=0 is out of range: it must be at least 1, or -1 for once per rollout.")
+    encoder = Encoder.of(
+        observation_space,
+        normalise=settings.normalize_observations,
+        clip=settings.clip_observations,
+        mask_size=codec.mask_size,
+        flatten=settings.features_extractor == "flatten",
+    )
+    if not encoder.leaves:
+        raise UsageError(f"the observation space {describe_space(observation_space)} holds nothing to act on.")
+    if features is not None:
+        torso = _feature_torso(features, encoder, codec, settings)
+        if codec.kind == "discrete":
+            return Policy(encoder, torso, LogLinearHead(codec.choices[0], torso.outputs), codec)
+    else:
+        torso = make_torso(encoder, settings)
+    return Policy(encoder, torso, _head(codec, torso.outputs, settings), codec, settings.sde_sample_freq)
+
+
+def make_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
+    """Build the network from encoded observations to a latent vector: actor and critic have one each."""
+    return Torso(
+        encoder.vector_size,
+        encoder.images,
+        settings.net_arch,
+        settings.activation,
+        settings.recurrent,
+        settings.recurrent_size,
+        settings.initialiser,
+    )
+
+
+def _feature_torso(features: Features, encoder: Encoder, codec: ActionCodec, settings: PolicySettings) -> FeatureTorso:
+    """Return the part that computes features.
+
+    Raises:
+        UsageError: they are not for these spaces or settings.
+    """
+    if codec.kind not in ("discrete", "box"):
+        raise UsageError("features are for Discrete and Box action spaces; leave them out, or divide the action.")
+    if settings.recurrent is not None:
+        raise UsageError(
+            f"features have no memory, and recurrent={settings.recurrent} asks for one; leave one of them out."
+        )
+    if encoder.images:
+        raise UsageError("features are functions of a vector, and the observation has an image; leave them out.")
+    return FeatureTorso.of(features, encoder.vector_size, codec.choices[0] if codec.kind == "discrete" else None)
+
+
+def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head:
+    outputs = {"box": codec.size, "multi_binary": codec.size}.get(codec.kind, sum(codec.choices))
+    scale = 0.01 if settings.ortho_init else 1.0
+    linear = Linear(width, outputs, scale, settings.initialiser, settings.head_bias)
+    if codec.kind == "box":
+        return _box_head(codec, linear, settings)
+    if codec.kind == "discrete":
+        return CategoricalHead(linear)
+    if codec.kind == "multi_discrete":
+        return MultiCategoricalHead(linear, codec.choices)
+    return BernoulliHead(linear)
+
+
+def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: PolicySettings) -> None:
+    """Refuse noise that the action space cannot have, and two kinds of it at once."""
+    asked = {"use_sde": settings.use_sde, f"deviation={settings.deviation}": settings.deviation != "free"}
+    for name, given in {**asked, "squash": settings.squash}.items():
+        if given and codec.kind != "box":
+            raise UsageError(f"{name} needs a Box action space, and this one is {describe_space(action_space)}.")
+    if all(asked.values()):
+        raise UsageError(
+            f"use_sde has a deviation of its own and does not go with deviation={settings.deviation}; leave that free."
+        )
+
+
+def _box_head(codec: ActionCodec, linear: Linear, settings: PolicySettings) -> Head:
+    density = Squashed(codec.half_range) if settings.squash else DiagGaussian
+    if settings.use_sde:
+        return StateDependentNoiseHead(linear, settings.log_std_init, density)
+    deviations = {
+        "free": FreeDeviation(linear.outputs, settings.log_std_init),
+        "fixed": FixedDeviation(linear.outputs, settings.log_std_init),
+        "state": StateDeviation(linear, settings.log_std_init),
+    }
+    return GaussianHead(linear, deviations[settings.deviation], density)

@@ -1,0 +1,300 @@
+"""The jobs behind the commands: train, resume and evaluate a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jumar.console.reporter import Reporter
+from jumar.console.signals import StopFlag, Stopped, stop_on_signals
+from jumar.envs.host import Warn
+from jumar.envs.registry import TypedWrapper
+from jumar.envs.sources import FromId
+from jumar.errors import JumarError, UsageError, explain_system_error
+from jumar.runs import logs
+from jumar.runs.checkpoints import Checkpoint, CheckpointStore
+from jumar.runs.run_directory import RunDirectory
+from jumar.text import repeat_words
+from jumar.training.assembly import make_evaluator
+from jumar.training.keeper import Files, write_configs
+from jumar.training.loop import run_loop
+from jumar.training.plan import Plan, check_count, check_seed
+from jumar.training.request import TrainRequest
+from jumar.training.resolve import make_plan, with_checkpoints, with_environment
+from jumar.training.restore import (
+    check_same_spaces,
+    lanes,
+    newest_checkpoint,
+    read_policy,
+    refuse_part_of_many,
+    refuse_without_checkpoint,
+    restore,
+)
+from jumar.training.training import Training
+from jumar.training.warm_start import read_warm_start
+from jumar.xla.compiler import prepare_compiler
+
+
+def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
+    """Train as requested, into a new run directory; return the summary that ``--json`` prints.
+
+    Raises:
+        UsageError: something in the request is wrong; nothing was written.
+        Stopped: a signal came; everything is saved.
+        JumarError: training could not go on; the last good state is saved.
+    """
+    prepare_compiler(reporter.warn, request.n_seeds)
+    start = None if request.init_from is None else read_warm_start(request.init_from)
+    plan = make_plan(request, reporter, start)
+    assert plan.environment is not None
+    source = FromId(plan.environment, plan.cost)
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals(reporter.warn))
+        training = Training(plan, source, reporter, start)
+        stack.callback(training.close)
+        training.plan = plan = with_checkpoints(plan, request.checkpoint_every, training, reporter)
+        if start is not None:
+            for words in start.warnings:
+                reporter.warn(words)
+            left_out = training.critic_left_out
+            (reporter.note if left_out is None else reporter.warn)(start.words(left_out))
+        run = RunDirectory.create(request.run_dir, plan.algorithm, request.env, plan.seed)
+        stack.enter_context(run.lock())
+        write_configs(run, plan)
+        files = _open_files(stack, run, training, reporter, None)
+        _announce(reporter, plan, run, None)
+        for words in training.policy.encoder.notes():
+            reporter.note(words)
+        files.checkpoint(training)
+        training.restart()
+        return _run(training, files, run, reporter, stop)
+
+
+def resume(
+    run_path: Path,
+    total_timesteps: int | None,
+    env: str | None,
+    reporter: Reporter,
+    wrappers: Sequence[TypedWrapper] = (),
+) -> dict[str, Any]:
+    """Go on from the newest sound checkpoint, to the same total or to a new one; return the summary.
+
+    Raises:
+        UsageError: there is no run, it cannot be resumed, or it needs ``--env`` or ``--wrapper`` repeated.
+        DamagedFile: no checkpoint is sound.
+    """
+    run = RunDirectory.open(run_path)
+    refuse_part_of_many(run)
+    saved = run.read_config()
+    kept = Plan.from_json(saved, run.config)
+    plan = with_environment(kept, env, wrappers)
+    prepare_compiler(reporter.warn, plan.n_seeds)
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals(reporter.warn))
+        stack.enter_context(run.lock())
+        checkpoint = newest_checkpoint(run, kept)
+        if checkpoint is None and plan.init_from is not None:
+            raise UsageError(
+                f"{run} was stopped before it saved what it began with; begin anew with --init-from {plan.init_from.path}."
+            )
+        if checkpoint is None:
+            refuse_without_checkpoint(run, plan)
+        start = checkpoint.step if checkpoint else 0
+        for words in [*(checkpoint.warnings if checkpoint else ()), *kept.differences_in_versions(saved, run.config)]:
+            reporter.warn(words)
+        if total_timesteps is not None and total_timesteps != plan.total_timesteps:
+            if total_timesteps < start:
+                raise UsageError(f"total_timesteps={total_timesteps}, but {run} has already trained for {start} steps.")
+            plan = plan.with_total(total_timesteps)
+            reporter.note(f"the new total is {total_timesteps} steps; schedules are anchored to it")
+        assert plan.environment is not None
+        training = Training(plan, FromId(plan.environment, plan.cost), reporter)
+        stack.callback(training.close)
+        if checkpoint:
+            restore(training, checkpoint, run)
+            _check_logs(run, plan, checkpoint, reporter)
+        try:
+            if total_timesteps is not None:
+                write_configs(run, plan)
+            _cut_back(run, plan, start)
+        except OSError as error:
+            raise JumarError(f"the run cannot go on in {run}: {explain_system_error(error)}") from error
+        files = _open_files(stack, run, training, reporter, start)
+        files.take_back_best(training)
+        if training.steps >= plan.total_timesteps:
+            reporter.note(f"{run} is finished: it has trained for {training.steps} steps")
+            files.policies(training)
+            _require_saved(files, run)
+            return _summary(training, run)
+        _announce(reporter, plan, run, start)
+        if not checkpoint:
+            files.checkpoint(training)
+        training.saved_at = start
+        training.restart()
+        return _run(training, files, run, reporter, stop)
+
+
+def evaluate(
+    run_path: Path,
+    episodes: int,
+    seed: int,
+    stochastic: bool,
+    best: bool,
+    env: str | None,
+    warn: Warn,
+    wrappers: Sequence[TypedWrapper] = (),
+) -> dict[str, Any]:
+    """Run episodes of a run's policy in fresh environments; the run is not changed. Return the numbers to print.
+
+    ``warn`` hears of episodes that were cut before they ended.
+
+    Raises:
+        UsageError: no run or policy is there, or it needs ``--env`` or ``--wrapper`` repeated.
+        DamagedFile: a file is damaged, or the environment's spaces are not those that the policy was trained in.
+    """
+    prepare_compiler(lambda words: None)
+    check_count("episodes", episodes, 1)
+    check_seed(seed, episodes)
+    run = RunDirectory.open(run_path)
+    if run.seeds():
+        raise UsageError(f"{run} holds several seeds; evaluate one of them, such as {run.seed(run.seeds()[0])}.")
+    plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers)
+    folder = run.best if best else run.policy
+    if not (folder / "policy.json").exists():
+        other = "" if best or not (run.best / "policy.json").exists() else ", or use its best one so far with --best"
+        what = "best policy: it was never evaluated" if best else f"final policy: go on with jumar resume {run}{other}"
+        raise UsageError(f"{run} has no {what}.")
+    policy, parameters, moments, spaces = read_policy(folder)
+    assert plan.environment is not None
+    source = FromId(plan.environment, plan.cost)
+    check_same_spaces(source, spaces)
+    result = make_evaluator(source, policy, plan.workers, not stochastic)(parameters, moments, episodes, seed)
+    if complaint := result.complaint(source.time_limit_remedy):
+        warn(complaint)
+    return {"run_dir": str(run), **result.summary()}
+
+
+def _check_logs(run: RunDirectory, plan: Plan, checkpoint: Checkpoint, reporter: Reporter) -> None:
+    """Say which logs are not what they were at the checkpoint; they are kept as they are, and training needs none.
+
+    What ``Agent.save`` made has no logs.
+    """
+    for one, saved in zip(lanes(run, plan), checkpoint.record.get("logs", ()), strict=False):
+        for path in (one.metrics, one.evaluations):
+            if not logs.is_as_digested(path, saved[path.name]):
+                reporter.warn(
+                    f"{path} was changed or cut after the run wrote it; what is in it is not to be relied on."
+                )
+
+
+def _cut_back(run: RunDirectory, plan: Plan, step: int) -> None:
+    """Drop what came after the step that a run goes on from: it will be repeated."""
+    CheckpointStore(run.checkpoints).discard_after(step)
+    for one in lanes(run, plan):
+        logs.cut(one.metrics, step)
+        logs.cut(one.evaluations, step)
+
+
+def _open_files(
+    stack: ExitStack, run: RunDirectory, training: Training, reporter: Reporter, resumed_at: int | None
+) -> Files:
+    files = Files(run, training, reporter, resumed_at)
+    stack.callback(files.close)
+    return files
+
+
+def _announce(reporter: Reporter, plan: Plan, run: RunDirectory, start_step: int | None) -> None:
+    info: dict[str, Any] = {
+        "algorithm": plan.algorithm,
+        "env": plan.environment_name,
+        "backend": plan.backend,
+        "seed": plan.seed,
+        "n_envs": plan.settings.n_envs,
+        "total_timesteps": plan.whole_iterations,
+        "run_dir": str(run),
+        "device": jax.devices()[0].platform,
+        "n_seeds": plan.n_seeds,
+    }
+    reporter.started(info if start_step is None else {**info, "start_step": start_step})
+
+
+def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter, stop: StopFlag) -> dict[str, Any]:
+    try:
+        run_loop(training, files, reporter, stop)
+    except Stopped as stopped:
+        files.close()
+        raise Stopped(stopped.signal_number, _stopped_words(training, files, run)) from None
+    _require_saved(files, run)
+    summary = _summary(training, run)
+    reporter.finished(summary)
+    return summary
+
+
+def _require_saved(files: Files, run: RunDirectory) -> None:
+    """Close the files. Raises ``JumarError`` if something could not be saved, and names it."""
+    files.close()
+    if files.unsaved:
+        raise JumarError(f"training is done, but {' and '.join(files.unsaved)} could not be saved in {run}.")
+
+
+def _stopped_words(training: Training, files: Files, run: RunDirectory) -> str:
+    again = repeat_words(training.plan.repeat_env, training.plan.repeat_wrappers)
+    words = f"stopped after {training.steps} steps; "
+    if files.unsaved:
+        words += f"{' and '.join(files.unsaved)} could not be saved in {run}. "
+    else:
+        words += f"everything is saved in {run}. "
+    if training.saved_at is None:
+        return words
+    whence = "" if training.saved_at == training.steps else f" from step {training.saved_at}, the last checkpoint,"
+    return words + f"Go on{whence} with: jumar resume {run}{again}"
+
+
+def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
+    """Return what ``--json`` prints."""
+    plan = training.plan
+    each = [
+        {
+            "run_dir": str(one),
+            "seed": seed,
+            "ep_rew_mean": training.episodes[i].mean_return,
+            "last_eval_mean": training.last_evaluation[i],
+            "last_eval_cut_episodes": training.last_cut[i],
+            **_known(ep_cost_mean=training.episodes[i].mean_cost),
+        }
+        for i, (one, seed) in enumerate(zip(lanes(run, plan), plan.seeds, strict=True))
+    ]
+    summary = {
+        "run_dir": str(run),
+        "repeat_env": plan.repeat_env,
+        "repeat_wrappers": plan.repeat_wrappers,
+        "algorithm": plan.algorithm,
+        "env": plan.environment_name,
+        "backend": plan.backend,
+        "preset": plan.preset,
+        "seed": plan.seed,
+        "total_timesteps": training.steps,
+        "wall_time_s": training.elapsed,
+        "steps_per_second": training.steps_per_second,
+        "compile_time_s": training.stopwatch.compiling,
+        "ep_rew_mean": _mean([lane["ep_rew_mean"] for lane in each]),
+        "last_eval_mean": _mean([lane["last_eval_mean"] for lane in each]),
+        "last_eval_cut_episodes": sum(training.last_cut),
+        **_known(ep_cost_mean=_mean([lane.get("ep_cost_mean") for lane in each])),
+    }
+    return summary if plan.n_seeds is None else {**summary, "runs": each}
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    """Return the values that are not ``None``."""
+    return {name: x for name, x in values.items() if x is not None}
+
+
+def _mean(values: list[Any]) -> float | None:
+    known = [x for x in values if x is not None]
+    return float(np.mean(known)) if known else None

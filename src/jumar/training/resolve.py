@@ -1,0 +1,165 @@
+"""From what the user asked for to a plan in which everything is settled."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jumar import presets
+from jumar.algorithms.registry import algorithm
+from jumar.console.reporter import Reporter
+from jumar.envs.registry import EnvironmentId, TypedWrapper, parse_wrapper, resolve
+from jumar.envs.sources import FromId
+from jumar.envs.step_costs import parse_cost
+from jumar.errors import JumarError, UsageError
+from jumar.text import repeat_words
+from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
+from jumar.training.request import TrainRequest
+from jumar.training.training import Training
+from jumar.training.warm_start import WarmStart
+from jumar.xla.compiler import count_processors
+
+SLOW_STEP = 300e-6
+"""Seconds: where a Gymnasium environment's step takes longer, worker processes are worth their overhead."""
+EVALUATIONS = 10
+"""How many evaluations a run has unless told."""
+CHECKPOINTS = 10
+"""How many checkpoints a run has unless told."""
+
+
+def make_plan(request: TrainRequest, reporter: Reporter, start: WarmStart | None = None) -> Plan:
+    """Resolve a request: every setting gets its value. ``start`` is what ``request.init_from`` holds.
+
+    Raises:
+        UsageError: something in it is unknown or out of range.
+    """
+    chosen = algorithm(request.algorithm)
+    check_n_seeds(request.n_seeds)
+    check_seed(request.seed, request.n_seeds)
+    check_count("total_timesteps", request.total_timesteps, 1, MOST_STEPS)
+    check_count("eval_episodes", request.eval_episodes, 1)
+    for name in ("eval_every", "checkpoint_every", "workers"):
+        if (value := getattr(request, name)) is not None:
+            check_count(name, value, 0)
+    wrappers = tuple((name, dict(kwargs)) for name, kwargs in request.wrappers)
+    environment = resolve(request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0)
+    if environment.compiled and request.workers:
+        raise UsageError(f"workers={request.workers}, but {request.env} is compiled and is not stepped by processes.")
+    if environment.full_name != environment.text:
+        reporter.note(f"environment: {environment.full_name}")
+    given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
+    if start is not None:
+        given = start.completed(given, chosen.settings)
+    preset = presets.choose(chosen.name, environment.name, request.preset)
+    settings = chosen.make_settings(presets.merged(preset, given))
+    if preset:
+        reporter.note(f"preset: {preset}")
+    eval_every = request.eval_every
+    return Plan(
+        cost=parse_cost(request.cost),
+        algorithm=chosen.name,
+        settings=settings,
+        environment=environment,
+        environment_name=environment.name,
+        seed=request.seed,
+        total_timesteps=request.total_timesteps,
+        eval_every=max(1, request.total_timesteps // EVALUATIONS) if eval_every is None else eval_every,
+        eval_episodes=request.eval_episodes,
+        checkpoint_every=request.checkpoint_every or 0,
+        n_seeds=request.n_seeds,
+        workers=request.workers
+        if request.workers is not None
+        else choose_workers(environment, settings.n_envs, reporter),
+        preset=preset.name if preset else None,
+        init_from=start.origin if start else None,
+    )
+
+
+def choose_workers(environment: EnvironmentId, n_envs: int, reporter: Reporter) -> int:
+    """Return how many worker processes to step with: 0 unless a Gymnasium environment's step is slow.
+
+    Slow is a lower quartile of 20 steps above ``SLOW_STEP``: what else runs on the machine only ever makes steps longer.
+    Workers change no result, only the time that it takes.
+    """
+    cores = count_processors()
+    if environment.backend != "gymnasium" or n_envs < 2 or cores < 2:
+        return 0
+    environments = FromId(environment).make_host(1, 0, reporter.warn)
+    try:
+        space = environments.action_space
+        space.seed(0)
+        environments.reset([0])
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            environments.step(np.asarray(space.sample())[None])
+            times.append(time.perf_counter() - start)
+    except JumarError:
+        return 0  # a random action may not be allowed here; if something is wrong, training will say it
+    finally:
+        environments.close()
+    return min(cores, n_envs) if sorted(times)[len(times) // 4] > SLOW_STEP else 0
+
+
+def with_checkpoints(plan: Plan, asked: int | None, training: Training, reporter: Reporter) -> Plan:
+    """Settle how often to save. Host environments begin anew at a checkpoint, which must not come too often."""
+    per_env = training.episode_limit if training.runner.has_barriers else None
+    comfortable = 10 * (per_env or 0) * plan.settings.n_envs
+    if asked is None:
+        every = max(math.ceil(plan.total_timesteps / CHECKPOINTS), comfortable)
+        return replace(plan, checkpoint_every=every if every < plan.total_timesteps else 0)
+    if 0 < asked < comfortable:
+        reporter.warn(
+            f"--checkpoint-every {asked} is under ten episode limits ({comfortable} steps with {plan.settings.n_envs} "
+            "environments): episodes that it cuts short do not count in the training return."
+        )
+    return replace(plan, checkpoint_every=asked)
+
+
+def with_environment(plan: Plan, env: str | None, wrappers: Sequence[TypedWrapper] = ()) -> Plan:
+    """Return the plan with the environment and the wrappers of their own that the user repeated; both must be the same.
+
+    Arguments of the environment and of wrappers are remembered, and need not be repeated.
+
+    Raises:
+        UsageError: something else was typed, or not everything that is code of the user's own.
+    """
+    if plan.environment is None:
+        raise UsageError(
+            f"the run trained in a live object ({plan.environment_name}), which no file can bring back; load it from Python "
+            "with jumar.load(path, env=...)."
+        )
+    saved = plan.environment
+    _check_wrappers_repeated(saved, wrappers, env)
+    if env is None:
+        own_wrappers_alone = saved.module is None and saved.own_wrappers
+        return replace(plan, environment=replace(saved, typed=True)) if own_wrappers_alone else plan
+    typed = resolve(env, dict(saved.kwargs), saved.frame_stack, [(n, dict(s)) for n, s in saved.wrappers], plan.workers)
+    if (typed.backend, typed.module, typed.name) != (saved.backend, saved.module, saved.name):
+        raise UsageError(f"--env {env} is not the environment of this run, which is {saved.full_name}.")
+    return replace(plan, environment=typed)
+
+
+def _check_wrappers_repeated(saved: EnvironmentId, wrappers: Sequence[TypedWrapper], env: str | None) -> None:
+    """Refuse wrappers that are not the run's, and a run whose own wrappers were not all typed again."""
+    known = {name: dict(settings) for name, settings in saved.wrappers}
+    typed = [parse_wrapper(wrapper) if isinstance(wrapper, str) else wrapper for wrapper in wrappers]
+    for name, settings in typed:
+        if name not in known:
+            raise UsageError(
+                f"--wrapper {name} is not a wrapper of this run, which has {', '.join(known) if known else 'none'}."
+            )
+        if settings and dict(settings) != known[name]:
+            shown = ", ".join(f"{key}={value}" for key, value in known[name].items()) or "no settings"
+            raise UsageError(
+                f"--wrapper {name} has other settings than in this run, which has {shown}; leave them out."
+            )
+    if not set(saved.own_wrappers) <= {name for name, _ in typed} and not (saved.module and env is None):
+        raise UsageError(
+            f"the wrapper {saved.own_wrappers[0]} is code of your own, and nothing named by a file is imported; repeat"
+            f"{repeat_words(saved.own_name, saved.own_wrappers)} to allow it."
+        )

@@ -1,0 +1,233 @@
+"""Reading back what a run directory keeps: its policy, its newest checkpoint, its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from gymnasium import Space
+
+from jumar.envs.sources import Source
+from jumar.errors import DamagedFile, UsageError
+from jumar.fields import (
+    DamagedEntry,
+    Reader,
+    exact_record,
+    flag,
+    made_by,
+    mapping,
+    number,
+    optional,
+    reading,
+    record,
+    several,
+    text,
+    whole,
+)
+from jumar.policies.features import Features
+from jumar.policies.policy import Policy, PolicySettings, make_policy
+from jumar.runs.checkpoints import LARGEST_STEP, STATE, Checkpoint, CheckpointStore
+from jumar.runs.files import arrays_to_tree
+from jumar.runs.policy_files import ARRAYS, DESCRIPTION, has_policy, read_policy_files
+from jumar.runs.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
+from jumar.spaces import check_spaces, require_same_spaces, space_from_json
+from jumar.training.plan import Identity, Plan, check_features
+from jumar.training.training import Training
+
+MOST_NAMED = 4
+"""How many files a message names."""
+LARGEST_ITERATION = 2**32 - 2
+"""Random keys are derived from the iteration's number and one as 32 bits."""
+LONGEST_TIME = 1e10
+"""Seconds; three centuries."""
+
+
+class SavedPolicy(NamedTuple):
+    """What ``policy.json`` says, and the arrays beside it."""
+
+    settings: PolicySettings
+    policy: Policy
+    spaces: tuple[Space, Space]
+    """Of observations and actions."""
+    step: int
+    """Environment steps that it was trained for."""
+    arrays: dict[str, np.ndarray]
+
+
+def read_saved_policy(folder: Path, features: Features | None = None) -> SavedPolicy:
+    """Return a saved policy; its arrays are not looked at yet.
+
+    Args:
+        folder: where it is.
+        features: the function that it is linear in, for a policy that has one.
+
+    Raises:
+        UsageError: there is none, or the features are missing or do not fit.
+        DamagedFile: it is damaged or foreign.
+    """
+    arrays, description = read_policy_files(folder)
+    path = folder / DESCRIPTION
+    with reading(path):
+        found = _READ_POLICY(description)
+    check_features(features, found["features"], f"the policy in {folder}")
+    spaces = found["observation_space"], found["action_space"]
+    try:
+        check_spaces(*spaces, "the policy")
+        policy = make_policy(*spaces, found["policy"]) if features is None else None
+    except (UsageError, ValueError, TypeError) as error:
+        raise DamagedFile(f"{path} does not describe a policy of this version of Jumar: {error}") from None
+    # With features, what does not fit is the caller's.
+    policy = policy or make_policy(*spaces, found["policy"], features)
+    return SavedPolicy(found["policy"], policy, spaces, found["step"], arrays)
+
+
+def read_policy(folder: Path, features: Features | None = None) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
+    """Return a saved policy, its parameters, its observation moments, and its (observation, action) spaces.
+
+    It takes and raises what :func:`read_saved_policy` does.
+    """
+    saved = read_saved_policy(folder, features)
+    return saved.policy, *parameters_of(saved, folder), saved.spaces
+
+
+def parameters_of(saved: SavedPolicy, folder: Path) -> tuple[Any, Any]:
+    """Return the parameters and the observation moments of a saved policy, which was read from ``folder``.
+
+    Raises:
+        DamagedFile: the arrays are not those of such a policy.
+    """
+    template = {
+        "parameters": jax.eval_shape(saved.policy.init, jax.random.PRNGKey(0)),
+        "observation_moments": jax.eval_shape(saved.policy.encoder.initial_moments),
+    }
+    tree = arrays_to_tree(template, saved.arrays, folder / ARRAYS)
+    return tree["parameters"], tree["observation_moments"]
+
+
+_READ_POLICY = record(
+    step=whole(0, LARGEST_STEP),
+    policy=made_by(PolicySettings.make, mapping),
+    features=optional(text()),
+    observation_space=space_from_json,
+    action_space=space_from_json,
+)
+
+
+def check_same_spaces(source: Source, saved: tuple[Any, Any]) -> None:
+    """Refuse an environment whose spaces are not those that a policy was trained in.
+
+    Raises:
+        UsageError: they differ; both are shown.
+    """
+    if source.compiled:
+        env = source.make_compiled()
+        spaces = env.observation_space, env.action_space
+    else:
+        environments = source.make_host(1, 0)
+        spaces = environments.observation_space, environments.action_space
+        environments.close()
+    require_same_spaces(spaces, saved, source.name)
+
+
+def newest_checkpoint(run: RunDirectory, plan: Plan) -> Checkpoint | None:
+    """Return the newest sound checkpoint of the run's plan, ``None`` for a run that was killed before it had any.
+
+    Raises:
+        DamagedFile: none is sound, or none is of this plan.
+    """
+    store = CheckpointStore(run.checkpoints)
+    return store.newest(record_reader(plan)) if store.steps() else None
+
+
+def record_reader(plan: Plan) -> Callable[[int], Reader[dict[str, Any]]]:
+    """Return, for each step, a reader of the record of a plan's checkpoint.
+
+    That is what ``Training.record`` gives, and the logs' digests. The spaces are read as spaces. What is of another run is
+    refused.
+    """
+    lanes = len(plan.seeds)
+    steps = whole(0, LARGEST_STEP)
+    returns = several(optional(number()), lanes, lanes)
+    log = exact_record(bytes=whole(0, 2**63 - 1), sha256=optional(text("[0-9a-f]{64}", "a SHA-256 in hexadecimal")))
+    readers: dict[str, Reader[Any]] = {
+        "run": _same_run(plan.identity),
+        "iterations": whole(0, LARGEST_ITERATION),
+        "elapsed": number(0.0, LONGEST_TIME),
+        "best": returns,
+        "best_steps": several(steps, lanes, lanes),
+        "best_comparable": several(flag, lanes, lanes),
+        "last_cut": several(steps, lanes, lanes),
+        "last_evaluation": returns,
+        "spaces": several(space_from_json, 2, 2),
+    }
+    logs = several(record(**{METRICS: log, EVALUATIONS: log}), lanes, lanes)
+
+    def of_step(step: int) -> Reader[dict[str, Any]]:
+        def read(value: Any) -> dict[str, Any]:
+            # What ``Agent.save`` made has no logs.
+            with_logs = {"logs": logs} if isinstance(value, dict) and "logs" in value else {}
+            return record(**readers, steps=whole(step, step), **with_logs)(value)
+
+        return read
+
+    return of_step
+
+
+def _same_run(expected: Identity) -> Reader[Identity]:
+    def read(value: Any) -> Identity:
+        found = Identity.from_json(value)
+        if (words := found.difference(expected)) is not None:
+            raise DamagedEntry(f"is that of another run than {CONFIG} describes: {words}")
+        return found
+
+    return read
+
+
+def refuse_without_checkpoint(run: RunDirectory, plan: Plan) -> None:
+    """Refuse a run that has trained and has no checkpoint: to begin anew would destroy what it has reached.
+
+    A run that was killed before its first checkpoint has logged nothing and has no policy; it begins at step 0.
+
+    Raises:
+        DamagedFile: there are policies or logs; they are named, and what to do.
+    """
+    found = []
+    for one in lanes(run, plan):
+        logged = [path for path in (one.metrics, one.evaluations) if path.exists() and path.stat().st_size]
+        found += [*logged, *(folder / DESCRIPTION for folder in (one.policy, one.best) if has_policy(folder))]
+    if found:
+        names = ", ".join(str(path.relative_to(run.path)) for path in found[:MOST_NAMED])
+        raise DamagedFile(
+            f"{run.checkpoints} holds no checkpoint, but the run has trained: there are {names}"
+            + (f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else "")
+            + ". Restore a copy of checkpoints; to begin anew instead, train into another directory, or move these files away "
+            "and resume."
+        )
+
+
+def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> None:
+    """Put a training back to a checkpoint.
+
+    Raises:
+        UsageError: the environment's spaces have changed since.
+        DamagedFile: the checkpoint does not hold what the run's plan asks for.
+    """
+    observations, actions = checkpoint.record["spaces"]
+    require_same_spaces(training.spaces, (observations, actions), training.source.name)
+    path = run.checkpoints / f"{checkpoint.step:012d}" / STATE
+    training.restore(arrays_to_tree(jax.device_get(training.state), checkpoint.arrays, path), checkpoint.record)
+
+
+def refuse_part_of_many(run: RunDirectory) -> None:
+    """Raise a ``UsageError`` for one seed of a run of several: the state of all is kept together, in the run."""
+    parent = run.path.resolve().parent
+    if not run.checkpoints.exists() and (parent / "config.json").exists():
+        raise UsageError(f"{run} is one seed of a run of several; resume the whole run: jumar resume {parent}.")
+
+
+def lanes(run: RunDirectory, plan: Plan) -> list[RunDirectory]:
+    """Return the run directory of each seed: the run itself where there is only one."""
+    return [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]

@@ -1,0 +1,1 @@
+"""XLA: how it compiles, what it keeps, and how long it takes."""
