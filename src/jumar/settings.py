@@ -159,6 +159,8 @@ def describe(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
         words = f"a number or a schedule ({FORMS})"
     elif bool in allowed:
         words = "true or false"
+    elif str in allowed and (int in allowed or float in allowed):
+        words = ("a whole number" if int in allowed else "a number") + " or a text"
     elif int in allowed:
         words = "a whole number"
     elif float in allowed:
@@ -188,6 +190,11 @@ def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
         return value if isinstance(value, bool) else _refuse()
     if isinstance(value, bool):
         raise TypeError
+    if str in allowed and len(allowed) > 1 and type(None) not in allowed:  # a number, or a text that is none
+        try:
+            return _convert(value, tuple(kind for kind in allowed if kind is not str))
+        except (TypeError, ValueError):
+            return value if isinstance(value, str) else _refuse()
     if int in allowed:
         if isinstance(value, str):
             return whole_number(value)

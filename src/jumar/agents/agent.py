@@ -401,6 +401,12 @@ class CPO(Agent):
     algorithm = "cpo"
 
 
+class DDPG(Agent):
+    """Deep deterministic policy gradient; settings: ``jumar.algorithms.off_policy.ddpg.DDPGSettings``."""
+
+    algorithm = "ddpg"
+
+
 class ISPG(Agent):
     """Off-policy policy gradient by importance sampling; settings: ``jumar.algorithms.on_policy.ispg.ISPGSettings``."""
 
@@ -437,6 +443,18 @@ class RestrictedGradient(Agent):
     algorithm = "restricted"
 
 
+class SAC(Agent):
+    """Soft actor-critic; settings: ``jumar.algorithms.off_policy.sac.SACSettings``."""
+
+    algorithm = "sac"
+
+
+class TD3(Agent):
+    """Twin delayed deep deterministic policy gradient; settings: ``jumar.algorithms.off_policy.td3.TD3Settings``."""
+
+    algorithm = "td3"
+
+
 class TRPO(Agent):
     """Trust region policy optimization; settings: ``jumar.algorithms.on_policy.trpo.TRPOSettings``."""
 
@@ -457,7 +475,23 @@ class TNPG(Agent):
 
 AGENTS: dict[str, type[Agent]] = {
     agent.algorithm: agent
-    for agent in (A2C, ACER, ACKTR, CPO, ISPG, NPG, PPO, PPOPenalty, REINFORCE, RestrictedGradient, TNPG, TRPO)
+    for agent in (
+        A2C,
+        ACER,
+        ACKTR,
+        CPO,
+        DDPG,
+        ISPG,
+        NPG,
+        PPO,
+        PPOPenalty,
+        REINFORCE,
+        RestrictedGradient,
+        SAC,
+        TD3,
+        TNPG,
+        TRPO,
+    )
 }
 
 

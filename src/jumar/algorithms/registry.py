@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jumar.algorithms.off_policy.acer import ACERSettings, acer
+from jumar.algorithms.off_policy.ddpg import DDPGSettings, ddpg
+from jumar.algorithms.off_policy.sac import SACSettings, sac
+from jumar.algorithms.off_policy.td3 import TD3Settings, td3
 from jumar.algorithms.on_policy.a2c import A2CSettings, a2c
 from jumar.algorithms.on_policy.acktr import ACKTRSettings, acktr
 from jumar.algorithms.on_policy.cpo import CPOSettings, cpo
@@ -17,7 +20,7 @@ from jumar.algorithms.on_policy.ppo import PPOPenaltySettings, PPOSettings, ppo,
 from jumar.algorithms.on_policy.reinforce import ReinforceSettings, reinforce
 from jumar.algorithms.on_policy.restricted import RestrictedSettings, restricted
 from jumar.algorithms.on_policy.trpo import TRPOSettings, trpo
-from jumar.algorithms.settings import RolloutSettings
+from jumar.algorithms.settings import CollectingSettings
 from jumar.algorithms.update import Update
 from jumar.errors import UsageError, unknown
 from jumar.policies.policy import Policy
@@ -29,11 +32,11 @@ class Algorithm:
 
     name: str
     title: str
-    settings: type[RolloutSettings]
+    settings: type[CollectingSettings]
     build: Callable[..., Update]
     """(settings, policy) -> update."""
 
-    def make_settings(self, values: Mapping[str, Any]) -> RolloutSettings:
+    def make_settings(self, values: Mapping[str, Any]) -> CollectingSettings:
         """Make the algorithm's settings from names and values, as :meth:`jumar.settings.Settings.make` does.
 
         Raises:
@@ -51,7 +54,7 @@ class Algorithm:
         """The names of the algorithm's settings."""
         return [field.name for field in fields(self.settings)]
 
-    def make(self, settings: RolloutSettings, policy: Policy) -> Update:
+    def make(self, settings: CollectingSettings, policy: Policy) -> Update:
         """Put the parts together."""
         return self.build(settings, policy)
 
@@ -61,6 +64,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "acer": Algorithm("acer", "Actor-critic with experience replay", ACERSettings, acer),
     "acktr": Algorithm("acktr", "Actor-critic using Kronecker-factored trust regions", ACKTRSettings, acktr),
     "cpo": Algorithm("cpo", "Constrained policy optimization", CPOSettings, cpo),
+    "ddpg": Algorithm("ddpg", "Deep deterministic policy gradient", DDPGSettings, ddpg),
     "ispg": Algorithm("ispg", "Off-policy policy gradient by importance sampling", ISPGSettings, ispg),
     "npg": Algorithm("npg", "Natural policy gradient", NPGSettings, npg),
     "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),
@@ -69,6 +73,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "reinforce": Algorithm("reinforce", "Policy gradient by whole returns", ReinforceSettings, reinforce),
     "restricted": Algorithm("restricted", "Policy gradient by steps of one length", RestrictedSettings, restricted),
+    "sac": Algorithm("sac", "Soft actor-critic", SACSettings, sac),
+    "td3": Algorithm("td3", "Twin delayed deep deterministic policy gradient", TD3Settings, td3),
     "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),
     "trpo": Algorithm("trpo", "Trust region policy optimization", TRPOSettings, trpo),
 }

@@ -10,16 +10,52 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RolloutSettings(PolicySettings):
+class CollectingSettings(PolicySettings):
     """The settings of every method: how experience is made, and what of it counts."""
 
     n_envs: int = setting(1, "environments stepped side by side", at_least=1, at_most=65536)
-    n_steps: int = setting(2048, "steps of each environment per iteration", unit="steps", at_least=1)
     gamma: float = setting(0.99, "discount", at_least=0, at_most=1)
-    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
     cost_coef: float = setting(0.0, "so many times a step's cost is taken off its reward", at_least=0)
     normalize_rewards: bool = setting(False, "divide rewards by the running deviation of the discounted return")
     clip_rewards: float = setting(10.0, "clip normalised rewards to this size", above=0)
+
+    @property
+    def rows_per_round(self) -> int:
+        """Steps of each environment between two updates."""
+        raise NotImplementedError
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of steps and an update an iteration has, which is what a line of the log is of."""
+        raise NotImplementedError
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Steps of all environments together per iteration."""
+        return self.rounds * self.rows_per_round * self.n_envs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RolloutSettings(CollectingSettings):
+    """The settings of methods that learn from rollouts."""
+
+    deviation: str = setting(
+        "free",
+        "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, or a function of the state",
+        choices=("free", "fixed", "state"),
+    )
+    n_steps: int = setting(2048, "steps of each environment per iteration", unit="steps", at_least=1)
+    ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+
+    @property
+    def rows_per_round(self) -> int:
+        """Steps of each environment between two updates."""
+        return self.n_steps
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of steps and an update an iteration has: one."""
+        return 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.policies.exploration import Acting, Behaviour, Drawing
 from jumar.policies.moments import RunningMoments
 from jumar.policies.observations import Encoder
 from jumar.policies.policy import Policy
@@ -41,10 +42,19 @@ class Learner(NamedTuple):
 
 
 class Update(Protocol):
-    """What runners need of an algorithm."""
+    """What runners need of an algorithm.
+
+    An iteration is some rounds, and each round a few steps in all environments and what is learnt from them:
+    ``begin``, then ``update`` once a round, then ``report`` and ``store``.
+    """
 
     @property
     def policy(self) -> Policy:
+        """What is trained."""
+        ...
+
+    @property
+    def behaviour(self) -> Behaviour:
         """What acts."""
         ...
 
@@ -53,34 +63,135 @@ class Update(Protocol):
         """Whether each step must come with one cost."""
         ...
 
-    def init(self, key: Array, n_envs: int) -> Learner:
-        """Draw a learner's first state."""
+    @property
+    def mapped(self) -> Any:
+        """Which parts of a learner differ between seeds that share a program: a prefix of it, 0 for these and ``None`` for others."""
         ...
 
-    def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
-        """Return a first learner with other parameters in its place, and a solver that begins with them."""
+    def init(self, key: Array, n_envs: int) -> Any:
+        """Draw a learner's first state; it has ``parameters``, ``solver``, ``observation_moments`` and ``reward_scale``."""
         ...
 
-    def restart(self, learner: Learner) -> Learner:
+    def begin_with(self, learner: Any, parameters: Parameters) -> Any:
+        """Return a first learner with other parameters in its place, and optimisers that begin with them."""
+        ...
+
+    def restart(self, learner: Any) -> Any:
         """Return the learner with all episodes begun anew (the environments were rebuilt)."""
         ...
 
+    def acting(self, learner: Any, remaining: Array) -> Acting:
+        """Return what the behaviour acts by."""
+        ...
+
+    def memory(self) -> Any:
+        """Return what is remembered of steps before any of them, beside the learner; it may be large."""
+        ...
+
+    def cut(self, memory: Any, learner: Any) -> Any:
+        """Return the memory after the episodes under way were cut; compiled with ``memory`` donated."""
+        ...
+
+    def begin(self) -> Any:
+        """Return what an iteration has made before its first round."""
+        ...
+
     def update(
-        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
-    ) -> tuple[Learner, Diagnostics]:
-        """Improve the learner with one rollout that its policy made; return it and the flight record.
+        self, learner: Any, made: Any, memory: Any, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Any, Any]:
+        """Learn from a round of steps that the behaviour made.
 
         Args:
             learner: whose policy acted.
-            trajectory: what happened. Log-probabilities and the critic's carry are filled in here.
+            made: what the iteration has made so far.
+            memory: what is remembered from before the iteration; it is only read.
+            trajectory: what happened, ``[T, N]``. Log-probabilities and the critic's carry are not filled in.
             remaining: the share of training that is left, for schedules.
             key: for everything random.
 
         Returns:
-            the new learner, and scalars by the names of the metrics without their ``train/``. ``finite`` among them says
-            whether the learner is made of numbers.
+            the new learner, and what the iteration has made with this round.
         """
         ...
+
+    def happened(self, made: Any) -> Trajectory:
+        """Return all steps of an iteration, ``[T, N]``; those behind the last one are not valid."""
+        ...
+
+    def report(self, learner: Any, made: Any, key: Array) -> tuple[Any, Diagnostics]:
+        """Return the learner after an iteration, and the flight record: scalars by the names of the metrics.
+
+        Those without a slash come under ``train/``. ``finite`` says whether the learner is made of numbers; NaN stands for what
+        means nothing this time.
+        """
+        ...
+
+    def store(self, memory: Any, made: Any, learner: Any) -> Any:
+        """Return the memory with an iteration's steps in it; compiled with ``memory`` donated.
+
+        ``learner`` is the one from before the iteration. It can go on with the new memory as with the old one.
+        """
+        ...
+
+
+class Rolled(NamedTuple):
+    """What an iteration of one rollout makes."""
+
+    trajectory: Trajectory
+    record: Diagnostics
+
+
+class RolloutUpdate:
+    """Base of the updates whose iterations are one round: a rollout that they learn from once."""
+
+    policy: Policy
+    mapped = 0
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """The policy's own draws."""
+        return Drawing(self.policy)
+
+    def learn(
+        self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Learner, Diagnostics]:
+        """Improve the learner with one rollout that its policy made; return it and the flight record."""
+        raise NotImplementedError
+
+    def acting(self, learner: Learner, remaining: Array) -> Acting:
+        """Return the policy's parameters and its normaliser."""
+        return Acting(learner.parameters["policy"], learner.observation_moments)
+
+    def memory(self) -> tuple[()]:
+        """Return nothing: what is kept of rollouts is the learner's."""
+        return ()
+
+    def cut(self, memory: tuple[()], learner: Learner) -> tuple[()]:
+        """Return nothing."""
+        return memory
+
+    def begin(self) -> tuple[()]:
+        """Return nothing."""
+        return ()
+
+    def update(
+        self, learner: Learner, made: Any, memory: Any, trajectory: Trajectory, remaining: Array, key: Array
+    ) -> tuple[Learner, Rolled]:
+        """Learn from the rollout."""
+        learner, record = self.learn(learner, trajectory, remaining, key)
+        return learner, Rolled(trajectory, record)
+
+    def happened(self, made: Rolled) -> Trajectory:
+        """Return the rollout."""
+        return made.trajectory
+
+    def report(self, learner: Learner, made: Rolled, key: Array) -> tuple[Learner, Diagnostics]:
+        """Return the learner as it is, and the flight record."""
+        return learner, made.record
+
+    def store(self, memory: tuple[()], made: Rolled, learner: Learner) -> tuple[()]:
+        """Return nothing."""
+        return memory
 
 
 def moments_after(moments: RunningMoments, trajectory: Trajectory, encoder: Encoder) -> RunningMoments:

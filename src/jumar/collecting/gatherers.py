@@ -19,24 +19,23 @@ from jumar.envs.host import HostEnvironments, HostStep
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.step_costs import Cost
 from jumar.policies.actions import narrow_dtype
-from jumar.policies.moments import RunningMoments
+from jumar.policies.exploration import Acted, Acting, Behaviour
 from jumar.policies.observations import finite
-from jumar.policies.policy import Carry, Policy
 
 SEED_LIMIT = 2**31 - 1
 
-Gathered = tuple[dict[str, Any], Any, Carry]
+Gathered = tuple[dict[str, Any], Any, Any]
 
 
 class Gatherer(Protocol):
-    """Lets a policy act for a fixed number of steps in all environments."""
+    """Lets a behaviour act for a fixed number of steps in all environments."""
 
     def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
         """Take over environments that were just reset, with what the reset returned."""
         ...
 
-    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
-        """Return the rollout as fields of a trajectory, the next row's ``episode_start``, and the policy's carry.
+    def gather(self, acting: Acting, carry: Any, start: Any, key: Array) -> Gathered:
+        """Return the steps as fields of a trajectory, the next row's ``episode_start``, and the behaviour's carry.
 
         Raises:
             EnvironmentFault: an environment failed.
@@ -65,34 +64,37 @@ class StepLoop:
     before, and runs at a third of its speed.
     """
 
-    def __init__(self, policy: Policy, n_steps: int, complain: Callable[[str], None] = lambda words: None) -> None:
-        self._policy, self._n_steps, self._complain = policy, n_steps, complain
+    def __init__(
+        self, behaviour: Behaviour, n_steps: int, complain: Callable[[str], None] = lambda words: None
+    ) -> None:
+        self._behaviour, self._n_steps, self._complain = behaviour, n_steps, complain
         self._environments: HostEnvironments | None = None
         self._observations: Any = None
         self._masks: np.ndarray | None = None
-        self._noise = jax.jit(policy.rollout_noise, static_argnums=1)
+        self._noise = jax.jit(self._noise_once, static_argnums=1)
         self._act = jax.jit(self._act_once)
 
     def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
         """Take over environments that were just reset."""
         self._environments, self._observations, self._masks = environments, narrow(observations), masks
 
-    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+    def gather(self, acting: Acting, carry: Any, start: Any, key: Array) -> Gathered:
         """Act, step and remember, row by row; then write all down."""
         environments = self._environments
         assert environments is not None
-        noise = np.asarray(self._noise(jax.random.split(key, self._n_steps), environments.n_envs))
+        noise = jax.device_get(self._noise(key, environments.n_envs))
         rows: list[Row] = []
         first = start
         for t in range(self._n_steps):
             observations, masks = self._observations, self._masks
-            actions, valid_actions, carry = self._act(parameters, moments, observations, carry, start, masks, noise[t])
+            now = noise[t] if isinstance(noise, np.ndarray) else {name: x[t] for name, x in noise.items()}
+            actions, valid_actions, carry = self._act(acting, observations, carry, start, masks, now)
             step = environments.step(np.asarray(valid_actions))
             if step.complaint is not None:
                 self._complain(step.complaint)
             rows.append(Row(observations, masks, actions, step))
             self._observations, self._masks = narrow(step.observations), step.action_masks
-            if self._policy.recurrent:  # no other policy looks at it
+            if self._behaviour.recurrent:  # no other one looks at it
                 start = over_after(step)
         return written_down(rows, first), over_after(rows[-1].step), carry
 
@@ -102,12 +104,11 @@ class StepLoop:
             self._environments.close()
             self._environments = None
 
-    def _act_once(
-        self, parameters: Any, moments: Any, observations: Any, carry: Carry, start: Array, mask: Any, noise: Array
-    ) -> tuple[Array, Array, Carry]:
-        policy = self._policy
-        actions, carry = policy.act(parameters, moments, observations, carry, start, mask, noise)
-        return actions, policy.actions.to_environment(actions, jnp), carry
+    def _noise_once(self, key: Array, n_envs: int) -> Any:
+        return self._behaviour.rollout_noise(jax.random.split(key, self._n_steps), n_envs)
+
+    def _act_once(self, acting: Acting, observations: Any, carry: Any, start: Array, mask: Any, noise: Any) -> Acted:
+        return self._behaviour.act(acting, observations, carry, start, mask, noise)
 
 
 class PoolScan:
@@ -118,14 +119,14 @@ class PoolScan:
     computes in single precision all the same.
     """
 
-    def __init__(self, policy: Policy, n_steps: int) -> None:
-        self._policy, self._n_steps = policy, n_steps
+    def __init__(self, behaviour: Behaviour, n_steps: int) -> None:
+        self._behaviour, self._n_steps = behaviour, n_steps
         self._pool: EnvPoolEnvironments | None = None
         self._state: Any = None
         self._scan: Any = None
 
     @staticmethod
-    def of(environments: HostEnvironments, policy: Policy, n_steps: int) -> PoolScan | None:
+    def of(environments: HostEnvironments, behaviour: Behaviour, n_steps: int) -> PoolScan | None:
         """Return a scan for these environments, or ``None`` where EnvPool's XLA calls do not serve them.
 
         They serve plain Box observations without action masks, where JAX runs on the processor.
@@ -134,7 +135,7 @@ class PoolScan:
             return None
         if jax.default_backend() != "cpu":
             return None
-        return PoolScan(policy, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
+        return PoolScan(behaviour, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
 
     def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
         """Take over the pool, and prepare the program that belongs to it."""
@@ -145,10 +146,10 @@ class PoolScan:
             self._state = jnp.asarray(handle), jnp.asarray(observations), jnp.zeros(environments.n_envs, bool)
         self._scan = jax.jit(lambda *arguments: self._gather_once(step, environments.cost, *arguments))
 
-    def gather(self, parameters: Any, moments: RunningMoments, carry: Carry, start: Any, key: Array) -> Gathered:
+    def gather(self, acting: Acting, carry: Any, start: Any, key: Array) -> Gathered:
         """Run the scan once."""
         with jax.enable_x64(True):
-            self._state, gathered, start, carry = self._scan(parameters, moments, self._state, carry, start, key)
+            self._state, gathered, start, carry = self._scan(acting, self._state, carry, start, key)
         return {**gathered, "action_masks": None}, start, carry
 
     def close(self) -> None:
@@ -159,15 +160,14 @@ class PoolScan:
             self._pool = self._state = self._scan = None
 
     def _gather_once(
-        self, step: Any, cost: Cost, parameters: Any, moments: Any, state: Any, carry: Carry, start: Array, key: Array
-    ) -> tuple[Any, dict[str, Any], Array, Carry]:
-        policy = self._policy
+        self, step: Any, cost: Cost, acting: Acting, state: Any, carry: Any, start: Array, key: Array
+    ) -> tuple[Any, dict[str, Any], Array, Any]:
+        behaviour = self._behaviour
 
         def row(state: Any, noise: Array) -> tuple[Any, dict[str, Any]]:
             handle, raw, carry, start, over = state
             observations = raw.astype(narrow_dtype(raw.dtype))
-            actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, noise)
-            valid_actions = policy.actions.to_environment(actions, jnp)
+            actions, valid_actions, carry = behaviour.act(acting, finite(observations), carry, start, None, noise)
             handle, (raw, rewards, terminated, truncated, info) = step(handle, valid_actions)
             ended = terminated | truncated
             taken = {
@@ -184,7 +184,7 @@ class PoolScan:
 
         handle, raw, over = state
         first = (handle, raw, carry, start, over)
-        noise = policy.rollout_noise(jax.random.split(key, self._n_steps), len(over))
+        noise = behaviour.rollout_noise(jax.random.split(key, self._n_steps), len(over))
         (handle, raw, carry, start, over), rows = jax.lax.scan(row, first, noise)
         last = raw.astype(rows["observations"].dtype)[None]
         # In NEXT_STEP mode the next row's observation is the true successor, also where the episode ended.

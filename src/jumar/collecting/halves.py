@@ -14,11 +14,10 @@ from typing import Any
 
 import jax
 
-from jumar.algorithms.update import Learner, all_finite
-from jumar.solvers.problem import Diagnostics
+from jumar.algorithms.update import all_finite
 from jumar.solvers.separate import is_about_the_critic
 
-Learn = Callable[..., tuple[Learner, Diagnostics, Any, Any]]
+Learn = Callable[..., tuple[Any, ...]]
 """Takes a learner and more; returns it after an update, the flight record, and what else came of it."""
 
 
@@ -48,14 +47,14 @@ class Halves:
         self._policys, self._critics = jax.jit(policys), jax.jit(critics)
         self._thread = ThreadPoolExecutor(1, "jumar-critic")
 
-    def __call__(self, *arguments: Any) -> tuple[Learner, Diagnostics, Any, Any]:
+    def __call__(self, *arguments: Any) -> tuple[Any, ...]:
         """Learn."""
         fitting = self._thread.submit(self._critics, *arguments)
-        learner, record, outcome, faults = self._policys(*arguments)
+        learner, record, *others = self._policys(*arguments)
         critic, about = fitting.result()
         record, about = jax.device_get((record, about))
         learner = learner._replace(
             **{name: {**getattr(learner, name), "critic": critic[name]} for name in ("parameters", "solver")}
         )
         record = {**record, **about, "finite": record["finite"] & about["finite"]}
-        return learner, record, outcome, faults
+        return learner, record, *others

@@ -1,7 +1,8 @@
 """Collecting experience and learning from it: one iteration, on each kind of environment.
 
-This is the seam between the loop and the backends. A runner takes a learner, lets its policy act for ``n_steps`` steps
-of ``n_envs`` environments, updates it, and hands back what happened. The loop knows nothing else of environments.
+This is the seam between the loop and the backends. A runner takes a learner, lets its behaviour act for ``n_steps`` steps of
+``n_envs`` environments, updates it, does both again for as many rounds as an iteration has, and hands back what happened. The
+loop knows nothing else of environments.
 
 - :class:`CompiledRunner`: rollout and update are one compiled program, mapped over seeds if there are several.
 - :class:`HostRunner`: a rollout gathered on the host, then a compiled update.
@@ -17,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.algorithms.update import Learner, Update
+from jumar.algorithms.update import Update
 from jumar.collecting.gatherers import Gatherer, PoolScan, StepLoop, environment_seeds
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
+from jumar.experience.replay import ABSENT
+from jumar.policies.exploration import Acting
 from jumar.policies.observations import finite
 from jumar.solvers.problem import Diagnostics
 from jumar.trajectory import Trajectory
@@ -38,6 +41,24 @@ class Outcome(NamedTuple):
     """Where the environment gives any; with a further axis where it gives several."""
 
 
+class Held(NamedTuple):
+    """What training holds on to between iterations."""
+
+    learner: Any
+    memory: Any
+    """What is remembered of steps beside the learner."""
+    collector: Any
+
+
+class Iterated(NamedTuple):
+    """What an iteration returns."""
+
+    held: Held
+    record: dict[str, np.ndarray]
+    """The flight record."""
+    outcome: Outcome
+
+
 class Runner(Protocol):
     """One kind of environment, ready to be iterated."""
 
@@ -48,17 +69,24 @@ class Runner(Protocol):
         """Return the collector's first state: what of the environments can be saved, as a pytree."""
         ...
 
-    def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
+    def memory(self) -> Any:
+        """Return what is remembered before any step."""
+        ...
+
+    def restart(self, held: Held, seed: int, step: int) -> Held:
         """Begin anew in all environments, from seeds derived from (seed, step) alone."""
         ...
 
-    def iterate(
-        self, learner: Learner, collector: Any, key: Array, remaining: float
-    ) -> tuple[Learner, Any, dict[str, np.ndarray], Outcome]:
-        """Collect one rollout and learn from it; return the learner, collector state, flight record and outcome.
+    def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
+        """Collect and learn for an iteration.
+
+        Args:
+            held: what there is; its memory is used up, but that of what is returned serves its learner as well.
+            keys: one for each round, ``[rounds, 2]``; ``[K, rounds, 2]`` for K seeds.
+            remaining: the share of training that is left at each round, ``[rounds]``.
 
         Raises:
-            EnvironmentFault: an environment raised or gave what is no experience; the learner given is still good.
+            EnvironmentFault: an environment raised or gave what is no experience; all that was given is still good.
         """
         ...
 
@@ -86,6 +114,13 @@ def outcome_of(trajectory: Trajectory, strict: bool) -> tuple[Array | None, ...]
     if costs is not None and not strict:
         costs = jnp.where(jnp.isfinite(costs), costs, 0.0)
     return trajectory.rewards, trajectory.terminated, trajectory.truncated, trajectory.valid, costs
+
+
+def told_of(rewards: Any, terminated: Any, truncated: Any, valid: Any, costs: Any) -> Outcome:
+    """Return an outcome on the host; costs that no step came with are none."""
+    if costs is not None and np.any(absent := costs == ABSENT):
+        costs = None if np.all(absent) else np.where(absent, 0.0, costs)
+    return Outcome(rewards, terminated, truncated, valid, costs)
 
 
 class Faults(NamedTuple):
@@ -131,16 +166,16 @@ class CostWatch:
 
 
 class CompiledRunner:
-    """Runs environments written in JAX: rollout and update in one compiled program.
+    """Runs environments written in JAX: an iteration is one compiled program, steps and updates.
 
     Args:
         update: the algorithm.
         env: the environment.
         name: what to call it in errors.
         n_envs: how many copies.
-        n_steps: steps of each per iteration.
-        n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K, and
-            to spread it over JAX's devices.
+        n_steps: steps of each per round.
+        n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K but for
+            those that the update says all seeds share, and to spread it over JAX's devices.
         cost_watch: what becomes of costs that are no numbers.
     """
 
@@ -158,75 +193,96 @@ class CompiledRunner:
     ) -> None:
         self._update, self._env, self._name = update, env, name
         self._cost_watch = cost_watch or CostWatch(update)
-        self._n_envs, self._n_steps = n_envs, n_steps
+        self._n_envs, self._n_steps, self._n_seeds = n_envs, n_steps, n_seeds
         self._rows = 0
-        init, iterate = self._init, self._iterate
+        init, iterate, store = self._init, self._iterate, update.store
         if n_seeds is not None:
-            init, iterate = over_seeds(init, (0,), n_seeds), over_seeds(iterate, (0, 0, 0, None), n_seeds)
+            learner = update.mapped
+            init = over_seeds(init, (0,), 0, n_seeds)
+            iterate = over_seeds(iterate, (learner, 0, 0, 0, None), (learner, 0, 0, 0, 0, 0), n_seeds)
+            store = over_seeds(store, (0, 0, learner), 0, n_seeds)
         self._compiled_init, self._compiled_iterate = jax.jit(init), jax.jit(iterate)
+        self._store = jax.jit(store, donate_argnums=0)
 
     def init(self, key: Array) -> Collector:
         """Reset all environments."""
         return self._compiled_init(key)
 
-    def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
-        """Change nothing: the environments' state is in the checkpoint."""
-        return learner, collector
+    def memory(self) -> Any:
+        """Return what is remembered before any step."""
+        memory, k = self._update.memory(), self._n_seeds
+        return memory if k is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (k, *x.shape)), memory)
 
-    def iterate(
-        self, learner: Learner, collector: Any, key: Array, remaining: float
-    ) -> tuple[Learner, Any, dict[str, np.ndarray], Outcome]:
-        """Run the compiled program once."""
-        learner, collector, record, outcome, faults = self._compiled_iterate(
-            learner, collector, key, np.float32(remaining)
+    def restart(self, held: Held, seed: int, step: int) -> Held:
+        """Change nothing: the environments' state is in the checkpoint."""
+        return held
+
+    def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
+        """Run the compiled program once, then write down what is to be remembered."""
+        learner, memory, collector = held
+        learner, made, collector, record, outcome, faults = self._compiled_iterate(
+            learner, memory, collector, keys, remaining
         )
         outcome, faults, record = jax.device_get((outcome, faults, record))
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
-        self._rows += self._n_steps
-        return learner, collector, record, Outcome(*outcome)
+        self._rows += outcome[0].shape[-2]
+        if memory != ():
+            memory = self._store(memory, made, held.learner)
+        return Iterated(Held(learner, memory, collector), record, told_of(*outcome))
 
     def close(self) -> None:
         """Release nothing: there is nothing to release."""
 
     def _init(self, key: Array) -> Collector:
         states, observations = reset_batch(self._env, self._env.params, key, self._n_envs)
-        update, n = self._update, self._n_envs
-        return Collector(
-            states,
-            observations,
-            jnp.ones((n,), bool),
-            update.policy.initial_carry(n),
-        )
+        n = self._n_envs
+        return Collector(states, observations, jnp.ones((n,), bool), self._update.behaviour.initial_carry(n))
 
     def _iterate(
-        self, learner: Learner, collector: Collector, key: Array, remaining: Array
-    ) -> tuple[Learner, Collector, Diagnostics, tuple[Array | None, ...], Faults]:
-        collect_key, update_key = jax.random.split(key)
-        collector, trajectory = self._collect(learner, collector, collect_key)
-        learner, record = self._update.update(learner, trajectory, remaining, update_key)
-        outcome = outcome_of(trajectory, self._cost_watch.strict)
-        faults = faults_of(self._update, trajectory)
-        return learner, collector, record, outcome, faults
+        self, learner: Any, memory: Any, collector: Collector, keys: Array, remaining: Array
+    ) -> tuple[Any, Any, Collector, Diagnostics, tuple[Array | None, ...], Faults]:
+        update = self._update
 
-    def _collect(self, learner: Learner, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
-        policy, env = self._update.policy, self._env
-        parameters, moments = learner.parameters["policy"], learner.observation_moments
-        carry = policy.begin_rollout(collector.carry)
+        def round(
+            state: tuple[Any, Any, Collector], now: tuple[Array, Array]
+        ) -> tuple[tuple[Any, Any, Collector], None]:
+            learner, made, collector = state
+            key, remaining = now
+            collect_key, update_key = jax.random.split(key)
+            collector, trajectory = self._collect(update.acting(learner, remaining), collector, collect_key)
+            learner, made = update.update(learner, made, memory, trajectory, remaining, update_key)
+            return (learner, made, collector), None
+
+        state = (learner, update.begin(), collector)
+        if len(keys) == 1:
+            state, _ = round(state, (keys[0], remaining[0]))
+        else:
+            state, _ = jax.lax.scan(round, state, (keys, remaining))
+        learner, made, collector = state
+        learner, record = update.report(learner, made, jax.random.fold_in(keys[-1], REPORT))
+        happened = update.happened(made)
+        outcome = outcome_of(happened, self._cost_watch.strict)
+        kept = made if memory != () else ()
+        return learner, kept, collector, record, outcome, faults_of(update, happened)
+
+    def _collect(self, acting: Acting, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
+        behaviour, env = self._update.behaviour, self._env
+        carry = behaviour.begin_rollout(collector.carry)
 
         def step(
             state: tuple[Any, Any, Array, Any], random: tuple[Array, Array]
         ) -> tuple[tuple[Any, Any, Array, Any], tuple[Any, ...]]:
             states, observations, start, carry = state
             noise, env_key = random
-            actions, carry = policy.act(parameters, moments, finite(observations), carry, start, None, noise)
-            states, taken = step_batch(env, env.params, env_key, states, policy.actions.to_environment(actions, jnp))
+            acted = behaviour.act(acting, finite(observations), carry, start, None, noise)
+            states, taken = step_batch(env, env.params, env_key, states, acted.given)
             ended = taken.terminated | taken.truncated
-            row = (observations, actions, start, taken._replace(observations=None))
-            return (states, taken.observations, ended, carry), row
+            row = (observations, acted.kept, start, taken._replace(observations=None))
+            return (states, taken.observations, ended, acted.carry), row
 
         first = (collector.environments, collector.observations, collector.episode_start, carry)
         act_key, env_key = jax.random.split(key)
-        noise = policy.rollout_noise(jax.random.split(act_key, self._n_steps), self._n_envs)
+        noise = behaviour.rollout_noise(jax.random.split(act_key, self._n_steps), self._n_envs)
         random = noise, jax.random.split(env_key, self._n_steps)
         last, (observations, actions, starts, taken) = jax.lax.scan(step, first, random)
         trajectory = Trajectory(
@@ -247,25 +303,35 @@ class CompiledRunner:
         return Collector(*last), trajectory
 
 
-def over_seeds(function: Callable[..., Any], in_axes: tuple[int | None, ...], n_seeds: int) -> Callable[..., Any]:
+REPORT = 2**32 - 1
+"""Makes another key of a round's: that of an iteration's report."""
+
+
+def over_seeds(
+    function: Callable[..., Any], in_axes: tuple[Any, ...], out_axes: Any, n_seeds: int
+) -> Callable[..., Any]:
     """Return the function mapped over a leading axis of seeds, which is divided evenly among JAX's devices.
 
     As many devices take part as divide the seeds. No seed has to do with another, so nothing passes between devices.
 
     Args:
         function: of arrays without the axis.
-        in_axes: 0 for an argument that has the axis, ``None`` for one that all seeds share.
+        in_axes: a tree for each argument: 0 where arrays have the axis, ``None`` where all seeds share them.
+        out_axes: the same for the result.
         n_seeds: its length.
     """
-    mapped = jax.vmap(function, in_axes=in_axes)
+    mapped = jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
     devices = jax.devices()
     n = max(k for k in range(1, len(devices) + 1) if n_seeds % k == 0)
     if n == 1:
         return mapped
     mesh = jax.sharding.Mesh(np.asarray(devices[:n]), ("seeds",))
     each, all_alike = jax.sharding.PartitionSpec("seeds"), jax.sharding.PartitionSpec()
-    specs = tuple(all_alike if axis is None else each for axis in in_axes)
-    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=each, check_vma=False)
+
+    def specs(axes: Any) -> Any:
+        return jax.tree.map(lambda axis: all_alike if axis is None else each, axes, is_leaf=lambda axis: axis is None)
+
+    return jax.shard_map(mapped, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False)
 
 
 def check_faults(faults: Faults, name: str, rows: int) -> None:
@@ -339,15 +405,23 @@ class HostRunner:
         self._gatherer: Gatherer | None = None
         self._name = ""
         self._rows = 0
-        self._step_loop = StepLoop(update.policy, n_steps, self._cost_watch.complain)
+        self._step_loop = StepLoop(update.behaviour, n_steps, self._cost_watch.complain)
         self._learn = compiled(self._learn_once)
+        self._round, self._report = jax.jit(self._round_once, donate_argnums=1), jax.jit(self._report_once)
+        self._keys = jax.jit(jax.vmap(jax.random.split))
+        self._store = jax.jit(update.store, donate_argnums=0)
+        self._cut = jax.jit(update.cut, donate_argnums=0)
 
     def init(self, key: Array) -> Collector:
         """Return the state of no environments; ``restart`` begins with some."""
         return Collector((), (), np.ones((0,), bool), ())
 
-    def restart(self, learner: Learner, collector: Any, seed: int, step: int) -> tuple[Learner, Any]:
-        """Rebuild the environments and reset them; open episodes are cut, which the last row has bootstrapped for."""
+    def memory(self) -> Any:
+        """Return what is remembered before any step."""
+        return self._update.memory()
+
+    def restart(self, held: Held, seed: int, step: int) -> Held:
+        """Rebuild the environments and reset them; open episodes are cut, which their last rows have bootstrapped for."""
         self.close()
         environments = self._make()
         n = environments.n_envs
@@ -356,30 +430,27 @@ class HostRunner:
         except BaseException:
             environments.close()
             raise
-        self._gatherer = PoolScan.of(environments, self._update.policy, self._n_steps) or self._step_loop
+        behaviour = self._update.behaviour
+        self._gatherer = PoolScan.of(environments, behaviour, self._n_steps) or self._step_loop
         self._gatherer.begin(environments, observations, masks)
         self._name, self._rows = environments.name, 0
-        collector = Collector((), (), np.ones((n,), bool), self._update.policy.initial_carry(n))
-        return self._update.restart(learner), collector
+        collector = Collector((), (), np.ones((n,), bool), behaviour.initial_carry(n))
+        memory = held.memory if held.memory == () else self._cut(held.memory, held.learner)
+        return Held(self._update.restart(held.learner), memory, collector)
 
-    def iterate(
-        self, learner: Learner, collector: Any, key: Array, remaining: float
-    ) -> tuple[Learner, Any, dict[str, np.ndarray], Outcome]:
-        """Gather a rollout, then learn from it."""
+    def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
+        """Gather and learn, round by round; then write down what is to be remembered."""
         assert self._gatherer is not None, "restart comes before iterate"
-        collect_key, update_key = jax.random.split(key)
-        carry = self._update.policy.begin_rollout(collector.carry)
-        parameters, moments = learner.parameters["policy"], learner.observation_moments
-        gathered, start, last_carry = self._gatherer.gather(
-            parameters, moments, carry, collector.episode_start, collect_key
-        )
-        gathered = {**gathered, "carry": carry, "critic_carry": ()}
-        learned = self._learn(learner, gathered, np.float32(remaining), update_key)
-        learner, record, outcome, faults = learned
-        outcome, faults, record = jax.device_get((outcome, faults, record))
+        pairs = np.asarray(self._keys(keys))
+        if len(pairs) == 1:
+            learner, collector, made, told = self._iterate_once(held, pairs[0], remaining[0])
+        else:
+            learner, collector, made, told = self._iterate_often(held, keys, pairs, remaining)
+        outcome, faults, record = jax.device_get(told)
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
-        self._rows += self._n_steps
-        return learner, Collector((), (), start, last_carry), record, Outcome(*outcome)
+        self._rows += outcome[0].shape[0]
+        memory = held.memory if held.memory == () else self._store(held.memory, made, held.learner)
+        return Iterated(Held(learner, memory, collector), record, told_of(*outcome))
 
     def close(self) -> None:
         """Close the environments."""
@@ -387,10 +458,57 @@ class HostRunner:
             self._gatherer.close()
             self._gatherer = None
 
+    def _iterate_once(self, held: Held, keys: np.ndarray, remaining: float) -> tuple[Any, Collector, Any, Any]:
+        """Do an iteration of one round, in which all but the steps is one program."""
+        learner, memory, collector = held
+        gathered, collector = self._gather(learner, collector, keys[0], remaining)
+        learner, record, made, outcome, faults = self._learn(learner, gathered, memory, remaining, keys[1])
+        return learner, collector, made, (outcome, faults, record)
+
+    def _iterate_often(
+        self, held: Held, keys: Array, pairs: np.ndarray, remaining: np.ndarray
+    ) -> tuple[Any, Collector, Any, Any]:
+        """Do an iteration of several rounds."""
+        learner, memory, collector = held
+        made = self._update.begin()
+        for pair, left in zip(pairs, remaining, strict=True):
+            gathered, collector = self._gather(learner, collector, pair[0], left)
+            learner, made = self._round(learner, made, memory, gathered, left, pair[1])
+        learner, record, outcome, faults = self._report(learner, made, keys[-1])
+        return learner, collector, made, (outcome, faults, record)
+
+    def _gather(self, learner: Any, collector: Collector, key: Any, remaining: Any) -> tuple[dict[str, Any], Collector]:
+        assert self._gatherer is not None
+        update = self._update
+        carry = update.behaviour.begin_rollout(collector.carry)
+        acting = update.acting(learner, remaining)
+        gathered, start, last_carry = self._gatherer.gather(acting, carry, collector.episode_start, key)
+        gathered = {**gathered, "carry": carry, "critic_carry": ()}
+        return gathered, Collector((), (), start, last_carry)
+
     def _learn_once(
-        self, learner: Learner, gathered: dict[str, Any], remaining: Array, key: Array
-    ) -> tuple[Learner, Diagnostics, tuple[Array | None, ...], Faults]:
-        trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
-        learner, record = self._update.update(learner, trajectory, remaining, key)
-        outcome = outcome_of(trajectory, self._cost_watch.strict)
-        return learner, record, outcome, faults_of(self._update, trajectory)
+        self, learner: Any, gathered: dict[str, Any], memory: Any, remaining: Array, key: Array
+    ) -> tuple[Any, Diagnostics, Any, tuple[Array | None, ...], Faults]:
+        update = self._update
+        learner, made = update.update(learner, update.begin(), memory, trajectory_of(gathered), remaining, key)
+        learner, record = update.report(learner, made, jax.random.fold_in(key, REPORT))
+        happened = update.happened(made)
+        outcome = outcome_of(happened, self._cost_watch.strict)
+        return learner, record, made if memory != () else (), outcome, faults_of(update, happened)
+
+    def _round_once(
+        self, learner: Any, made: Any, memory: Any, gathered: dict[str, Any], remaining: Array, key: Array
+    ) -> tuple[Any, Any]:
+        return self._update.update(learner, made, memory, trajectory_of(gathered), remaining, key)
+
+    def _report_once(
+        self, learner: Any, made: Any, key: Array
+    ) -> tuple[Any, Diagnostics, tuple[Array | None, ...], Faults]:
+        learner, record = self._update.report(learner, made, jax.random.fold_in(key, REPORT))
+        happened = self._update.happened(made)
+        return learner, record, outcome_of(happened, self._cost_watch.strict), faults_of(self._update, happened)
+
+
+def trajectory_of(gathered: dict[str, Any]) -> Trajectory:
+    """Return gathered fields as a trajectory whose log-probabilities are not known yet."""
+    return Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))

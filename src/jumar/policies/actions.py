@@ -135,13 +135,33 @@ class ActionCodec:
             low, high = bounds_inside(self.low, self.high, precision)
             actions = actions.astype(precision)
             if self.squash:
-                middle, half_range = (xp.asarray(np.asarray(x, precision)) for x in (self.middle, self.half_range))
-                actions = middle + half_range * xp.tanh(actions)
+                actions = self._from_unit(xp.tanh(actions), precision, xp)
             # After squashing this only takes back what rounding adds at the bounds.
             actions = xp.clip(actions, xp.asarray(low), xp.asarray(high))
         elif self.kind == "multi_discrete":
             actions = actions + xp.asarray(self.start, actions.dtype)
         return actions.astype(dtype).reshape(*actions.shape[:-1], *self.shape)
+
+    def to_unit(self, actions: Any, xp: ModuleType = np) -> Any:
+        r"""Return a squashing policy's own actions in units of half of the range, :math:`\tanh u`, ``[..., size]``."""
+        return xp.tanh(actions)
+
+    def from_unit(self, units: Any, xp: ModuleType = np) -> Any:
+        r"""Return valid actions ``[..., *space.shape]`` of a Box, :math:`m + h x` of ``x`` in [-1, 1], in the space's dtype."""
+        dtype = np.dtype(self.dtype) if xp is np else narrow_dtype(self.dtype)
+        precision = np.promote_types(units.dtype, dtype) if dtype.kind == "f" else np.dtype(units.dtype)
+        low, high = bounds_inside(self.low, self.high, precision)
+        actions = xp.clip(self._from_unit(units.astype(precision), precision, xp), xp.asarray(low), xp.asarray(high))
+        return actions.astype(dtype).reshape(*actions.shape[:-1], *self.shape)
+
+    def unit_of(self, actions: Any, xp: ModuleType = np) -> Any:
+        r"""Return valid actions of a Box, ``[..., size]``, in units of half of the range: :math:`(a - m) / h`."""
+        middle, half_range = (xp.asarray(np.asarray(x, actions.dtype)) for x in (self.middle, self.half_range))
+        return (actions - middle) / half_range
+
+    def _from_unit(self, units: Any, precision: np.dtype, xp: ModuleType) -> Any:
+        middle, half_range = (xp.asarray(np.asarray(x, precision)) for x in (self.middle, self.half_range))
+        return middle + half_range * units
 
 
 def _check_bounds(low: tuple[float, ...], high: tuple[float, ...], shape: tuple[int, ...]) -> None:

@@ -30,8 +30,8 @@ FORBIDDEN = -1e9
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-class Distribution(Protocol):
-    """What every action distribution can do; ``...`` stands for the batch axes."""
+class Outcomes(Protocol):
+    """What everything that actions are drawn from can do; ``...`` stands for the batch axes."""
 
     @staticmethod
     def noise(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -50,6 +50,10 @@ class Distribution(Protocol):
         """Return the action that is taken where none is drawn: the most likely one, unless the class says otherwise."""
         ...
 
+
+class Distribution(Outcomes, Protocol):
+    """What every action distribution can do: it has a density, and divergences from others."""
+
     def log_prob(self, action: Array) -> Array:
         """Return log p(action), shape ``[...]``."""
         ...
@@ -65,6 +69,29 @@ class Distribution(Protocol):
     def fisher_product(self: Self, tangent: Self) -> Self:
         r"""Return :math:`F v`, :math:`F = E[\nabla \log p \nabla \log p^T]` in the distribution's own parameters."""
         ...
+
+
+class Deterministic(NamedTuple):
+    """All weight on one ``value``, float ``[..., n]``: nothing is random, and there is no density."""
+
+    value: Array
+
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Return zeros: there is nothing to draw."""
+        return jnp.zeros(shape, dtype)
+
+    def outcome(self, noise: Array) -> Array:
+        """Return the value."""
+        return self.value
+
+    def sample(self, key: Array) -> Array:
+        """Return the value."""
+        return self.value
+
+    def mode(self) -> Array:
+        """Return the value."""
+        return self.value
 
 
 def mask_logits(logits: Array, mask: Array | None) -> Array:

@@ -15,6 +15,7 @@ from jumar.policies.distributions import (
     FORBIDDEN,
     Bernoulli,
     Categorical,
+    Deterministic,
     DiagGaussian,
     Distribution,
     MultiCategorical,
@@ -222,6 +223,29 @@ class StateDeviation:
         return self.log_std_init + LOG_STD_REACH * jnp.tanh(raw / LOG_STD_REACH)
 
 
+LOG_STD_BOUNDS = (-20.0, 2.0)
+"""Between these a :class:`ClampedDeviation` is kept."""
+
+
+@dataclass(frozen=True)
+class ClampedDeviation:
+    r"""Log deviations that depend on the state, :math:`\log \sigma(s) = clip(l_0 + W^T z(s) + b, -20, 2)`.
+
+    Source: Haarnoja et al. 2018, *Soft Actor-Critic*, in their code and in Stable-Baselines3's; :math:`l_0` is 0 there.
+    """
+
+    linear: Linear
+    log_std_init: float
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        return {"log_std": self.linear.init(key)}
+
+    def log_std(self, parameters: Parameters, latent: Array) -> Array:
+        """Return the log deviations at ``latent``."""
+        return jnp.clip(self.log_std_init + self.linear.apply(parameters["log_std"], latent), *LOG_STD_BOUNDS)
+
+
 class Density(Protocol):
     """A part that says which density a mean and a log deviation make."""
 
@@ -265,6 +289,25 @@ class GaussianHead:
     def noise(self, key: Array, n_envs: int) -> Array:
         """Draw normal noise ``[N, n]``."""
         return DiagGaussian.noise(key, (n_envs, self.linear.outputs))
+
+
+@dataclass(frozen=True)
+class DeterministicHead:
+    """An action linear in the latent vector, for a Box; nothing is random."""
+
+    linear: Linear
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        return {"mean": self.linear.init(key)}
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Deterministic:
+        """Return the action; a Box has no masks."""
+        return Deterministic(self.linear.apply(parameters["mean"], latent))
+
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Return zeros ``[N, n]``."""
+        return Deterministic.noise(key, (n_envs, self.linear.outputs))
 
 
 @dataclass(frozen=True)

@@ -195,11 +195,11 @@ class Encoder:
 
         The structure is that of the observation, a tuple being a dictionary of its indexes; a mask in it is left out.
         """
-        return _nested([(leaf.path, jnp.asarray(leaf.pick(observation)).astype(leaf.dtype)) for leaf in self.leaves])
+        return nested([(leaf.path, jnp.asarray(leaf.pick(observation)).astype(leaf.dtype)) for leaf in self.leaves])
 
     def blank(self, batch: tuple[int, ...]) -> Any:
         """Return what :meth:`keep` returns for a batch of observations, all of them 0."""
-        return _nested([(leaf.path, jnp.zeros((*batch, *leaf.shape), leaf.dtype)) for leaf in self.leaves])
+        return nested([(leaf.path, jnp.zeros((*batch, *leaf.shape), leaf.dtype)) for leaf in self.leaves])
 
     def mask(self, observation: Any, action_masks: Array | None) -> Array | None:
         """Return the action mask: the one given, or the one in the observation, or ``None``."""
@@ -211,7 +211,7 @@ class Encoder:
         return mask.reshape(*mask.shape[: mask.ndim - self.mask_axes], -1).astype(bool)
 
 
-def _nested(parts: list[tuple[tuple[str | int, ...], Array]]) -> Any:
+def nested(parts: list[tuple[tuple[str | int, ...], Array]]) -> Any:
     """Return a tree of dictionaries with an array at the end of each path; an empty path is the array alone."""
     tree: Any = {}
     for path, part in parts:

@@ -18,11 +18,13 @@ from jax import Array
 from jumar.errors import UsageError
 from jumar.networks.layers import Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
 from jumar.policies.actions import ActionCodec
-from jumar.policies.distributions import DiagGaussian, Distribution
+from jumar.policies.distributions import DiagGaussian, Distribution, Outcomes
 from jumar.policies.features import Features, FeatureTorso
 from jumar.policies.heads import (
     BernoulliHead,
     CategoricalHead,
+    ClampedDeviation,
+    DeterministicHead,
     FixedDeviation,
     FreeDeviation,
     GaussianHead,
@@ -72,8 +74,9 @@ class PolicySettings(Settings):
     log_std_init: float = setting(0.0, "first log standard deviation of a Gaussian policy", at_least=-20, at_most=5)
     deviation: str = setting(
         "free",
-        "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, or a function of the state",
-        choices=("free", "fixed", "state"),
+        "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, a function of the state, the "
+        "same within -20 and 2, or none, for a deterministic policy",
+        choices=("free", "fixed", "state", "clamped", "none"),
     )
     squash: bool = setting(
         False,
@@ -117,7 +120,7 @@ class Policy:
 
     encoder: Encoder
     torso: Torso | FeatureTorso
-    head: Head
+    head: Head | DeterministicHead
     actions: ActionCodec
     sde_sample_freq: int = -1
 
@@ -152,10 +155,14 @@ class Policy:
 
     def distribution(
         self, parameters: Parameters, features: Parameters, core: Any, episode_start: Array, mask: Array | None
-    ) -> tuple[Distribution, Any]:
+    ) -> tuple[Outcomes, Any]:
         """Return the distribution at features ``[..., ]`` and the recurrent core's new carry."""
         latent, core = self.torso.apply(parameters["torso"], features, core, episode_start)
         return self.head.distribution(parameters["head"], latent, mask), core
+
+    def at(self, parameters: Parameters, features: Parameters) -> Outcomes:
+        """Return the distribution at features ``[...]`` of a policy without memory and masks."""
+        return self.distribution(parameters, features, (), jnp.zeros((), bool), None)[0]
 
     def noise(self, key: Array, n_envs: int) -> Array:
         """Draw the noise of one :meth:`act` in ``n_envs`` environments."""
@@ -208,7 +215,7 @@ class Policy:
         """Return the distributions at all rows of a batch (whole sequences for a recurrent policy)."""
         carry = batch.carry.core if self.recurrent else ()
         latent, _ = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
-        return self.head.distribution(parameters["head"], latent, batch.action_masks)
+        return self._stochastic_head.distribution(parameters["head"], latent, batch.action_masks)
 
     def evaluate_both(
         self, parameters: Parameters, batch: Batch, successors: Parameters, successor_masks: Array | None
@@ -221,8 +228,13 @@ class Policy:
         latent, carries = self.torso.unroll(parameters["torso"], batch.features, carry, batch.episode_start)
         never = jnp.zeros_like(batch.episode_start)
         next_latent, _ = self.torso.apply(parameters["torso"], successors, carries, never)
-        here = self.head.distribution(parameters["head"], latent, batch.action_masks)
-        return here, self.head.distribution(parameters["head"], next_latent, successor_masks)
+        here = self._stochastic_head.distribution(parameters["head"], latent, batch.action_masks)
+        return here, self._stochastic_head.distribution(parameters["head"], next_latent, successor_masks)
+
+    @property
+    def _stochastic_head(self) -> Head:
+        assert not isinstance(self.head, DeterministicHead), "a deterministic policy has no density"
+        return self.head
 
     def _refresh(self, parameters: Parameters, exploration: Exploration, key: Array) -> Exploration:
         head = self.head
@@ -306,7 +318,7 @@ def _feature_torso(features: Features, encoder: Encoder, codec: ActionCodec, set
     return FeatureTorso.of(features, encoder.vector_size, codec.choices[0] if codec.kind == "discrete" else None)
 
 
-def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head:
+def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head | DeterministicHead:
     outputs = {"box": codec.size, "multi_binary": codec.size}.get(codec.kind, sum(codec.choices))
     scale = 0.01 if settings.ortho_init else 1.0
     linear = Linear(width, outputs, scale, settings.initialiser, settings.head_bias)
@@ -321,7 +333,8 @@ def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head:
 
 def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: PolicySettings) -> None:
     """Refuse noise that the action space cannot have, and two kinds of it at once."""
-    asked = {"use_sde": settings.use_sde, f"deviation={settings.deviation}": settings.deviation != "free"}
+    usual = settings.deviation in ("free", "clamped")
+    asked = {"use_sde": settings.use_sde, f"deviation={settings.deviation}": not usual}
     for name, given in {**asked, "squash": settings.squash}.items():
         if given and codec.kind != "box":
             raise UsageError(f"{name} needs a Box action space, and this one is {describe_space(action_space)}.")
@@ -331,13 +344,16 @@ def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: Pol
         )
 
 
-def _box_head(codec: ActionCodec, linear: Linear, settings: PolicySettings) -> Head:
+def _box_head(codec: ActionCodec, linear: Linear, settings: PolicySettings) -> Head | DeterministicHead:
     density = Squashed(codec.half_range) if settings.squash else DiagGaussian
     if settings.use_sde:
         return StateDependentNoiseHead(linear, settings.log_std_init, density)
+    if settings.deviation == "none":
+        return DeterministicHead(linear)
     deviations = {
         "free": FreeDeviation(linear.outputs, settings.log_std_init),
         "fixed": FixedDeviation(linear.outputs, settings.log_std_init),
         "state": StateDeviation(linear, settings.log_std_init),
+        "clamped": ClampedDeviation(linear, settings.log_std_init),
     }
     return GaussianHead(linear, deviations[settings.deviation], density)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jax.flatten_util import ravel_pytree
 from jumar.schedules import Schedule
 from jumar.solvers.problem import Climb, Diagnostics, Parameters
 from jumar.trajectory import Batch
+
+Tree = TypeVar("Tree")
 
 
 def scale_gradient(gradient: Array, max_norm: float) -> Array:
@@ -43,8 +45,8 @@ def clip_gradient(gradient: Array, max_value: float, min_value: float | None = N
 class Optimiser:
     """How a gradient becomes a step: limit its entries and its norm, transform it, scale it by the learning rate.
 
-    It works on one flat vector of all parameters: an optimiser's few operations on a vector cost a fraction of the
-    same operations on a dozen small arrays.
+    It works on one flat vector of all parameters, where an optimiser's few operations cost a fraction of the same operations
+    on a dozen small arrays; or on any pytree, where large arrays make up most of it and would only be copied.
     """
 
     learning_rate: Schedule
@@ -69,20 +71,26 @@ class Optimiser:
         return optax.chain(*limits, self.scaling) if limits else self.scaling
 
     def init(self, flat: Array) -> optax.OptState:
-        """Return the state for a flat parameter vector."""
+        """Return the state for a flat parameter vector, or a pytree."""
         return self.transformation.init(flat)
 
     def ascend(
-        self, flat: Array, gradient: Array, state: optax.OptState, remaining: Array
-    ) -> tuple[Array, optax.OptState]:
+        self, flat: Tree, gradient: Tree, state: optax.OptState, remaining: Array
+    ) -> tuple[Tree, optax.OptState]:
         """Return ``flat`` a step up the ``gradient``, and the new state."""
-        direction, state = self.transformation.update(gradient, state, flat)
-        return flat + self.learning_rate(remaining) * jnp.asarray(direction), state
+        direction, state = self.transformation.update(gradient, state, flat)  # type: ignore[arg-type]
+        rate = self.learning_rate(remaining)
+        return jax.tree.map(lambda x, d: x + rate * jnp.asarray(d), flat, direction), state
 
 
 def _limit(function: Callable[[Array], Array]) -> optax.GradientTransformation:
-    """Return a limit on gradients as an Optax transformation."""
-    return optax.stateless(lambda gradient, _: function(jnp.asarray(gradient)))
+    """Return a limit on gradients, all entries of a pytree together, as an Optax transformation."""
+
+    def limit(gradient: Any, _: Any) -> Any:
+        flat, unravel = ravel_pytree(gradient)
+        return unravel(function(flat))
+
+    return optax.stateless(limit)
 
 
 def flat_objective(

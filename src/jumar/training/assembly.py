@@ -9,6 +9,7 @@ import gymnasium as gym
 import jax
 import numpy as np
 
+from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.algorithms.on_policy.costs import check_one_cost
 from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import algorithm
@@ -20,6 +21,7 @@ from jumar.envs.compiled import stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.sources import Source
+from jumar.envs.vector import VectorAdapter
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
@@ -43,7 +45,7 @@ def assemble(
         if update.needs_cost:
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
-        runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.n_steps, plan.n_seeds, watch)
+        runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.rows_per_round, plan.n_seeds, watch)
         return update, runner, spaces, stated_limit(env)
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
@@ -59,9 +61,11 @@ def assemble(
     except Exception:
         environments.close()
         raise
+    if isinstance(update, OffPolicy) and isinstance(environments, (EnvPoolEnvironments, VectorAdapter)):
+        update = update.among_resets()
     watch = CostWatch(update, source.cost.required, warn)
     compiled = Halves if isinstance(update, OnPolicy) and update.apart else jax.jit
-    runner = HostRunner(update, _once(environments, source, plan, warn), settings.n_steps, watch, compiled)
+    runner = HostRunner(update, _once(environments, source, plan, warn), settings.rows_per_round, watch, compiled)
     return update, runner, spaces, environments.episode_limit
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jumar._version import __version__
 from jumar.algorithms.registry import algorithm
-from jumar.algorithms.settings import RolloutSettings
+from jumar.algorithms.settings import CollectingSettings
 from jumar.envs.registry import EnvironmentId
 from jumar.envs.step_costs import GIVEN, Cost, parse_cost
 from jumar.errors import UsageError
@@ -50,7 +50,7 @@ class Identity:
     """What makes a run the one that it is, of its plan. Checkpoints keep it, so that they fit no other run's plan."""
 
     algorithm: str
-    settings: RolloutSettings
+    settings: CollectingSettings
     environment: EnvironmentId | None
     environment_name: str
     cost: Cost
@@ -129,7 +129,7 @@ class Plan:
     """
 
     algorithm: str
-    settings: RolloutSettings
+    settings: CollectingSettings
     environment: EnvironmentId | None
     """``None`` for a live object or a callable passed from Python."""
     environment_name: str
@@ -200,8 +200,8 @@ class Plan:
     @property
     def whole_iterations(self) -> int:
         """The total rounded up to whole iterations: what is trained where every row is experience."""
-        rollout = self.settings.n_envs * self.settings.n_steps
-        return -(-self.total_timesteps // rollout) * rollout
+        steps = self.settings.steps_per_iteration
+        return -(-self.total_timesteps // steps) * steps
 
     def with_features(self, features: Features | None) -> Plan:
         """Return the plan with the function that its policy is linear in, passed again.

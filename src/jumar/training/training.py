@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.algorithms.update import Learner
 from jumar.collecting.evaluation import Evaluator, longest_in_training, never
 from jumar.collecting.gatherers import SEED_LIMIT
-from jumar.collecting.runners import Outcome
+from jumar.collecting.runners import Held, Outcome
 from jumar.console.reporter import Reporter
 from jumar.envs.sources import Source
 from jumar.errors import TrainingFailed
@@ -37,7 +36,9 @@ EVALUATION = 2**32 - 1
 class State(NamedTuple):
     """Everything that a checkpoint keeps in arrays; with several seeds the learner and collector have a leading axis."""
 
-    learner: Learner
+    learner: Any
+    memory: Any
+    """What is remembered of steps beside the learner."""
     collector: Any
     episodes: list[EpisodeState]
     """An entry per seed."""
@@ -81,19 +82,31 @@ class Training:
         self.update, self.runner, self.spaces, self.episode_limit = assemble(
             plan, source, self._warn, start.spaces if start else None
         )
+        self._round_keys = jax.jit(jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None)))
         self._keys = jnp.stack([jax.random.PRNGKey(seed) for seed in plan.seeds])
         self._evaluator: Evaluator | None = None
         self.episodes = [EpisodeStatistics(plan.settings.n_envs) for _ in plan.seeds]
         with self.stopwatch.running():
-            self.learner, self.collector = self._first_state()
+            self.held = self._first_state()
             if start is not None:
-                self.learner, self.critic_left_out = start.begin(self.update, self.learner, plan.n_seeds is not None)
+                learner, self.critic_left_out = start.begin(self.update, self.learner, plan.n_seeds is not None)
+                self.held = self.held._replace(learner=learner)
         self.best_policies = [jax.device_get(self.snapshot(lane)) for lane in range(len(plan.seeds))]
 
     @property
     def elapsed(self) -> float:
         """Seconds that the run has taken so far, evaluations and compilation included, and interruptions not."""
         return time.perf_counter() - self._began
+
+    @property
+    def learner(self) -> Any:
+        """All that learning changes."""
+        return self.held.learner
+
+    @property
+    def collector(self) -> Any:
+        """Where the environments are."""
+        return self.held.collector
 
     @property
     def policy(self) -> Policy:
@@ -104,7 +117,9 @@ class Training:
     def state(self) -> State:
         """What a checkpoint keeps. The state of host environments cannot be kept: a restart stands for it."""
         collector = () if self.runner.has_barriers else self.collector
-        return State(self.learner, collector, [lane.state for lane in self.episodes], self.best_policies)
+        return State(
+            self.learner, self.held.memory, collector, [lane.state for lane in self.episodes], self.best_policies
+        )
 
     @property
     def record(self) -> dict[str, Any]:
@@ -134,16 +149,15 @@ class Training:
         self.last_evaluation = list(record["last_evaluation"])
         self.best_comparable = list(record["best_comparable"])
         self.last_cut = list(record["last_cut"])
-        self.learner = state.learner
-        if not self.runner.has_barriers:
-            self.collector = state.collector
+        collector = self.collector if self.runner.has_barriers else state.collector
+        self.held = Held(state.learner, state.memory, collector)
         for lane, episodes in zip(self.episodes, state.episodes, strict=True):
             lane.state = EpisodeState(*(np.array(x) for x in episodes))
 
     def restart(self) -> None:
         """Begin anew in host environments, from seeds derived from (seed, step); compiled ones go on as they are."""
         if self.runner.has_barriers:
-            self.learner, self.collector = self.runner.restart(self.learner, self.collector, self.plan.seed, self.steps)
+            self.held = self.runner.restart(self.held, self.plan.seed, self.steps)
             for lane in self.episodes:
                 lane.restart()
 
@@ -153,29 +167,31 @@ class Training:
         return snapshot if self.plan.n_seeds is None else jax.tree.map(lambda x: x[lane], snapshot)
 
     def iterate(self) -> list[Metrics]:
-        """Collect one rollout and learn from it; return the metrics of each seed.
+        """Collect and learn for an iteration; return the metrics of each seed.
 
         Raises:
             EnvironmentFault: an environment failed.
             TrainingFailed: the update made something that is no number. In both cases the state is as it was before.
         """
         plan = self.plan
-        remaining = plan.remaining(self.steps)
-        keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, np.uint32(self.iterations + 1))
+        rounds, rows = plan.settings.rounds, plan.settings.rows_per_round * plan.settings.n_envs
+        remaining = np.array([plan.remaining(self.steps + i * rows) for i in range(rounds)], np.float32)
+        numbers = np.arange(self.iterations * rounds + 1, (self.iterations + 1) * rounds + 1, dtype=np.uint32)
+        keys = self._round_keys(self._keys, numbers)
         with self.stopwatch.running():
-            learner, collector, record, outcome = self.runner.iterate(
-                self.learner, self.collector, keys if plan.n_seeds else keys[0], remaining
-            )
+            held, record, outcome = self.runner.iterate(self.held, keys if plan.n_seeds else keys[0], remaining)
+        # The memory of before was used up. The learner of before goes on with this one as with the old one.
+        self.held = self.held._replace(memory=held.memory)
         records, outcomes = self._by_lane(record, outcome)
         for lane, one in enumerate(records):
             self._check_finite(lane, one)
-        self.learner, self.collector = learner, collector
+        self.held = held
         taken = int(outcomes[0].valid.sum())
         self.steps += taken
         self._steps_here += taken * len(outcomes)
         self.iterations += 1
         lanes = enumerate(zip(records, outcomes, strict=True))
-        return [self._metrics(i, record, one, remaining) for i, (record, one) in lanes]
+        return [self._metrics(i, record, one, remaining[0]) for i, (record, one) in lanes]
 
     @property
     def steps_per_second(self) -> float | None:
@@ -217,21 +233,23 @@ class Training:
 
     def _longest_episode(self, lane: int, episodes: int) -> int:
         settings = self.plan.settings
-        between = max(self.plan.eval_every, settings.n_envs * settings.n_steps)
+        between = max(self.plan.eval_every, settings.steps_per_iteration)
         return longest_in_training(episodes, between, self.episodes[lane].state.lengths, self.episode_limit)
 
     def _warn(self, words: str) -> None:
         self.reporter.warn(words)
 
-    def _first_state(self) -> tuple[Learner, Any]:
-        def first(key: Array) -> Learner:
+    def _first_state(self) -> Held:
+        def first(key: Array) -> Any:
             return self.update.init(jax.random.fold_in(key, 0), self.plan.settings.n_envs)
 
         if self.plan.n_seeds is None:
             key = self._keys[0]
-            return jax.jit(first)(key), self.runner.init(jax.random.fold_in(key, 2**31))
+            learner, collector = jax.jit(first)(key), self.runner.init(jax.random.fold_in(key, 2**31))
+            return Held(learner, self.runner.memory(), collector)
         keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, 2**31)
-        return jax.jit(jax.vmap(first))(self._keys), self.runner.init(keys)
+        learners = jax.jit(jax.vmap(first, out_axes=self.update.mapped))(self._keys)
+        return Held(learners, self.runner.memory(), self.runner.init(keys))
 
     def _by_lane(self, record: dict[str, Any], outcome: Outcome) -> tuple[list[dict[str, Any]], list[Outcome]]:
         if self.plan.n_seeds is None:
@@ -263,7 +281,8 @@ class Training:
         }
         if outcome.costs is not None:
             metrics |= {"rollout/ep_cost_mean": statistics.mean_cost, "rollout/episode_cost": ended.mean_cost}
-        metrics |= {f"train/{name}": float(x) for name, x in record.items() if name != "finite"}
+        known = {name: float(x) for name, x in record.items() if name != "finite" and not np.isnan(x)}
+        metrics |= {name if "/" in name else f"train/{name}": x for name, x in known.items()}
         for name in ("learning_rate", "clip_range"):
             schedule = getattr(self.plan.settings, name, None)
             if schedule is not None:

@@ -75,7 +75,7 @@ def acer(settings: ACERSettings, policy: Policy) -> Replay:
         policy=policy,
         critic=make_action_value_critic(policy.encoder, settings, policy.actions.choices[0]),
         rewards=reward_transform(settings),
-        memory=Recent(settings.buffer_size // rollout, settings.n_steps),
+        remembers=Recent(settings.buffer_size // rollout, settings.n_steps),
         solver=solver,
         gamma=settings.gamma,
         retrace_lambda=settings.retrace_lambda,

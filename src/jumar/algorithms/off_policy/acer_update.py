@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.algorithms.on_policy.costs import Costs, CostsIgnored
-from jumar.algorithms.update import Learner, all_finite, moments_after
+from jumar.algorithms.update import Learner, RolloutUpdate, all_finite, moments_after
 from jumar.critics.state_values import ActionValueCritic
 from jumar.estimators.importance import beyond_bound, retrace
 from jumar.experience.rewards import RewardTransform
@@ -45,7 +45,7 @@ class Remembered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(RolloutUpdate):
     r"""A method that replays; actions are those of a Discrete space.
 
     Once per iteration on the new rollout, then ``replay_ratio`` times on as many sequences drawn from all that are
@@ -62,7 +62,7 @@ class Replay:
     policy: Policy
     critic: ActionValueCritic
     rewards: RewardTransform
-    memory: Recent
+    remembers: Recent
     solver: Solver
     gamma: float
     retrace_lambda: float
@@ -85,7 +85,7 @@ class Replay:
         """Draw a learner's first state."""
         first, second = jax.random.split(key)
         parameters = {"policy": self.policy.init(first), "critic": self.critic.init(second)}
-        rollouts = self.memory.init(self.policy, self.critic, n_envs)
+        rollouts = self.remembers.init(self.policy, self.critic, n_envs)
         shape = *rollouts.trajectory.rewards.shape, self.policy.actions.choices[0]
         return Learner(
             parameters=parameters,
@@ -110,10 +110,10 @@ class Replay:
             critic_carry=self.critic.initial_carry(len(learner.ages)),
         )
 
-    def update(
+    def learn(
         self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
     ) -> tuple[Learner, Diagnostics]:
-        """Improve the learner with one rollout that its policy made; see :meth:`jumar.algorithms.update.Update.update`."""
+        """Improve the learner with one rollout that its policy made; return it and the flight record."""
         return self.improve(learner, self.completed(learner, trajectory), remaining, key)
 
     def completed(self, learner: Learner, trajectory: Trajectory) -> Trajectory:

@@ -17,7 +17,7 @@ from jax import Array
 
 from jumar.algorithms.on_policy.costs import Costs, CostsIgnored
 from jumar.algorithms.on_policy.valuations import StateValues, Valuation
-from jumar.algorithms.update import Learner, all_finite, moments_after
+from jumar.algorithms.update import Learner, RolloutUpdate, all_finite, moments_after
 from jumar.critics.sharing import Sharing, Unshared
 from jumar.critics.state_values import Critic
 from jumar.estimators.advantages import Estimates, Estimator, Steps
@@ -33,7 +33,7 @@ from jumar.trajectory import Batch, Trajectory, explained_variance, weighted_mea
 
 
 @dataclass(frozen=True)
-class OnPolicy:
+class OnPolicy(RolloutUpdate):
     """A method of the family: a choice of parts."""
 
     policy: Policy
@@ -98,10 +98,10 @@ class OnPolicy:
             critic_carry=self.critic.initial_carry(len(learner.ages)),
         )
 
-    def update(
+    def learn(
         self, learner: Learner, trajectory: Trajectory, remaining: Array, key: Array
     ) -> tuple[Learner, Diagnostics]:
-        """Improve the learner with one rollout that its policy made; see :meth:`jumar.algorithms.update.Update.update`."""
+        """Improve the learner with one rollout that its policy made; return it and the flight record."""
         return self.improve(learner, self.completed(learner, trajectory), remaining, key)
 
     def completed(self, learner: Learner, trajectory: Trajectory) -> Trajectory:

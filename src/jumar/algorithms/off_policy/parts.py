@@ -1,0 +1,150 @@
+"""From settings that off-policy methods share to the parts that they stand for."""
+
+from __future__ import annotations
+
+import math
+
+import optax
+
+from jumar.algorithms.off_policy.cadence import Cadence, parse_train_freq
+from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.temperature import FixedTemperature, Temperature
+from jumar.algorithms.off_policy.update import Choice, OffPolicy, Optimisers
+from jumar.critics.ensemble import Ensemble, Least, Reduction
+from jumar.errors import UsageError
+from jumar.experience.replay import Replay
+from jumar.experience.rewards import NormalisedRewards, RawRewards
+from jumar.networks.layers import Torso
+from jumar.policies.exploration import Exploring, parse_noise
+from jumar.policies.policy import Policy
+from jumar.solvers.ascent import Optimiser
+
+
+def compose(
+    settings: ReplaySettings,
+    policy: Policy,
+    successor_choice: Choice,
+    actor_choice: Choice,
+    actor_value: Reduction,
+    temperature: Temperature | None = None,
+) -> OffPolicy:
+    """Put an update together of what a method chooses, and of what the settings say of the rest.
+
+    Args:
+        settings: those of the method.
+        policy: the policy, whose actions are squashed.
+        successor_choice: which action values the successor in a target; the least of the critics judges it.
+        actor_choice: which action of the policy the critics judge when it climbs them.
+        actor_value: which critics do.
+        temperature: what entropy is worth; by default nothing.
+
+    Raises:
+        UsageError: the settings do not go together, or the action space is no Box with bounds.
+    """
+    check(settings, policy)
+    train_freq, by_episodes = parse_train_freq(settings.train_freq)
+    slots = max(1, settings.buffer_size // settings.n_envs)
+    optimiser = Optimiser(settings.learning_rate, optax.scale_by_adam(eps=settings.adam_epsilon))
+    subset = settings.n_critics_subset
+    return OffPolicy(
+        policy=policy,
+        critic=ensemble(settings, policy),
+        behaviour=Exploring(policy, parse_noise(settings.action_noise), settings.learning_starts),
+        replay=Replay(
+            encoder=policy.encoder,
+            action_size=policy.actions.size,
+            slots=slots,
+            n_envs=settings.n_envs,
+            block=settings.rounds * settings.rows_per_round,
+            n_steps=settings.n_steps,
+            gamma=settings.gamma,
+        ),
+        rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
+        if settings.normalize_rewards
+        else RawRewards(),
+        cost_coef=settings.cost_coef,
+        cadence=Cadence(
+            settings.learning_starts,
+            train_freq,
+            by_episodes,
+            settings.gradient_steps,
+            settings.policy_delay,
+            settings.target_update_interval,
+        ),
+        batch_size=settings.batch_size,
+        successor_choice=successor_choice,
+        successor_value=Least(subset),
+        actor_choice=actor_choice,
+        actor_value=actor_value,
+        temperature=temperature or FixedTemperature(0.0),
+        tau=settings.tau,
+        optimisers=Optimisers(optimiser, optimiser, optimiser),
+    )
+
+
+def ensemble(settings: ReplaySettings, policy: Policy) -> Ensemble:
+    """Return the critics of a method."""
+    encoder = policy.encoder
+    sizes = settings.net_arch if settings.critic_net_arch is None else settings.critic_net_arch
+    joiner = Torso(encoder.vector_size, encoder.images, (), settings.activation, None, 1, settings.initialiser)
+    return Ensemble(joiner, policy.actions.size, sizes, settings.activation, settings.n_critics, settings.initialiser)
+
+
+def target_entropy(given: float | str, policy: Policy) -> float:
+    r"""Return the entropy that the temperature keeps, in nats of the density in the environment's units.
+
+    ``auto`` is -d in units of half of the actions' range, ``-d/2`` half of it; the density in the environment's units has
+    :math:`\sum_i \log h_i` more, with the halves of the ranges :math:`h_i`.
+
+    Raises:
+        UsageError: it is neither, nor a number.
+    """
+    codec = policy.actions
+    shift = sum(math.log(h) for h in codec.half_range)
+    named = {"auto": -float(codec.size), "-d": -float(codec.size), "-d/2": -codec.size / 2}
+    if given in named:
+        return named[str(given)] + shift
+    try:
+        number = float(given)
+    except ValueError:
+        raise UsageError(f"target_entropy={given} is no entropy; write auto, -d/2 or a number of nats.") from None
+    if not math.isfinite(number):
+        raise UsageError(f"target_entropy={given} is out of range; it must be finite.")
+    return number + shift
+
+
+def check(settings: ReplaySettings, policy: Policy) -> None:
+    """Refuse what off-policy methods cannot learn from, or settings that do not go together.
+
+    Raises:
+        UsageError: the message says what would be right.
+    """
+    if policy.actions.kind != "box":
+        kind = {"discrete": "Discrete", "multi_discrete": "MultiDiscrete", "multi_binary": "MultiBinary"}
+        raise UsageError(
+            f"this method needs a Box action space, and this one is {kind[policy.actions.kind]}; ppo learns in any space."
+        )
+    if not settings.squash:
+        raise UsageError("squash=false: actions of this method are always squashed into their bounds; leave it true.")
+    if policy.recurrent:
+        raise UsageError(f"recurrent={settings.recurrent}: this method has no memory; ppo takes recurrent policies.")
+    if settings.critic_time != "none":
+        raise UsageError(
+            f"critic_time={settings.critic_time}: the critics of this method do not see the time; leave it none."
+        )
+    if settings.gradient_steps == 0:
+        raise UsageError("gradient_steps=0 learns nothing; it must be at least 1, or -1 for one per step.")
+    if settings.batch_size > settings.buffer_size:
+        raise UsageError(
+            f"batch_size={settings.batch_size} is more than the memory holds, buffer_size={settings.buffer_size}; make one of "
+            "them fit."
+        )
+    subset = settings.n_critics_subset
+    if subset is not None and subset > settings.n_critics:
+        raise UsageError(
+            f"n_critics_subset={subset} is more than n_critics={settings.n_critics}; it must be at most that."
+        )
+    if parse_train_freq(settings.train_freq)[1] and settings.n_envs > 1:
+        raise UsageError(
+            f"train_freq={settings.train_freq} counts episodes, which needs n_envs=1, not {settings.n_envs}; count steps."
+        )

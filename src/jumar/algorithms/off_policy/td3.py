@@ -1,0 +1,40 @@
+"""TD3: the least of two critics . the target policy's action with noise . a deterministic policy that climbs now and then."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jumar.algorithms.off_policy.choices import Mode
+from jumar.algorithms.off_policy.ddpg import DDPGSettings
+from jumar.algorithms.off_policy.parts import compose
+from jumar.algorithms.off_policy.update import OffPolicy
+from jumar.critics.ensemble import First
+from jumar.policies.policy import Policy
+from jumar.settings import setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TD3Settings(DDPGSettings):
+    """Settings of TD3; the defaults are Stable-Baselines3's."""
+
+    n_critics: int = setting(2, "how many critics there are", at_least=1, at_most=100)
+    policy_delay: int = setting(2, "the policy moves in every so many-th update", at_least=1, at_most=1_000_000)
+    target_update_interval: int = setting(
+        2, "targets move in every so many-th update; in the paper with the policy", at_least=1, at_most=1_000_000
+    )
+    target_policy_noise: float = setting(
+        0.2, "deviation of the noise on the target policy's action, in half ranges; 0: none", at_least=0, at_most=10
+    )
+    target_noise_clip: float = setting(0.5, "the most that this noise is, in half ranges", at_least=0, at_most=10)
+
+
+def td3(settings: TD3Settings, policy: Policy) -> OffPolicy:
+    r"""Twin delayed deep deterministic policy gradient (Fujimoto, van Hoof and Meger 2018) as a choice of parts.
+
+    It is DDPG with three changes, each a setting: the target is
+    :math:`y = r + \gamma \min_k Q_{\bar\phi_k}(s', a')` of two critics (``n_critics``), with noise on the action, :math:`a' = clip(\mu_{\bar\theta}(s') + clip(\sigma\epsilon, \pm c), -1, 1)`
+    (``target_policy_noise``), and policy and targets move in every second update (``policy_delay``,
+    ``target_update_interval``). The policy climbs the first critic.
+    """
+    successor = Mode(True, settings.target_policy_noise, settings.target_noise_clip)
+    return compose(settings, policy, successor, Mode(), First())

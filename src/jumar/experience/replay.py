@@ -1,0 +1,360 @@
+r"""Replay: the last so many steps of all environments, and rows drawn from them.
+
+The memory is a ring of *slots*; a slot is one step of all ``N`` environments. It is made of two parts:
+
+- the *ring*, some arrays of ``[(slots + room) N, ...]``, to which whole blocks of slots are written at once, in place, by a
+  program of their own, and which every other program only reads;
+- *fresh* slots, few enough to be copied: those that were collected since the ring was last written to.
+
+A loop that both reads and writes a large array makes XLA copy it (jax #40101, xla #45912), so that each step would take
+time in proportion to the capacity. Here no loop writes to the ring. Rows are drawn from both parts together, so that an
+update sees the step just made. The ring has room for one block more than its slots, so a learner from before a block was
+written still finds all of its own rows.
+
+A row has all of a transition: the raw observation (what :class:`jumar.policies.observations.Encoder` makes use of), the
+action that the environment executed, the raw reward and cost, how the episode went on, and the true successor. All numbers
+of a row lie side by side in one array, which can be gathered at once; images lie beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jumar.policies.observations import Encoder, Leaf, nested
+from jumar.trajectory import Trajectory
+
+Arrays = dict[str, Array]
+
+TRIES = 8
+"""How many rows are drawn for each one that is wanted, where some are no experience; the first that is one is taken."""
+
+
+class Cursor(NamedTuple):
+    """Where the ring is written to next, and how much of it is filled; both in slots, int32 scalars."""
+
+    place: Array
+    filled: Array
+
+    @classmethod
+    def start(cls) -> Cursor:
+        """Return the cursor of an empty ring."""
+        return cls(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+class Fresh(NamedTuple):
+    """Slots that are not in the ring yet, the oldest first."""
+
+    arrays: Arrays
+    """With room for a block of slots."""
+    slots: Array
+    """How many there are, int32."""
+
+
+class Transitions(NamedTuple):
+    r"""Rows that were drawn, ``[B, ...]``.
+
+    The target of a value function is :math:`R + d \, V(s')`: ``rewards`` has the discounted sum of up to n rewards,
+    ``discounts`` :math:`\gamma^k` after k of them, or 0 where the episode terminated, and ``successors`` what followed.
+    """
+
+    observations: Any
+    actions: Array
+    """In the environment's units, float32 ``[B, d]``."""
+    rewards: Array
+    discounts: Array
+    successors: Any
+    weights: Array
+    """1, or 0 for a row that is no experience."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the numbers of a row lie."""
+
+    leaves: tuple[Leaf, ...]
+    """Those parts of an observation that are no images."""
+    action_size: int
+
+    @property
+    def observation(self) -> int:
+        """How many numbers an observation has, images apart."""
+        return sum(math.prod(leaf.shape) for leaf in self.leaves)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row has."""
+        return 2 * self.observation + self.action_size + len(OTHERS)
+
+    @property
+    def others(self) -> int:
+        """The first of the columns :data:`OTHERS`."""
+        return self.observation + self.action_size
+
+    def column(self, name: str) -> int:
+        """Return the place of one of :data:`OTHERS`."""
+        return self.others + OTHERS.index(name)
+
+
+OTHERS = ("reward", "cost", "terminated", "truncated", "valid")
+"""The columns between the action and the successor. A cost is :data:`ABSENT` where the environment gives none."""
+ABSENT = np.finfo(np.float32).min
+"""Stands for a cost that did not come with a step."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A memory of the last ``slots`` slots.
+
+    Args:
+        encoder: says what of an observation is kept.
+        action_size: the length of an action.
+        slots: how many slots there are.
+        n_envs: rows of a slot.
+        block: how many slots are written to the ring at once.
+        n_steps: how many rewards a drawn row sums up, n.
+        gamma: the discount.
+        all_valid: whether all rows are experience (no backend resets in a step of its own).
+    """
+
+    encoder: Encoder
+    action_size: int
+    slots: int
+    n_envs: int
+    block: int
+    n_steps: int = 1
+    gamma: float = 0.99
+    all_valid: bool = True
+
+    @property
+    def columns(self) -> Columns:
+        """Where the numbers of a row lie."""
+        plain = tuple(leaf for leaf in self.encoder.leaves if not leaf.convolved)
+        return Columns(plain, self.action_size)
+
+    @property
+    def places(self) -> int:
+        """How many slots the ring has room for."""
+        return self.slots + self.block
+
+    @property
+    def row_bytes(self) -> int:
+        """The memory that one row takes, in bytes."""
+        images = sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in self._images)
+        return 4 * self.columns.width + 2 * images
+
+    @property
+    def _images(self) -> tuple[Leaf, ...]:
+        return tuple(leaf for leaf in self.encoder.leaves if leaf.convolved)
+
+    def empty(self, slots: int) -> Arrays:
+        """Return arrays of ``slots`` slots in which nothing is experience."""
+        rows = slots * self.n_envs
+        arrays = {"rows": jnp.zeros((rows, self.columns.width), jnp.float32)}
+        for i, leaf in enumerate(self._images):
+            for name in (f"image_{i}", f"next_image_{i}"):
+                arrays[name] = jnp.zeros((rows, *leaf.shape), leaf.dtype)
+        return arrays
+
+    def ring(self) -> Arrays:
+        """Return an empty ring."""
+        return self.empty(self.places)
+
+    def fresh(self) -> Fresh:
+        """Return no fresh slots, with room for a block."""
+        return Fresh(self.empty(self.block), jnp.zeros((), jnp.int32))
+
+    def written(self, trajectory: Trajectory) -> Arrays:
+        """Return the steps of a trajectory ``[T, N]`` as rows, time after time."""
+        shape = trajectory.rewards.shape
+        n = math.prod(shape)
+
+        def flat(x: Array) -> Array:
+            return x.astype(jnp.float32).reshape(n, -1)
+
+        def numbers(observation: Any) -> list[Array]:
+            return [flat(jnp.asarray(leaf.pick(observation))) for leaf in self.columns.leaves]
+
+        costs = jnp.full(shape, ABSENT, jnp.float32)
+        if trajectory.costs is not None and trajectory.costs.shape == shape:
+            costs = trajectory.costs
+        others = (trajectory.rewards, costs, trajectory.terminated, trajectory.truncated, trajectory.valid)
+        parts = [
+            *numbers(trajectory.observations),
+            flat(trajectory.actions),
+            *map(flat, others),
+            *numbers(trajectory.successors),
+        ]
+        arrays = {"rows": jnp.concatenate(parts, axis=-1)}
+        for i, leaf in enumerate(self._images):
+            for name, seen in ((f"image_{i}", trajectory.observations), (f"next_image_{i}", trajectory.successors)):
+                arrays[name] = jnp.asarray(leaf.pick(seen)).astype(leaf.dtype).reshape(n, *leaf.shape)
+        return arrays
+
+    def add(self, fresh: Fresh, trajectory: Trajectory) -> Fresh:
+        """Return the fresh slots with those of a trajectory behind them; there must be room."""
+        begin = fresh.slots * self.n_envs
+        arrays = {
+            name: jax.lax.dynamic_update_slice_in_dim(fresh.arrays[name], rows, begin, axis=0)
+            for name, rows in self.written(trajectory).items()
+        }
+        return Fresh(arrays, fresh.slots + trajectory.rewards.shape[0])
+
+    def store(self, ring: Arrays, fresh: Fresh, cursor: Cursor) -> Arrays:
+        """Return the ring with the fresh slots in it; ``cursor`` is the one from before them.
+
+        It is meant to be compiled by itself, with ``ring`` donated.
+        """
+        slot = jnp.arange(self.block, dtype=jnp.int32)
+        places = jnp.where(slot < fresh.slots, (cursor.place + slot) % self.places, self.places)
+
+        def into(whole: Array, new: Array) -> Array:
+            by_slot = whole.reshape(self.places, self.n_envs, *whole.shape[1:])
+            changed = by_slot.at[places].set(new.reshape(self.block, self.n_envs, *new.shape[1:]), mode="drop")
+            return changed.reshape(whole.shape)
+
+        return {name: into(ring[name], fresh.arrays[name]) for name in ring}
+
+    def after(self, cursor: Cursor, fresh: Fresh) -> Cursor:
+        """Return the cursor after the fresh slots were stored."""
+        return Cursor((cursor.place + fresh.slots) % self.places, jnp.minimum(cursor.filled + fresh.slots, self.slots))
+
+    def size(self, cursor: Cursor, fresh: Fresh) -> Array:
+        """Return how many slots can be drawn from, int32."""
+        return jnp.minimum(cursor.filled + fresh.slots, self.slots)
+
+    def cut(self, ring: Arrays, cursor: Cursor) -> Arrays:
+        """Return the ring with the newest slot marked as truncated where its episodes go on.
+
+        So they are valued by what followed, and nothing is summed up across the cut. It is meant to be compiled with
+        ``ring`` donated.
+        """
+        columns = self.columns
+        newest = (cursor.place - 1) % self.places
+        begin = newest * self.n_envs
+        rows = jax.lax.dynamic_slice_in_dim(ring["rows"], begin, self.n_envs)
+        goes_on = (rows[:, columns.column("terminated")] == 0.0) & (cursor.filled > 0)
+        truncated = jnp.where(goes_on, 1.0, rows[:, columns.column("truncated")])
+        rows = rows.at[:, columns.column("truncated")].set(truncated)
+        return {**ring, "rows": jax.lax.dynamic_update_slice_in_dim(ring["rows"], rows, begin, axis=0)}
+
+    def draw(
+        self,
+        ring: Arrays,
+        fresh: Fresh,
+        cursor: Cursor,
+        n: int,
+        key: Array,
+        worth: Callable[[Array, Array], Array] = lambda rewards, costs: rewards,
+    ) -> Transitions:
+        """Return ``n`` rows, each drawn uniformly from all that are experience.
+
+        Args:
+            ring: the ring.
+            fresh: the slots that are not in it yet.
+            cursor: where the ring is written to.
+            n: how many rows.
+            key: for drawing.
+            worth: makes of raw rewards and costs what is learnt from.
+        """
+        size = self.size(cursor, fresh)
+        draws = n if self.all_valid else n * TRIES
+        bits = jax.random.bits(key, (draws,), jnp.uint32)
+        # Which of size * N rows, without a product of two large numbers.
+        ages = ((bits // self.n_envs) % jnp.maximum(size, 1).astype(jnp.uint32)).astype(jnp.int32)
+        envs = (bits % self.n_envs).astype(jnp.int32)
+
+        def look(ages: Array, envs: Array, name: str) -> Array:
+            """Return the rows of slots that are so many slots old, 0 being the newest."""
+            is_fresh = ages < fresh.slots
+            recent = jnp.where(is_fresh, fresh.slots - 1 - ages, 0) * self.n_envs + envs
+            earlier = ((cursor.place - 1 - (ages - fresh.slots)) % self.places) * self.n_envs + envs
+            shape = (-1,) + (1,) * (ring[name].ndim - 1)
+            from_fresh = fresh.arrays[name].at[recent].get(mode="promise_in_bounds")
+            from_ring = ring[name].at[jnp.where(is_fresh, 0, earlier)].get(mode="promise_in_bounds")
+            return jnp.where(is_fresh.reshape(shape), from_fresh, from_ring)
+
+        columns = self.columns
+        if not self.all_valid:
+            valid = look(ages, envs, "rows")[:, columns.column("valid")].reshape(n, TRIES) > 0.0
+            first = jnp.argmax(valid, axis=-1)[:, None]
+            ages, envs = (jnp.take_along_axis(x.reshape(n, TRIES), first, axis=-1)[:, 0] for x in (ages, envs))
+
+        def about(rows: Array) -> tuple[Array, Array, Array, Array]:
+            reward, cost, terminated, truncated, valid = (rows[:, columns.column(name)] for name in OTHERS)
+            return worth(reward, cost), terminated, jnp.maximum(terminated, truncated), valid
+
+        rows = look(ages, envs, "rows")
+        images = {name: look(ages, envs, name) for name in ring if name != "rows"}
+        begin, last = rows, rows
+        reward, terminated, ended, valid = about(rows)
+        weights = valid * (size > 0)
+        total, discount = reward, jnp.full((n,), self.gamma, jnp.float32)
+        for _ in range(self.n_steps - 1):
+            # A row that is no experience is passed over: it has no reward and no time.
+            goes_on = (ended == 0.0) & (ages > 0)
+            ages = jnp.where(goes_on, ages - 1, ages)
+            rows = look(ages, envs, "rows")
+            reward, ends_here, ended_here, valid = about(rows)
+            counts = goes_on & (valid > 0.0)
+            total = jnp.where(counts, total + discount * reward, total)
+            discount = jnp.where(counts, discount * self.gamma, discount)
+            last = jnp.where(counts[:, None], rows, last)
+            terminated = jnp.where(counts, ends_here, terminated)
+            ended = jnp.where(counts, ended_here, ended)
+            for name in [name for name in images if name.startswith("next_")]:
+                seen = look(ages, envs, name)
+                images[name] = jnp.where(counts.reshape((-1,) + (1,) * (seen.ndim - 1)), seen, images[name])
+        return Transitions(
+            observations=self._observation(begin, 0, images, "image"),
+            actions=begin[:, columns.observation : columns.others],
+            rewards=total,
+            discounts=discount * (1.0 - terminated),
+            successors=self._observation(last, columns.others + len(OTHERS), images, "next_image"),
+            weights=weights,
+        )
+
+    def recalled(self, arrays: Arrays, slots: int) -> Trajectory:
+        """Return slots ``[slots, N]`` as a trajectory, whose actions are those that the environments were given."""
+        columns, rows = self.columns, arrays["rows"]
+        shape = slots, self.n_envs
+
+        def by_slot(x: Array) -> Array:
+            return x.reshape(*shape, *x.shape[1:])
+
+        images = {name: x for name, x in arrays.items() if name != "rows"}
+        rewards, costs, terminated, truncated, valid = (by_slot(rows[:, columns.column(name)]) for name in OTHERS)
+        return Trajectory(
+            observations=jax.tree.map(by_slot, self._observation(rows, 0, images, "image")),
+            actions=by_slot(rows[:, columns.observation : columns.others]),
+            rewards=rewards,
+            terminated=terminated > 0.0,
+            truncated=truncated > 0.0,
+            successors=jax.tree.map(
+                by_slot, self._observation(rows, columns.others + len(OTHERS), images, "next_image")
+            ),
+            valid=valid > 0.0,
+            episode_start=jnp.zeros(shape, bool),
+            log_probs=jnp.zeros(shape, jnp.float32),
+            action_masks=None,
+            costs=costs,
+            carry=(),
+            critic_carry=(),
+        )
+
+    def _observation(self, rows: Array, begin: int, images: Arrays, name: str) -> Any:
+        """Return the observations in rows, from column ``begin`` on, in the structure of the observation space."""
+        parts: list[tuple[tuple[str | int, ...], Array]] = []
+        for leaf in self.columns.leaves:
+            end = begin + math.prod(leaf.shape)
+            parts.append((leaf.path, rows[:, begin:end].reshape(-1, *leaf.shape).astype(leaf.dtype)))
+            begin = end
+        parts += [(leaf.path, images[f"{name}_{i}"]) for i, leaf in enumerate(self._images)]
+        return nested(parts)
