@@ -408,6 +408,7 @@ class HostRunner:
         self._step_loop = StepLoop(update.behaviour, n_steps, self._cost_watch.complain)
         self._learn = compiled(self._learn_once)
         self._round, self._report = jax.jit(self._round_once, donate_argnums=1), jax.jit(self._report_once)
+        self._begin = jax.jit(update.begin)  # what is donated must not be there twice
         self._keys = jax.jit(jax.vmap(jax.random.split))
         self._store = jax.jit(update.store, donate_argnums=0)
         self._cut = jax.jit(update.cut, donate_argnums=0)
@@ -470,7 +471,7 @@ class HostRunner:
     ) -> tuple[Any, Collector, Any, Any]:
         """Do an iteration of several rounds."""
         learner, memory, collector = held
-        made = self._update.begin()
+        made = self._begin()
         for pair, left in zip(pairs, remaining, strict=True):
             gathered, collector = self._gather(learner, collector, pair[0], left)
             learner, made = self._round(learner, made, memory, gathered, left, pair[1])
