@@ -23,6 +23,8 @@ from jumar.policies.exploration import Acted, Acting, Behaviour
 from jumar.policies.observations import finite
 
 SEED_LIMIT = 2**31 - 1
+FEWEST_STEPS = 4
+"""With fewer steps at a time a scan is no faster than a loop in Python, and only takes longer to compile."""
 
 Gathered = tuple[dict[str, Any], Any, Any]
 
@@ -72,23 +74,36 @@ class StepLoop:
         self._observations: Any = None
         self._masks: np.ndarray | None = None
         self._noise = jax.jit(self._noise_once, static_argnums=1)
-        self._act = jax.jit(self._act_once)
+        self._act, self._first = jax.jit(self._act_once), jax.jit(self.first_of)
 
     def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
         """Take over environments that were just reset."""
         self._environments, self._observations, self._masks = environments, narrow(observations), masks
 
-    def gather(self, acting: Acting, carry: Any, start: Any, key: Array) -> Gathered:
-        """Act, step and remember, row by row; then write all down."""
+    @property
+    def seen(self) -> tuple[Any, np.ndarray | None]:
+        """The observations to act on next, and their masks."""
+        return self._observations, self._masks
+
+    def first(self, acting: Acting, carry: Any, start: Any, key: Array) -> Acted:
+        """Return the actions of the first row of :meth:`gather`."""
+        return self._first(acting, *self.seen, carry, start, key)
+
+    def gather(self, acting: Acting, carry: Any, start: Any, key: Array, acted: Acted | None = None) -> Gathered:
+        """Act, step and remember, row by row; then write all down. ``acted`` has the first row's actions, if they are known."""
         environments = self._environments
         assert environments is not None
-        noise = jax.device_get(self._noise(key, environments.n_envs))
+        noise = None
+        if acted is None or self._n_steps > 1:
+            noise = jax.device_get(self._noise(key, environments.n_envs))
         rows: list[Row] = []
         first = start
         for t in range(self._n_steps):
             observations, masks = self._observations, self._masks
-            now = noise[t] if isinstance(noise, np.ndarray) else {name: x[t] for name, x in noise.items()}
-            actions, valid_actions, carry = self._act(acting, observations, carry, start, masks, now)
+            if t > 0 or acted is None:
+                now = noise[t] if isinstance(noise, np.ndarray) else jax.tree.map(lambda x, t=t: x[t], noise)
+                acted = self._act(acting, observations, carry, start, masks, now)
+            actions, valid_actions, carry = acted
             step = environments.step(np.asarray(valid_actions))
             if step.complaint is not None:
                 self._complain(step.complaint)
@@ -106,6 +121,11 @@ class StepLoop:
 
     def _noise_once(self, key: Array, n_envs: int) -> Any:
         return self._behaviour.rollout_noise(jax.random.split(key, self._n_steps), n_envs)
+
+    def first_of(self, acting: Acting, observations: Any, masks: Any, carry: Any, start: Array, key: Array) -> Acted:
+        """Return what :meth:`first` does, as a function of the observations that programs can be made of."""
+        noise = jax.tree.map(lambda x: x[0], self._noise_once(key, len(start)))
+        return self._act_once(acting, observations, carry, start, masks, noise)
 
     def _act_once(self, acting: Acting, observations: Any, carry: Any, start: Array, mask: Any, noise: Any) -> Acted:
         return self._behaviour.act(acting, observations, carry, start, mask, noise)
@@ -133,7 +153,7 @@ class PoolScan:
         """
         if not isinstance(environments, EnvPoolEnvironments) or not environments.compilable:
             return None
-        if jax.default_backend() != "cpu":
+        if jax.default_backend() != "cpu" or n_steps < FEWEST_STEPS:
             return None
         return PoolScan(behaviour, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
 

@@ -24,7 +24,7 @@ from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.experience.replay import ABSENT
-from jumar.policies.exploration import Acting
+from jumar.policies.exploration import Acted, Acting
 from jumar.policies.observations import finite
 from jumar.solvers.problem import Diagnostics
 from jumar.trajectory import Trajectory
@@ -407,8 +407,10 @@ class HostRunner:
         self._rows = 0
         self._step_loop = StepLoop(update.behaviour, n_steps, self._cost_watch.complain)
         self._learn = compiled(self._learn_once)
-        self._round, self._report = jax.jit(self._round_once, donate_argnums=1), jax.jit(self._report_once)
+        self._round, self._report = jax.jit(self._round_once, donate_argnums=(0, 1)), jax.jit(self._report_once)
+        self._turn = jax.jit(self._turn_once, donate_argnums=(0, 1))
         self._begin = jax.jit(update.begin)  # what is donated must not be there twice
+        self._copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
         self._keys = jax.jit(jax.vmap(jax.random.split))
         self._store = jax.jit(update.store, donate_argnums=0)
         self._cut = jax.jit(update.cut, donate_argnums=0)
@@ -470,11 +472,25 @@ class HostRunner:
         self, held: Held, keys: Array, pairs: np.ndarray, remaining: np.ndarray
     ) -> tuple[Any, Collector, Any, Any]:
         """Do an iteration of several rounds."""
-        learner, memory, collector = held
-        made = self._begin()
+        _, memory, collector = held
+        learner, made = self._copied(held.learner), self._begin()  # used up round by round
         for pair, left in zip(pairs, remaining, strict=True):
-            gathered, collector = self._gather(learner, collector, pair[0], left)
-            learner, made = self._round(learner, made, memory, gathered, left, pair[1])
+            gatherer, behaviour = self._gatherer, self._update.behaviour
+            if not isinstance(gatherer, StepLoop):
+                gathered, collector = self._gather(learner, collector, pair[0], left)
+                learner, made = self._round(learner, made, memory, gathered, left, pair[1])
+                continue
+            # Between two steps there is one program: it learns from the one and acts for the other.
+            start, carry, acted = collector.episode_start, collector.carry, collector.environments
+            acting = self._update.acting(learner, left)
+            if acted == ():
+                carry = behaviour.begin_rollout(carry)
+                acted = gatherer.first(acting, carry, start, pair[0])
+            gathered, start, carry = gatherer.gather(acting, carry, start, pair[0], acted)
+            gathered = {**gathered, "carry": (), "critic_carry": ()}
+            seen = *gatherer.seen, carry, start
+            learner, made, carry, acted = self._turn(learner, made, memory, gathered, left, pair[1], seen)
+            collector = Collector(acted, (), start, carry)
         learner, record, outcome, faults = self._report(learner, made, keys[-1])
         return learner, collector, made, (outcome, faults, record)
 
@@ -501,6 +517,17 @@ class HostRunner:
         self, learner: Any, made: Any, memory: Any, gathered: dict[str, Any], remaining: Array, key: Array
     ) -> tuple[Any, Any]:
         return self._update.update(learner, made, memory, trajectory_of(gathered), remaining, key)
+
+    def _turn_once(
+        self, learner: Any, made: Any, memory: Any, gathered: dict[str, Any], remaining: Array, key: Array, seen: Any
+    ) -> tuple[Any, Any, Any, Acted]:
+        """Learn from a round, and return the carry and the actions with which the next one begins."""
+        learner, made = self._round_once(learner, made, memory, gathered, remaining, key)
+        observations, masks, carry, start = seen
+        carry = self._update.behaviour.begin_rollout(carry)
+        acting = self._update.acting(learner, remaining)
+        next_key = jax.random.fold_in(key, REPORT)
+        return learner, made, carry, self._step_loop.first_of(acting, observations, masks, carry, start, next_key)
 
     def _report_once(
         self, learner: Any, made: Any, key: Array
