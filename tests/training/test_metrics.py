@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jumar.algorithms.on_policy.symptoms import symptoms
 from jumar.training.metrics import WINDOW, EpisodeStatistics, Health
 
 
@@ -106,7 +107,7 @@ SOUND = {
 
 def complaints(iterations: int, **changes: float | None) -> list[str]:
     metrics: dict[str, Any] = {**SOUND, **{f"train/{name}": x for name, x in changes.items()}}
-    health = Health()
+    health = Health(symptoms)
     return [words for _ in range(iterations) for words in health.check(metrics)]
 
 
@@ -152,7 +153,7 @@ def test_a_full_batch_update_of_one_step_is_no_early_stop() -> None:
 
 
 def test_trouble_that_passes_is_not_mentioned() -> None:
-    health, said = Health(), []
+    health, said = Health(symptoms), []
     for i in range(60):
         said += health.check({**SOUND, "train/mean_kl": 0.5 if i % 8 else 0.01})
     assert said == []

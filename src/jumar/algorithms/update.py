@@ -6,12 +6,14 @@ to the next, is the update's own business.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.algorithms.on_policy.symptoms import symptoms
 from jumar.policies.exploration import Acting, Behaviour, Drawing
 from jumar.policies.moments import RunningMoments
 from jumar.policies.observations import Encoder
@@ -126,6 +128,10 @@ class Update(Protocol):
         """
         ...
 
+    def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
+        """Return for every trouble that the method knows a sentence if an iteration's metrics show it, else an empty text."""
+        ...
+
     def store(self, memory: Any, made: Any, learner: Any) -> Any:
         """Return the memory with an iteration's steps in it; compiled with ``memory`` donated.
 
@@ -188,6 +194,10 @@ class RolloutUpdate:
     def report(self, learner: Learner, made: Rolled, key: Array) -> tuple[Learner, Diagnostics]:
         """Return the learner as it is, and the flight record."""
         return learner, made.record
+
+    def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
+        """Return what the flight record of an update from rollouts shows."""
+        return symptoms(metrics)
 
     def store(self, memory: tuple[()], made: Rolled, learner: Learner) -> tuple[()]:
         """Return nothing."""

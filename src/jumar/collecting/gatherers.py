@@ -93,7 +93,7 @@ class StepLoop:
         """Act, step and remember, row by row; then write all down. ``acted`` has the first row's actions, if they are known."""
         environments = self._environments
         assert environments is not None
-        noise = None
+        noise: Any = ()
         if acted is None or self._n_steps > 1:
             noise = jax.device_get(self._noise(key, environments.n_envs))
         rows: list[Row] = []
@@ -103,6 +103,7 @@ class StepLoop:
             if t > 0 or acted is None:
                 now = noise[t] if isinstance(noise, np.ndarray) else jax.tree.map(lambda x, t=t: x[t], noise)
                 acted = self._act(acting, observations, carry, start, masks, now)
+            assert acted is not None
             actions, valid_actions, carry = acted
             step = environments.step(np.asarray(valid_actions))
             if step.complaint is not None:

@@ -78,10 +78,10 @@ class Training:
         self._told_of_cuts = False
         self.stopwatch = Stopwatch()
         self._steps_here = 0
-        self._health = [Health() for _ in plan.seeds]
         self.update, self.runner, self.spaces, self.episode_limit = assemble(
             plan, source, self._warn, start.spaces if start else None
         )
+        self._health = [Health(self.update.symptoms) for _ in plan.seeds]
         self._round_keys = jax.jit(jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None)))
         self._keys = jnp.stack([jax.random.PRNGKey(seed) for seed in plan.seeds])
         self._evaluator: Evaluator | None = None

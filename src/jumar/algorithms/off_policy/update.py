@@ -13,6 +13,7 @@ moves how often are parts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ from jax import Array
 
 from jumar.algorithms.off_policy.cadence import Cadence, Clock
 from jumar.algorithms.off_policy.judgement import Judged
+from jumar.algorithms.off_policy.symptoms import symptoms
 from jumar.algorithms.off_policy.temperature import Temperature
 from jumar.algorithms.update import all_finite
 from jumar.critics.ensemble import ActionValues, Reduction
@@ -418,6 +420,11 @@ class OffPolicy:
         return replace(
             self, replay=replace(self.replay, all_valid=False), cadence=replace(self.cadence, all_valid=False)
         )
+
+    def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
+        """Return what the flight record shows of troubles."""
+        replay = self.replay
+        return symptoms(metrics, replay.slots * replay.n_envs, self.cadence.learning_starts)
 
     def store(self, memory: Arrays, made: Round, learner: Learner) -> Arrays:
         """Return the memory with an iteration's steps in it; ``learner`` is the one from before the iteration."""
