@@ -18,6 +18,7 @@ from jumar.algorithms.on_policy.costs import CostsIgnored
 from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.update import Learner
+from jumar.collecting.runners import Held, Runner
 from jumar.experience.rollouts import Rollout, View, by_environment
 from jumar.policies.moments import RunningMoments
 from jumar.policies.policy import Policy, make_policy
@@ -66,6 +67,20 @@ def recording(update: OnPolicy) -> Recording:
 
 def first_learner(update: Rollouts, n_envs: int = 2, seed: int = 0) -> Learner:
     return update.init(jax.random.PRNGKey(seed), n_envs)
+
+
+def held_first(runner: Runner, learner: Any) -> Held:
+    """Return what a runner of one seed begins with, as a run does."""
+    return Held(learner, runner.memory(), runner.init(jax.random.PRNGKey(1)))
+
+
+ALL_LEFT = np.ones(1, np.float32)
+"""The share of training that is left to a round at the beginning."""
+
+
+def one_round(seed: int, remaining: float = 1.0) -> tuple[jax.Array, np.ndarray]:
+    """Return the keys of an iteration of one round, and the share of training that is left at it."""
+    return jax.random.PRNGKey(seed)[None], np.float32(remaining) * ALL_LEFT
 
 
 def experience(

@@ -13,7 +13,19 @@ import optax
 import pytest
 from gymnasium import spaces
 from probes import Probe, one
-from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update, recording
+from updates import (
+    BOX,
+    CHOICES,
+    CONTINUOUS,
+    experience,
+    first_learner,
+    flat,
+    held_first,
+    improve,
+    make_update,
+    one_round,
+    recording,
+)
 
 import jumar
 from jumar.algorithms.on_policy.update import OnPolicy
@@ -38,12 +50,12 @@ def collect(**settings: Any) -> Rounds:
     """
     update = pendulum_update(**settings)
     runner = CompiledRunner(recording(update), replace(PENDULUM, max_episode_steps=5), "probe", 2, 8, None)
-    learner, collector = first_learner(update), runner.init(jax.random.PRNGKey(1))
+    held = held_first(runner, first_learner(update))
     rounds = []
     for i in range(3):
-        acted = learner
-        learner, collector, record, _ = runner.iterate(learner, collector, jax.random.PRNGKey(i + 10), 1.0)
-        rounds.append((acted, record, learner))
+        acted = held.learner
+        held, record, _ = runner.iterate(held, *one_round(i + 10))
+        rounds.append((acted, record, held.learner))
     return rounds
 
 

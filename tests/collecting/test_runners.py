@@ -16,10 +16,10 @@ from compiling import nothing_compiled
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from probes import Corridor, Metronome, Probe, one, random_sign, show_time
-from updates import Recording, first_learner, flat, make_update, recording
+from updates import ALL_LEFT, Recording, first_learner, flat, held_first, make_update, one_round, recording
 
 from jumar.collecting.gatherers import PoolScan, StepLoop, environment_seeds, joined
-from jumar.collecting.runners import CompiledRunner, CostWatch, Faults, HostRunner, check_faults
+from jumar.collecting.runners import CompiledRunner, CostWatch, Faults, Held, HostRunner, check_faults
 from jumar.envs.host import HostEnvironments, SerialEnvironments
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.step_costs import GIVEN, Cost, VelocityCost
@@ -33,15 +33,14 @@ T, N = 8, 2
 
 def run(runner: Any, learner: Any, iterations: int, seed: int = 0) -> tuple[list[Trajectory], Any]:
     """Return the trajectories of some iterations, and the last learner."""
-    collector = runner.init(jax.random.PRNGKey(1))
-    learner, collector = runner.restart(learner, collector, seed, 0)
+    held = runner.restart(held_first(runner, learner), seed, 0)
     trajectories = []
     for i in range(iterations):
-        learner, collector, record, outcome = runner.iterate(learner, collector, jax.random.PRNGKey(i), 1.0)
+        held, record, outcome = runner.iterate(held, *one_round(i))
         trajectories.append(record["trajectory"])
         np.testing.assert_array_equal(outcome.rewards, record["trajectory"].rewards)
         np.testing.assert_array_equal(outcome.valid, record["trajectory"].valid)
-    return trajectories, learner
+    return trajectories, held.learner
 
 
 def host(make: Callable[[], HostEnvironments], **settings: Any) -> tuple[HostRunner, Recording]:
@@ -91,10 +90,9 @@ def test_a_compiled_rollout_is_what_happened(timed: tuple[Any, Any]) -> None:
 
 def test_the_second_iteration_of_a_compiled_runner_compiles_nothing(timed: tuple[Any, Any]) -> None:
     runner, learner = timed
-    collector = runner.init(jax.random.PRNGKey(0))
-    learner, collector, _, _ = runner.iterate(learner, collector, jax.random.PRNGKey(0), 1.0)
+    held, _, _ = runner.iterate(held_first(runner, learner), *one_round(0))
     with nothing_compiled():
-        runner.iterate(learner, collector, jax.random.PRNGKey(1), 0.5)
+        runner.iterate(held, *one_round(1, 0.5))
 
 
 def test_environments_of_a_compiled_runner_draw_differently() -> None:
@@ -126,7 +124,7 @@ def test_what_is_no_number_is_named_and_nothing_is_learnt_from_it(what: str, bad
         f"an observation that is {bad} at step 3;" if what == "observation" else f"a {what} that is {bad} at step 4;"
     )
     with pytest.raises(EnvironmentFault, match=f"environment 0 of faulty returned {words}"):
-        runner.iterate(first_learner(update), runner.init(jax.random.PRNGKey(0)), jax.random.PRNGKey(0), 1.0)
+        runner.iterate(held_first(runner, first_learner(update)), *one_round(0))
 
 
 def test_a_cost_that_nobody_needs_may_be_anything() -> None:
@@ -137,9 +135,9 @@ def test_a_cost_that_nobody_needs_may_be_anything() -> None:
     update = make_update(probe.observation_space, probe.action_space)
     said: list[str] = []
     runner = CompiledRunner(update, probe, "probe", N, T, None, CostWatch(update, warn=said.append))
-    learner, collector = first_learner(update), runner.init(jax.random.PRNGKey(0))
+    held = held_first(runner, first_learner(update))
     for i in range(2):
-        learner, collector, _, outcome = runner.iterate(learner, collector, jax.random.PRNGKey(i), 1.0)
+        held, _, outcome = runner.iterate(held, *one_round(i))
         assert outcome.costs is not None
         assert set(np.unique(outcome.costs)) == {0.0, 1.0}
     assert said == [
@@ -172,14 +170,15 @@ def test_several_seeds_in_one_program_are_runs_of_their_own() -> None:
     runner = CompiledRunner(update, probe, "probe", N, T, 3)
     keys = jax.vmap(jax.random.PRNGKey)(jnp.arange(3))
     learner = jax.vmap(lambda key: update.init(key, N))(keys)
-    new, collector, record, outcome = runner.iterate(learner, runner.init(keys), keys, 1.0)
+    held = Held(learner, runner.memory(), runner.init(keys))
+    new, record, outcome = runner.iterate(held, keys[:, None], ALL_LEFT)
     trajectory: Any = record["trajectory"]
     assert outcome.rewards.shape == (3, T, N)
-    kernels = np.asarray(new.parameters["policy"]["head"]["logits"]["kernel"])
+    kernels = np.asarray(new.learner.parameters["policy"]["head"]["logits"]["kernel"])
     assert len({kernel.tobytes() for kernel in kernels}) == 3
     assert len({observations.tobytes() for observations in np.asarray(trajectory.observations)}) == 3
     with nothing_compiled():
-        runner.iterate(new, collector, keys, 1.0)
+        runner.iterate(new, keys[:, None], ALL_LEFT)
 
 
 def serial(make: Callable[[], gym.Env[Any, Any]], n: int = N) -> Callable[[], HostEnvironments]:
@@ -220,12 +219,10 @@ def with_learner(pair: tuple[Any, Any], n_envs: int = N) -> tuple[Any, Any]:
 
 def test_the_second_iteration_of_a_host_runner_compiles_nothing() -> None:
     runner, learner = with_learner(host(serial(Metronome), normalize_observations=True))
-    learner, collector = runner.restart(learner, runner.init(jax.random.PRNGKey(0)), 0, 0)
-    learner, collector, _, _ = runner.iterate(learner, collector, jax.random.PRNGKey(0), 1.0)
+    held, _, _ = runner.iterate(runner.restart(held_first(runner, learner), 0, 0), *one_round(0))
     with nothing_compiled():
-        learner, collector, _, _ = runner.iterate(learner, collector, jax.random.PRNGKey(1), 0.5)
-        learner, collector = runner.restart(learner, collector, 0, 16)
-        runner.iterate(learner, collector, jax.random.PRNGKey(2), 0.25)
+        held, _, _ = runner.iterate(held, *one_round(1, 0.5))
+        runner.iterate(runner.restart(held, 0, 16), *one_round(2, 0.25))
 
 
 def test_the_environment_gets_clipped_actions_and_the_trajectory_keeps_the_drawn_ones() -> None:
@@ -280,10 +277,10 @@ def test_a_restart_begins_anew_from_seed_and_step_alone() -> None:
     assert np.any(learner.reward_scale.running_return)
 
     def first_observations(seed: int, step: int) -> np.ndarray:
-        restarted, collector = runner.restart(learner, None, seed, step)
-        assert not np.any(restarted.reward_scale.running_return)
-        assert collector.episode_start.all()
-        _, _, record, _ = runner.iterate(restarted, collector, jax.random.PRNGKey(0), 1.0)
+        restarted = runner.restart(Held(learner, runner.memory(), None), seed, step)
+        assert not np.any(restarted.learner.reward_scale.running_return)
+        assert restarted.collector.episode_start.all()
+        _, record, _ = runner.iterate(restarted, *one_round(0))
         trajectory: Any = record["trajectory"]
         return np.asarray(trajectory.observations[0])
 
@@ -349,15 +346,15 @@ def test_what_allows_nothing_once_its_episode_is_over_can_be_learnt_in(
         return VectorAdapter(SyncVectorEnv([make] * N, autoreset_mode=AutoresetMode.NEXT_STEP))
 
     runner, update = host(serial(make) if mode is None else vectors)
-    learner, collector = runner.restart(first_learner(update), runner.init(jax.random.PRNGKey(0)), 0, 0)
+    held = runner.restart(held_first(runner, first_learner(update)), 0, 0)
     for i in range(2):
-        learner, collector, record, outcome = runner.iterate(learner, collector, jax.random.PRNGKey(i), 1.0)
+        held, record, outcome = runner.iterate(held, *one_round(i))
         assert record["finite"]
         assert (outcome.terminated | outcome.truncated).any()
         trajectory: Any = record["trajectory"]
         steps = steps_shown(trajectory)
         np.testing.assert_array_equal(trajectory.actions[outcome.valid], steps[outcome.valid] % 2)
-    assert np.isfinite(flat(learner)).all()
+    assert np.isfinite(flat(held.learner)).all()
 
 
 def steps_shown(trajectory: Any) -> np.ndarray:
@@ -380,9 +377,9 @@ def test_a_mask_in_an_observation_that_leaves_one_part_of_the_action_no_choice_i
     made = [SerialEnvironments([lambda: Stuck(space)] * N, "stuck")]
     on_host = HostRunner(update, made.pop, T)
     for runner in (compiled, on_host):
-        learner, collector = runner.restart(first_learner(update), runner.init(jax.random.PRNGKey(0)), 0, 0)
+        held = runner.restart(held_first(runner, first_learner(update)), 0, 0)
         with pytest.raises(EnvironmentFault, match="environment 0 of stuck allowed no action at step 4;"):
-            runner.iterate(learner, collector, jax.random.PRNGKey(0), 1.0)
+            runner.iterate(held, *one_round(0))
         runner.close()
 
 
@@ -478,17 +475,16 @@ def test_a_pool_gathers_the_same_experience_inside_a_scan_as_step_by_step(name: 
     pool = make()
     update = make_update(pool.observation_space, pool.action_space, log_std_init=-19.0, ortho_init=False)
     learner = first_learner(update)
-    scan = PoolScan.of(pool, update.policy, 2 * T)
+    scan = PoolScan.of(pool, update.behaviour, 2 * T)
     if scan is None:
         pytest.skip("EnvPool has no XLA calls here")
     results = []
-    for gatherer in (scan, StepLoop(update.policy, 2 * T)):
+    for gatherer in (scan, StepLoop(update.behaviour, 2 * T)):
         pool = make()
         gatherer.begin(pool, *pool.reset([1, 2]))
-        carry, start = update.policy.initial_carry(N), np.ones(N, bool)
-        gathered, start, _ = gatherer.gather(
-            learner.parameters["policy"], learner.observation_moments, carry, start, jax.random.PRNGKey(0)
-        )
+        carry, start = update.behaviour.initial_carry(N), np.ones(N, bool)
+        acting = update.acting(learner, jnp.float32(1.0))
+        gathered, start, _ = gatherer.gather(acting, carry, start, jax.random.PRNGKey(0))
         results.append({**jax.device_get(gathered), "next start": np.asarray(start)})
         gatherer.close()
     inside, outside = results

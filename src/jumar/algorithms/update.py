@@ -67,7 +67,10 @@ class Update(Protocol):
 
     @property
     def mapped(self) -> Any:
-        """Which parts of a learner differ between seeds that share a program: a prefix of it, 0 for these and ``None`` for others."""
+        """Which parts of a learner differ between seeds that share a program.
+
+        It is a prefix of the learner's tree: 0 for these parts, and ``None`` for those that all seeds share.
+        """
         ...
 
     def init(self, key: Array, n_envs: int) -> Any:

@@ -35,7 +35,8 @@ def sac(settings: SACSettings, policy: Policy) -> OffPolicy:
     The critics regress on :math:`y = r + \gamma (\min_k Q_{\bar\phi_k}(s', a') - \alpha \log \pi_\theta(a'|s'))` with
     :math:`a' \sim \pi_\theta`, the policy climbs
     :math:`E[\min_k Q_{\phi_k}(s, a_\theta) - \alpha \log \pi_\theta(a_\theta|s)]` through the action
-    :math:`a_\theta = m + h \tanh(\mu_\theta(s) + \sigma_\theta(s) \epsilon)`, and :math:`\alpha` is fixed, or keeps the entropy at ``target_entropy``.
+    :math:`a_\theta = m + h \tanh(\mu_\theta(s) + \sigma_\theta(s) \epsilon)`, and :math:`\alpha` is fixed, or keeps the
+    entropy at ``target_entropy``.
     """
     temperature = parse_temperature(settings.ent_coef, target_entropy(settings.target_entropy, policy))
     return compose(settings, policy, Drawn(), Drawn(), Least(), temperature)

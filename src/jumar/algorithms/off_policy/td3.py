@@ -32,9 +32,10 @@ def td3(settings: TD3Settings, policy: Policy) -> OffPolicy:
     r"""Twin delayed deep deterministic policy gradient (Fujimoto, van Hoof and Meger 2018) as a choice of parts.
 
     It is DDPG with three changes, each a setting: the target is
-    :math:`y = r + \gamma \min_k Q_{\bar\phi_k}(s', a')` of two critics (``n_critics``), with noise on the action, :math:`a' = clip(\mu_{\bar\theta}(s') + clip(\sigma\epsilon, \pm c), -1, 1)`
-    (``target_policy_noise``), and policy and targets move in every second update (``policy_delay``,
-    ``target_update_interval``). The policy climbs the first critic.
+    :math:`y = r + \gamma \min_k Q_{\bar\phi_k}(s', a')` of two critics (``n_critics``), with noise on the action,
+    :math:`a' = clip(\mu_{\bar\theta}(s') + clip(\sigma\epsilon, \pm c), -1, 1)` (``target_policy_noise``), and policy
+    and targets move in every second update (``policy_delay``, ``target_update_interval``). The policy climbs the first
+    critic.
     """
     successor = Mode(True, settings.target_policy_noise, settings.target_noise_clip)
     return compose(settings, policy, successor, Mode(), First())
