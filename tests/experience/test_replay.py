@@ -1,0 +1,359 @@
+"""The replay memory against a list of steps, and the rows that are drawn from it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from gymnasium import spaces
+from replays import BOX
+
+from jumar.experience.replay import ABSENT, Cursor, Fresh, Replay, Transitions
+from jumar.policies.observations import Encoder
+from jumar.trajectory import Trajectory
+
+GAMMA = 0.5
+SLOTS, N = 13, 3
+
+
+def encoder_of(space: Any) -> Encoder:
+    return Encoder.of(space, normalise=False, clip=10.0, mask_size=None, flatten=False)
+
+
+def make(n_steps: int = 1, slots: int = SLOTS, n_envs: int = N, block: int = 4, **others: Any) -> Replay:
+    return Replay(encoder_of(BOX), 2, slots, n_envs, block, n_steps, GAMMA, **others)
+
+
+class Model:
+    """The same memory as a list of slots; slot ``t`` of environment ``i`` is told by its observation (t, i, 0).
+
+    With ``resets`` the row after each end is no experience, as in NEXT_STEP environments.
+    """
+
+    def __init__(self, n_envs: int = N, seed: int = 0, ends: float = 0.2, resets: bool = False) -> None:
+        self.slots: list[dict[str, np.ndarray]] = []
+        self._n, self._draw, self._ends, self._resets = n_envs, np.random.default_rng(seed), ends, resets
+
+    def step(self, n_steps: int) -> Trajectory:
+        """Take some steps, and return them as a trajectory."""
+        first = len(self.slots)
+        for t in range(first, first + n_steps):
+            number = np.stack([np.full(self._n, t), np.arange(self._n), np.zeros(self._n)], axis=-1)
+            valid = np.ones(self._n, bool)
+            if self._resets and self.slots:
+                valid = ~(self.slots[-1]["terminated"] | self.slots[-1]["truncated"])
+            ended = valid & (self._draw.random(self._n) < self._ends)
+            terminated = ended & (self._draw.random(self._n) < 0.5)
+            self.slots.append(
+                {
+                    "observations": number.astype(np.float32),
+                    "actions": (number[:, :2] + 0.5).astype(np.float32),
+                    "rewards": self._draw.normal(size=self._n).astype(np.float32),
+                    "terminated": terminated,
+                    "truncated": ended & ~terminated,
+                    "successors": (number + 0.25).astype(np.float32),
+                    "valid": valid,
+                    "costs": self._draw.random(self._n).astype(np.float32),
+                }
+            )
+        fields = {name: jnp.asarray(np.stack([x[name] for x in self.slots[first:]])) for name in self.slots[first]}
+        shape = n_steps, self._n
+        return Trajectory(
+            **fields,
+            episode_start=jnp.zeros(shape, bool),
+            log_probs=jnp.zeros(shape),
+            action_masks=None,
+            carry=(),
+            critic_carry=(),
+        )
+
+    def row(self, t: int, i: int, n_steps: int) -> tuple[float, float, np.ndarray]:
+        """Return the sum of rewards, the discount and the successor of up to ``n_steps`` steps from a row on."""
+        total, discount, successor, count = 0.0, 1.0, np.zeros(3), 0
+        for slot in self.slots[t:]:
+            total, discount, count = total + discount * float(slot["rewards"][i]), discount * GAMMA, count + 1
+            successor = slot["successors"][i]
+            if slot["terminated"][i]:
+                discount = 0.0
+            if slot["terminated"][i] or slot["truncated"][i] or count == n_steps:
+                break
+        return total, discount, successor
+
+
+@cache
+def programs(replay: Replay) -> tuple[Any, Any, Any]:
+    """Compile what is done with a memory once."""
+    drawing = jax.jit(lambda ring, fresh, cursor, key: replay.draw(ring, fresh, cursor, 400, key))
+    return jax.jit(replay.add), jax.jit(replay.store), drawing
+
+
+class Kept:
+    """A memory that is written to in blocks, as training does."""
+
+    def __init__(self, replay: Replay) -> None:
+        self.replay, self.ring, self.fresh, self.cursor = replay, replay.ring(), replay.fresh(), Cursor.start()
+        self._add, self._store, self._draw = programs(replay)
+
+    def add(self, trajectory: Trajectory) -> None:
+        self.fresh = self._add(self.fresh, trajectory)
+
+    def store(self) -> None:
+        before = self.cursor
+        self.cursor = self.replay.after(before, self.fresh)
+        self.ring, self.fresh = self._store(self.ring, self.fresh, before), self.replay.fresh()
+
+    def draw(self, seed: int) -> Transitions:
+        return jax.device_get(self._draw(self.ring, self.fresh, self.cursor, jax.random.PRNGKey(seed)))
+
+
+def numbers(rows: Transitions) -> list[tuple[int, int]]:
+    """Return (t, i) of drawn rows that count."""
+    return [(int(t), int(i)) for (t, i, _), weight in zip(rows.observations, rows.weights, strict=True) if weight]
+
+
+def check(rows: Transitions, model: Model, n_steps: int) -> set[tuple[int, int]]:
+    """Compare rows that were drawn with the model's; return which ones they are."""
+    for k, (t, i) in enumerate((int(t), int(i)) for t, i, _ in rows.observations):
+        if not rows.weights[k]:
+            continue
+        total, discount, successor = model.row(t, i, n_steps)
+        assert model.slots[t]["valid"][i]
+        np.testing.assert_allclose(rows.rewards[k], total, atol=1e-6)
+        assert rows.discounts[k] == discount
+        np.testing.assert_array_equal(rows.successors[k], successor)
+        np.testing.assert_array_equal(rows.actions[k], model.slots[t]["actions"][i])
+    return set(numbers(rows))
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_a_prime_capacity_wrapped_three_times_is_a_list(n_steps: int) -> None:
+    """After each round the rows drawn are those of the last 13 slots, of the ring and fresh ones alike."""
+    kept, model = Kept(make(n_steps)), Model()
+    rounds = [1, 2, 1] * 15
+    for number, count in enumerate(rounds):
+        if number % 3 == 0:
+            kept.store()
+        kept.add(model.step(count))
+        size = min(len(model.slots), SLOTS)
+        assert int(kept.replay.size(kept.cursor, kept.fresh)) == size
+        seen = check(kept.draw(number), model, n_steps)
+        newest = len(model.slots)
+        assert seen == {(t, i) for t in range(newest - size, newest) for i in range(N)}
+    assert len(model.slots) > 4 * SLOTS
+
+
+def test_n_steps_of_one_are_the_steps_themselves() -> None:
+    one, model = Kept(make(1)), Model()
+    one.add(model.step(4))
+    rows = one.draw(0)
+    for k, (t, i) in enumerate(numbers(rows)):
+        slot = model.slots[t]
+        assert rows.rewards[k] == slot["rewards"][i]
+        assert rows.discounts[k] == (0.0 if slot["terminated"][i] else GAMMA)
+        np.testing.assert_array_equal(rows.successors[k], slot["successors"][i])
+
+
+def test_returns_of_n_steps_by_literal_numbers() -> None:
+    """Rewards 1, 2, 4, 8 with a gamma of 1/2; the third step is cut, or ends the episode."""
+    for cut in (False, True):
+        kept, model = Kept(make(3)), Model(ends=0.0)
+        steps = model.step(4)
+        at = jnp.zeros((4, N), bool).at[2].set(True)
+        rewards = jnp.broadcast_to(jnp.array([1.0, 2.0, 4.0, 8.0])[:, None], (4, N))
+        kept.add(steps._replace(rewards=rewards, terminated=at & (not cut), truncated=at & cut))
+        rows = kept.draw(1)
+        told = {
+            int(row[0]): (rows.rewards[k], rows.discounts[k], rows.successors[k][0])
+            for k, row in enumerate(rows.observations)
+        }
+        end = 1.0 if cut else 0.0
+        assert told == {
+            0: (1.0 + 1.0 + 1.0, end * 0.125, 2.25),
+            1: (2.0 + 2.0, end * 0.25, 2.25),
+            2: (4.0, end * 0.5, 2.25),
+            3: (8.0, 0.5, 3.25),
+        }
+
+
+def test_returns_of_n_steps_stop_at_the_first_end_even_if_the_next_episode_ends_too() -> None:
+    kept, model = Kept(make(3)), Model(ends=1.0)
+    kept.add(model.step(4))
+    check(kept.draw(0), model, 3)
+
+
+def test_returns_of_n_steps_do_not_go_across_the_write_head() -> None:
+    """The newest row sums up itself alone, although old rows lie behind it in the ring."""
+    kept, model = Kept(make(3)), Model(ends=0.0)
+    for _ in range(9):
+        kept.add(model.step(4))
+        kept.store()
+    newest, rows = len(model.slots) - 1, kept.draw(0)
+    found = [k for k, (t, _) in enumerate(numbers(rows)) if t == newest]
+    assert found
+    for k in found:
+        assert rows.discounts[k] == GAMMA
+        assert rows.rewards[k] == model.slots[newest]["rewards"][numbers(rows)[k][1]]
+    check(rows, model, 3)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_rows_that_are_no_experience_are_never_drawn(n_steps: int) -> None:
+    kept, model = Kept(make(n_steps, all_valid=False)), Model(resets=True)
+    for number in range(12):
+        kept.add(model.step(3))
+        seen = check(kept.draw(number), model, n_steps)
+        newest = len(model.slots)
+        last = range(max(0, newest - SLOTS), newest)
+        assert seen == {(t, i) for t in last for i in range(N) if model.slots[t]["valid"][i]}
+        kept.store()
+
+
+def test_a_memory_without_experience_gives_rows_without_weight() -> None:
+    assert not Kept(make()).draw(0).weights.any()
+    kept, model = Kept(make(all_valid=False)), Model()
+    kept.add(model.step(4)._replace(valid=jnp.zeros((4, N), bool)))
+    assert not kept.draw(0).weights.any()
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_rows_are_drawn_uniformly(resets: bool) -> None:
+    """Chi-square of 40,000 draws over all rows of the ring and fresh ones; the seed is fixed."""
+    kept, model = Kept(make(all_valid=not resets)), Model(resets=resets)
+    for _ in range(5):
+        kept.add(model.step(4))
+        kept.store()
+    kept.add(model.step(3))
+    counts: dict[tuple[int, int], int] = {}
+    for seed in range(100):
+        for row in numbers(kept.draw(seed)):
+            counts[row] = counts.get(row, 0) + 1
+    newest = len(model.slots)
+    valid = [(t, i) for t in range(newest - SLOTS, newest) for i in range(N) if model.slots[t]["valid"][i]]
+    assert sorted(counts) == valid
+    assert scipy.stats.chisquare(list(counts.values())).pvalue > 0.01
+
+
+def test_a_cut_makes_the_newest_slot_truncated_where_its_episodes_go_on() -> None:
+    """Nothing is summed up across a barrier, and an episode that terminated there stays terminated."""
+    kept, model = Kept(make(3)), Model(ends=0.0)
+    for _ in range(5):
+        kept.add(model.step(4))
+        kept.store()
+    trajectory = model.step(3)
+    ended = np.array([False, True, False])
+    model.slots[-1]["terminated"] = ended
+    kept.add(trajectory._replace(terminated=trajectory.terminated.at[-1].set(ended)))
+    kept.store()
+    kept.ring = jax.jit(kept.replay.cut)(kept.ring, kept.cursor)
+    model.slots[-1]["truncated"] = ~ended
+    check(kept.draw(0), model, 3)
+    kept.add(model.step(4))
+    rows = kept.draw(1)
+    assert check(rows, model, 3) >= {(len(model.slots) - 5, i) for i in range(N)}
+
+
+def test_a_cut_of_an_empty_memory_changes_nothing() -> None:
+    kept, model = Kept(make()), Model(ends=0.0)
+    kept.ring = jax.jit(kept.replay.cut)(kept.ring, kept.cursor)
+    np.testing.assert_array_equal(kept.ring["rows"], 0.0)
+    kept.add(model.step(4))
+    check(kept.draw(0), model, 1)
+
+
+def test_a_learner_from_before_a_block_still_finds_all_of_its_rows() -> None:
+    """The ring has room for one block more than its slots."""
+    kept, model = Kept(make(block=4)), Model()
+    for _ in range(12):
+        kept.add(model.step(4))
+        kept.store()
+    before, then = kept.cursor, jax.device_get(kept.draw(0))
+    kept.add(model.step(4))
+    kept.store()
+    kept.cursor = before
+    jax.tree.map(np.testing.assert_array_equal, then, kept.draw(0))
+
+
+def test_costs_are_kept_beside_rewards_and_what_they_are_worth_is_taken_off_when_drawn() -> None:
+    replay = make(2)
+    model = Model(ends=0.0)
+    steps = model.step(4)
+    for given in (True, False):
+        fresh = replay.add(replay.fresh(), steps if given else steps._replace(costs=None))
+
+        def worth(rewards: Any, costs: Any) -> Any:
+            return rewards - 2.0 * jnp.where(costs == ABSENT, 0.0, costs)
+
+        rows = replay.draw(replay.ring(), fresh, Cursor.start(), 50, jax.random.PRNGKey(0), worth)
+        for k, (t, i) in enumerate(numbers(rows)):
+            expected = 0.0
+            for later, discount in ((t, 1.0), (t + 1, GAMMA)):
+                if later < 4:
+                    slot = model.slots[later]
+                    expected += discount * (slot["rewards"][i] - (2.0 * slot["costs"][i] if given else 0.0))
+            np.testing.assert_allclose(rows.rewards[k], expected, rtol=1e-5)
+
+
+def test_a_whole_iteration_is_recalled_as_it_happened() -> None:
+    replay, model = make(block=5), Model(resets=True, ends=0.5)
+    trajectory = model.step(4)
+    recalled = replay.recalled(replay.add(replay.fresh(), trajectory).arrays, 5)
+    for name in ("observations", "actions", "rewards", "terminated", "truncated", "successors", "valid", "costs"):
+        np.testing.assert_array_equal(getattr(recalled, name)[:4], getattr(trajectory, name), err_msg=name)
+    assert not recalled.valid[4:].any()
+
+
+def test_images_and_numbers_of_a_dict_come_back_each_in_its_place() -> None:
+    """Images are kept as bytes beside the numbers; n-step successors are those of the last step, images too."""
+    space = spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (24, 24, 3), np.uint8),
+            "count": spaces.Discrete(5),
+            "place": spaces.Box(-1.0, 1.0, (2, 2), np.float32),
+        }
+    )
+    replay = Replay(encoder_of(space), 1, 5, 2, 3, n_steps=2, gamma=GAMMA)
+    assert any(leaf.convolved for leaf in replay.encoder.leaves)
+    draw = np.random.default_rng(0)
+
+    def observed() -> dict[str, Any]:
+        return {
+            "camera": draw.integers(0, 256, (3, 2, 24, 24, 3), np.uint8),
+            "count": draw.integers(0, 5, (3, 2)).astype(np.int32),
+            "place": draw.normal(size=(3, 2, 2, 2)).astype(np.float32),
+        }
+
+    here, there = observed(), observed()
+    never = jnp.zeros((3, 2), bool)
+    trajectory = Trajectory(
+        observations=here,
+        actions=jnp.arange(6.0).reshape(3, 2, 1),
+        rewards=jnp.ones((3, 2)),
+        terminated=never,
+        truncated=never,
+        successors=there,
+        valid=~never,
+        episode_start=never,
+        log_probs=jnp.zeros((3, 2)),
+        action_masks=None,
+        costs=None,
+        carry=(),
+        critic_carry=(),
+    )
+    fresh = replay.add(replay.fresh(), trajectory)
+    ring = replay.store(replay.ring(), fresh, Cursor.start())
+    places = [(replay.ring(), fresh, Cursor.start()), (ring, replay.fresh(), replay.after(Cursor.start(), fresh))]
+    for memory, new, cursor in places:
+        rows = replay.draw(memory, Fresh(*new), cursor, 40, jax.random.PRNGKey(0))
+        for k, action in enumerate(np.asarray(rows.actions[:, 0], int)):
+            t, i = divmod(action, 2)
+            last = min(t + 1, 2)
+            for name in here:
+                np.testing.assert_array_equal(rows.observations[name][k], here[name][t, i])
+                np.testing.assert_array_equal(rows.successors[name][k], there[name][last, i])
+                assert rows.observations[name].dtype == here[name].dtype
+        assert set(np.asarray(rows.actions[:, 0], int)) == set(range(6))
