@@ -44,9 +44,10 @@ from jumar.runs.policy_files import has_policy
 from jumar.runs.run_directory import RunDirectory
 from jumar.text import counted
 from jumar.training.assembly import make_evaluator
-from jumar.training.keeper import Files, Nothing, save_lane, write_configs
+from jumar.training.keeper import Files, Nothing, save_lane, save_state, write_configs
 from jumar.training.loop import Callback, Keeper, run_loop, says_stop
 from jumar.training.plan import MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
+from jumar.training.remembered import BufferFiles, discard_unnamed
 from jumar.training.resolve import with_environment
 from jumar.training.restore import (
     check_same_spaces,
@@ -325,10 +326,15 @@ class Agent:
         """Return the action for an observation, or the actions for a batch; see :meth:`Actor.predict`."""
         return self._current_actor().predict(observation, state, episode_start, deterministic, action_masks)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, replay_buffer: bool = True) -> None:
         """Save everything to the directory ``path``: the policy, and the state to go on training from.
 
         A directory that ``save`` made before is overwritten; any other that is not empty is refused.
+
+        Args:
+            path: the directory.
+            replay_buffer: whether the replay buffer of an off-policy method is saved too. Without it the directory is small,
+                and training goes on with an empty buffer.
 
         Raises:
             UsageError: the directory cannot be used.
@@ -339,7 +345,11 @@ class Agent:
         with ExitStack() as stack:
             stack.enter_context(run.lock())
             store = CheckpointStore(run.checkpoints, keep=1)
-            store.save(self._training.steps, jax.device_get(self._training.state), self._training.record)
+            buffer = self._training.buffer
+            files = BufferFiles(run.replay, buffer, []) if buffer is not None and replay_buffer else None
+            state = jax.device_get(self._training.state)
+            save_state(store, files, self._training, state, self._training.record)
+            discard_unnamed(run.replay, store)
             write_configs(run, self._training.plan, SAVED)
             for lane, one in enumerate(lanes(run, self._training.plan)):
                 save_lane(one.policy, self._training, lane)
@@ -614,11 +624,12 @@ def _load(
         )
     _refuse_settings(settings, kind, path)
     source = _source_for(plan, env, wrappers, run)
-    checkpoint = CheckpointStore(run.checkpoints).newest(record_reader(plan))
+    checkpoint = CheckpointStore(run.checkpoints).newest(record_reader(plan, run.replay))
     for words in [*checkpoint.warnings, *plan.differences_in_versions(saved, run.config)]:
         warnings.warn(words, stacklevel=3)
     agent = kind._from_plan(replace(plan, environment=_id_of(source)), source)
-    restore(agent._training, checkpoint, run)
+    for words in restore(agent._training, checkpoint, run):
+        warnings.warn(words, stacklevel=3)
     if has_policy(run.policy) and (step := read_saved_policy(run.policy, features).step) != checkpoint.step:
         warnings.warn(
             f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {step}; this agent has the "

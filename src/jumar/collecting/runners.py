@@ -73,8 +73,12 @@ class Runner(Protocol):
         """Return what is remembered before any step."""
         ...
 
+    def cut(self, held: Held) -> Held:
+        """Return what a barrier's checkpoint keeps: the episodes under way are cut in the memory, which is used up."""
+        ...
+
     def restart(self, held: Held, seed: int, step: int) -> Held:
-        """Begin anew in all environments, from seeds derived from (seed, step) alone."""
+        """Begin anew in all environments, from seeds derived from (seed, step) alone; what was not cut yet is."""
         ...
 
     def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
@@ -212,6 +216,10 @@ class CompiledRunner:
         """Return what is remembered before any step."""
         memory, k = self._update.memory(), self._n_seeds
         return memory if k is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (k, *x.shape)), memory)
+
+    def cut(self, held: Held) -> Held:
+        """Change nothing: episodes go on."""
+        return held
 
     def restart(self, held: Held, seed: int, step: int) -> Held:
         """Change nothing: the environments' state is in the checkpoint."""
@@ -423,6 +431,10 @@ class HostRunner:
         """Return what is remembered before any step."""
         return self._update.memory()
 
+    def cut(self, held: Held) -> Held:
+        """Mark the newest steps in the memory as truncated where their episodes go on; a second time changes nothing."""
+        return held if held.memory == () else held._replace(memory=self._cut(held.memory, held.learner))
+
     def restart(self, held: Held, seed: int, step: int) -> Held:
         """Rebuild the environments and reset them; open episodes are cut, which their last rows have bootstrapped for."""
         self.close()
@@ -438,8 +450,7 @@ class HostRunner:
         self._gatherer.begin(environments, observations, masks)
         self._name, self._rows = environments.name, 0
         collector = Collector((), (), np.ones((n,), bool), behaviour.initial_carry(n))
-        memory = held.memory if held.memory == () else self._cut(held.memory, held.learner)
-        return Held(self._update.restart(held.learner), memory, collector)
+        return Held(self._update.restart(held.learner), self.cut(held).memory, collector)
 
     def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
         """Gather and learn, round by round; then write down what is to be remembered."""

@@ -139,6 +139,21 @@ class CheckpointStore:
                 return Checkpoint(step, arrays, record, warnings)
         raise DamagedFile(f"no checkpoint is sound. {' '.join(map(str, damaged.values()))}")
 
+    def records(self, reader: Reader[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return what a reader of :mod:`jumar.fields` makes of the record of each checkpoint, oldest first.
+
+        The arrays are not looked at.
+
+        Raises:
+            DamagedFile: one cannot be read.
+        """
+        found = []
+        for _, folder in sorted(self._folders().items()):
+            description = read_json(folder / DESCRIPTION, KIND)
+            with reading(folder / DESCRIPTION):
+                found.append(record_of(record=reader)(description)["record"])
+        return found
+
     def discard_after(self, step: int) -> None:
         """Remove the checkpoints newer than ``step``, where a run goes on that had got further. Raises ``OSError``."""
         for newer, folder in self._folders().items():

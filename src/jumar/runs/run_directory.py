@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jumar.errors import UsageError, nearest
-from jumar.runs import checkpoints, policy_files
+from jumar.runs import checkpoints, policy_files, segments
 from jumar.runs.entries import Layout, PathLike, check_entries, exactly, open_plain, remove_temporaries
 from jumar.runs.files import read_json, write_json
 from jumar.runs.tensorboard import NAME_START
@@ -28,6 +28,7 @@ METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
+REPLAY = "replay"
 BEST = "best"
 LEARNING_CURVE = "learning_curve.png"
 LOCK = ".lock"
@@ -40,6 +41,7 @@ def _layout(*, of_one_seed: bool) -> Layout:
     folders = {
         TENSORBOARD: Layout((re.escape(NAME_START) + ".*",)),
         CHECKPOINTS: Layout(folders={checkpoints.FOLDER_NAME.pattern: Layout(exactly(*checkpoints.FILES))}),
+        REPLAY: Layout((segments.NAME.pattern,)),
         BEST: Layout(exactly(*policy_files.FILES)),
     }
     if not of_one_seed:
@@ -145,6 +147,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """``checkpoints/``: a folder per checkpoint."""
         return self.path / CHECKPOINTS
+
+    @property
+    def replay(self) -> Path:
+        """``replay/``: the segments of the replay buffer."""
+        return self.path / REPLAY
 
     @property
     def policy(self) -> Path:

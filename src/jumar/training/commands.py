@@ -19,11 +19,13 @@ from jumar.errors import JumarError, UsageError, explain_system_error
 from jumar.runs import logs
 from jumar.runs.checkpoints import Checkpoint, CheckpointStore
 from jumar.runs.run_directory import RunDirectory
+from jumar.runs.segments import Segment
 from jumar.text import repeat_words
 from jumar.training.assembly import make_evaluator
 from jumar.training.keeper import Files, write_configs
 from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
+from jumar.training.remembered import discard_unnamed
 from jumar.training.request import TrainRequest
 from jumar.training.resolve import make_plan, with_checkpoints, with_environment
 from jumar.training.restore import (
@@ -116,7 +118,8 @@ def resume(
         training = Training(plan, FromId(plan.environment, plan.cost), reporter)
         stack.callback(training.close)
         if checkpoint:
-            restore(training, checkpoint, run)
+            for words in restore(training, checkpoint, run):
+                reporter.warn(words)
             _check_logs(run, plan, checkpoint, reporter)
         try:
             if total_timesteps is not None:
@@ -124,7 +127,8 @@ def resume(
             _cut_back(run, plan, start)
         except OSError as error:
             raise JumarError(f"the run cannot go on in {run}: {explain_system_error(error)}") from error
-        files = _open_files(stack, run, training, reporter, start)
+        segments = checkpoint.record.get("segments") if checkpoint else None
+        files = _open_files(stack, run, training, reporter, start, segments or ())
         files.take_back_best(training)
         if training.steps >= plan.total_timesteps:
             reporter.note(f"{run} is finished: it has trained for {training.steps} steps")
@@ -194,16 +198,23 @@ def _check_logs(run: RunDirectory, plan: Plan, checkpoint: Checkpoint, reporter:
 
 def _cut_back(run: RunDirectory, plan: Plan, step: int) -> None:
     """Drop what came after the step that a run goes on from: it will be repeated."""
-    CheckpointStore(run.checkpoints).discard_after(step)
+    checkpoints = CheckpointStore(run.checkpoints)
+    checkpoints.discard_after(step)
+    discard_unnamed(run.replay, checkpoints)
     for one in lanes(run, plan):
         logs.cut(one.metrics, step)
         logs.cut(one.evaluations, step)
 
 
 def _open_files(
-    stack: ExitStack, run: RunDirectory, training: Training, reporter: Reporter, resumed_at: int | None
+    stack: ExitStack,
+    run: RunDirectory,
+    training: Training,
+    reporter: Reporter,
+    resumed_at: int | None,
+    segments: Sequence[Segment] = (),
 ) -> Files:
-    files = Files(run, training, reporter, resumed_at)
+    files = Files(run, training, reporter, resumed_at, segments)
     stack.callback(files.close)
     return files
 

@@ -19,10 +19,12 @@ from jumar.runs.entries import make_folder
 from jumar.runs.files import tree_to_arrays
 from jumar.runs.policy_files import remove_policy_files, write_policy_files
 from jumar.runs.run_directory import RunDirectory
+from jumar.runs.segments import Segment
 from jumar.runs.tensorboard import ScalarWriter
 from jumar.spaces import space_to_json
 from jumar.text import counted
 from jumar.training.plan import Plan
+from jumar.training.remembered import BufferFiles
 from jumar.training.training import Metrics, Training
 
 
@@ -69,6 +71,31 @@ def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:
             one.write_config({"kind": "seed", **replace(plan, seed=seed, n_seeds=None).to_json()})
 
 
+def save_state(
+    store: CheckpointStore, buffer: BufferFiles | None, training: Training, state: Any, record: dict[str, Any]
+) -> None:
+    """Save a checkpoint: first what is new in the replay buffer, then the rest, which names it.
+
+    Args:
+        store: where to.
+        buffer: where the replay buffer is kept; ``None``: it is left out, if there is one.
+        training: whose.
+        state: its state on the host.
+        record: its record.
+
+    Raises:
+        OSError, DamagedFile: it cannot be written; the checkpoints before it are unharmed.
+    """
+    if training.buffer is None:
+        store.save(training.steps, state, record)
+    elif buffer is None:
+        store.save(training.steps, state, {**record, "segments": None})
+    else:
+        segments = buffer.write(training.held.memory, training.slots)
+        store.save(training.steps, state, {**record, "segments": [segment.to_json() for segment in segments]})
+        buffer.saved(segments, store)
+
+
 BEST = "the best policy"
 
 
@@ -106,14 +133,21 @@ class Files:
         training: the run that is kept.
         reporter: whom to tell that something could not be saved.
         resumed_at: the step that a resumed run goes on from.
+        segments: the segments of the replay buffer that its checkpoint names.
     """
 
     def __init__(
-        self, run: RunDirectory, training: Training, reporter: Reporter, resumed_at: int | None = None
+        self,
+        run: RunDirectory,
+        training: Training,
+        reporter: Reporter,
+        resumed_at: int | None = None,
+        segments: Sequence[Segment] = (),
     ) -> None:
         plan = training.plan
         self._run, self._plan, self._reporter = run, plan, reporter
         self._store = CheckpointStore(run.checkpoints)
+        self._buffer = training.buffer and BufferFiles(run.replay, training.buffer, list(segments))
         self.runs = [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
         self._lanes = [LaneFiles(one, resumed_at, reporter.warn) for one in self.runs]
         self.unsaved: list[str] = []
@@ -146,10 +180,8 @@ class Files:
         if BEST in self.unsaved:
             self.take_back_best(training)
         state = jax.device_get(training.state)
-        if self._try(
-            "the checkpoint",
-            lambda: self._store.save(training.steps, state, {**training.record, "logs": digest_logs(self.runs)}),
-        ):
+        record = {**training.record, "logs": digest_logs(self.runs)}
+        if self._try("the checkpoint", lambda: save_state(self._store, self._buffer, training, state, record)):
             training.saved_at = training.steps
             self._reporter.checkpoint(training.steps)
 

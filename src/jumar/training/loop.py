@@ -64,6 +64,7 @@ def run_loop(
                 _evaluate(training, keeper, reporter, all_metrics, stop)
             wanted = _tell(training, keeper, reporter, all_metrics, callback)
             if last or _due(plan.checkpoint_every, before, training.steps):
+                training.cut()
                 keeper.checkpoint(training)
                 if not last:
                     training.restart()

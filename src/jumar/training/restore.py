@@ -10,8 +10,11 @@ import jax
 import numpy as np
 from gymnasium import Space
 
+from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.registry import algorithm
 from jumar.envs.sources import Source
 from jumar.errors import DamagedFile, UsageError
+from jumar.experience.replay import Cursor
 from jumar.fields import (
     DamagedEntry,
     Reader,
@@ -33,8 +36,10 @@ from jumar.runs.checkpoints import LARGEST_STEP, STATE, Checkpoint, CheckpointSt
 from jumar.runs.files import arrays_to_tree
 from jumar.runs.policy_files import ARRAYS, DESCRIPTION, has_policy, read_policy_files
 from jumar.runs.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
+from jumar.runs.segments import LARGEST_SLOT, SegmentStore, read_segments
 from jumar.spaces import check_spaces, require_same_spaces, space_from_json
 from jumar.training.plan import Identity, Plan, check_features
+from jumar.training.remembered import Buffer
 from jumar.training.training import Training
 
 MOST_NAMED = 4
@@ -132,21 +137,30 @@ def check_same_spaces(source: Source, saved: tuple[Any, Any]) -> None:
     require_same_spaces(spaces, saved, source.name)
 
 
-def newest_checkpoint(run: RunDirectory, plan: Plan) -> Checkpoint | None:
+def newest_checkpoint(run: RunDirectory, plan: Plan, with_buffer: bool = True) -> Checkpoint | None:
     """Return the newest sound checkpoint of the run's plan, ``None`` for a run that was killed before it had any.
+
+    Args:
+        run: where it is.
+        plan: the run's.
+        with_buffer: whether the replay buffer is read too, if there is one; a checkpoint without a sound one is damaged.
 
     Raises:
         DamagedFile: none is sound, or none is of this plan.
     """
     store = CheckpointStore(run.checkpoints)
-    return store.newest(record_reader(plan)) if store.steps() else None
+    return store.newest(record_reader(plan, run.replay if with_buffer else None)) if store.steps() else None
 
 
-def record_reader(plan: Plan) -> Callable[[int], Reader[dict[str, Any]]]:
+def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Reader[dict[str, Any]]]:
     """Return, for each step, a reader of the record of a plan's checkpoint.
 
-    That is what ``Training.record`` gives, and the logs' digests. The spaces are read as spaces. What is of another run is
-    refused.
+    That is what ``Training.record`` gives, the logs' digests, and of a method with a replay buffer the ``segments`` that hold
+    it, ``None`` where it was not saved. The spaces are read as spaces. What is of another run is refused.
+
+    Args:
+        plan: the run's.
+        replay: the folder of the segments; the rows that they hold come as the entry ``buffer``. ``None``: they are not read.
     """
     lanes = len(plan.seeds)
     steps = whole(0, LARGEST_STEP)
@@ -163,17 +177,37 @@ def record_reader(plan: Plan) -> Callable[[int], Reader[dict[str, Any]]]:
         "last_evaluation": returns,
         "spaces": several(space_from_json, 2, 2),
     }
+    remembers = isinstance(plan.settings, ReplaySettings)
+    if remembers:
+        readers |= {"slots": whole(0, LARGEST_SLOT), "segments": optional(read_segments)}
     logs = several(record(**{METRICS: log, EVALUATIONS: log}), lanes, lanes)
 
     def of_step(step: int) -> Reader[dict[str, Any]]:
         def read(value: Any) -> dict[str, Any]:
             # What ``Agent.save`` made has no logs.
             with_logs = {"logs": logs} if isinstance(value, dict) and "logs" in value else {}
-            return record(**readers, steps=whole(step, step), **with_logs)(value)
+            found = record(**readers, steps=whole(step, step), **with_logs)(value)
+            return {**found, "buffer": _rows_of(plan, found, replay)} if remembers and replay is not None else found
 
         return read
 
     return of_step
+
+
+def _rows_of(plan: Plan, found: dict[str, Any], folder: Path) -> dict[str, np.ndarray] | None:
+    """Return the rows that a checkpoint's segments hold; ``None`` where the buffer was not saved. Raises ``DamagedFile``."""
+    if found["segments"] is None:
+        return None
+    try:
+        observations, actions = found["spaces"]
+        check_spaces(observations, actions, "the run")
+        policy = make_policy(observations, actions, PolicySettings.of(plan.settings), plan.features)
+        buffer = Buffer.of(algorithm(plan.algorithm).make(plan.settings, policy), plan.n_seeds)
+    except (UsageError, ValueError, TypeError) as error:
+        raise DamagedEntry(f"has spaces that no method of this name trains in: {error}").inside("spaces") from None
+    assert buffer is not None
+    replay = buffer.replay
+    return SegmentStore(folder).read(found["segments"], found["slots"], replay.slots, replay.n_envs, buffer.columns)
 
 
 def _same_run(expected: Identity) -> Reader[Identity]:
@@ -208,8 +242,11 @@ def refuse_without_checkpoint(run: RunDirectory, plan: Plan) -> None:
         )
 
 
-def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> None:
-    """Put a training back to a checkpoint.
+def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> list[str]:
+    """Put a training back to a checkpoint; return what is to be warned of.
+
+    The checkpoint lets go of the rows of a replay buffer, which may be large. Where they were not saved, training goes on with
+    an empty buffer, and that is warned of.
 
     Raises:
         UsageError: the environment's spaces have changed since.
@@ -218,7 +255,29 @@ def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> No
     observations, actions = checkpoint.record["spaces"]
     require_same_spaces(training.spaces, (observations, actions), training.source.name)
     path = run.checkpoints / f"{checkpoint.step:012d}" / STATE
-    training.restore(arrays_to_tree(jax.device_get(training.state), checkpoint.arrays, path), checkpoint.record)
+    state = arrays_to_tree(jax.device_get(training.state), checkpoint.arrays, path)
+    buffer, memory, saved, warnings = training.buffer, None, checkpoint.record, []
+    if buffer is not None:
+        _check_cursor(state.learner.clock.cursor, buffer.cursor(saved["slots"]), path)
+        rows = saved.pop("buffer")
+        if rows is None and saved["slots"] > 0:
+            saved = {**saved, "slots": 0}
+            state = state._replace(learner=buffer.forgotten(state.learner))
+            warnings.append(f"{run} was saved without its replay buffer; learning goes on with an empty one.")
+        elif rows is not None:
+            memory = buffer.put(training.held.memory, rows, saved["slots"])
+    training.restore(state, saved, memory)
+    return warnings
+
+
+def _check_cursor(found: Cursor, expected: Cursor, path: Path) -> None:
+    """Refuse a learner whose cursor is not where so many slots lead to. Raises ``DamagedFile``."""
+    here, there = (tuple(int(x) for x in cursor) for cursor in (found, expected))
+    if here != there:
+        raise DamagedFile(
+            f"the replay buffer of the learner in {path} is at place {here[0]} with {here[1]} slots, but its checkpoint says "
+            f"place {there[0]} with {there[1]}; restore a copy."
+        )
 
 
 def refuse_part_of_many(run: RunDirectory) -> None:

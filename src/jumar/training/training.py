@@ -22,6 +22,7 @@ from jumar.spaces import space_to_json
 from jumar.training.assembly import assemble, make_evaluator
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
 from jumar.training.plan import Plan
+from jumar.training.remembered import Buffer
 from jumar.xla.timing import Stopwatch
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ EVALUATION = 2**32 - 1
 
 
 class State(NamedTuple):
-    """Everything that a checkpoint keeps in arrays; with several seeds the learner and collector have a leading axis."""
+    """Everything that a checkpoint keeps in arrays, the replay buffer apart.
+
+    With several seeds the learner and the collector have a leading axis.
+    """
 
     learner: Any
-    memory: Any
-    """What is remembered of steps beside the learner."""
     collector: Any
     episodes: list[EpisodeState]
     """An entry per seed."""
@@ -82,6 +84,10 @@ class Training:
             plan, source, self._warn, start.spaces if start else None
         )
         self._health = [Health(self.update.symptoms) for _ in plan.seeds]
+        self.buffer = Buffer.of(self.update, plan.n_seeds)
+        """What the replay buffer is like; ``None`` where there is none."""
+        self.slots = 0
+        """How many slots were ever written to it: steps of all environments."""
         self._round_keys = jax.jit(jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None)))
         self._keys = jnp.stack([jax.random.PRNGKey(seed) for seed in plan.seeds])
         self._evaluator: Evaluator | None = None
@@ -117,9 +123,7 @@ class Training:
     def state(self) -> State:
         """What a checkpoint keeps. The state of host environments cannot be kept: a restart stands for it."""
         collector = () if self.runner.has_barriers else self.collector
-        return State(
-            self.learner, self.held.memory, collector, [lane.state for lane in self.episodes], self.best_policies
-        )
+        return State(self.learner, collector, [lane.state for lane in self.episodes], self.best_policies)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -135,12 +139,14 @@ class Training:
             "last_evaluation": self.last_evaluation,
             "last_cut": self.last_cut,
             "spaces": [space_to_json(space) for space in self.spaces],
+            **({} if self.buffer is None else {"slots": self.slots}),
         }
 
-    def restore(self, state: State, record: dict[str, Any]) -> None:
+    def restore(self, state: State, record: dict[str, Any], memory: Any = None) -> None:
         """Go back to a saved state and its record, as ``jumar.training.restore.record_reader`` reads it.
 
-        Host environments begin anew, as they did when it was saved.
+        Host environments begin anew, as they did when it was saved. ``memory`` is what was remembered then; by default what
+        is held.
         """
         self.steps, self.iterations = record["steps"], record["iterations"]
         self._began = time.perf_counter() - record["elapsed"]
@@ -150,9 +156,17 @@ class Training:
         self.best_comparable = list(record["best_comparable"])
         self.last_cut = list(record["last_cut"])
         collector = self.collector if self.runner.has_barriers else state.collector
-        self.held = Held(state.learner, state.memory, collector)
+        self.held = Held(state.learner, self.held.memory if memory is None else memory, collector)
+        self.slots = record.get("slots", 0)
         for lane, episodes in zip(self.episodes, state.episodes, strict=True):
             lane.state = EpisodeState(*(np.array(x) for x in episodes))
+
+    def cut(self) -> None:
+        """Cut the episodes under way in what is remembered, before a checkpoint at which host environments begin anew.
+
+        So the checkpoint keeps their last steps as they are drawn from then on, in a resumed run as in one never stopped.
+        """
+        self.held = self.runner.cut(self.held)
 
     def restart(self) -> None:
         """Begin anew in host environments, from seeds derived from (seed, step); compiled ones go on as they are."""
@@ -185,6 +199,8 @@ class Training:
         records, outcomes = self._by_lane(record, outcome)
         for lane, one in enumerate(records):
             self._check_finite(lane, one)
+        if self.buffer is not None:
+            self.slots += self.buffer.written_since(self.held.learner, held.learner)
         self.held = held
         taken = int(outcomes[0].valid.sum())
         self.steps += taken

@@ -174,9 +174,11 @@ def read_warm_start(path: PathLike, features: Features | None = None) -> WarmSta
     parameters, moments = parameters_of(saved, folder)
     run, lane = _run_of(folder)
     critic, warnings = None, ()
-    if run is not None and (checkpoint := newest_checkpoint(run, Plan.from_json(run.read_config(), run.config))):
-        warnings = tuple(checkpoint.warnings)
-        critic = _saved_critic(checkpoint.step, checkpoint.arrays, lane, run.checkpoints)
+    if run is not None:
+        plan = Plan.from_json(run.read_config(), run.config)
+        if checkpoint := newest_checkpoint(run, plan, with_buffer=False):
+            warnings = tuple(checkpoint.warnings)
+            critic = _saved_critic(checkpoint.step, checkpoint.arrays, lane, run.checkpoints)
     return WarmStart(
         origin=Origin(printable(str(path))[-LONGEST_TEXT:], sha256(pack_arrays(saved.arrays))),
         step=saved.step,
