@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 
 from jumar.cli import main
 from jumar.runs import logs
+from jumar.runs.checkpoints import CheckpointStore
+from jumar.runs.segments import read_segments
 
 DYING = """
 import os, signal, sys
@@ -206,3 +209,87 @@ def test_many_seeds_in_one_program_have_a_run_each_and_resume_as_a_whole(tmp_pat
     logged = [what_is_logged(tmp_path / run / "seed_6") for run in ("whole", "killed")]
     assert logged[0] == logged[1]
     assert jumar("evaluate", tmp_path / "whole" / "seed_6", "--episodes", "2")["episodes"] == 2
+
+
+# Off-policy runs: the replay buffer is in segments, which wrap around before the end.
+
+OFF = ["--total-timesteps", "960", "--checkpoint-every", "240", "--eval-every", "480", "--eval-episodes", "1"]
+OFF += ["--n-envs", "2", "--net-arch", "8", "--batch-size", "8", "--buffer-size", "300", "--log-every", "80"]
+OFF += ["--learning-starts", "60", "--n-steps", "3", "--gradient-steps", "-1", "--train-freq", "8", *NORMALISED]
+REMEMBERING = {
+    "compiled": ["sac", "jax/Pendulum-v1"],
+    "host": ["sac", "gymnasium/Pendulum-v1", *HERE],
+    "pool": ["td3", "envpool/HalfCheetah-v5", "--action-noise", "ou:0.1"],
+    "two seeds": ["sac", "jax/Pendulum-v1", "--n-seeds", "2"],
+}
+LANES = {"two seeds": ["seed_0", "seed_1"]}
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a function from a case to the run directory of its uninterrupted run; each is trained once."""
+    folder, runs = tmp_path_factory.mktemp("remembering"), {}
+
+    def train(case: str) -> Path:
+        if case not in runs:
+            runs[case] = folder / case.replace(" ", "_")
+            jumar("train", *REMEMBERING[case], *OFF, "--run-dir", runs[case])
+        return runs[case]
+
+    return train
+
+
+def killed_after(run: Path, step: int, copy: Path) -> Path:
+    """Return a copy of a run as a kill leaves it before the checkpoint after ``step``: with a segment that none names."""
+    shutil.copytree(run, copy)
+    CheckpointStore(copy / "checkpoints").discard_after(step)
+    return copy
+
+
+@pytest.mark.parametrize("case", REMEMBERING)
+def test_a_replay_buffer_comes_back_exactly(case: str, remembering: Any, tmp_path: Path) -> None:
+    whole = remembering(case)
+    steps = CheckpointStore(whole / "checkpoints").steps()
+    segments = sorted(path.name for path in (whole / "replay").iterdir())
+    assert len(steps) == 3
+    run = killed_after(whole, steps[0], tmp_path / "run")
+    jumar("resume", run)
+    for lane in LANES.get(case, ["."]):
+        assert digest(run / lane) == digest(whole / lane)
+        assert what_is_logged(run / lane) == what_is_logged(whole / lane)
+    assert sorted(path.name for path in (run / "replay").iterdir()) == segments, "the same rows, cut at the same places"
+
+
+def test_state_holds_no_buffer_and_a_segment_only_new_slots(remembering: Any) -> None:
+    run = remembering("host")
+    found = CheckpointStore(run / "checkpoints").newest()
+    assert {name.split("/")[0] for name in found.arrays} == {"learner", "episodes", "best"}
+    assert all(len(array.shape) == 0 or len(array) < 300 for array in found.arrays.values())
+    sizes = [(segment["first"], segment["slots"]) for segment in found.record["segments"]]
+    assert sizes == [(240, 120), (360, 120)]
+    assert found.record["slots"] == 480
+    named = {segment.name for segment in read_segments(found.record["segments"])}
+    assert named < {path.name for path in (run / "replay").iterdir()}, "those of older checkpoints stay"
+
+
+def test_a_damaged_segment_damages_its_checkpoint_and_the_one_before_is_used(remembering: Any, tmp_path: Path) -> None:
+    whole = remembering("compiled")
+    run = killed_after(whole, 10**6, tmp_path / "run")
+    newest = sorted((run / "replay").iterdir())[-1]
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    errors = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+        assert main(["resume", str(run)]) == 0
+    assert "the checkpoint of step 960 was passed over" in errors.getvalue()
+    assert newest.name in errors.getvalue().replace("\n", "")
+    assert digest(run) == digest(whole)
+
+
+def test_a_finished_run_trains_on_with_its_buffer_and_is_resumed_from_there(remembering: Any, tmp_path: Path) -> None:
+    longer = killed_after(remembering("host"), 10**6, tmp_path / "longer")
+    jumar("resume", longer, "--total-timesteps", "1440")
+    again = killed_after(longer, 1200, tmp_path / "again")
+    jumar("resume", again)
+    assert digest(again) == digest(longer)

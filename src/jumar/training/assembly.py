@@ -25,7 +25,9 @@ from jumar.envs.vector import VectorAdapter
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
+from jumar.training.allowance import available_memory, check_allowance
 from jumar.training.plan import Plan, check_features
+from jumar.training.remembered import Buffer
 
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
@@ -94,14 +96,18 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
     """Put together the algorithm that a plan asks for, for the spaces of an environment; ``trained`` must be the same.
 
     Raises:
-        UsageError: it is not for these spaces, or the features that its policy is linear in are missing.
+        UsageError: it is not for these spaces, the features that its policy is linear in are missing, or its replay buffer does
+            not fit into the memory.
     """
     check_spaces(*spaces, source.name)
     if trained is not None:
         require_same_spaces(spaces, trained, source.name)
     check_features(plan.features, plan.features_name, "the run's policy")
     policy = make_policy(*spaces, plan.settings, plan.features)
-    return algorithm(plan.algorithm).make(plan.settings, policy)
+    update = algorithm(plan.algorithm).make(plan.settings, policy)
+    if (buffer := Buffer.of(update, plan.n_seeds)) is not None:
+        check_allowance(buffer, available_memory())
+    return update
 
 
 def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Callable[[], HostEnvironments]:

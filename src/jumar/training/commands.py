@@ -70,7 +70,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         write_configs(run, plan)
         files = _open_files(stack, run, training, reporter, None)
         _announce(reporter, plan, run, None)
-        for words in training.policy.encoder.notes():
+        for words in training.notes():
             reporter.note(words)
         files.checkpoint(training)
         training.restart()

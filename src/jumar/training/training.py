@@ -19,6 +19,7 @@ from jumar.envs.sources import Source
 from jumar.errors import TrainingFailed
 from jumar.policies.policy import Policy
 from jumar.spaces import space_to_json
+from jumar.training.allowance import in_bytes
 from jumar.training.assembly import assemble, make_evaluator
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
 from jumar.training.plan import Plan
@@ -58,7 +59,8 @@ class Training:
         start: what to begin with, where it is not a policy drawn at random.
 
     Raises:
-        UsageError: the plan does not fit the environment, or the environment not what is begun with.
+        UsageError: the plan does not fit the environment, the environment not what is begun with, or the replay buffer not into
+            the memory.
     """
 
     def __init__(self, plan: Plan, source: Source, reporter: Reporter, start: WarmStart | None = None) -> None:
@@ -242,6 +244,11 @@ class Training:
             **({"cut_returns": cut_returns} if cut_returns else {}),
             **{name: summary[name] for name in ("mean_cost", "costs") if name in summary},
         }
+
+    def notes(self) -> list[str]:
+        """Return what is worth a line before training begins."""
+        buffer = [] if self.buffer is None else [f"the replay buffer takes {in_bytes(self.buffer.bytes)} of memory"]
+        return [*self.policy.encoder.notes(), *buffer]
 
     def close(self) -> None:
         """Release the environments."""
