@@ -333,7 +333,7 @@ class Louder(gym.RewardWrapper[Any, Any]):
         return 10.0 * float(reward)
 
 
-LOUDER = "test_agents:Louder"
+LOUDER = "test_agent:Louder"
 WRAPPERS = ["TimeLimit:max_episode_steps=4", Louder]
 
 

@@ -55,7 +55,7 @@ def test_only_environments_of_gymnasium_have_workers(measured: Callable[..., int
     assert measured([], "jax/CartPole-v1") == measured([], "envpool/CartPole-v1") == 0
 
 
-OWN = "test_planning:Same"
+OWN = "test_resolve:Same"
 SAVED = [("TimeLimit", {"max_episode_steps": 9}), (OWN, {"factor": 3})]
 
 

@@ -141,8 +141,8 @@ class Replay:
 
     @property
     def places(self) -> int:
-        """How many slots the ring has room for."""
-        return self.slots + self.block
+        """How many slots the ring has room for: its own and one block more, in whole blocks, so that none is ever divided."""
+        return -(-(self.slots + self.block) // self.block) * self.block
 
     @property
     def row_bytes(self) -> int:
@@ -208,19 +208,14 @@ class Replay:
         return Fresh(arrays, fresh.slots + trajectory.rewards.shape[0])
 
     def store(self, ring: Arrays, fresh: Fresh, cursor: Cursor) -> Arrays:
-        """Return the ring with the fresh slots in it; ``cursor`` is the one from before them.
+        """Return the ring with the fresh slots in it, which must be a whole block; ``cursor`` is the one from before them.
 
         It is meant to be compiled by itself, with ``ring`` donated.
         """
-        slot = jnp.arange(self.block, dtype=jnp.int32)
-        places = jnp.where(slot < fresh.slots, (cursor.place + slot) % self.places, self.places)
-
-        def into(whole: Array, new: Array) -> Array:
-            by_slot = whole.reshape(self.places, self.n_envs, *whole.shape[1:])
-            changed = by_slot.at[places].set(new.reshape(self.block, self.n_envs, *new.shape[1:]), mode="drop")
-            return changed.reshape(whole.shape)
-
-        return {name: into(ring[name], fresh.arrays[name]) for name in ring}
+        begin = cursor.place * self.n_envs
+        return {
+            name: jax.lax.dynamic_update_slice_in_dim(ring[name], fresh.arrays[name], begin, axis=0) for name in ring
+        }
 
     def after(self, cursor: Cursor, fresh: Fresh) -> Cursor:
         """Return the cursor after the fresh slots were stored."""
