@@ -29,8 +29,11 @@ import jumar
 from jumar.algorithms.registry import algorithm
 from jumar.collecting.gatherers import PoolScan
 from jumar.collecting.runners import CompiledRunner, HostRunner
+from jumar.policies.exploration import Acting
 
 Program = Callable[[], Any]
+ALL_LEFT = np.ones(1, np.float32)
+"""The share of training that is left at the one round of an iteration."""
 
 
 def read_arguments() -> argparse.Namespace:
@@ -73,9 +76,8 @@ class Profile:
     def iteration(self) -> Any:
         """Do what training does."""
         training = self.training
-        learner, collector, *_ = self.runner.iterate(training.learner, training.collector, self.key, 1.0)
-        training.learner, training.collector = learner, collector
-        return learner
+        training.held = self.runner.iterate(training.held, self.key[None], ALL_LEFT).held
+        return training.held
 
     def arithmetic_ms(self) -> float:
         """Return the time of the minibatches' products at the peak of the square product."""
@@ -90,30 +92,29 @@ class Profile:
         settings = replace(self.settings, n_epochs=n_epochs)
         return algorithm("ppo").make(settings, self.update.policy)
 
-    def _arguments(self) -> tuple[Any, ...]:
-        policy, learner = self.update.policy, self.training.learner
-        carry = policy.begin_rollout(policy.initial_carry(self.n_envs))
+    def _arguments(self) -> tuple[Acting, Any, np.ndarray]:
+        behaviour = self.update.behaviour
+        carry = behaviour.begin_rollout(behaviour.initial_carry(self.n_envs))
         start = np.zeros((self.n_envs,), bool)
-        return learner.parameters["policy"], learner.observation_moments, carry, start
+        return self.update.acting(self.training.learner, ALL_LEFT[0]), carry, start
 
     def _act_rows(self, observations: Any, mask: Any) -> Program:
         """Return a program in which the policy acts for all rows, each fed by the one before it."""
-        policy = self.update.policy
-        parameters, moments, carry, start = self._arguments()
+        behaviour = self.update.behaviour
+        acting, carry, start = self._arguments()
 
         @jax.jit
-        def act(parameters: Any, moments: Any, observations: Any, carry: Any, key: jax.Array) -> Any:
+        def act(acting: Acting, observations: Any, carry: Any, key: jax.Array) -> Any:
             def row(state: Any, noise: jax.Array) -> tuple[Any, Any]:
                 carry, touch = state
                 seen = jax.tree.map(lambda x: x + touch.astype(x.dtype), observations)
-                actions, carry = policy.act(parameters, moments, seen, carry, start, mask, noise)
-                given = policy.actions.to_environment(actions, jnp)
-                return (carry, jnp.sum(given.astype(jnp.float32)) * 0.0), given
+                acted = behaviour.act(acting, seen, carry, jnp.asarray(start), mask, noise)
+                return (acted.carry, jnp.sum(acted.given.astype(jnp.float32)) * 0.0), acted.given
 
-            noise = policy.rollout_noise(jax.random.split(key, self.rows), self.n_envs)
+            noise = behaviour.rollout_noise(jax.random.split(key, self.rows), self.n_envs)
             return jax.lax.scan(row, (carry, jnp.float32(0.0)), noise)
 
-        return lambda: act(parameters, moments, observations, carry, self.key)
+        return lambda: act(acting, observations, carry, self.key)
 
     def _scan(self, gatherer: PoolScan) -> dict[str, Program]:
         with jax.enable_x64(True):
@@ -133,8 +134,7 @@ class Profile:
                 return alone(handle)
 
         def collecting() -> Any:
-            parameters, moments, carry, start = self._arguments()
-            return gatherer.gather(parameters, moments, carry, start, self.key)
+            return gatherer.gather(*self._arguments(), self.key)
 
         def policy() -> Any:
             with jax.enable_x64(True):
@@ -150,13 +150,13 @@ class Profile:
                 environments.step(action)
 
         def policy() -> Any:
-            parameters, moments, carry, start = self._arguments()
-            observations, masks = gatherer._observations, gatherer._masks
-            noise = np.asarray(self.update.policy.rollout_noise(jax.random.split(self.key, self.rows), self.n_envs))
+            acting, carry, start = self._arguments()
+            observations, masks = gatherer.seen
+            noise = np.asarray(gatherer._noise(self.key, self.n_envs))
             for t in range(self.rows):
-                given = gatherer._act(parameters, moments, observations, carry, start, masks, noise[t])
-                np.asarray(given[1])
-                carry = given[2]
+                acted = gatherer._act(acting, observations, carry, start, masks, noise[t])
+                np.asarray(acted.given)
+                carry = acted.carry
 
         return {
             "simulator": simulator,
@@ -165,20 +165,19 @@ class Profile:
         }
 
     def _host_update(self, gatherer: Any) -> dict[str, Program]:
-        parameters, moments, carry, start = self._arguments()
-        gathered, _, _ = gatherer.gather(parameters, moments, carry, start, self.key)
+        acting, carry, start = self._arguments()
+        gathered, _, _ = gatherer.gather(acting, carry, start, self.key)
         gathered = jax.device_get({**gathered, "carry": carry, "critic_carry": ()})
         learner = self.training.learner
         one = HostRunner(self._with_epochs(1), self.runner._make, self.rows)._learn
         return {
-            "update": lambda: self.runner._learn(learner, gathered, np.float32(1.0), self.key),
-            "update of one epoch": lambda: one(learner, gathered, np.float32(1.0), self.key),
+            "update": lambda: self.runner._learn(learner, gathered, (), ALL_LEFT[0], self.key),
+            "update of one epoch": lambda: one(learner, gathered, (), ALL_LEFT[0], self.key),
         }
 
     def _compiled(self) -> dict[str, Program]:
         runner, learner, collector = self.runner, self.training.learner, self.training.collector
         collect = jax.jit(runner._collect)
-        few = CompiledRunner(self._with_epochs(1), runner._env, "", self.n_envs, self.rows, None)
         from jumar.envs.compiled import step_batch
 
         def row(states: Any, drawn: Any) -> tuple[Any, Any]:
@@ -188,15 +187,15 @@ class Profile:
         keys = jax.random.split(self.key, self.rows)
         alone = jax.jit(lambda states: jax.lax.scan(row, states, (keys, jnp.asarray(self.actions))))
         act = self._act_rows(collector.observations, None)
-        learn = jax.jit(runner._update.update)
-        _, trajectory = collect(learner, collector, self.key)
-        one = jax.jit(few._update.update)
+        acting = self.update.acting(learner, ALL_LEFT[0])
+        learn, one = jax.jit(self.update.learn), jax.jit(self._with_epochs(1).learn)
+        _, trajectory = collect(acting, collector, self.key)
         return {
             "simulator": lambda: alone(collector.environments),
             "policy": act,
-            "collecting": lambda: collect(learner, collector, self.key),
-            "update": lambda: learn(learner, trajectory, np.float32(1.0), self.key),
-            "update of one epoch": lambda: one(learner, trajectory, np.float32(1.0), self.key),
+            "collecting": lambda: collect(acting, collector, self.key),
+            "update": lambda: learn(learner, trajectory, ALL_LEFT[0], self.key),
+            "update of one epoch": lambda: one(learner, trajectory, ALL_LEFT[0], self.key),
         }
 
 

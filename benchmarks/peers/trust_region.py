@@ -158,14 +158,14 @@ class Profile:
 def collect(training: Any, key: Any) -> Trajectory:
     """Return a rollout of the training's policy."""
     runner, learner, collector, update = training.runner, training.learner, training.collector, training.update
+    acting = update.acting(learner, np.float32(1.0))
     if isinstance(runner, CompiledRunner):
-        trajectory = jax.jit(runner._collect)(learner, collector, key)[1]
+        trajectory = jax.jit(runner._collect)(acting, collector, key)[1]
     else:
         assert isinstance(runner, HostRunner)
         assert runner._gatherer is not None
-        carry = update.policy.begin_rollout(collector.carry)
-        parameters, moments = learner.parameters["policy"], learner.observation_moments
-        gathered, _, _ = runner._gatherer.gather(parameters, moments, carry, collector.episode_start, key)
+        carry = update.behaviour.begin_rollout(collector.carry)
+        gathered, _, _ = runner._gatherer.gather(acting, carry, collector.episode_start, key)
         gathered = {**gathered, "carry": carry, "critic_carry": ()}
         trajectory = Trajectory(**gathered, log_probs=jnp.zeros(gathered["rewards"].shape, jnp.float32))
     return jax.jit(update.completed)(learner, trajectory)

@@ -223,6 +223,7 @@ def test_evaluating_sequences_at_once_equals_acting_step_by_step(core: str, kind
         noise = policy.noise(key, 2)
         actions, after = policy.act(parameters, unnormalised(policy), x, carry, starts, None, noise)
         _, after_greedy = policy.act_greedily(parameters, unnormalised(policy), x, carry, starts, None)
+        distribution: Any
         distribution, core_after = policy.distribution(parameters, {"vector": x}, carry.core, starts, None)
         return actions, distribution.log_prob(actions), after, (after_greedy.core, core_after)
 
@@ -369,7 +370,8 @@ def test_the_latent_vector_is_not_trained_through_the_noise() -> None:
     parameters = lively(policy)["head"]
 
     def entropy(parameters: Any, latent: jax.Array) -> jax.Array:
-        return policy.head.distribution(parameters, latent, None).entropy()
+        distribution: Any = policy.head.distribution(parameters, latent, None)
+        return distribution.entropy()
 
     by_deviation, by_latent = jax.jit(jax.grad(entropy, (0, 1)))(parameters, jnp.ones(8))
     np.testing.assert_array_equal(by_latent, np.zeros(8))
