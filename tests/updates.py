@@ -16,7 +16,8 @@ from jax.flatten_util import ravel_pytree
 from jumar.algorithms.off_policy.acer_update import Replay
 from jumar.algorithms.on_policy.costs import CostsIgnored
 from jumar.algorithms.on_policy.update import OnPolicy
-from jumar.algorithms.registry import algorithm
+from jumar.algorithms.registry import ALGORITHMS, algorithm
+from jumar.algorithms.settings import RolloutSettings
 from jumar.algorithms.update import Learner
 from jumar.collecting.runners import Held, Runner
 from jumar.experience.rollouts import Rollout, View, by_environment
@@ -29,6 +30,10 @@ CONTINUOUS = spaces.Box(-1.0, 1.0, (2,), np.float32)
 CHOICES = spaces.Discrete(3)
 Rollouts = OnPolicy | Replay
 """Updates that learn from rollouts."""
+ROLLOUT_METHODS = tuple(name for name, entry in ALGORITHMS.items() if issubclass(entry.settings, RolloutSettings))
+"""The methods that learn from rollouts, which most of what is here is for."""
+REPLAY_METHODS = tuple(name for name in ALGORITHMS if name not in ROLLOUT_METHODS)
+"""The methods that learn from a memory of steps alone; their actions are in a Box."""
 _updates: dict[str, Any] = {}
 SMALL: dict[str, Any] = {"n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "net_arch": (6,)}
 

@@ -1,4 +1,4 @@
-"""Action masks and recurrent cores in every method: one update within masks, through a memory."""
+"""Action masks and recurrent cores in every method that learns from rollouts: one update within masks, through a memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from updates import BOX, experience, first_learner, improve, make_update, rows_of
+from updates import BOX, ROLLOUT_METHODS, experience, first_learner, improve, make_update, rows_of
 
-from jumar.algorithms.registry import ALGORITHMS
 from jumar.policies.distributions import Bernoulli, Categorical
 
 SPACES: dict[str, gym.Space[Any]] = {
@@ -64,7 +63,7 @@ def case_of(name: str, place: int) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "core"), [(name, *case_of(name, i)) for i, name in enumerate(sorted(ALGORITHMS))]
+    ("name", "kind", "core"), [(name, *case_of(name, i)) for i, name in enumerate(sorted(ROLLOUT_METHODS))]
 )
 def test_an_update_obeys_masks_and_reaches_the_memory(name: str, kind: str, core: str) -> None:
     update = make_update(BOX, SPACES[kind], name, recurrent=core, recurrent_size=3, net_arch=())

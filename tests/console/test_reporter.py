@@ -11,12 +11,14 @@ import sys
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import pytest
+from probes import Probe, one
 from rich.console import Console
-from updates import experience, first_learner, make_update
+from updates import ALL_LEFT, CHOICES, CONTINUOUS, ROLLOUT_METHODS, held_first, make_update
 
 from jumar.algorithms.registry import ALGORITHMS
+from jumar.collecting.runners import CompiledRunner
 from jumar.console.choice import make_reporter
 from jumar.console.panel import Panel, columns, sparkline
 from jumar.console.reporter import (
@@ -136,13 +138,18 @@ def test_the_first_present_key_of_a_kind_is_shown():
 
 
 def test_what_is_shown_is_what_some_update_records():
+    def info(observation: Any, action: Any, time: Any) -> dict[str, Any]:
+        return {"cost": time.astype(jnp.float32)}
+
     recorded = {EPISODE_COST, EPISODE_LENGTH, "train/learning_rate"}
     for name in ALGORITHMS:
-        update = make_update(name=name)
-        learner = first_learner(update)
-        arguments = learner, experience(update, learner), np.float32(1.0), jax.random.PRNGKey(0)
-        _, record = jax.eval_shape(update.update, *arguments)
-        recorded |= {f"train/{key}" for key in record}
+        action_space = CHOICES if name in ROLLOUT_METHODS else CONTINUOUS
+        probe = Probe(one, length=3, action_space=action_space, info=info)
+        update: Any = make_update(probe.observation_space, action_space, name)
+        runner = CompiledRunner(update, probe, "probe", 2, 8, None)
+        held, key = held_first(runner, update.init(jax.random.PRNGKey(0), 2)), jax.random.PRNGKey(0)
+        _, _, _, record, *_ = jax.eval_shape(runner._iterate, *held, key[None], ALL_LEFT)
+        recorded |= {key if "/" in key else f"train/{key}" for key in record}
     assert {key for keys, _, _ in SHOWN for key in keys} <= recorded
 
 

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from updates import CHOICES, first_learner, flat, improve, make_update
+from updates import CHOICES, CONTINUOUS, REPLAY_METHODS, ROLLOUT_METHODS, first_learner, flat, improve, make_update
 
 from jumar.algorithms.on_policy.update import OnPolicy
-from jumar.algorithms.registry import ALGORITHMS
 from jumar.algorithms.update import Learner
 from jumar.critics.sharing import Unshared
 from jumar.critics.state_values import Critic
@@ -86,10 +85,10 @@ def names_of(part: Policy | Critic) -> str:
 SHARING = ("a2c", "ispg", "ppo", "ppo-penalty")
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("name", sorted(ROLLOUT_METHODS + REPLAY_METHODS))
 def test_who_shares_by_default(name: str) -> None:
     """Methods that climb one joint gradient; none that bounds the policy's own step."""
-    update = make_update(GRID, CHOICES, name)
+    update = make_update(GRID, CHOICES if name in ROLLOUT_METHODS else CONTINUOUS, name)
     policy, critic = names_of(update.policy), names_of(update.critic)
     assert "image_0" in policy
     assert ("image_0" in critic) == (bool(critic) and name not in SHARING)

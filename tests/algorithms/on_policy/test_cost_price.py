@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import Probe, random_sign
-from updates import BOX, CHOICES, flat, make_update
+from updates import BOX, CHOICES, CONTINUOUS, REPLAY_METHODS, ROLLOUT_METHODS, flat, make_update
 
 import jumar
 from jumar.algorithms.on_policy.costs import CostPenalty, CostsIgnored
-from jumar.algorithms.registry import ALGORITHMS
 from jumar.errors import UsageError
 
 PRICE = 0.75
@@ -53,10 +53,19 @@ def test_a_price_on_costs_learns_what_rewards_less_their_price_do(name: str, set
     assert returns["priced"] - PRICE * cost == pytest.approx(returns["cheaper"], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "cpo"])
+@pytest.mark.parametrize("name", [name for name in ROLLOUT_METHODS if name != "cpo"])
 def test_every_method_but_cpo_has_a_price(name: str) -> None:
     assert make_update(BOX, CHOICES, name, cost_coef=PRICE).costs == CostPenalty(PRICE)
     assert make_update(BOX, CHOICES, name).costs == CostsIgnored()
+
+
+@pytest.mark.parametrize("name", REPLAY_METHODS)
+def test_methods_that_learn_from_a_memory_have_a_price(name: str) -> None:
+    priced = make_update(BOX, CONTINUOUS, name, cost_coef=PRICE)
+    assert priced.needs_cost
+    worth = priced._worth(priced.init(jax.random.PRNGKey(0), 2), jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0]))
+    np.testing.assert_allclose(worth, [1.0, 2.0 - 4.0 * PRICE])
+    assert not make_update(BOX, CONTINUOUS, name).needs_cost
 
 
 def test_without_a_price_costs_change_nothing() -> None:
