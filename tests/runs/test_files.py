@@ -184,8 +184,8 @@ def test_foreign_files_are_refused_and_never_run(tmp_path: Path, monkeypatch: py
 
 
 def test_newer_versions_and_other_kinds_are_named(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text('{"format": 3, "what": "policy"}')
-    with pytest.raises(DamagedFile, match=r"written by a newer Jumar \(format 3, this one reads up to 2\)"):
+    (tmp_path / "f").write_text('{"format": 4, "what": "policy"}')
+    with pytest.raises(DamagedFile, match=r"written by a newer Jumar \(format 4, this one reads up to 3\)"):
         read_json(tmp_path / "f", "policy")
     write_json(tmp_path / "f", "checkpoint", {})
     with pytest.raises(DamagedFile, match="is not a policy: Jumar wrote it as a checkpoint"):
@@ -197,7 +197,7 @@ def test_data_nested_too_deep_are_refused(level: str) -> None:
     closing = {"{": "}", "[": "]"}
     end = "".join(closing[c] for c in reversed(level) if c in closing)
     for depth, deep in ((50, False), (198 // len(end), False), (300, True), (100_000, True)):
-        body = '{\n  "format": 2,\n  "what": "thing",\n  "x": ' + level * depth + "1" + end * depth
+        body = '{\n  "format": 3,\n  "what": "thing",\n  "x": ' + level * depth + "1" + end * depth
         text = body.encode() + f',\n  "digest": "{files.sha256(body.encode() + END)}"'.encode() + END
         if deep:
             with pytest.raises(DamagedFile, match=r"nested more than 200 deep|is not a thing"):

@@ -59,7 +59,7 @@ def changed(data: Any, place: tuple[str | int, ...], value: Any) -> Any:
 
 def forge(path: Path, what: str, data: dict[str, Any]) -> None:
     """Write some data with a right digest; there is no more to it than this."""
-    body = json.dumps({"format": 2, "what": what, **plain(data, str)}, indent=2).encode()[:-2]
+    body = json.dumps({"format": 3, "what": what, **plain(data, str)}, indent=2).encode()[:-2]
     path.write_bytes(body + b',\n  "digest": "' + sha256(body + b"\n}\n").encode() + b'"\n}\n')
 
 

@@ -68,8 +68,11 @@ from jumar.collecting.runners import over_seeds
 parts = int(sys.argv[1])
 divide_processors(parts)
 x = jnp.arange(12.0).reshape(4, 3)
-y = jax.jit(over_seeds(lambda x, shared: jnp.cumsum(x) * shared, (0, None), 4))(x, 2.0)
+def both(x, shared):
+    return jnp.cumsum(x) * shared, shared + 1.0
+y, after = jax.jit(over_seeds(both, (0, None), (0, None), 4))(x, 2.0)
 assert (y == 2.0 * jnp.cumsum(x, axis=1)).all()
+assert after.shape == () and after == 3.0
 print(len(jax.devices()), len(y.sharding.device_set))
 """
 

@@ -26,7 +26,7 @@ from jumar.runs.entries import PathLike, open_plain, temporary_beside
 
 Buffer = bytes | memoryview
 
-FORMAT = 2
+FORMAT = 3
 """The version of every JSON file written; files of a newer version are refused."""
 
 LARGEST_JSON = 16 * 2**20
