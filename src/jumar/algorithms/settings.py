@@ -29,6 +29,10 @@ class CollectingSettings(PolicySettings):
         """How many rounds of steps and an update an iteration has, which is what a line of the log is of."""
         raise NotImplementedError
 
+    def shortcoming(self, steps: int) -> str | None:
+        """Say why training for so many steps of all environments together would teach nothing; ``None`` if it would."""
+        return None
+
     @property
     def steps_per_iteration(self) -> int:
         """Steps of all environments together per iteration."""

@@ -43,8 +43,8 @@ class ActionCodec:
 
     A Gaussian policy's actions are clipped to the Box: only what the environment gets is clipped, never what the
     log-probability belongs to. With ``squash`` they are squashed into it by tanh before: the environment gets
-    :math:`m + h \tanh u` of the policy's own ``u``, with the middle and half of the range of each bound. Integers get the
-    space's ``start``. Works on NumPy and on JAX arrays alike.
+    :math:`m + h \tanh u` of the policy's own ``u``, with the middle and half of the range of each bound; of a Box of integers
+    the nearest one. Choices get the space's ``start``. Works on NumPy and on JAX arrays alike.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class ActionCodec:
         if isinstance(space, spaces.Box):
             low, high = (tuple(float(x) for x in bound.ravel()) for bound in (space.low, space.high))
             if squash:
-                _check_bounds(low, high, space.shape)
+                check_bounds(space, "squash", "turn squash off")
             return cls("box", space.shape, dtype, low, high, squash=squash)
         if isinstance(space, spaces.Discrete):
             return cls("discrete", (), dtype, choices=(int(space.n),), start=(int(space.start),))
@@ -135,7 +135,7 @@ class ActionCodec:
             low, high = bounds_inside(self.low, self.high, precision)
             actions = actions.astype(precision)
             if self.squash:
-                actions = self._from_unit(xp.tanh(actions), precision, xp)
+                actions = self._rounded(self._from_unit(xp.tanh(actions), precision, xp), xp)
             # After squashing this only takes back what rounding adds at the bounds.
             actions = xp.clip(actions, xp.asarray(low), xp.asarray(high))
         elif self.kind == "multi_discrete":
@@ -147,11 +147,15 @@ class ActionCodec:
         return xp.tanh(actions)
 
     def from_unit(self, units: Any, xp: ModuleType = np) -> Any:
-        r"""Return valid actions ``[..., *space.shape]`` of a Box, :math:`m + h x` of ``x`` in [-1, 1], in the space's dtype."""
+        r"""Return valid actions ``[..., *space.shape]`` of a Box, :math:`m + h x` of ``x`` in [-1, 1], in the space's dtype.
+
+        Of integers it is the nearest.
+        """
         dtype = np.dtype(self.dtype) if xp is np else narrow_dtype(self.dtype)
         precision = np.promote_types(units.dtype, dtype) if dtype.kind == "f" else np.dtype(units.dtype)
         low, high = bounds_inside(self.low, self.high, precision)
-        actions = xp.clip(self._from_unit(units.astype(precision), precision, xp), xp.asarray(low), xp.asarray(high))
+        actions = self._rounded(self._from_unit(units.astype(precision), precision, xp), xp)
+        actions = xp.clip(actions, xp.asarray(low), xp.asarray(high))
         return actions.astype(dtype).reshape(*actions.shape[:-1], *self.shape)
 
     def unit_of(self, actions: Any, xp: ModuleType = np) -> Any:
@@ -159,26 +163,46 @@ class ActionCodec:
         middle, half_range = (xp.asarray(np.asarray(x, actions.dtype)) for x in (self.middle, self.half_range))
         return (actions - middle) / half_range
 
+    def uniform(self, units: Any, xp: ModuleType = np) -> Any:
+        r"""Return units that make valid actions uniform over a Box of numbers uniform in [-1, 1], ``[..., size]``.
+
+        They are the same numbers, but for integers: there each end of the range is rounded to from half an integer beyond it
+        on, as every other integer is, so that they are :math:`(1 + 1 / 2h) x`.
+        """
+        if np.dtype(self.dtype).kind == "f":
+            return units
+        reach = 1.0 + 0.5 / np.asarray(self.half_range)
+        return units * xp.asarray(reach.astype(units.dtype))
+
+    def _rounded(self, actions: Any, xp: ModuleType) -> Any:
+        return actions if np.dtype(self.dtype).kind == "f" else xp.round(actions)
+
     def _from_unit(self, units: Any, precision: np.dtype, xp: ModuleType) -> Any:
         middle, half_range = (xp.asarray(np.asarray(x, precision)) for x in (self.middle, self.half_range))
         return middle + half_range * units
 
 
-def _check_bounds(low: tuple[float, ...], high: tuple[float, ...], shape: tuple[int, ...]) -> None:
+def check_bounds(space: spaces.Box, what: str, otherwise: str) -> None:
     """Refuse bounds that nothing can be squashed into; a density needs room between them, in single precision too.
+
+    Args:
+        space: the Box.
+        what: what is to squash, in words.
+        otherwise: what else one can do, in words.
 
     Raises:
         UsageError: one of them is infinite, or is not below the other.
     """
-    for index, (lowest, highest) in zip(np.ndindex(*shape), zip(low, high, strict=True), strict=True):
+    for index in np.ndindex(*space.shape):
+        lowest, highest = float(space.low[index]), float(space.high[index])
         entry = f"entry {index[0] if len(index) == 1 else index} of the action" if index else "the action"
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise UsageError(
-                f"squash needs finite bounds, and {entry} is in [{lowest:g}, {highest:g}]; bound it (Gymnasium's "
-                "RescaleAction does), or turn squash off."
+                f"{what} needs finite bounds, and {entry} is in [{lowest:g}, {highest:g}]; bound it (Gymnasium's "
+                f"RescaleAction does), or {otherwise}."
             )
         if not np.float32(lowest) < np.float32(highest):
             raise UsageError(
-                f"squash needs a lower bound below the upper one in single precision, and {entry} is in "
-                f"[{lowest:g}, {highest:g}]; leave the entry out of the action space, or turn squash off."
+                f"{what} needs a lower bound below the upper one in single precision, and {entry} is in "
+                f"[{lowest:g}, {highest:g}]; leave the entry out of the action space, or {otherwise}."
             )

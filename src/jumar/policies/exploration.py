@@ -212,7 +212,7 @@ def parse_noise(text: str | None) -> ActionNoise:
         scale = schedule(size)
     except (UsageError, ValueError, TypeError):
         raise UsageError(f"action_noise={text}: {size!r} is neither a number nor a schedule; {said}.") from None
-    if not 0.0 <= scale(1.0) <= 10.0:
+    if not all(0.0 <= scale(left) <= 10.0 for left in (1.0, 0.0)):
         raise UsageError(f"action_noise={text} is out of range: its size must be at least 0 and at most 10.")
     return NOISES[kind](scale)
 
@@ -280,7 +280,7 @@ class Exploring:
         unit = codec.to_unit(own, jnp)
         moved, memory = self.noise.add(unit, carry.noise, episode_start, noise.get("normal", unit), acting.remaining)
         unit = jnp.clip(moved, -1.0, 1.0)
-        unit = jnp.where(acting.steps < self.random_steps, noise["uniform"], unit)
+        unit = jnp.where(acting.steps < self.random_steps, codec.uniform(noise["uniform"], jnp), unit)
         given = codec.from_unit(unit, jnp)
         kept = given.reshape(unit.shape).astype(jnp.float32)
         return Acted(kept, given, ExploringCarry(inside, memory))

@@ -108,6 +108,13 @@ class PolicySettings(Settings):
         """Return the policy's part of an algorithm's settings."""
         return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
+    def check_action_space(self, space: gym.Space[Any]) -> None:
+        """Refuse an action space that the method is not for, whatever its policy; by default none.
+
+        Raises:
+            UsageError: the message says what would be right.
+        """
+
     @property
     def initialiser(self) -> Initialiser:
         """How matrices are drawn."""
@@ -263,9 +270,10 @@ def make_policy(
 
     Raises:
         TypeError: a space that no encoder or head knows (callers check spaces before).
-        UsageError: an action mask that does not fit, or settings of noise or bounds that do not; features that are no
-            vector, or are not for these spaces.
+        UsageError: an action space that the method is not for, an action mask that does not fit, or settings of noise or bounds
+            that do not; features that are no vector, or are not for these spaces.
     """
+    settings.check_action_space(action_space)
     codec = ActionCodec.of(action_space, settings.squash)
     _check_noise(codec, action_space, settings)
     if settings.sde_sample_freq == 0:

@@ -52,6 +52,8 @@ def run_loop(
         Exception: training cannot go on, or the callback raised; the last good state was saved before.
     """
     plan = training.plan
+    if words := plan.settings.shortcoming(plan.whole_iterations):
+        reporter.warn(words)
     try:
         while training.steps < plan.total_timesteps:
             if stop:

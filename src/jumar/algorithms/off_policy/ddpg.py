@@ -9,6 +9,7 @@ from jumar.algorithms.off_policy.parts import compose
 from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.ensemble import First
+from jumar.errors import UsageError
 from jumar.policies.policy import Policy
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
@@ -22,6 +23,11 @@ class DDPGSettings(ReplaySettings):
     deviation: str = setting("none", "the policy is deterministic", choices=("none",))
     learning_rate: Schedule = setting(Constant(1e-3), "learning rate of all of Adam's", above=0, at_most=100)
     n_critics: int = setting(1, "how many critics there are", at_least=1, at_most=100)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.use_sde:
+            raise UsageError("use_sde=true needs a policy that draws, and this one is deterministic; sac has one.")
 
 
 def ddpg(settings: DDPGSettings, policy: Policy) -> OffPolicy:

@@ -39,7 +39,7 @@ def compose(
         temperature: what entropy is worth; by default nothing.
 
     Raises:
-        UsageError: the settings do not go together, or the action space is no Box with bounds.
+        UsageError: the settings do not go together, or the policy does not squash its actions.
     """
     check(settings, policy)
     train_freq, by_episodes = parse_train_freq(settings.train_freq)
@@ -119,12 +119,7 @@ def check(settings: ReplaySettings, policy: Policy) -> None:
     Raises:
         UsageError: the message says what would be right.
     """
-    if policy.actions.kind != "box":
-        kind = {"discrete": "Discrete", "multi_discrete": "MultiDiscrete", "multi_binary": "MultiBinary"}
-        raise UsageError(
-            f"this method needs a Box action space, and this one is {kind[policy.actions.kind]}; ppo learns in any space."
-        )
-    if not settings.squash:
+    if not policy.actions.squash:
         raise UsageError("squash=false: actions of this method are always squashed into their bounds; leave it true.")
     if policy.recurrent:
         raise UsageError(f"recurrent={settings.recurrent}: this method has no memory; ppo takes recurrent policies.")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
 
 from jumar.algorithms.off_policy.cadence import parse_train_freq
 from jumar.algorithms.settings import CollectingSettings
+from jumar.errors import UsageError
+from jumar.policies.actions import check_bounds
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
+from jumar.spaces import describe_space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,27 @@ class ReplaySettings(CollectingSettings):
         1000, "steps between two lines of the log; changes no result", unit="steps", at_least=1, at_most=10_000_000
     )
     adam_epsilon: float = setting(1e-8, "epsilon of Adam", above=0, at_most=1)
+
+    def check_action_space(self, space: gym.Space[Any]) -> None:
+        """Refuse what is no Box with finite bounds that leave room between them.
+
+        Raises:
+            UsageError: the message says what would be right.
+        """
+        if not isinstance(space, spaces.Box):
+            raise UsageError(
+                f"this method needs a Box action space, and this one is {describe_space(space)}; ppo takes every action space."
+            )
+        check_bounds(space, "this method", "train ppo, which clips actions")
+
+    def shortcoming(self, steps: int) -> str | None:
+        """Say that all steps are over before learning starts, where they are."""
+        if steps > self.learning_starts:
+            return None
+        return (
+            f"learning_starts={self.learning_starts} leaves none of {steps} steps to learn from, so the policy stays as it is; "
+            "lower it, or train for longer."
+        )
 
     @property
     def rows_per_round(self) -> int:

@@ -25,6 +25,7 @@ from jumar.algorithms.off_policy.cadence import Cadence, Clock
 from jumar.algorithms.off_policy.judgement import Judged
 from jumar.algorithms.off_policy.symptoms import symptoms
 from jumar.algorithms.off_policy.temperature import Temperature
+from jumar.algorithms.on_policy.costs import CostPenalty
 from jumar.algorithms.update import all_finite
 from jumar.critics.ensemble import ActionValues, Reduction
 from jumar.critics.targets import polyak
@@ -210,6 +211,8 @@ class OffPolicy:
         slots = self.replay.add(made.slots, trajectory)
         clock, due = self.cadence.after(learner.clock, trajectory)
         encoder = self.policy.encoder
+        if self.needs_cost and trajectory.costs is not None:  # an environment may give its first cost later
+            trajectory = CostPenalty(self.cost_coef).penalised(trajectory)
         moments = learner.observation_moments
         if encoder.normalise and encoder.vector_size:
             moments = moments.updated(encoder.vector(trajectory.observations), trajectory.weights)
