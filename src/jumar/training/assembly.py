@@ -44,6 +44,10 @@ def assemble(
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
         update = make_update(plan, source, spaces, trained)
+        if isinstance(update, OffPolicy) and update.cadence.by_episodes:
+            raise UsageError(
+                f"train_freq counts episodes, which needs a host environment, and {source.name} is compiled; count steps."
+            )
         if update.needs_cost:
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
