@@ -130,11 +130,25 @@ def test_no_action_noise_is_typed_as_none() -> None:
     assert algorithm("ddpg").make_settings({"action_noise": "none"}).action_noise is None  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "text",
-    "normal normal: ou 0.1 Normal:0.1 normal:x normal:-0.1 ou:nan normal:inf normal:11 normal:linear normal:linear:-1 "
-    "normal:exponential:0 normal:exponential:0.1:20 normal:0.1:0.2".split(),
-)
+WRONG_NOISES = [
+    *(
+        "normal",
+        "normal:",
+        "ou",
+        "0.1",
+        "Normal:0.1",
+        "normal:x",
+        "normal:-0.1",
+        "ou:nan",
+        "normal:inf",
+        "normal:11",
+        "",
+    ),
+    *("normal:linear", "normal:linear:-1", "normal:exponential:0", "normal:exponential:0.1:20", "normal:0.1:0.2"),
+]
+
+
+@pytest.mark.parametrize("text", WRONG_NOISES)
 def test_any_other_action_noise_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"action_noise={text}"):
         parse_noise(text)

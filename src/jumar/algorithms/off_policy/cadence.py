@@ -75,12 +75,12 @@ class Cadence:
             episodes = episodes + jnp.sum(trajectory.ended & trajectory.valid, dtype=jnp.int32)
             times = (episodes >= self.train_freq).astype(jnp.int32)
             left_waiting, left_episodes = jnp.where(times > 0, 0, waiting), jnp.where(times > 0, 0, episodes)
-            since = waiting
         else:
             times = waiting // self.train_freq
             left_waiting, left_episodes = waiting % self.train_freq, episodes
-            since = waiting - left_waiting
-        due = times * self.gradient_steps if self.gradient_steps >= 0 else jnp.where(times > 0, since, 0)
+        due = times * self.gradient_steps
+        if self.gradient_steps < 0:
+            due, left_waiting = jnp.where(times > 0, waiting, 0), jnp.where(times > 0, 0, waiting)
         learning = steps > self.learning_starts
         # What was due before learning starts is not made up for.
         clock = clock._replace(steps=steps, waiting=left_waiting, episodes=left_episodes)
