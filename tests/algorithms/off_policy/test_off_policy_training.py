@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def reward(observation: jax.Array, action: jax.Array, time: jax.Array) -> jax.Array:
-    return observation[0] * action[0] - 0.1 * action[1]
+    return observation[0] * action[0]  # a product alone, which no program rounds otherwise than another
 
 
 COMPILED = Probe(reward, random_sign, length=5, time_limit=True, action_space=LOPSIDED)
