@@ -1,9 +1,10 @@
 """Kill a run at random moments, resume it each time, and compare its policy with that of a run never stopped.
 
     python tests/endurance/kill_and_resume.py jax/CartPole-v1 --kills 10 --signal KILL
+    python tests/endurance/kill_and_resume.py jax/Pendulum-v1 --algorithm sac -- --net-arch 8 --buffer-size 3000
 
-Exits with 0 if ``policy.safetensors`` is the same file, byte for byte, and with 1 if not. Everything after ``--`` goes to
-``jumar train``.
+Exits with 0 if ``policy.safetensors`` is the same file, byte for byte, and ``replay/`` holds the same segments and no other,
+and with 1 if not. Everything after ``--`` goes to ``jumar train``.
 """
 
 from __future__ import annotations
@@ -50,11 +51,14 @@ def main() -> int:
         ]
         same = digest(broken) == expected
         sound = steps == sorted(set(steps))
+        same_buffer = segments(broken) == segments(whole)
         print(f"  at last {result['total_timesteps']} steps, sha256 {digest(broken)}", flush=True)
         print(
-            f"  {'the same policy' if same else 'ANOTHER POLICY'}; metrics {'whole' if sound else 'BROKEN'}", flush=True
+            f"  {'the same policy' if same else 'ANOTHER POLICY'}; metrics {'whole' if sound else 'BROKEN'}; "
+            f"{len(segments(whole))} segments, {'the same' if same_buffer else 'and here OTHERS'}",
+            flush=True,
         )
-    return 0 if same and sound else 1
+    return 0 if same and sound and same_buffer else 1
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -105,6 +109,11 @@ def newest(run: Path) -> int | None:
     """Return the step of the newest checkpoint."""
     steps = [int(path.name) for path in (run / "checkpoints").glob("[0-9]" * 12)]
     return max(steps, default=None)
+
+
+def segments(run: Path) -> list[str]:
+    """Return the names of the segments of a replay buffer, which have the digests in them; none without one."""
+    return sorted(path.name for path in (run / "replay").glob("*"))
 
 
 def digest(run: Path) -> str:

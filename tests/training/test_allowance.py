@@ -39,7 +39,7 @@ def test_the_size_is_that_of_the_ring_for_all_seeds() -> None:
 
 @pytest.mark.parametrize("n_seeds", [None, 4])
 def test_the_size_that_is_said_to_fit_fits_and_hardly_more_does(n_seeds: int | None) -> None:
-    with pytest.raises(UsageError, match=r"buffer_size=1000000 takes .* of the 1.0 MB that are available") as error:
+    with pytest.raises(UsageError, match=r"buffer_size=1000000 takes .* of the 1\.0 MB that are available") as error:
         check_allowance(buffer(n_seeds, buffer_size=1_000_000, n_envs=2, log_every=20), 1_000_000)
     fits = int(str(error.value).split("buffer_size=")[2].split()[0])
     settings = {"n_envs": 2, "log_every": 20, "batch_size": 8}

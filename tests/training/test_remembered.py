@@ -177,7 +177,7 @@ def test_an_agent_that_remembers_nothing_yet_has_nothing_to_warn_of(
         ({"slots": "many"}, "the entry record.slots is 'many', but must be a whole number"),
         ({"segments": []}, "does not name the segments .* that it needs: there is none, but slots 10 to 29"),
         ({"segments": 3}, "the entry record.segments is 3, but must be"),
-        ({"segments": [{"name": "../x"}]}, "record.segments.0.name is '../x'"),
+        ({"segments": [{"name": "../x", "first": 0, "slots": 1, "sha256": "0" * 64}]}, "segments.0.name is '../x'"),
         ({"slots": 10**12 - 1}, "does not name the segments"),
         ({"spaces": [{"type": "Discrete", "n": 2}] * 2}, "spaces"),
     ],
