@@ -40,6 +40,8 @@ def main() -> int:
             # The first stop must leave a run directory behind, so it waits for the checkpoint before the first step.
             process = start_jumar(*command)
             wait_for_checkpoint(broken, process)
+            if kill % 2:  # every other one comes after it has begun to train, however long it compiles
+                wait_for_lines(broken, process)
             time.sleep(chance.uniform(0.0, arguments.longest or 0.6 * duration))
             process.send_signal(number)
             process.communicate()
@@ -102,6 +104,13 @@ def jumar(*arguments: object) -> dict[str, object]:
 def wait_for_checkpoint(run: Path, process: subprocess.Popen[bytes]) -> None:
     """Wait until there is something to resume from, or the process has ended."""
     while newest(run) is None and process.poll() is None:
+        time.sleep(0.02)
+
+
+def wait_for_lines(run: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the process has logged an iteration, or has ended."""
+    start, log = time.time(), run / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.stat().st_size and log.stat().st_mtime > start + 1.0):
         time.sleep(0.02)
 
 

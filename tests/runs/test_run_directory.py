@@ -47,13 +47,15 @@ def test_no_environment_name_leads_out_of_runs(env_text: str, name: str) -> None
 
 def test_the_places_are_the_contracts() -> None:
     run = RunDirectory(Path("r"))
-    places = [run.config, run.metrics, run.evaluations, run.tensorboard, run.checkpoints, run.policy, run.best]
+    places = [run.config, run.metrics, run.evaluations, run.tensorboard, run.checkpoints, run.replay]
+    places += [run.policy, run.best]
     assert list(map(str, places)) == [
         "r/config.json",
         "r/metrics.jsonl",
         "r/evaluations.jsonl",
         "r/tensorboard",
         "r/checkpoints",
+        "r/replay",
         "r",
         "r/best",
     ]

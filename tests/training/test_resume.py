@@ -293,3 +293,31 @@ def test_a_finished_run_trains_on_with_its_buffer_and_is_resumed_from_there(reme
     again = killed_after(longer, 1200, tmp_path / "again")
     jumar("resume", again)
     assert digest(again) == digest(longer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "number", "where", "count"),
+    [
+        ("compiled", signal.SIGTERM, "iteration", 5),
+        ("compiled", signal.SIGKILL, "renaming", 3),
+        ("host", signal.SIGINT, "iteration", 5),
+        ("host", signal.SIGKILL, "renaming", 4),
+        ("pool", signal.SIGKILL, "iteration", 10),
+        ("two seeds", signal.SIGTERM, "iteration", 10),
+    ],
+)
+def test_a_stopped_run_with_a_buffer_ends_with_the_policy_of_one_never_stopped(
+    case: str, number: int, where: str, count: int, remembering: Any, tmp_path: Path
+) -> None:
+    whole, run = remembering(case), tmp_path / "run"
+    stopped_by(number, where, count, "train", *REMEMBERING[case], *OFF, "--run-dir", run)
+    steps = CheckpointStore(run / "checkpoints").steps()
+    if number == signal.SIGTERM:
+        assert steps[-1] == 400, "a compiled environment goes on exactly there"
+    elif where == "iteration":
+        assert steps[-1] % 240 == 0, "host environments go on from a scheduled checkpoint"
+    jumar("resume", run)
+    for lane in LANES.get(case, ["."]):
+        assert digest(run / lane) == digest(whole / lane)
+        assert what_is_logged(run / lane) == what_is_logged(whole / lane)
