@@ -220,9 +220,10 @@ REMEMBERING = {
     "compiled": ["sac", "jax/Pendulum-v1"],
     "host": ["sac", "gymnasium/Pendulum-v1", *HERE],
     "pool": ["td3", "envpool/HalfCheetah-v5", "--action-noise", "ou:0.1"],
-    "two seeds": ["sac", "jax/Pendulum-v1", "--n-seeds", "2"],
+    "seeds": ["sac", "jax/Pendulum-v1", "--n-seeds", "3"],
 }
-LANES = {"two seeds": ["seed_0", "seed_1"]}
+LANES = {"seeds": ["seed_0", "seed_1", "seed_2"]}
+"""Three: two would be divided among two processors, in a process of their own alone, and be rounded otherwise."""
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +305,7 @@ def test_a_finished_run_trains_on_with_its_buffer_and_is_resumed_from_there(reme
         ("host", signal.SIGINT, "iteration", 5),
         ("host", signal.SIGKILL, "renaming", 4),
         ("pool", signal.SIGKILL, "iteration", 10),
-        ("two seeds", signal.SIGTERM, "iteration", 10),
+        ("seeds", signal.SIGTERM, "iteration", 15),
     ],
 )
 def test_a_stopped_run_with_a_buffer_ends_with_the_policy_of_one_never_stopped(
