@@ -25,6 +25,7 @@ EVALUATE = (
 IN_SEPARATE = "evaluations make separate environments themselves: `eval_every=10_000, eval_episodes=10`"
 NEW_ENVIRONMENT = "`agent.save(path)`, then `jumar.load(path, env=...)` goes on in another environment"
 OFF_POLICY = "not in Jumar yet; `jumar list algorithms` lists the methods"
+BUFFER = "the replay buffer is the agent's own; `buffer_size` says how many steps it holds"
 CALLBACK = (
     "a function that is called once per iteration with the metrics (a dict), and returns `False` to stop training"
 )
@@ -44,6 +45,9 @@ AGENT: Mapping[str, str] = {
     "stats_window_size": "`rollout/*` are means of the last 100 episodes",
     "rollout_buffer_class": "a method is put together from parts; see `jumar.method`",
     "rollout_buffer_kwargs": "a method is put together from parts; see `jumar.method`",
+    "replay_buffer_class": BUFFER,
+    "replay_buffer_kwargs": BUFFER,
+    "optimize_memory_usage": "leave it out; `buffer_size` says how many steps are remembered",
     "_init_setup_model": "leave it out",
 }
 """Arguments of an agent."""
@@ -89,6 +93,9 @@ MEMBERS: Mapping[str, str] = {
     "get_parameters": ACTOR,
     "set_parameters": "`jumar.load(path)` makes an agent with the parameters that were saved",
     "rollout_buffer": "a `callback` is given the metrics of a rollout; its rows are not kept",
+    "replay_buffer": BUFFER,
+    "save_replay_buffer": "`agent.save(path)` saves the replay buffer, too",
+    "load_replay_buffer": "`jumar.load(path)` brings the replay buffer back, too",
     "ep_info_buffer": 'the metrics have `metrics["rollout/ep_rew_mean"]` and `metrics["rollout/ep_len_mean"]`',
     "collect_rollouts": PARTS,
     "train": PARTS,
@@ -115,10 +122,11 @@ PACKAGE: Mapping[str, str] = {
     "RecurrentPPO": '`jumar.PPO(env, recurrent="lstm")`',
     "MaskablePPO": "`jumar.PPO`: it takes action masks wherever an environment gives them",
     "DQN": OFF_POLICY,
-    "DDPG": OFF_POLICY,
-    "TD3": OFF_POLICY,
-    "SAC": OFF_POLICY,
     "HerReplayBuffer": OFF_POLICY,
+    "ReplayBuffer": BUFFER,
+    "NormalActionNoise": "`action_noise=\"normal:0.1\"`, in units of half of the action's range",
+    "OrnsteinUhlenbeckActionNoise": "`action_noise=\"ou:0.2\"`, in units of half of the action's range; a step of it is one of the environment",
+    "VectorizedActionNoise": "`action_noise=\"ou:0.2\"`: each environment has noise of its own",
 }
 """What is imported from Stable-Baselines3 and sb3-contrib."""
 
