@@ -124,9 +124,9 @@ PACKAGE: Mapping[str, str] = {
     "DQN": OFF_POLICY,
     "HerReplayBuffer": OFF_POLICY,
     "ReplayBuffer": BUFFER,
-    "NormalActionNoise": "`action_noise=\"normal:0.1\"`, in units of half of the action's range",
-    "OrnsteinUhlenbeckActionNoise": "`action_noise=\"ou:0.2\"`, in units of half of the action's range; a step of it is one of the environment",
-    "VectorizedActionNoise": "`action_noise=\"ou:0.2\"`: each environment has noise of its own",
+    "NormalActionNoise": '`action_noise="normal:0.1"`, in units of half of the action\'s range',
+    "OrnsteinUhlenbeckActionNoise": '`action_noise="ou:0.2"`, in units of half of the action\'s range, with dt = 1',
+    "VectorizedActionNoise": '`action_noise="ou:0.2"`: each environment has noise of its own',
 }
 """What is imported from Stable-Baselines3 and sb3-contrib."""
 

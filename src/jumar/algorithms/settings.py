@@ -11,12 +11,14 @@ from jumar.settings import setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectingSettings(PolicySettings):
-    """The settings of every method: how experience is made, and what of it counts."""
+    """The settings of every method: how experience is collected, and how rewards are scaled."""
 
     n_envs: int = setting(1, "environments stepped side by side", at_least=1, at_most=65536)
     gamma: float = setting(0.99, "discount", at_least=0, at_most=1)
-    cost_coef: float = setting(0.0, "so many times a step's cost is taken off its reward", at_least=0)
-    normalize_rewards: bool = setting(False, "divide rewards by the running deviation of the discounted return")
+    cost_coef: float = setting(0.0, "price per unit of cost, subtracted from the reward", at_least=0)
+    normalize_rewards: bool = setting(
+        False, "divide rewards by the running standard deviation of the discounted return"
+    )
     clip_rewards: float = setting(10.0, "clip normalised rewards to this size", above=0)
 
     @property
@@ -91,7 +93,8 @@ class OnPolicySettings(RolloutSettings):
     )
     huber_delta: float = setting(1.0, "huber: the error up to which the loss is the squared error", above=0)
     bootstrap_truncated: bool = setting(
-        True, "value the future of an episode that a time limit cut; false treats the cut as the end, as ppo2 did"
+        True,
+        "bootstrap at a time limit with the critic's value; false treats a time limit as the end of the episode, as ppo2 did",
     )
     discount_states: bool = setting(
         False,
@@ -135,4 +138,4 @@ class NaturalSettings(CriticFitSettings):
     cg_tolerance: float = setting(
         1e-10, "the conjugate gradient ends at this residual, relative to the gradient", at_least=0, below=1
     )
-    sub_sampling_factor: int = setting(1, "only every so many-th row has a part in the Fisher matrix", at_least=1)
+    sub_sampling_factor: int = setting(1, "the Fisher matrix is made of one row in this many", at_least=1)

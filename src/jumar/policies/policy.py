@@ -60,13 +60,13 @@ class Carry(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySettings(Settings):
-    """The settings of a policy, its observation normaliser and its critic: what ``policy.json`` keeps."""
+    """The settings of a policy, its observation normaliser and its critic; they are saved in ``policy.json``."""
 
     net_arch: tuple[int, ...] = setting((64, 64), "sizes of the hidden layers, of actor and critic each", at_least=1)
     activation: str = setting(
         "tanh", "activation of the hidden layers", choices=("tanh", "relu", "elu", "silu", "gelu")
     )
-    ortho_init: bool = setting(True, "draw matrices orthogonal (gain sqrt 2, heads 0.01 and 1)")
+    ortho_init: bool = setting(True, "begin with orthogonal weight matrices (gain sqrt 2, heads 0.01 and 1)")
     head_bias: bool = setting(
         True,
         "bias in the policy's last layer; without it and net_arch the policy is a table, or linear in its features",
@@ -83,7 +83,7 @@ class PolicySettings(Settings):
         "squash Gaussian actions into the bounds of their Box by tanh, instead of clipping what the environment gets",
     )
     use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
-    sde_sample_freq: int = setting(-1, "draw new gSDE noise every so many steps; -1: once per rollout", at_least=-1)
+    sde_sample_freq: int = setting(-1, "steps between draws of new gSDE noise; -1: once per rollout", at_least=-1)
     features_extractor: str = setting(
         "cnn",
         "what becomes of images and planes: a convolutional network each, or they are flattened and join the vector",

@@ -20,9 +20,11 @@ class DDPGSettings(ReplaySettings):
     """Settings of DDPG; the defaults are Stable-Baselines3's."""
 
     net_arch: tuple[int, ...] = setting((400, 300), "sizes of the policy's hidden layers", at_least=1)
-    deviation: str = setting("none", "the policy is deterministic", choices=("none",))
-    learning_rate: Schedule = setting(Constant(1e-3), "learning rate of all of Adam's", above=0, at_most=100)
-    n_critics: int = setting(1, "how many critics there are", at_least=1, at_most=100)
+    deviation: str = setting("none", "always none: the policy is deterministic", choices=("none",))
+    learning_rate: Schedule = setting(
+        Constant(1e-3), "learning rate of Adam, for the policy and the critics", above=0, at_most=100
+    )
+    n_critics: int = setting(1, "number of critics", at_least=1, at_most=100)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,12 +20,18 @@ class SACSettings(ReplaySettings):
 
     deviation: str = setting(
         "clamped",
-        "log deviation of the Gaussian: linear in the last hidden layer and kept within -20 and 2, or as for other methods",
+        "standard deviation of the Gaussian: clamped is a function of the state whose logarithm is clipped to -20 and 2; the "
+        "others are those of on-policy methods",
         choices=("clamped", "state", "free", "fixed"),
     )
-    ent_coef: float | str = setting("auto", "what entropy is worth: a number, auto, or auto:0.1 with its first value")
+    ent_coef: float | str = setting(
+        "auto",
+        "temperature alpha, the weight of the entropy: a number, auto (learnt), or auto:0.1 (learnt, beginning at 0.1)",
+    )
     target_entropy: float | str = setting(
-        "auto", "the entropy that auto keeps, of actions in half ranges: auto (-d), -d/2, or a number", unit="nats"
+        "auto",
+        "entropy that ent_coef auto aims at, of d action entries in units of half of their range: auto (-d), -d/2, or a number",
+        unit="nats",
     )
 
 

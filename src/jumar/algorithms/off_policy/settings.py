@@ -23,46 +23,63 @@ class ReplaySettings(CollectingSettings):
 
     net_arch: tuple[int, ...] = setting((256, 256), "sizes of the policy's hidden layers", at_least=1)
     critic_net_arch: tuple[int, ...] | None = setting(
-        None, "sizes of the hidden layers of each critic; none: those of net_arch", at_least=1
+        None, "sizes of the hidden layers of each critic; none: the same as net_arch", at_least=1
     )
     activation: str = setting(
         "relu", "activation of the hidden layers", choices=("tanh", "relu", "elu", "silu", "gelu")
     )
-    ortho_init: bool = setting(False, "draw matrices orthogonal instead of uniform within 1 / sqrt(inputs)")
-    squash: bool = setting(True, "always true here: actions are squashed into the bounds of their Box by tanh")
-    learning_rate: Schedule = setting(Constant(3e-4), "learning rate of all of Adam's", above=0, at_most=100)
+    ortho_init: bool = setting(
+        False, "begin with orthogonal weight matrices instead of uniform ones within 1 / sqrt(inputs)"
+    )
+    squash: bool = setting(True, "always true: tanh maps actions into the bounds of their Box")
+    learning_rate: Schedule = setting(
+        Constant(3e-4), "learning rate of Adam, for the policy, the critics and the temperature", above=0, at_most=100
+    )
     buffer_size: int = setting(
-        1_000_000, "steps that are remembered, of all environments together", unit="steps", at_least=1
+        1_000_000, "size of the replay buffer: the newest steps of all environments together", unit="steps", at_least=1
     )
     learning_starts: int = setting(
-        100, "steps with random actions and without updates at the beginning", unit="steps", at_least=0
+        100, "steps at the beginning with random actions and without updates", unit="steps", at_least=0
     )
-    batch_size: int = setting(256, "steps drawn from the memory for each update", at_least=1, at_most=1_000_000)
+    batch_size: int = setting(256, "steps drawn from the replay buffer for each update", at_least=1, at_most=1_000_000)
     train_freq: int | str = setting(
         1,
-        "updates are due every so many steps of all environments together, rounded up to whole steps of each; or N:episodes, "
-        "with one environment",
+        "steps of all environments together between updates; the environments take whole steps, so it is rounded up to a "
+        "multiple of n_envs; or N:episodes, with one environment",
         unit="steps",
     )
     gradient_steps: int = setting(
-        1, "updates each time that some are due; -1: as many as there were steps", at_least=-1, at_most=1_000_000
+        1, "updates every train_freq steps; -1: as many as steps were taken", at_least=-1, at_most=1_000_000
     )
     n_steps: int = setting(
-        1, "rewards that a target sums up before it asks the critics", unit="steps", at_least=1, at_most=100
+        1, "n of n-step returns: rewards in a target before the critics' value", unit="steps", at_least=1, at_most=100
     )
-    tau: float = setting(0.005, "how far target networks move towards the others; 1 copies", above=0, at_most=1)
-    n_critics: int = setting(2, "how many critics there are", at_least=1, at_most=100)
+    tau: float = setting(
+        0.005, "target networks move this share of the way to the trained networks; 1 copies them", above=0, at_most=1
+    )
+    n_critics: int = setting(2, "number of critics", at_least=1, at_most=100)
     n_critics_subset: int | None = setting(
-        None, "targets take the least value of so many critics, drawn anew each time; none: of all", at_least=1
+        None,
+        "targets take the minimum of this many critics, chosen at random for each update; none: of all",
+        at_least=1,
     )
-    policy_delay: int = setting(1, "the policy moves in every so many-th update", at_least=1, at_most=1_000_000)
-    target_update_interval: int = setting(1, "targets move in every so many-th update", at_least=1, at_most=1_000_000)
+    policy_delay: int = setting(
+        1, "updates of the critics for each update of the policy", at_least=1, at_most=1_000_000
+    )
+    target_update_interval: int = setting(
+        1, "updates of the critics for each update of the target networks", at_least=1, at_most=1_000_000
+    )
     action_noise: str | None = setting(
         None,
-        "exploration noise in half ranges of the action: normal:0.1, ou:0.2, with a schedule normal:linear:0.2, or none",
+        "exploration noise, its standard deviation in units of half of the action's range: normal:0.1, ou:0.2, with a schedule "
+        "normal:linear:0.2, or none",
     )
     log_every: int = setting(
-        1000, "steps between two lines of the log; changes no result", unit="steps", at_least=1, at_most=10_000_000
+        1000,
+        "steps of all environments together for each line of the log; updates do not depend on it",
+        unit="steps",
+        at_least=1,
+        at_most=10_000_000,
     )
     adam_epsilon: float = setting(1e-8, "epsilon of Adam", above=0, at_most=1)
 

@@ -17,15 +17,25 @@ from jumar.settings import setting
 class TD3Settings(DDPGSettings):
     """Settings of TD3; the defaults are Stable-Baselines3's."""
 
-    n_critics: int = setting(2, "how many critics there are", at_least=1, at_most=100)
-    policy_delay: int = setting(2, "the policy moves in every so many-th update", at_least=1, at_most=1_000_000)
+    n_critics: int = setting(2, "number of critics; targets take the minimum of them", at_least=1, at_most=100)
+    policy_delay: int = setting(
+        2, "updates of the critics for each update of the policy", at_least=1, at_most=1_000_000
+    )
     target_update_interval: int = setting(
-        2, "targets move in every so many-th update; in the paper with the policy", at_least=1, at_most=1_000_000
+        2,
+        "updates of the critics for each update of the target networks; in the paper the same as policy_delay",
+        at_least=1,
+        at_most=1_000_000,
     )
     target_policy_noise: float = setting(
-        0.2, "deviation of the noise on the target policy's action, in half ranges; 0: none", at_least=0, at_most=10
+        0.2,
+        "standard deviation of the noise on the target policy's action, in units of half of the action's range; 0: none",
+        at_least=0,
+        at_most=10,
     )
-    target_noise_clip: float = setting(0.5, "the most that this noise is, in half ranges", at_least=0, at_most=10)
+    target_noise_clip: float = setting(
+        0.5, "this noise is clipped to this size, in units of half of the action's range", at_least=0, at_most=10
+    )
 
 
 def td3(settings: TD3Settings, policy: Policy) -> OffPolicy:
