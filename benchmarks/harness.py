@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,11 @@ Say = Callable[[str], None]
 def say(words: str) -> None:
     """Tell how it goes."""
     print(words, file=sys.stderr, flush=True)
+
+
+def options(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Return settings as words of a command line."""
+    return tuple(word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
 class Failed(Exception):
@@ -64,6 +69,8 @@ class Side:
         run_dir: whether it takes ``--run-dir``.
         seeds: of how many seeds it counts the steps of one; its rate is of all.
         times: how many times as long as the others it runs.
+        random_steps: steps of each seed that it takes at first without learning. They come on top of the steps that are
+            wanted; its rate is that of the others, with the time of all.
     """
 
     name: str
@@ -74,6 +81,7 @@ class Side:
     run_dir: bool = False
     seeds: int = 1
     times: float = 1.0
+    random_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,17 +229,32 @@ class _Bench:
         self.say(f"{label}: {measured.steps_per_second:,.0f} steps/s")
 
     def _run(self, side: Side, variant: Variant, steps: int) -> Measurement:
-        each = max(1, steps // side.seeds)
+        each = max(1, steps // side.seeds) + side.random_steps
         command = [str(self.peers.interpreter(side.peer)), *variant.words, "--total-timesteps", str(each)]
         run_dir = self.scratch / "run"
         if side.run_dir:
             shutil.rmtree(run_dir, ignore_errors=True)
             command += ["--run-dir", str(run_dir)]
         measured = measure(command, self.scratch, self.effort.limit_s * max(1.0, side.times))
+        measured = without_random_steps(measured, side.random_steps)
         return replace(measured, total_timesteps=measured.total_timesteps * side.seeds)
 
     def _label(self, outcome: SideResult, variant: Variant) -> str:
         return ", ".join(filter(None, (self.comparison.name, outcome.title, variant.name)))
+
+
+def without_random_steps(measured: Measurement, random_steps: int) -> Measurement:
+    """Return the measurement with the rate of the steps that learn; the time of the others stays in it.
+
+    So the rate is a little too low, and never too high.
+
+    Raises:
+        Failed: there are no other steps.
+    """
+    learning = measured.total_timesteps - random_steps
+    if learning < 1:
+        raise Failed(f"of its {measured.total_timesteps} steps the first {random_steps} are random")
+    return replace(measured, steps_per_second=measured.steps_per_second * learning / measured.total_timesteps)
 
 
 def measure(command: list[str], scratch: Path, limit_s: float, first_on_path: Path | None = None) -> Measurement:

@@ -15,6 +15,10 @@ PROFILE = "profile"
 """The name of the side that measures the parts of an iteration."""
 UPDATE = "update"
 """The name of the side that measures the parts of an update with a trust region."""
+LIMIT = "limit"
+"""The name of the side that measures what rate the arithmetic of an off-policy update allows."""
+BELOW = (PROFILE, UPDATE, LIMIT)
+"""Sides that have no row in the table, but a table or a line of their own below it."""
 BUSY = 0.5
 """Load average of the last minute, before the first measurement, above which the figures earn a warning."""
 
@@ -36,7 +40,8 @@ class Measurement:
     versions: dict[str, str] = field(default_factory=dict)
     """What the process says of its own packages."""
     profile: dict[str, float] = field(default_factory=dict)
-    """Milliseconds of parts, of a side that measures them; see ``peers/iteration.py`` and ``peers/trust_region.py``."""
+    """Milliseconds of parts, of a side that measures them; see ``peers/iteration.py`` and ``peers/trust_region.py``. Of the
+    arithmetic limit, operations and their rate; see ``peers/arithmetic.py``."""
 
     @property
     def steps_per_process_second(self) -> float:
@@ -195,7 +200,7 @@ def _table(comparison: ComparisonResult) -> str:
         "compile s, first / cached",
         "peak MiB",
     )
-    rows = [_row(side, _ratio(side, comparison)) for side in comparison.sides if side.name not in (PROFILE, UPDATE)]
+    rows = [_row(side, _ratio(side, comparison)) for side in comparison.sides if side.name not in BELOW]
     lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -241,7 +246,22 @@ def _notes(comparison: ComparisonResult) -> list[str]:
         rounds = [one.profile for one in side.rounds] if side else []
         if rounds and all(set(parts) <= set(profile) for profile in rounds):
             notes.append(table(rounds, comparison.rollout))
+    jumar, limit = comparison.side("jumar"), comparison.side(LIMIT)
+    if jumar and limit and jumar.rounds and limit.rounds:
+        notes.append(limit_line(jumar.rates, limit.rates, [one.profile for one in limit.rounds]))
     return notes
+
+
+def limit_line(rates: Sequence[float], limits: Sequence[float], rounds: Sequence[Mapping[str, float]]) -> str:
+    """Return what share of the arithmetic limit was reached in the same round, and what the limit follows from."""
+    share, most = paired_ratio(rates, limits), Spread.of(limits)
+    assert share is not None
+    assert most is not None
+    found = medians(rounds, ("gflop", "gflop_per_second"))
+    return (
+        f"Jumar reaches {_spread(share, '.0%')} of the arithmetic limit, {_spread(most, ',.0f')} steps/s: the products of "
+        f"one update are {found['gflop']:.3f} GFLOP, and a square product reaches {found['gflop_per_second']:,.0f} GFLOP/s."
+    )
 
 
 def medians(rounds: Sequence[Mapping[str, float]], parts: Sequence[str]) -> dict[str, float]:

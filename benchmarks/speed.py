@@ -1,4 +1,4 @@
-"""How fast Jumar is beside Stable-Baselines3, sb3-contrib, rejax and the simulator alone, and where its time goes.
+"""How fast Jumar is beside Stable-Baselines3, sb3-contrib, SBX, rejax and the simulator alone, and where its time goes.
 
     .venv/bin/python benchmarks/speed.py [--quick] [--only NAME ... [--replace]] [--rounds N] [--out DIR]
 
@@ -15,14 +15,14 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
-from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compare, say
+from harness import HERE, PEERS, Comparison, Effort, Peers, Side, Variant, compare, options, say
+from off_policy import off_policy
 from report import PROFILE, UPDATE, ComparisonResult, Report, busy, read, write
 
 from jumar.algorithms.registry import ALGORITHMS
@@ -57,11 +57,6 @@ class Method:
     def own_words(self, n_envs: int, n_steps: int) -> tuple[str, ...]:
         """Return the same for Jumar."""
         return (*self.words(n_envs, n_steps), *options(self.own))
-
-
-def options(values: Mapping[str, object]) -> tuple[str, ...]:
-    """Return settings as words of a command line."""
-    return tuple(word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
 PPO = Method("ppo", {"n_epochs": 10, "batch_size": 64})
@@ -290,7 +285,7 @@ def comparisons() -> dict[str, Comparison]:
         ),
     }
     peers = {name: Comparison(name, title, rollout, them) for name, (title, rollout, them) in sides.items()}
-    return {**peers, **relatives()}
+    return {**peers, **relatives(), **off_policy(ALGORITHMS)}
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:

@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peak import Program, peak_flops, seconds
 
 import jumar
 from jumar.algorithms.registry import algorithm
@@ -31,7 +30,6 @@ from jumar.collecting.gatherers import PoolScan
 from jumar.collecting.runners import CompiledRunner, HostRunner
 from jumar.policies.exploration import Acting
 
-Program = Callable[[], Any]
 ALL_LEFT = np.ones(1, np.float32)
 """The share of training that is left at the one round of an iteration."""
 
@@ -197,24 +195,6 @@ class Profile:
             "update": lambda: learn(learner, trajectory, ALL_LEFT[0], self.key),
             "update of one epoch": lambda: one(learner, trajectory, ALL_LEFT[0], self.key),
         }
-
-
-def peak_flops() -> float:
-    """Return the best rate of a square product in float32, of several sizes, on as many threads as XLA takes."""
-    best = 0.0
-    for n in (64, 128, 256, 512, 1024):
-        x = jnp.full((n, n), 1.0 / n, jnp.float32)
-        repeats = max(1, int(2e8 / (2 * n**3)))
-        chain = jax.jit(lambda x, repeats=repeats: jax.lax.fori_loop(0, repeats, lambda _, y: y @ x, x))
-        best = max(best, 2 * n**3 * repeats / min(seconds(lambda chain=chain, x=x: chain(x)) for _ in range(5)))
-    return best
-
-
-def seconds(program: Program) -> float:
-    """Return how long a program takes to its very end."""
-    start = time.perf_counter()
-    jax.block_until_ready(program())
-    return time.perf_counter() - start
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

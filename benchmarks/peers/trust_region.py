@@ -23,8 +23,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from iteration import Program, seconds
 from jax.flatten_util import ravel_pytree
+from peak import Program, seconds
 
 import jumar
 from jumar.collecting.runners import CompiledRunner, HostRunner

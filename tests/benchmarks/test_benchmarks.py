@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jumar.algorithms.registry import ALGORITHMS
@@ -24,6 +27,8 @@ sys.path.append(str(BENCHMARKS))
 report: Any = importlib.import_module("report")
 harness: Any = importlib.import_module("harness")
 speed: Any = importlib.import_module("speed")
+off_policy: Any = importlib.import_module("off_policy")
+replay: Any = importlib.import_module("replay")
 sys.path.remove(str(BENCHMARKS))
 
 
@@ -294,7 +299,9 @@ def request_of(words: tuple[str, ...]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "comparison", [one for one in speed.comparisons().values() if one.reference is None], ids=lambda c: c.name
+    "comparison",
+    [one for one in speed.comparisons().values() if one.reference is None and one.name not in off_policy.WORKLOADS],
+    ids=lambda c: c.name,
 )
 def test_all_sides_are_given_the_same_work_and_jumar_knows_its_options(comparison: Any) -> None:
     jumar = next(side for side in comparison.sides if side.name == "jumar")
@@ -446,3 +453,251 @@ def test_results_that_are_not_there_cannot_be_replaced(tmp_path: Path, capsys: p
     with pytest.raises(SystemExit):
         speed.parse(["--replace", "--only", "trpo", "--out", str(tmp_path)])
     assert "there are no results in" in capsys.readouterr().err
+
+
+def test_the_operations_of_an_update_are_those_of_its_products() -> None:
+    script = peer("arithmetic")
+    # One layer of one unit, one observation, one action, one row: every weight is one product of 2 operations.
+    # DDPG: target 2 + 3; critic 3 + 3 + 1; policy 2 + 3, the action's gradient 2, 2 + 1.
+    assert script.update_flops("ddpg", 1, 1, (1,), 1) == 2 * (5 + 7 + 10)
+    # TD3: target 2 + 6; critics 6 + 6 + 2; half of the policy's 10.
+    assert script.update_flops("td3", 1, 1, (1,), 1) == 2 * (8 + 14 + 5)
+    # SAC: target 3 + 6; critics 6 + 6 + 2; policy 3 + 6, the action's gradient 4, 3 + 2.
+    assert script.update_flops("sac", 1, 1, (1,), 1) == 2 * (9 + 14 + 18)
+
+
+def test_an_update_of_sac_on_halfcheetah_has_six_tenths_of_a_gigaflop() -> None:
+    script = peer("arithmetic")
+    flops = script.update_flops("sac", 17, 6, (256, 256), 256)
+    assert flops == pytest.approx(0.59e9, rel=0.03)
+    # With all gradients of inputs, also those of the observations that nobody needs, it is three times forwards.
+    policy, critic = 17 * 256 + 256 * 256 + 256 * 12, 23 * 256 + 256 * 256 + 256
+    everything = 2 * 256 * ((policy + 2 * critic) + 6 * critic + (3 * policy + 4 * critic))
+    needless = 2 * 256 * (2 * 23 * 256 + 2 * 17 * 256 + 17 * 256)
+    assert flops == everything - needless
+    assert script.steps_per_second(211e9, flops, 1.0) == pytest.approx(365.6, abs=0.1)
+    assert script.steps_per_second(211e9, flops, 20.0) == pytest.approx(18.28, abs=0.01)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "ddpg"])
+def test_the_gradients_of_the_losses_have_as_many_operations(algorithm: str) -> None:
+    script = peer("arithmetic")
+    work, sizes, rows = script.WORK[algorithm], (17, 6, (256, 256)), 256
+
+    def weights(*layers: int) -> list[jax.Array]:
+        return [jnp.zeros(pair) for pair in pairwise(layers)]
+
+    def forward(layers: list[jax.Array], x: jax.Array) -> jax.Array:
+        for layer in layers[:-1]:
+            x = jnp.maximum(x @ layer, 0.0)
+        return x @ layers[-1]
+
+    def value(critic: list[jax.Array], observations: jax.Array, actions: jax.Array) -> jax.Array:
+        # The action's columns apart, so that its gradient needs no other.
+        first = observations @ critic[0][:17] + actions @ critic[0][17:]
+        return forward(critic[1:], jnp.maximum(first, 0.0))
+
+    policy, critics = weights(17, 256, 256, 6 * work.outputs), [weights(23, 256, 256, 1)] * work.n_critics
+    observations, actions = jnp.zeros((rows, 17)), jnp.zeros((rows, 6))
+
+    def act(policy: list[jax.Array], observations: jax.Array) -> jax.Array:
+        return forward(policy, observations).reshape(rows, 6, -1).sum(-1)
+
+    def regress(critics: Any, policy: Any) -> Any:
+        following = act(policy, observations)
+        target = min_of([value(one, observations, following) for one in critics])
+
+        def loss(critics: Any) -> Any:
+            return sum(jnp.mean((value(one, observations, actions) - target) ** 2) for one in critics)
+
+        return jax.grad(loss)(critics)
+
+    def climb(policy: Any, critics: Any) -> Any:
+        def loss(policy: Any) -> Any:
+            chosen = act(policy, observations)
+            return -jnp.mean(min_of([value(one, observations, chosen) for one in critics[: work.n_climbed]]))
+
+        return jax.grad(loss)(policy)
+
+    def min_of(values: list[jax.Array]) -> jax.Array:
+        return values[0] if len(values) == 1 else jnp.minimum(*values)
+
+    def products(function: Any, *arguments: Any) -> int:
+        total = 0
+        for equation in jax.make_jaxpr(function)(*arguments).eqns:
+            if equation.primitive.name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                shape = equation.invars[0].aval.shape
+                total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
+        return total
+
+    flops = products(regress, critics, policy) + products(climb, policy, critics) / work.policy_delay
+    assert script.update_flops(algorithm, *sizes, rows) == flops
+
+
+def test_steps_that_do_not_learn_are_taken_off_the_rate_but_not_their_time() -> None:
+    measured = replace(measurement(200.0), total_timesteps=5_000)  # 25 s
+    assert harness.without_random_steps(measured, 1_000) == replace(measured, steps_per_second=160.0)  # 4,000 in 25 s
+    assert harness.without_random_steps(measured, 0) == measured
+    with pytest.raises(harness.Failed, match="of its 5000 steps the first 5000 are random"):
+        harness.without_random_steps(measured, 5_000)
+
+
+def test_random_steps_come_on_top_for_each_seed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    side = harness.Side("a", "A", (fake_variant("", 100.0, log),), trial_steps=40, seeds=4, random_steps=30)
+    result = report.ComparisonResult("fake", "Fake", 8)
+    harness.compare(
+        harness.Comparison("fake", "Fake", 8, (side,)),
+        harness.Effort(2.0, 1),
+        harness.Peers(lambda words: None),
+        result,
+        lambda words: None,
+        lambda: None,
+    )
+    # 10 of 40 steps of a seed learn: 25 steps/s, which last 2 s with 56 steps, 14 of each seed.
+    assert log.read_text().splitlines() == [" 40", " 44"]
+    assert result.sides[0].rounds[0].total_timesteps == 4 * 44
+    assert result.sides[0].rates == [pytest.approx(100.0 * 14 / 44)]
+
+
+def test_the_share_of_the_arithmetic_limit_is_taken_within_each_round() -> None:
+    rounds = [{"gflop": 0.577, "gflop_per_second": rate} for rate in (200.0, 211.0, 240.0)]
+    assert report.limit_line([180.0, 220.0, 300.0], [360.0, 400.0, 500.0], rounds) == (
+        "Jumar reaches 55% (50% to 60%) of the arithmetic limit, 400 (360 to 500) steps/s: the products of one update are "
+        "0.577 GFLOP, and a square product reaches 211 GFLOP/s."
+    )
+
+
+def test_the_limit_is_a_line_below_the_table() -> None:
+    result = example().comparisons[0]
+    limit = report.SideResult("limit", "arithmetic limit", {"": measurement(40_000)}, {}, "")
+    limit.rounds = [replace(measurement(40_000), profile={"gflop": 0.5, "gflop_per_second": 20_000.0})] * 3
+    page = report.to_markdown(replace(example(), comparisons=[replace(result, sides=[*result.sides, limit])]))
+    assert "| arithmetic limit" not in page
+    assert "Jumar reaches 55% (50% to 60%) of the arithmetic limit, 40,000 (40,000 to 40,000) steps/s" in page
+    assert "arithmetic limit" not in report.to_markdown(example())
+
+
+REPLAYED = off_policy.off_policy(("sac", "td3", "ddpg"))
+
+
+@pytest.mark.parametrize("comparison", REPLAYED.values(), ids=lambda c: c.name)
+def test_all_sides_of_an_off_policy_comparison_are_given_the_same_work(comparison: Any) -> None:
+    jumar, *others = comparison.sides
+    work = off_policy.WORKLOADS[comparison.name]
+    words = jumar.variants[0].words
+    assert words[:5] == ("-m", "jumar", "train", work.algorithm, work.env)
+    ours = options(words)
+    assert (ours["--preset"], ours["--eval-every"], ours["--checkpoint-every"]) == ("none", "0", "0")
+    assert (int(ours["--learning-starts"]), int(ours.get("--n-seeds", "1"))) == (jumar.random_steps, jumar.seeds)
+    assert int(ours["--train-freq"]) * jumar.seeds == comparison.rollout
+    assert int(ours["--train-freq"]) % int(ours["--n-envs"]) == 0
+    for side in (jumar, *others):
+        assert side.trial_steps % comparison.rollout == 0
+        for variant in side.variants:
+            theirs = options(variant.words)
+            common = ["--net-arch", "--batch-size", "--train-freq", "--gradient-steps"]
+            if side.name != "limit":
+                common += ["--n-envs", "--learning-starts", "--buffer-size"]
+            assert {name: theirs[name] for name in common} == {name: ours[name] for name in common}
+            assert side is jumar or theirs["--algorithm"] == work.algorithm
+            assert side is jumar or Path(variant.words[0]).exists()
+            if "--env" in theirs:
+                assert work.env.endswith("/" + theirs["--env"])
+                assert theirs.get("--n-seeds", "1") == ours.get("--n-seeds", "1")
+            if "--vector" in theirs:
+                assert (theirs["--vector"] == "envpool") == work.env.startswith("envpool/")
+    assert [side.name for side in others] == (
+        ["rejax", "limit"] if work.env.startswith("jax/") else ["sb3", "sbx", "limit"]
+    )
+
+
+@pytest.mark.parametrize("comparison", off_policy.off_policy(ALGORITHMS).values(), ids=lambda c: c.name)
+def test_jumar_knows_the_settings_of_an_off_policy_comparison(comparison: Any) -> None:
+    request = request_of(comparison.sides[0].variants[0].words)
+    assert (request.eval_every, request.checkpoint_every, request.preset) == (0, 0, "none")
+    assert (request.n_seeds or 1) == comparison.sides[0].seeds
+
+
+def test_off_policy_algorithms_are_compared_once_they_are_registered() -> None:
+    assert off_policy.off_policy(("ppo",)) == {}
+    assert set(off_policy.off_policy(("ppo", "td3"))) == {"td3", "td3-seeds"}
+
+
+@pytest.mark.parametrize("name", ["sac-8", "td3-seeds", "ddpg"])
+def test_the_off_policy_scripts_take_their_words(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison, work = REPLAYED[name], off_policy.WORKLOADS[name]
+    for side in comparison.sides[1:]:
+        script, *words = side.variants[-1].words
+        monkeypatch.setattr(sys, "argv", [script, *words, "--total-timesteps", "100"])
+        arguments = peer(Path(script).stem).read_arguments()
+        assert arguments.algorithm == work.algorithm
+        assert (arguments.train_freq, arguments.gradient_steps) == (work.train_freq, work.gradient_steps)
+        assert arguments.total_timesteps == 100
+
+
+def test_the_peers_count_rounds_in_steps_of_each_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = peer("sb3_off_policy")
+    words = REPLAYED["sac-8"].sides[1].variants[1].words
+    monkeypatch.setattr(sys, "argv", [*words, "--total-timesteps", "100"])
+    assert script.settings(script.read_arguments()) == {
+        "learning_starts": 1_000,
+        "batch_size": 256,
+        "gradient_steps": 8,
+        "buffer_size": 1_000_000,
+        "seed": 0,
+        "train_freq": 1,
+        "policy_kwargs": {"net_arch": [256, 256]},
+        "device": "cpu",
+    }
+    monkeypatch.setattr(sys, "argv", [*words, "--total-timesteps", "100", "--train-freq", "4"])
+    with pytest.raises(SystemExit):
+        script.read_arguments()
+
+
+def test_rejax_does_whole_rounds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = peer("rejax_off_policy")
+    for name, expected in (("sac-seeds", (36, 3)), ("td3-seeds", (36, 2))):
+        monkeypatch.setattr(sys, "argv", [*REPLAYED[name].sides[1].variants[0].words, "--total-timesteps", "2000"])
+        assert script.rounds(script.read_arguments()) == expected  # 1,000 steps are 16 rounds of 64, and 20 follow
+
+
+def test_a_round_s_time_is_that_of_the_rounds_that_came_on_top() -> None:
+    case = replay.Case("seeds", "jax/Pendulum-v1", n_envs=8, seeds=4)
+    first = replace(measurement(48_000.0), total_timesteps=12_000)  # of one seed: 48,000 of all take 1 s
+    whole = replace(measurement(4_800.0), total_timesteps=13_200)  # 52,800 take 11 s
+    assert replay.training_seconds(first, 4) == 1.0
+    assert replay.round_ms(first, whole, case) == pytest.approx(1e3 * 10.0 / 150)
+    with pytest.raises(harness.Failed, match=r"0 rounds more took 0\.00 s more"):
+        replay.round_ms(first, first, case)
+
+
+def test_both_capacities_differ_in_nothing_else_and_the_small_one_is_full() -> None:
+    for case in replay.CASES.values():
+        small, large = (options(case.words(capacity)) for capacity in (replay.SMALL, replay.LARGE))
+        assert (small.pop("--buffer-size"), large.pop("--buffer-size")) == ("10000", "1000000")
+        assert small == large
+        assert int(small["--learning-starts"]) > replay.SMALL
+        assert small["--n-envs"] == small["--train-freq"] == small["--gradient-steps"]
+        assert case.rounds(2_000) * case.n_envs == 2_000
+        assert replay.RANDOM_STEPS % case.n_envs == 0
+
+
+def test_the_table_of_the_replay_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(command: list[str], scratch: Path, limit_s: float) -> Any:
+        said = options(tuple(command))
+        if "jax/Pendulum-v1" in command:
+            raise harness.Failed("no room")
+        steps, envs = int(said["--total-timesteps"]), int(said["--n-envs"])
+        ms = 5.0 if said["--buffer-size"] == "10000" else 6.0
+        seconds = 1.0 + 1e-3 * ms * (steps - 12_000) / envs
+        return replace(measurement(steps / seconds), total_timesteps=steps)
+
+    monkeypatch.setattr(replay, "measure", measured)
+    assert replay.main(["--only", "pool-8", "compiled", "--rounds", "2", "--out", str(tmp_path)]) == 1
+    lines = (tmp_path / "replay.md").read_text().splitlines()
+    assert lines[-2:] == [
+        "| HalfCheetah-v5 of EnvPool, 8 environments | 5.00 | 6.00 | 1.20 (1.20 to 1.20) | 300 / 300 |",
+        "| Pendulum-v1 compiled, 1 environment | no room | | | |",
+    ]
