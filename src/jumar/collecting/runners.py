@@ -456,7 +456,8 @@ class HostRunner:
         """Gather and learn, round by round; then write down what is to be remembered."""
         assert self._gatherer is not None, "restart comes before iterate"
         pairs = np.asarray(self._keys(keys))
-        if len(pairs) == 1:
+        # Where steps are remembered, rounds are done in one way however many an iteration has: its length changes no result.
+        if len(pairs) == 1 and held.memory == ():
             learner, collector, made, told = self._iterate_once(held, pairs[0], remaining[0])
         else:
             learner, collector, made, told = self._iterate_often(held, keys, pairs, remaining)
