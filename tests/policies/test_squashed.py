@@ -302,3 +302,22 @@ def test_a_squashed_policy_with_noise_by_state_is_saved_and_is_not_cut_at_the_bo
     agent = jumar.A2C(Probe(target, action_space=LOPSIDED), squash=True, use_sde=True, **settings)
     drawn = acts_alike(agent, tmp_path / "agent")
     assert len(np.unique(drawn)) > 100
+
+
+# -- deviations within bounds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("raw", "kept"), [(-50.0, -20.0), (-1.5, -1.5), (0.5, 0.5), (30.0, 2.0)])
+def test_a_clamped_deviation_stays_within_its_bounds_and_its_density_is_exact(raw: float, kept: float) -> None:
+    """At actions many deviations out, where tanh is 1 in single precision, log pi is that of double precision."""
+    policy = make_policy(VECTOR, LOPSIDED, PolicySettings(squash=True, deviation="clamped", net_arch=()))
+    parameters = jax.tree.map(jnp.zeros_like, policy.init(jax.random.PRNGKey(0)))
+    parameters["head"]["log_std"]["bias"] = jnp.full(2, raw)
+    distribution: Any = policy.at(parameters, policy.encoder.encode(jnp.ones((1, 3)), policy.encoder.initial_moments()))
+    for noise in (-4.0, 0.3, 4.0):
+        own = distribution.outcome(jnp.full((1, 2), noise))
+        u = np.exp(kept) * noise
+        slope = np.log(4.0) - 2.0 * np.logaddexp(u, -u)
+        exact = 2.0 * (-0.5 * noise**2 - kept - 0.5 * np.log(2.0 * np.pi) - slope) - np.log(2.0 * 5.0)
+        np.testing.assert_allclose(own, u, rtol=1e-5)
+        np.testing.assert_allclose(distribution.log_prob(own), [exact], rtol=1e-5, atol=1e-4)

@@ -34,6 +34,8 @@ from replays import (
 
 from jumar.algorithms.off_policy.update import OffPolicy, entropy_part
 from jumar.critics.targets import polyak
+from jumar.errors import UsageError
+from jumar.experience.replay import ABSENT
 from jumar.schedules import Constant
 
 NOISE, MORE = np.random.default_rng(5).normal(size=(2, 6, 2)).astype(np.float32)
@@ -392,3 +394,49 @@ def test_learning_rates_follow_their_schedule() -> None:
         after = parts(improve(update, learner, some_rows(), remaining=left)[0])["critic"]
         sizes.append(np.abs(after - before).max())
     np.testing.assert_allclose(sizes, [0.01, 0.005, 0.0], rtol=1e-3)
+
+
+# -- what is remembered is raw ----------------------------------------------------------------------------------------
+
+
+def test_rewards_costs_and_observations_are_remembered_raw_and_made_of_use_when_drawn() -> None:
+    r"""Costs come off first, :math:`r - \beta c`, and what is left is divided by the spread of its discounted sum."""
+    settings = {"normalize_rewards": True, "normalize_observations": True, "cost_coef": 0.5, "gamma": 0.5, "n_envs": 2}
+    update = make_update("ddpg", **settings, learning_starts=100, train_freq=6, log_every=6)
+    shape = 3, 2
+    rewards, costs = (np.random.default_rng(i).normal(size=shape).astype(np.float32) for i in range(2))
+    trajectory = steps(update, 3, rewards=rewards, costs=costs)
+    learner = update.init(jax.random.PRNGKey(0), 2)
+    new, made = program(update)(
+        learner, update.begin(), update.memory(), trajectory, jnp.float32(1.0), jax.random.PRNGKey(0)
+    )
+    recalled = update.happened(made)
+    for name in ("observations", "actions", "rewards", "costs", "successors"):
+        np.testing.assert_array_equal(getattr(recalled, name), getattr(trajectory, name), err_msg=name)
+
+    worth, running, sums = rewards.astype(np.float64) - 0.5 * costs, np.zeros(2), []
+    for row in worth:
+        running = 0.5 * running + row
+        sums.append(running)
+    spread = np.sqrt(np.var(sums) + 1e-8)
+    found = update._worth(new, jnp.asarray(rewards), jnp.asarray(costs))
+    np.testing.assert_allclose(found, np.clip(worth / spread, -10.0, 10.0), rtol=1e-4)
+    seen = np.asarray(trajectory.observations, np.float64).reshape(-1, 3)
+    np.testing.assert_allclose(new.observation_moments.mean, seen.mean(axis=0), rtol=1e-4)
+
+    rows = some_rows()
+    _, said, _ = improve(update, new, rows)
+    observations = (rows.observations - seen.mean(axis=0)) / np.sqrt(seen.var(axis=0) + 1e-8)
+    units = (np.asarray(rows.actions, np.float64) - MIDDLE) / HALF
+    values = q_values(double(new.parameters)["critic"], np.clip(observations, -10.0, 10.0), units)
+    assert said["q_mean"] == pytest.approx(mean(values[0], rows.weights), rel=1e-4)
+
+
+def test_steps_without_a_cost_cost_nothing_and_several_costs_a_step_are_refused() -> None:
+    update = make_update("ddpg", cost_coef=0.5, learning_starts=100)
+    learner = update.init(jax.random.PRNGKey(0), 1)
+    rewards, costs = jnp.array([1.0, 2.0]), jnp.array([4.0, ABSENT])
+    np.testing.assert_array_equal(update._worth(learner, rewards, costs), [-1.0, 2.0])
+    several = steps(update, 1, costs=np.ones((1, 1, 2), np.float32))
+    with pytest.raises(UsageError, match="take one cost per step"):
+        update.update(learner, update.begin(), update.memory(), several, jnp.float32(1.0), jax.random.PRNGKey(0))
