@@ -98,15 +98,15 @@ def some_rows(n: int = 6, seed: int = 0, **changes: Any) -> Transitions:
     draw = np.random.default_rng(seed)
     discounts, weights = np.full(n, 0.9, np.float32), np.ones(n, np.float32)
     discounts[1:2], weights[2:3] = 0.0, 0.0
-    rows = Transitions(
-        observations=draw.normal(size=(n, 3)).astype(np.float32),
-        actions=(MIDDLE + HALF * draw.uniform(-1.0, 1.0, (n, 2))).astype(np.float32),
-        rewards=draw.normal(size=n).astype(np.float32),
-        discounts=discounts,
-        successors=draw.normal(size=(n, 3)).astype(np.float32),
-        weights=weights,
-    )
-    return rows._replace(**changes)
+    columns: Any = {
+        "observations": draw.normal(size=(n, 3)).astype(np.float32),
+        "actions": (MIDDLE + HALF * draw.uniform(-1.0, 1.0, (n, 2))).astype(np.float32),
+        "rewards": draw.normal(size=n).astype(np.float32),
+        "discounts": discounts,
+        "successors": draw.normal(size=(n, 3)).astype(np.float32),
+        "weights": weights,
+    }
+    return Transitions(**{**columns, **changes})
 
 
 def improve(
@@ -216,22 +216,22 @@ def steps(update: OffPolicy, n_steps: int, seed: int = 0, **changes: Any) -> Tra
     draw, shape = np.random.default_rng(seed), (n_steps, update.replay.n_envs)
     size = update.policy.actions.size
     never = np.zeros(shape, bool)
-    trajectory = Trajectory(
-        observations=draw.normal(size=(*shape, 3)).astype(np.float32),
-        actions=(MIDDLE + HALF * draw.uniform(-1.0, 1.0, (*shape, size))).astype(np.float32),
-        rewards=draw.normal(size=shape).astype(np.float32),
-        terminated=never,
-        truncated=never,
-        successors=draw.normal(size=(*shape, 3)).astype(np.float32),
-        valid=np.ones(shape, bool),
-        episode_start=never,
-        log_probs=np.zeros(shape, np.float32),
-        action_masks=None,
-        costs=None,
-        carry=(),
-        critic_carry=(),
-    )
-    return jax.tree.map(jnp.asarray, trajectory._replace(**changes))
+    columns: Any = {
+        "observations": draw.normal(size=(*shape, 3)).astype(np.float32),
+        "actions": (MIDDLE + HALF * draw.uniform(-1.0, 1.0, (*shape, size))).astype(np.float32),
+        "rewards": draw.normal(size=shape).astype(np.float32),
+        "terminated": never,
+        "truncated": never,
+        "successors": draw.normal(size=(*shape, 3)).astype(np.float32),
+        "valid": np.ones(shape, bool),
+        "episode_start": never,
+        "log_probs": np.zeros(shape, np.float32),
+        "action_masks": None,
+        "costs": None,
+        "carry": (),
+        "critic_carry": (),
+    }
+    return jax.tree.map(jnp.asarray, Trajectory(**{**columns, **changes}))
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +20,9 @@ def ensemble(n: int, initialiser: object = uniform_fan_in) -> Ensemble:
     return Ensemble(Torso(3, (), (), "relu", None, 1, uniform_fan_in), 2, (16, 8), "relu", n, initialiser)  # type: ignore[arg-type]
 
 
-def inputs(n: int = 7) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def inputs(n: int = 7) -> tuple[Any, Any]:
     draw = np.random.default_rng(0)
-    return draw.normal(size=(n, 3)).astype(np.float32), draw.uniform(-1.0, 1.0, (n, 2)).astype(np.float32)  # type: ignore[return-value]
+    return draw.normal(size=(n, 3)).astype(np.float32), draw.uniform(-1.0, 1.0, (n, 2)).astype(np.float32)
 
 
 def test_each_critic_is_its_own_network_of_observation_and_action() -> None:

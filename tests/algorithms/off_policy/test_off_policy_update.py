@@ -327,7 +327,7 @@ def test_one_critic_of_td3_is_climbed_whatever_the_other_says() -> None:
     frozen = replace(update, optimisers=update.optimisers._replace(critic=still))
     (first, *_), (second, *_) = (improve(frozen, x, rows) for x in (learner, other))
     policies = [ravel_pytree(x.parameters["policy"])[0] for x in (first, second)]
-    np.testing.assert_array_equal(*policies)
+    np.testing.assert_array_equal(policies[0], policies[1])
     assert np.any(policies[0] != ravel_pytree(learner.parameters["policy"])[0])
 
 
@@ -359,7 +359,7 @@ def test_a_subset_of_two_of_two_critics_is_the_twin_critics() -> None:
     subset = replace(whole, successor_value=make_update("sac", n_critics_subset=2).successor_value)
     learner = scattered_learner(whole)
     new = [ravel_pytree(improve(x, learner, some_rows())[0].parameters)[0] for x in (whole, subset)]
-    np.testing.assert_array_equal(*new)
+    np.testing.assert_array_equal(new[0], new[1])
 
 
 def test_a_subset_of_one_critic_takes_each_now_and_then() -> None:
