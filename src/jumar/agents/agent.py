@@ -513,8 +513,10 @@ def method(name: str, settings: type[OnPolicySettings], build: Callable[..., OnP
 
     Args:
         name: what it is called in files and messages, in small letters, digits and hyphens.
-        settings: a frozen dataclass derived from :class:`jumar.algorithms.settings.OnPolicySettings`.
-        build: ``(settings, policy)`` to the parts, an :class:`jumar.algorithms.on_policy.update.OnPolicy`.
+        settings: a frozen dataclass derived from :class:`jumar.algorithms.settings.OnPolicySettings`, or, for an off-policy
+            method, from :class:`jumar.algorithms.off_policy.settings.ReplaySettings`.
+        build: ``(settings, policy)`` to the parts, an :class:`jumar.algorithms.on_policy.update.OnPolicy` or an
+            :class:`jumar.algorithms.off_policy.update.OffPolicy`.
 
     Raises:
         UsageError: the name is taken by a method of Jumar's, or is not fit for one.
