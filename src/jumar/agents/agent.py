@@ -29,9 +29,9 @@ from jumar._stable_baselines3 import (
     takes_no_policy,
 )
 from jumar.agents.actor import Actor, policy_words
-from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import Algorithm, algorithm, register
-from jumar.algorithms.settings import OnPolicySettings
+from jumar.algorithms.settings import CollectingSettings
+from jumar.algorithms.update import Update
 from jumar.console.choice import make_reporter
 from jumar.console.reporter import Reporter, Silent
 from jumar.envs.registry import EnvironmentId
@@ -505,7 +505,7 @@ AGENTS: dict[str, type[Agent]] = {
 }
 
 
-def method(name: str, settings: type[OnPolicySettings], build: Callable[..., OnPolicy]) -> type[Agent]:
+def method(name: str, settings: type[CollectingSettings], build: Callable[..., Update]) -> type[Agent]:
     """Make an agent class of a method of your own.
 
     The class does all that Jumar's own do: ``learn`` with its flight record, run directories and checkpoints, ``predict``,

@@ -111,7 +111,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted.", 128 + signal.SIGINT
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return "out of memory; a smaller n_envs, n_steps or batch_size needs less.", 1
+        return "out of memory; a smaller n_envs, n_steps, batch_size or buffer_size needs less.", 1
     first_line = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, OSError) and error.errno == errno.EBADF and not error.filename and "closed" not in first_line:
         return "a file of the run was closed by something else in this process, such as the environment.", 1

@@ -61,7 +61,7 @@ def test_every_method_but_cpo_has_a_price(name: str) -> None:
 
 @pytest.mark.parametrize("name", REPLAY_METHODS)
 def test_methods_that_learn_from_a_memory_have_a_price(name: str) -> None:
-    priced = make_update(BOX, CONTINUOUS, name, cost_coef=PRICE)
+    priced: Any = make_update(BOX, CONTINUOUS, name, cost_coef=PRICE)
     assert priced.needs_cost
     worth = priced._worth(priced.init(jax.random.PRNGKey(0), 2), jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0]))
     np.testing.assert_allclose(worth, [1.0, 2.0 - 4.0 * PRICE])
