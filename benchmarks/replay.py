@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import HERE, Failed, measure, options, say
-from jumar.training.files import write_atomically
 from report import Measurement, Spread, busy, paired_ratio
 from speed import machine, versions
+
+from jumar.runs.files import write_atomically
 
 SMALL, LARGE = 10_000, 1_000_000
 RANDOM_STEPS = 12_000
