@@ -203,7 +203,7 @@ def test_returns_of_n_steps_do_not_go_across_the_write_head() -> None:
 
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_rows_that_are_no_experience_are_never_drawn(n_steps: int) -> None:
-    kept, model = Kept(make(n_steps, all_valid=False)), Model(resets=True)
+    kept, model = Kept(make(n_steps, block=3, all_valid=False)), Model(resets=True)
     for number in range(12):
         kept.add(model.step(3))
         seen = check(kept.draw(number), model, n_steps)
