@@ -203,7 +203,9 @@ def test_a_forged_cursor_is_refused(agent: jumar.SAC, tmp_path: Path) -> None:
     (path.parent / "state.safetensors").write_bytes(packed)
     del data["arrays"]
     path.write_bytes(encode_json("checkpoint", data, {"state.safetensors": sha256(packed)}))
-    with pytest.raises(DamagedFile, match=f"is at place 1000000 with 20 slots, but its checkpoint says place {place} with 20"):
+    with pytest.raises(
+        DamagedFile, match=f"is at place 1000000 with 20 slots, but its checkpoint says place {place} with 20"
+    ):
         jumar.load(tmp_path / "agent")
 
 
