@@ -153,7 +153,11 @@ def test_a_mistake_is_one_json_object_where_json_is_wanted(line: str, message: s
         (Stopped(signal.SIGINT, "saved in runs/x."), 130, "jumar: saved in runs/x."),
         (Stopped(signal.SIGTERM), 143, "jumar: stopped by SIGTERM."),
         (KeyboardInterrupt(), 130, "jumar: interrupted"),
-        (RuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 9 bytes"), 1, "smaller n_envs, n_steps, batch_size or buffer_size"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 9 bytes"),
+            1,
+            "smaller n_envs, n_steps, batch_size or buffer_size",
+        ),
         (MemoryError(), 1, "smaller n_envs, n_steps, batch_size or buffer_size"),
         (OSError(9, "Bad file descriptor"), 1, "closed by something else in this process, such as the environment"),
         (EnvironmentFault("raised \x1b[2J."), 1, r"raised \x1b[2J."),
