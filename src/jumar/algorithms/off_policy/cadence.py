@@ -37,10 +37,6 @@ class Clock(NamedTuple):
         zero = jnp.zeros((), jnp.int32)
         return cls(zero, zero, zero, jnp.zeros((), jnp.uint32), Cursor.start())
 
-    def restarted(self) -> Clock:
-        """Return the clock with the episodes under way forgotten."""
-        return self
-
     def updated(self) -> Clock:
         """Return the clock after one more update."""
         return self._replace(updates=self.updates + jnp.uint32(1))

@@ -177,7 +177,6 @@ class OffPolicy:
         return learner._replace(
             reward_scale=self.rewards.restart(learner.reward_scale),
             judged=Judged.start(learner.judged.weight.shape[0]),
-            clock=learner.clock.restarted(),
         )
 
     @property
