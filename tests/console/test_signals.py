@@ -33,7 +33,7 @@ def test_a_signal_sets_the_flag_and_is_announced_once(number: signal.Signals):
         wait_until(lambda: bool(said))
         assert flag
         assert flag.signal == number
-    assert said == [f"{number.name}: stopping after this iteration; once more stops at once"]
+    assert said == [f"{number.name}: saving and stopping soon; once more stops at once"]
 
 
 def test_a_hangup_that_is_ignored_stays_ignored():

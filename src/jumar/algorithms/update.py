@@ -66,10 +66,10 @@ class Update(Protocol):
         ...
 
     @property
-    def mapped(self) -> Any:
-        """Which parts of a learner differ between seeds that share a program.
+    def mapped(self) -> tuple[Any, Any]:
+        """Which parts of a learner, and of what an iteration makes, differ between seeds that share a program.
 
-        It is a prefix of the learner's tree: 0 for these parts, and ``None`` for those that all seeds share.
+        They are prefixes of these trees: 0 for such parts, and ``None`` for those that all seeds share.
         """
         ...
 
@@ -154,7 +154,7 @@ class RolloutUpdate:
     """Base of the updates whose iterations are one round: a rollout that they learn from once."""
 
     policy: Policy
-    mapped = 0
+    mapped = (0, 0)
 
     @property
     def behaviour(self) -> Behaviour:

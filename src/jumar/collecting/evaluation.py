@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from jumar.collecting.gatherers import narrow
+from jumar.collecting.stopping import Abandoned, never
 from jumar.envs.compiled import CompiledEnvironment, Costed, reset_batch, step_batch, traced_info
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
@@ -103,15 +104,6 @@ def longest_in_training(episodes: int, between: int, recent: np.ndarray, stated:
     enough = min(episodes, len(recent))
     usual = ended[-enough:].mean() if len(ended) >= enough else 0.0
     return min(LONGEST, max(SHORTEST, int(SHARE * between / episodes), int(MARGIN * usual)))
-
-
-class Abandoned(Exception):
-    """An evaluation was given up because somebody asked the run to stop."""
-
-
-def never() -> bool:
-    """Return ``False``: nobody asks to stop."""
-    return False
 
 
 class Evaluator(Protocol):

@@ -20,6 +20,7 @@ from jax import Array
 
 from jumar.algorithms.update import Update
 from jumar.collecting.gatherers import Gatherer, PoolScan, StepLoop, environment_seeds
+from jumar.collecting.stopping import Abandoned, Pace, never
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
@@ -81,15 +82,17 @@ class Runner(Protocol):
         """Begin anew in all environments, from seeds derived from (seed, step) alone; what was not cut yet is."""
         ...
 
-    def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
+    def iterate(self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool] = never) -> Iterated:
         """Collect and learn for an iteration.
 
         Args:
             held: what there is; its memory is used up, but that of what is returned serves its learner as well.
             keys: one for each round, ``[rounds, 2]``; ``[K, rounds, 2]`` for K seeds.
             remaining: the share of training that is left at each round, ``[rounds]``.
+            stop: is asked about every second where an iteration has several rounds.
 
         Raises:
+            Abandoned: ``stop`` said so; all that was given is still good, but environments on the host have gone on.
             EnvironmentFault: an environment raised or gave what is no experience; all that was given is still good.
         """
         ...
@@ -199,13 +202,21 @@ class CompiledRunner:
         self._cost_watch = cost_watch or CostWatch(update)
         self._n_envs, self._n_steps, self._n_seeds = n_envs, n_steps, n_seeds
         self._rows = 0
-        init, iterate, store = self._init, self._iterate, update.store
+        init, iterate, store = self._init, self._iterate_once, update.store
+        begin, rounds, report = self._begin, self._rounds_of, self._report_of
         if n_seeds is not None:
-            learner = update.mapped
+            learner, made = update.mapped
+            state = (learner, made, 0)
             init = over_seeds(init, (0,), 0, n_seeds)
-            iterate = over_seeds(iterate, (learner, 0, 0, 0, None), (learner, 0, 0, 0, 0, 0), n_seeds)
-            store = over_seeds(store, (0, 0, learner), 0, n_seeds)
-        self._compiled_init, self._compiled_iterate = jax.jit(init), jax.jit(iterate)
+            iterate = over_seeds(iterate, (learner, 0, 0, None), (learner, 0, 0, 0, 0), n_seeds)
+            begin = over_seeds(begin, (learner, 0), state, n_seeds)
+            rounds = over_seeds(rounds, (state, 0, 0, None, None, None), state, n_seeds)
+            report = over_seeds(report, (learner, made, 0), (learner, 0, 0, 0), n_seeds)
+            store = over_seeds(store, (0, made, learner), 0, n_seeds)
+        self._compiled_init, self._compiled_iterate, self._compiled_begin = map(jax.jit, (init, iterate, begin))
+        self._compiled_report = jax.jit(report)
+        self._compiled_rounds = jax.jit(rounds, donate_argnums=0)
+        self._pace = Pace()
         self._store = jax.jit(store, donate_argnums=0)
 
     def init(self, key: Array) -> Collector:
@@ -225,17 +236,18 @@ class CompiledRunner:
         """Change nothing: the environments' state is in the checkpoint."""
         return held
 
-    def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
-        """Run the compiled program once, then write down what is to be remembered."""
-        learner, memory, collector = held
-        learner, made, collector, record, outcome, faults = self._compiled_iterate(
-            learner, memory, collector, keys, remaining
-        )
-        outcome, faults, record = jax.device_get((outcome, faults, record))
+    def iterate(self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool] = never) -> Iterated:
+        """Run the compiled program, many rounds at once, then write down what is to be remembered."""
+        # Where steps are remembered, rounds are done in one way however many an iteration has: its length changes no result.
+        if keys.shape[-2] == 1 and held.memory == ():
+            learner, collector, *told = self._compiled_iterate(held.learner, held.collector, keys, remaining)
+            made = ()
+        else:
+            learner, collector, made, *told = self._iterate_often(held, keys, remaining, stop)
+        record, outcome, faults = jax.device_get(told)
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += outcome[0].shape[-2]
-        if memory != ():
-            memory = self._store(memory, made, held.learner)
+        memory = held.memory if held.memory == () else self._store(held.memory, made, held.learner)
         return Iterated(Held(learner, memory, collector), record, told_of(*outcome))
 
     def close(self) -> None:
@@ -246,32 +258,74 @@ class CompiledRunner:
         n = self._n_envs
         return Collector(states, observations, jnp.ones((n,), bool), self._update.behaviour.initial_carry(n))
 
-    def _iterate(
-        self, learner: Any, memory: Any, collector: Collector, keys: Array, remaining: Array
-    ) -> tuple[Any, Any, Collector, Diagnostics, tuple[Array | None, ...], Faults]:
-        update = self._update
-
-        def round(
-            state: tuple[Any, Any, Collector], now: tuple[Array, Array]
-        ) -> tuple[tuple[Any, Any, Collector], None]:
-            learner, made, collector = state
-            key, remaining = now
-            collect_key, update_key = jax.random.split(key)
-            collector, trajectory = self._collect(update.acting(learner, remaining), collector, collect_key)
-            learner, made = update.update(learner, made, memory, trajectory, remaining, update_key)
-            return (learner, made, collector), None
-
-        state = (learner, update.begin(), collector)
-        if len(keys) == 1:
-            state, _ = round(state, (keys[0], remaining[0]))
-        else:
-            state, _ = jax.lax.scan(round, state, (keys, remaining))
+    def _iterate_often(
+        self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool]
+    ) -> tuple[Any, Collector, Any, Diagnostics, tuple[Array | None, ...], Faults]:
+        """Do an iteration in programs of many rounds each, between which it can be given up."""
+        state = self._compiled_begin(held.learner, held.collector)
+        done, rounds = 0, len(remaining)
+        if (
+            rounds == 1
+        ):  # a single key would be a constant of the loop, and what is drawn from it be compiled in another way
+            keys, remaining = jnp.repeat(keys, 2, axis=-2), np.repeat(remaining, 2)
+        while done < rounds:
+            if stop():
+                raise Abandoned
+            with self._pace.of(rounds - done) as some:
+                until = np.int32(done + some)
+                state = self._compiled_rounds(state, held.memory, keys, remaining, np.int32(done), until)
+                jax.block_until_ready(state)
+            done += some
         learner, made, collector = state
+        learner, record, outcome, faults = self._compiled_report(learner, made, keys)
+        return learner, collector, made, record, outcome, faults
+
+    def _begin(self, learner: Any, collector: Collector) -> tuple[Any, Any, Collector]:
+        """Return with what the first round begins, in arrays of its own, which are used up."""
+        learner, collector = jax.tree.map(jnp.copy, (learner, collector))
+        return learner, self._update.begin(), collector
+
+    def _rounds_of(
+        self,
+        state: tuple[Any, Any, Collector],
+        memory: Any,
+        keys: Array,
+        remaining: Array,
+        first: Array,
+        until: Array,
+    ) -> tuple[Any, Any, Collector]:
+        """Do the rounds from ``first`` until before ``until``."""
+
+        def one(i: Array, state: tuple[Any, Any, Collector]) -> tuple[Any, Any, Collector]:
+            return self._round(state, memory, keys[i], remaining[i])
+
+        return jax.lax.fori_loop(first, until, one, state)
+
+    def _round(
+        self, state: tuple[Any, Any, Collector], memory: Any, key: Array, remaining: Array
+    ) -> tuple[Any, Any, Collector]:
+        learner, made, collector = state
+        collect_key, update_key = jax.random.split(key)
+        collector, trajectory = self._collect(self._update.acting(learner, remaining), collector, collect_key)
+        learner, made = self._update.update(learner, made, memory, trajectory, remaining, update_key)
+        return learner, made, collector
+
+    def _report_of(
+        self, learner: Any, made: Any, keys: Array
+    ) -> tuple[Any, Diagnostics, tuple[Array | None, ...], Faults]:
+        update = self._update
         learner, record = update.report(learner, made, jax.random.fold_in(keys[-1], REPORT))
         happened = update.happened(made)
-        outcome = outcome_of(happened, self._cost_watch.strict)
-        kept = made if memory != () else ()
-        return learner, kept, collector, record, outcome, faults_of(update, happened)
+        return learner, record, outcome_of(happened, self._cost_watch.strict), faults_of(update, happened)
+
+    def _iterate_once(
+        self, learner: Any, collector: Collector, keys: Array, remaining: Array
+    ) -> tuple[Any, Collector, Diagnostics, tuple[Array | None, ...], Faults]:
+        """Do an iteration of one round whose steps nothing remembers."""
+        state = (learner, self._update.begin(), collector)
+        learner, made, collector = self._round(state, (), keys[0], remaining[0])
+        learner, record, outcome, faults = self._report_of(learner, made, keys)
+        return learner, collector, record, outcome, faults
 
     def _collect(self, acting: Acting, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
         behaviour, env = self._update.behaviour, self._env
@@ -452,7 +506,7 @@ class HostRunner:
         collector = Collector((), (), np.ones((n,), bool), behaviour.initial_carry(n))
         return Held(self._update.restart(held.learner), self.cut(held).memory, collector)
 
-    def iterate(self, held: Held, keys: Array, remaining: np.ndarray) -> Iterated:
+    def iterate(self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool] = never) -> Iterated:
         """Gather and learn, round by round; then write down what is to be remembered."""
         assert self._gatherer is not None, "restart comes before iterate"
         pairs = np.asarray(self._keys(keys))
@@ -460,7 +514,7 @@ class HostRunner:
         if len(pairs) == 1 and held.memory == ():
             learner, collector, made, told = self._iterate_once(held, pairs[0], remaining[0])
         else:
-            learner, collector, made, told = self._iterate_often(held, keys, pairs, remaining)
+            learner, collector, made, told = self._iterate_often(held, keys, pairs, remaining, stop)
         outcome, faults, record = jax.device_get(told)
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += outcome[0].shape[0]
@@ -481,12 +535,14 @@ class HostRunner:
         return learner, collector, made, (outcome, faults, record)
 
     def _iterate_often(
-        self, held: Held, keys: Array, pairs: np.ndarray, remaining: np.ndarray
+        self, held: Held, keys: Array, pairs: np.ndarray, remaining: np.ndarray, stop: Callable[[], bool]
     ) -> tuple[Any, Collector, Any, Any]:
-        """Do an iteration of several rounds."""
+        """Do an iteration of several rounds, between which it can be given up."""
         _, memory, collector = held
         learner, made = self._copied(held.learner), self._begin()  # used up round by round
         for pair, left in zip(pairs, remaining, strict=True):
+            if stop():
+                raise Abandoned
             gatherer, behaviour = self._gatherer, self._update.behaviour
             if not isinstance(gatherer, StepLoop):
                 gathered, collector = self._gather(learner, collector, pair[0], left)

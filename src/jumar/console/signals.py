@@ -18,7 +18,7 @@ SHOW_CURSOR = b"\x1b[?25h\x1b[0m\n"
 
 
 class Stopped(Exception):
-    """A run was stopped by a signal, after it finished its iteration and saved.
+    """A run was stopped by a signal, after it saved.
 
     Attributes:
         signal_number: The signal (1 for SIGHUP, 2 for SIGINT, 15 for SIGTERM).
@@ -105,7 +105,7 @@ def _watch(receiving: socket.socket, flag: StopFlag, announce: Callable[[str], N
             asked = True
             flag.signal = flag.signal or number
             with suppress(Exception):  # a broken terminal must not cost the second signal its meaning
-                announce(f"{signal.Signals(number).name}: stopping after this iteration; once more stops at once")
+                announce(f"{signal.Signals(number).name}: saving and stopping soon; once more stops at once")
 
 
 def _received(receiving: socket.socket) -> bytes:

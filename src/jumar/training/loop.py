@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jumar.collecting.evaluation import Abandoned
+from jumar.collecting.stopping import Abandoned
 from jumar.console.reporter import Reporter
 from jumar.console.signals import StopFlag, Stopped
 from jumar.runs.standing import Standing, standing
@@ -48,7 +48,8 @@ def run_loop(
     """Train until the plan's total, a signal, or a callback that returns ``False``.
 
     Raises:
-        Stopped: a signal came; the iteration was finished and everything saved before.
+        Stopped: a signal came; everything was saved before. An iteration of one round is finished first, one of many rounds
+            is given up, and a resumed run does it again.
         Exception: training cannot go on, or the callback raised; the last good state was saved before.
     """
     plan = training.plan
@@ -60,7 +61,11 @@ def run_loop(
                 _save_where_it_stopped(training, keeper)
                 raise Stopped(stop.signal or 0)
             before = training.steps
-            all_metrics = training.iterate()
+            try:
+                all_metrics = training.iterate(lambda: bool(stop))
+            except Abandoned:  # the state is the one from before the iteration
+                _save_where_it_stopped(training, keeper)
+                raise Stopped(stop.signal or 0 if stop else 0) from None
             last = training.steps >= plan.total_timesteps
             if plan.eval_every and (last or _due(plan.eval_every, before, training.steps)):
                 _evaluate(training, keeper, reporter, all_metrics, stop)

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.collecting.evaluation import Evaluator, longest_in_training, never
+from jumar.collecting.evaluation import Evaluator, longest_in_training
 from jumar.collecting.gatherers import SEED_LIMIT
 from jumar.collecting.runners import Held, Outcome
+from jumar.collecting.stopping import never
 from jumar.console.reporter import Reporter
 from jumar.envs.sources import Source
 from jumar.errors import TrainingFailed
@@ -182,12 +183,13 @@ class Training:
         snapshot = self.learner.parameters["policy"], self.learner.observation_moments
         return snapshot if self.plan.n_seeds is None else jax.tree.map(lambda x: x[lane], snapshot)
 
-    def iterate(self) -> list[Metrics]:
+    def iterate(self, stop: Callable[[], bool] = never) -> list[Metrics]:
         """Collect and learn for an iteration; return the metrics of each seed.
 
         Raises:
+            Abandoned: ``stop`` said so between two rounds. Host environments must be begun anew, or closed.
             EnvironmentFault: an environment failed.
-            TrainingFailed: the update made something that is no number. In both cases the state is as it was before.
+            TrainingFailed: the update made something that is no number. In all cases the state is as it was before.
         """
         plan = self.plan
         rounds, rows = plan.settings.rounds, plan.settings.rows_per_round * plan.settings.n_envs
@@ -195,7 +197,7 @@ class Training:
         numbers = np.arange(self.iterations * rounds + 1, (self.iterations + 1) * rounds + 1, dtype=np.uint32)
         keys = self._round_keys(self._keys, numbers)
         with self.stopwatch.running():
-            held, record, outcome = self.runner.iterate(self.held, keys if plan.n_seeds else keys[0], remaining)
+            held, record, outcome = self.runner.iterate(self.held, keys if plan.n_seeds else keys[0], remaining, stop)
         # The memory of before was used up. The learner of before goes on with this one as with the old one.
         self.held = self.held._replace(memory=held.memory)
         records, outcomes = self._by_lane(record, outcome)
@@ -271,7 +273,7 @@ class Training:
             learner, collector = jax.jit(first)(key), self.runner.init(jax.random.fold_in(key, 2**31))
             return Held(learner, self.runner.memory(), collector)
         keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, 2**31)
-        learners = jax.jit(jax.vmap(first, out_axes=self.update.mapped))(self._keys)
+        learners = jax.jit(jax.vmap(first, out_axes=self.update.mapped[0]))(self._keys)
         return Held(learners, self.runner.memory(), self.runner.init(keys))
 
     def _by_lane(self, record: dict[str, Any], outcome: Outcome) -> tuple[list[dict[str, Any]], list[Outcome]]:

@@ -17,6 +17,7 @@ from probes import Probe, random_sign
 from replays import LOPSIDED
 
 import jumar
+from jumar.collecting.stopping import Abandoned, Pace
 from jumar.errors import UsageError
 
 SETTINGS: dict[str, Any] = {
@@ -93,6 +94,20 @@ def test_the_length_of_a_line_of_the_log_changes_no_result(env: Any) -> None:
     short, middle, long = (numbers(trained(jumar.SAC, env, log_every=n)) for n in (1, 3, 12))
     np.testing.assert_array_equal(short, middle)
     np.testing.assert_array_equal(short, long)
+
+
+@pytest.mark.parametrize("env", [COMPILED, Host], ids=["compiled", "host"])
+def test_an_iteration_that_was_given_up_can_be_done_again(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "GROWTH", 1)
+    given_up, other = trained(jumar.SAC, env), trained(jumar.SAC, env)
+    asked = iter((False, False, False, True))
+    with pytest.raises(Abandoned):
+        given_up._training.iterate(lambda: next(asked))
+    assert given_up._training.steps == other._training.steps
+    for agent in (given_up, other):
+        agent._training.restart()  # environments on the host have gone on
+        agent._training.iterate()
+    np.testing.assert_array_equal(numbers(given_up), numbers(other))
 
 
 def test_minus_one_gradient_steps_are_one_for_each_step_and_one_program() -> None:

@@ -301,8 +301,8 @@ def test_a_policy_that_rests_is_not_computed(n_seeds: int | None) -> None:
         return update.improve(learner, update.begin().sums, rows, jnp.float32(1.0), key)[0]
 
     if n_seeds is not None:
-        one = jax.vmap(one, (update.mapped, 0), update.mapped)
-        learner = jax.vmap(lambda key: update.init(key, 1), out_axes=update.mapped)(
+        one = jax.vmap(one, (update.mapped[0], 0), update.mapped[0])
+        learner = jax.vmap(lambda key: update.init(key, 1), out_axes=update.mapped[0])(
             jax.random.split(jax.random.PRNGKey(0), 3)
         )
         keys = jax.random.split(jax.random.PRNGKey(1), 3)

@@ -180,9 +180,11 @@ class OffPolicy:
         )
 
     @property
-    def mapped(self) -> Learner:
-        """Which parts of a learner differ between seeds that share a program: 0, or ``None`` where they are the same."""
-        return Learner(0, 0, 0, 0, 0, 0, None)  # type: ignore[arg-type]
+    def mapped(self) -> tuple[Learner, Round]:
+        """Which parts of a learner and of a round differ between seeds: 0, or ``None`` for what is counted."""
+        learner: Any = Learner(0, 0, 0, 0, 0, 0, None)  # type: ignore[arg-type]
+        made: Any = Round(Fresh(0, None), Sums(0, 0, None, None))  # type: ignore[arg-type]
+        return learner, made
 
     def acting(self, learner: Learner, remaining: Array) -> Acting:
         """Return what the behaviour acts by."""
