@@ -148,7 +148,9 @@ def test_what_is_shown_is_what_some_update_records():
         update: Any = make_update(probe.observation_space, action_space, name)
         runner = CompiledRunner(update, probe, "probe", 2, 8, None)
         held, key = held_first(runner, update.init(jax.random.PRNGKey(0), 2)), jax.random.PRNGKey(0)
-        _, _, _, record, *_ = jax.eval_shape(runner._iterate, *held, key[None], ALL_LEFT)
+        begin = held.learner, update.begin(), held.collector
+        learner, made, _ = jax.eval_shape(runner._round, begin, held.memory, key, ALL_LEFT[0])
+        _, record, *_ = jax.eval_shape(runner._report_of, learner, made, key[None])
         recorded |= {key if "/" in key else f"train/{key}" for key in record}
     assert {key for keys, _, _ in SHOWN for key in keys} <= recorded
 
