@@ -14,7 +14,10 @@ import optax
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
-from jumar.algorithms.off_policy.update import Choice, Chosen, Learner, OffPolicy, Optimisers, Sums
+from jumar.algorithms.off_policy.choices import Choice, Chosen
+from jumar.algorithms.off_policy.improvements import Climbing
+from jumar.algorithms.off_policy.state_values import Sampled
+from jumar.algorithms.off_policy.update import Learner, OffPolicy, Optimisers, Sums
 from jumar.algorithms.registry import algorithm
 from jumar.experience.replay import Transitions
 from jumar.policies.policy import make_policy
@@ -74,10 +77,24 @@ class Told:
 
 def told(update: OffPolicy, successor: np.ndarray, actor: np.ndarray) -> OffPolicy:
     """Return the update with the noise of its two choices told."""
+    return chosen_by(update, lambda choice: Told(choice, successor), lambda choice: Told(choice, actor))
+
+
+def chosen_by(
+    update: OffPolicy,
+    successor: Callable[[Choice], Choice] = lambda choice: choice,
+    actor: Callable[[Choice], Choice] = lambda choice: choice,
+) -> OffPolicy:
+    """Return the update with other choices made of its own."""
+    valued, improvement = update.successor, update.improvement
+    assert isinstance(valued, Sampled)
+    assert isinstance(improvement, Climbing)
+    assert isinstance(improvement.value, Sampled)
+    climbed = replace(improvement.value, choice=actor(improvement.value.choice))
     return replace(
         update,
-        successor_choice=Told(update.successor_choice, successor),
-        actor_choice=Told(update.actor_choice, actor),
+        successor=replace(valued, choice=successor(valued.choice)),
+        improvement=replace(improvement, value=climbed),
     )
 
 

@@ -45,6 +45,8 @@ class Trajectory(NamedTuple):
     """The policy's carry before the first row, leading axis ``[N]``; empty for a policy without memory."""
     critic_carry: PyTree
     """The critic's carry before the first row, leading axis ``[N]``; empty for a critic without memory."""
+    successor_masks: Array | None = None
+    """Which actions are allowed at ``successors``, like ``action_masks``; all of them after an end, where nothing is known."""
 
     @property
     def weights(self) -> Array:

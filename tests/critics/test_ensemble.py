@@ -10,14 +10,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from replays import double, make_update, q_values, scattered
 
-from jumar.critics.ensemble import Ensemble, First, Least, Mean
+from jumar.critics.ensemble import Ensemble, First, Layers, Least, Mean
 from jumar.networks.layers import Torso, orthogonal, uniform_fan_in
 
 KEY = jax.random.PRNGKey(0)
 
 
 def ensemble(n: int, initialiser: object = uniform_fan_in) -> Ensemble:
-    return Ensemble(Torso(3, (), (), "relu", None, 1, uniform_fan_in), 2, (16, 8), "relu", n, initialiser)  # type: ignore[arg-type]
+    return Ensemble(Torso(3, (), (), "relu", None, 1, uniform_fan_in), 2, (16, 8), Layers("relu"), n, initialiser)  # type: ignore[arg-type]
 
 
 def inputs(n: int = 7) -> tuple[Any, Any]:

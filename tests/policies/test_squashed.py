@@ -18,6 +18,7 @@ from probes import Probe
 from updates import experience, first_learner, improve, make_update
 
 import jumar
+from jumar.algorithms.on_policy.ppo import PPOSettings
 from jumar.errors import UsageError
 from jumar.policies.actions import ActionCodec
 from jumar.policies.distributions import DiagGaussian, SquashedGaussian, log_tanh_slope, mean_log_tanh_slope
@@ -233,7 +234,7 @@ def test_the_environment_gets_the_squashed_action() -> None:
 )
 def test_bounds_that_nothing_can_be_squashed_into_are_refused_in_words(space: gym.Space[Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        make_policy(VECTOR, space, PolicySettings(squash=True))
+        make_policy(VECTOR, space, PPOSettings(squash=True))
 
 
 # -- learning, and files ----------------------------------------------------------------------------------------------

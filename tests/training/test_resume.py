@@ -218,7 +218,8 @@ OFF += ["--n-envs", "2", "--net-arch", "8", "--batch-size", "8", "--buffer-size"
 OFF += ["--learning-starts", "60", "--n-steps", "3", "--gradient-steps", "-1", "--train-freq", "8", *NORMALISED]
 REMEMBERING = {
     "compiled": ["sac", "jax/Pendulum-v1"],
-    "host": ["sac", "gymnasium/Pendulum-v1", *HERE],
+    "host": ["sac", "gymnasium/Pendulum-v1", *HERE, "--critic-batch-norm", "true", "--target-network", "false"],
+    "choices": ["sql", "gymnasium/CartPole-v1", *HERE, "--target-update-interval", "7"],
     "pool": ["td3", "envpool/HalfCheetah-v5", "--action-noise", "ou:0.1"],
     "seeds": ["sac", "jax/Pendulum-v1", "--n-seeds", "3"],
 }

@@ -459,6 +459,18 @@ class SAC(Agent):
     algorithm = "sac"
 
 
+class DPG(Agent):
+    """Deterministic policy gradient; settings: ``jumar.algorithms.off_policy.dpg.DPGSettings``."""
+
+    algorithm = "dpg"
+
+
+class SQL(Agent):
+    """Soft Q-learning; settings: ``jumar.algorithms.off_policy.sql.SQLSettings``."""
+
+    algorithm = "sql"
+
+
 class TD3(Agent):
     """Twin delayed deep deterministic policy gradient; settings: ``jumar.algorithms.off_policy.td3.TD3Settings``."""
 
@@ -491,6 +503,7 @@ AGENTS: dict[str, type[Agent]] = {
         ACKTR,
         CPO,
         DDPG,
+        DPG,
         ISPG,
         NPG,
         PPO,
@@ -498,6 +511,7 @@ AGENTS: dict[str, type[Agent]] = {
         REINFORCE,
         RestrictedGradient,
         SAC,
+        SQL,
         TD3,
         TNPG,
         TRPO,

@@ -9,7 +9,9 @@ from typing import Any
 
 from jumar.algorithms.off_policy.acer import ACERSettings, acer
 from jumar.algorithms.off_policy.ddpg import DDPGSettings, ddpg
+from jumar.algorithms.off_policy.dpg import DPGSettings, dpg
 from jumar.algorithms.off_policy.sac import SACSettings, sac
+from jumar.algorithms.off_policy.sql import SQLSettings, sql
 from jumar.algorithms.off_policy.td3 import TD3Settings, td3
 from jumar.algorithms.on_policy.a2c import A2CSettings, a2c
 from jumar.algorithms.on_policy.acktr import ACKTRSettings, acktr
@@ -65,6 +67,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "acktr": Algorithm("acktr", "Actor-critic using Kronecker-factored trust regions", ACKTRSettings, acktr),
     "cpo": Algorithm("cpo", "Constrained policy optimization", CPOSettings, cpo),
     "ddpg": Algorithm("ddpg", "Deep deterministic policy gradient", DDPGSettings, ddpg),
+    "dpg": Algorithm("dpg", "Deterministic policy gradient", DPGSettings, dpg),
     "ispg": Algorithm("ispg", "Off-policy policy gradient by importance sampling", ISPGSettings, ispg),
     "npg": Algorithm("npg", "Natural policy gradient", NPGSettings, npg),
     "ppo": Algorithm("ppo", "Proximal policy optimization with the clipped surrogate", PPOSettings, ppo),
@@ -74,6 +77,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "reinforce": Algorithm("reinforce", "Policy gradient by whole returns", ReinforceSettings, reinforce),
     "restricted": Algorithm("restricted", "Policy gradient by steps of one length", RestrictedSettings, restricted),
     "sac": Algorithm("sac", "Soft actor-critic", SACSettings, sac),
+    "sql": Algorithm("sql", "Soft Q-learning", SQLSettings, sql),
     "td3": Algorithm("td3", "Twin delayed deep deterministic policy gradient", TD3Settings, td3),
     "tnpg": Algorithm("tnpg", "Truncated natural policy gradient", TNPGSettings, tnpg),
     "trpo": Algorithm("trpo", "Trust region policy optimization", TRPOSettings, trpo),

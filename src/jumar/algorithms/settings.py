@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import gymnasium as gym
+from gymnasium import spaces
+
+from jumar.errors import UsageError
 from jumar.policies.policy import PolicySettings
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
+from jumar.spaces import describe_space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,15 @@ class RolloutSettings(CollectingSettings):
     )
     n_steps: int = setting(2048, "steps of each environment per iteration", unit="steps", at_least=1)
     ent_coef: float = setting(0.0, "weight of the entropy bonus", at_least=0)
+
+    def check_action_space(self, space: gym.Space[Any]) -> None:
+        """Refuse to squash what has no bounds.
+
+        Raises:
+            UsageError: ``squash``, and the space is no Box.
+        """
+        if self.squash and not isinstance(space, spaces.Box):
+            raise UsageError(f"squash needs a Box action space, and this one is {describe_space(space)}.")
 
     @property
     def rows_per_round(self) -> int:

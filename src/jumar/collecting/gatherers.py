@@ -235,8 +235,14 @@ def written_down(rows: list[Row], first: Any) -> dict[str, Any]:
         "valid": joined([step.valid for step in steps]),
         "episode_start": joined([np.asarray(first), *(over_after(step) for step in steps[:-1])]),
         "action_masks": joined([row.action_masks for row in rows], before=True),
+        "successor_masks": joined([masks_of_successors(step) for step in steps], before=True),
         "costs": joined([None if step.costs is None else step.costs.astype(np.float32) for step in steps]),
     }
+
+
+def masks_of_successors(step: HostStep) -> np.ndarray | None:
+    """Return which actions a step's successors allow: all where the episode ended, and the next mask is of another one."""
+    return None if step.action_masks is None else step.action_masks | over_after(step)[:, None]
 
 
 def joined(rows: list[Any], before: bool | float = 0.0) -> Any:

@@ -73,6 +73,12 @@ class Transitions(NamedTuple):
     successors: Any
     weights: Array
     """1, or 0 for a row that is no experience."""
+    masks: Array | None = None
+    """Which actions were allowed at ``observations``, boolean ``[B, M]``; ``None`` where there are no masks."""
+    successor_masks: Array | None = None
+    """The same at ``successors``."""
+    next_actions: Array | None = None
+    """What was done at ``successors``, like ``actions``, where it is wanted."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Columns:
     leaves: tuple[Leaf, ...]
     """Those parts of an observation that are no images."""
     action_size: int
+    masks: int = 0
+    """How many numbers a mask of actions has."""
 
     @property
     def observation(self) -> int:
@@ -91,12 +99,17 @@ class Columns:
     @property
     def width(self) -> int:
         """How many numbers a row has."""
-        return 2 * self.observation + self.action_size + len(OTHERS)
+        return 2 * self.observation + self.action_size + len(OTHERS) + 2 * self.masks
 
     @property
     def others(self) -> int:
         """The first of the columns :data:`OTHERS`."""
         return self.observation + self.action_size
+
+    @property
+    def mask(self) -> int:
+        """The first of the columns of the mask, behind which lies that of the successor."""
+        return self.width - 2 * self.masks
 
     def column(self, name: str) -> int:
         """Return the place of one of :data:`OTHERS`."""
@@ -104,7 +117,8 @@ class Columns:
 
 
 OTHERS = ("reward", "cost", "terminated", "truncated", "valid")
-"""The columns between the action and the successor. A cost is :data:`ABSENT` where the environment gives none."""
+"""The columns between the action and the successor, behind which the masks lie. A cost is :data:`ABSENT` where the
+environment gives none."""
 ABSENT = np.finfo(np.float32).min
 """Stands for a cost that did not come with a step."""
 
@@ -116,6 +130,9 @@ class Replay:
     Args:
         encoder: says what of an observation is kept.
         action_size: the length of an action.
+        masks: the length of a mask of allowed actions; 0 where none is kept.
+        next_actions: whether rows are drawn with the next action, for which ``n_steps`` must be 1. A row whose next action is
+            not known counts for nothing: the newest, unless its episode terminated, and one that was truncated.
         slots: how many slots there are.
         n_envs: rows of a slot.
         block: how many slots are written to the ring at once.
@@ -132,12 +149,14 @@ class Replay:
     n_steps: int = 1
     gamma: float = 0.99
     all_valid: bool = True
+    masks: int = 0
+    next_actions: bool = False
 
     @property
     def columns(self) -> Columns:
         """Where the numbers of a row lie."""
         plain = tuple(leaf for leaf in self.encoder.leaves if not leaf.convolved)
-        return Columns(plain, self.action_size)
+        return Columns(plain, self.action_size, self.masks)
 
     @property
     def places(self) -> int:
@@ -191,12 +210,24 @@ class Replay:
             flat(trajectory.actions),
             *map(flat, others),
             *numbers(trajectory.successors),
+            *map(flat, self._masks_of(trajectory)),
         ]
         arrays = {"rows": jnp.concatenate(parts, axis=-1)}
         for i, leaf in enumerate(self._images):
             for name, seen in ((f"image_{i}", trajectory.observations), (f"next_image_{i}", trajectory.successors)):
                 arrays[name] = jnp.asarray(leaf.pick(seen)).astype(leaf.dtype).reshape(n, *leaf.shape)
         return arrays
+
+    def _masks_of(self, trajectory: Trajectory) -> tuple[Array, ...]:
+        """Return the masks at the observations and at the successors, where they are kept; all is allowed without any."""
+        if not self.masks:
+            return ()
+        beside = trajectory.action_masks, trajectory.successor_masks
+        all_allowed = jnp.ones((*trajectory.rewards.shape, self.masks), bool)
+        if trajectory.action_masks is not None:  # those in successors, if any, may be of another kind
+            return tuple(all_allowed if mask is None else mask for mask in beside)
+        found = (self.encoder.mask(seen, None) for seen in (trajectory.observations, trajectory.successors))
+        return tuple(all_allowed if mask is None else mask for mask in found)
 
     def add(self, fresh: Fresh, trajectory: Trajectory) -> Fresh:
         """Return the fresh slots with those of a trajectory behind them; there must be room."""
@@ -307,6 +338,12 @@ class Replay:
             for name in [name for name in images if name.startswith("next_")]:
                 seen = look(ages, envs, name)
                 images[name] = jnp.where(counts.reshape((-1,) + (1,) * (seen.ndim - 1)), seen, images[name])
+        next_actions = None
+        if self.next_actions:
+            after = look(jnp.maximum(ages - 1, 0), envs, "rows")
+            next_actions = after[:, columns.observation : columns.others]
+            unknown = jnp.where(ended > 0.0, 1.0, ages == 0) * (1.0 - terminated)
+            weights = weights * (1.0 - unknown)
         return Transitions(
             observations=self._observation(begin, 0, images, "image"),
             actions=begin[:, columns.observation : columns.others],
@@ -314,6 +351,9 @@ class Replay:
             discounts=discount * (1.0 - terminated),
             successors=self._observation(last, columns.others + len(OTHERS), images, "next_image"),
             weights=weights,
+            masks=self._mask(begin, 0),
+            successor_masks=self._mask(last, self.masks),
+            next_actions=next_actions,
         )
 
     def recalled(self, arrays: Arrays, slots: int) -> Trajectory:
@@ -338,11 +378,17 @@ class Replay:
             valid=valid > 0.0,
             episode_start=jnp.zeros(shape, bool),
             log_probs=jnp.zeros(shape, jnp.float32),
-            action_masks=None,
+            action_masks=None if (mask := self._mask(rows, 0)) is None else by_slot(mask),
             costs=costs,
             carry=(),
             critic_carry=(),
+            successor_masks=None if (mask := self._mask(rows, self.masks)) is None else by_slot(mask),
         )
+
+    def _mask(self, rows: Array, begin: int) -> Array | None:
+        """Return the masks in rows, ``begin`` columns after the first one of them."""
+        begin = self.columns.mask + begin
+        return rows[:, begin : begin + self.masks] > 0.0 if self.masks else None
 
     def _observation(self, rows: Array, begin: int, images: Arrays, name: str) -> Any:
         """Return the observations in rows, from column ``begin`` on, in the structure of the observation space."""

@@ -4,6 +4,7 @@
 - ``families``: policies with parameters in them: tabular softmax, linear in features, with a hidden layer.
 - ``gradients``: their exact policy gradients, Fisher matrices and natural gradients.
 - ``improvement``: what is known of a new policy from the old one: surrogate, divergences, lower bounds.
+- ``maximum_entropy``: what policies are worth whose entropy counts, and the best of them.
 - ``regulator``: one number to be brought to 0; a linear-Gaussian problem with everything in closed form.
 - ``rollouts``: drawn trajectories, and the estimators that are to converge to the exact quantities.
 - ``worked``: the worked examples of two textbooks, as printed and as they should be.

@@ -99,6 +99,41 @@ def policy_gradient(problem: Regulator, theta: Array) -> Array:
 
 
 @in_double
+def action_slopes(problem: Regulator, gain: Array) -> Array:
+    r"""Return :math:`c_t` of :math:`\nabla_a Q_t(s, a)|_{a = \theta_1 s} = c_t s` for the deterministic policy, ``[depth]``.
+
+    But for constants the state is worth :math:`V_t(s) = -p_t s^2` with :math:`p_t = 1 + \gamma (1 + \theta_1)^2 p_{t+1}`, and
+    the action :math:`Q_t(s, a) = -s^2 - \gamma p_{t+1} (s + a)^2`, so that :math:`c_t = -2 \gamma p_{t+1} (1 + \theta_1)`.
+    """
+
+    def before(later: Array, _: None) -> tuple[Array, Array]:
+        return 1.0 + problem.gamma * jnp.square(1.0 + gain) * later, later
+
+    _, later = jax.lax.scan(before, jnp.zeros_like(gain), None, length=problem.depth, reverse=True)
+    return -2.0 * problem.gamma * later * (1.0 + gain)
+
+
+@in_double
+def deterministic_policy_gradient(problem: Regulator, gain: Array) -> Array:
+    r"""Return the gradient of the deterministic policy :math:`\mu(s) = \theta_1 s`, a scalar.
+
+    .. math:: \sum_t \gamma^t E\big[\nabla_{\theta_1} \mu(s_t) \, \nabla_a Q_t(s_t, a)|_{a = \mu(s_t)}\big]
+
+    It is the derivative of :func:`performance` where the policy's deviation is 0.
+
+    Source: Silver et al. 2014, *Deterministic Policy Gradient Algorithms*, theorem 1.
+    """
+    spread = problem.noise_std**2
+    start = jnp.full_like(gain, problem.initial_mean**2 + problem.initial_std**2)
+
+    def after(now: Array, _: None) -> tuple[Array, Array]:
+        return jnp.square(1.0 + gain) * now + spread, now
+
+    moments = jax.lax.scan(after, start, None, length=problem.depth)[1]
+    return discounts(problem.gamma, problem.depth) @ (action_slopes(problem, gain) * moments)
+
+
+@in_double
 def trajectory_fisher(problem: Regulator, theta: Array) -> Array:
     r"""Return :math:`\sum_t diag(q_t, 2) / \sigma^2`, ``[2, 2]``: the Fisher matrix of whole trajectories."""
     moments = second_moments(problem, theta)

@@ -86,6 +86,11 @@ class ActionCodec:
         return math.prod(self.shape)
 
     @property
+    def units(self) -> int:
+        """How many numbers critics see of an action; see :meth:`unit_of`."""
+        return self.choices[0] if self.kind == "discrete" else self.size
+
+    @property
     def middle(self) -> tuple[float, ...]:
         """The middle of each bound of a Box."""
         return tuple(0.5 * low + 0.5 * high for low, high in zip(self.low, self.high, strict=True))
@@ -159,7 +164,13 @@ class ActionCodec:
         return actions.astype(dtype).reshape(*actions.shape[:-1], *self.shape)
 
     def unit_of(self, actions: Any, xp: ModuleType = np) -> Any:
-        r"""Return valid actions of a Box, ``[..., size]``, in units of half of the range: :math:`(a - m) / h`."""
+        r"""Return valid actions, numbers ``[..., size]``, as critics see them.
+
+        Those of a Box are in units of half of the range, :math:`(a - m) / h`. Of Discrete ones ``[..., 1]`` there is a number
+        for each action that there is, ``[..., n]``: 1 for the one that was taken, else 0.
+        """
+        if self.kind == "discrete":
+            return (actions - self.start[0] == xp.arange(self.choices[0])).astype(actions.dtype)
         middle, half_range = (xp.asarray(np.asarray(x, actions.dtype)) for x in (self.middle, self.half_range))
         return (actions - middle) / half_range
 

@@ -94,6 +94,39 @@ class Deterministic(NamedTuple):
         return self.value
 
 
+class Pushforward(NamedTuple):
+    r"""What a network makes of standard normal noise: actions can be drawn, and there is no density in closed form.
+
+    .. math::
+        a = W_o \, \mathrm{relu}(z + W_n \xi) + b_o, \qquad \xi \sim N(0, I).
+    """
+
+    hidden: Array
+    """z: what the state adds before the activation, ``[..., width]``."""
+    parameters: Any
+    """``{"noise": {"kernel": ...}, "output": {"kernel": ..., "bias": ...}}``."""
+
+    @staticmethod
+    def noise(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Draw standard normal numbers."""
+        return jax.random.normal(key, shape, dtype)
+
+    def outcome(self, noise: Array) -> Array:
+        """Return the action that the noise makes; there may be more leading axes of noise than there are of states."""
+        output = self.parameters["output"]
+        hidden = jax.nn.relu(self.hidden + noise @ self.parameters["noise"]["kernel"])
+        return hidden @ output["kernel"] + output["bias"]
+
+    def sample(self, key: Array) -> Array:
+        """Draw actions."""
+        shape = (*self.hidden.shape[:-1], self.parameters["noise"]["kernel"].shape[0])
+        return self.outcome(self.noise(key, shape, self.hidden.dtype))
+
+    def mode(self) -> Array:
+        """Return what no noise makes, for want of the most likely action."""
+        return self.outcome(jnp.zeros((self.parameters["noise"]["kernel"].shape[0],), self.hidden.dtype))
+
+
 def mask_logits(logits: Array, mask: Array | None) -> Array:
     """Return the logits with those of forbidden actions (``mask`` False) replaced by a number that means never."""
     return logits if mask is None else jnp.where(mask, logits, jnp.asarray(FORBIDDEN, logits.dtype))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.policies.distributions import Categorical, mask_logits
 from jumar.policies.moments import RunningMoments
 from jumar.policies.policy import Carry, Policy
 from jumar.schedules import Schedule, schedule
@@ -215,6 +216,48 @@ def parse_noise(text: str | None) -> ActionNoise:
     if not all(0.0 <= scale(left) <= 10.0 for left in (1.0, 0.0)):
         raise UsageError(f"action_noise={text} is out of range: its size must be at least 0 and at most 10.")
     return NOISES[kind](scale)
+
+
+@dataclass(frozen=True)
+class ExploringChoices:
+    """The behaviour of off-policy methods for Discrete actions: random ones at first, then the policy's own draws.
+
+    Both are drawn among the actions that are allowed, by the same noise. What is kept are the actions that the environments
+    were given, float32 ``[N, 1]``.
+    """
+
+    policy: Policy
+    random_steps: int
+    """Until so many environment steps, actions are drawn uniformly."""
+
+    recurrent = False
+
+    def initial_carry(self, n_envs: int) -> Carry:
+        """Return the policy's carry, which is empty."""
+        return self.policy.initial_carry(n_envs)
+
+    def begin_rollout(self, carry: Carry) -> Carry:
+        """Return the carry as it is."""
+        return carry
+
+    def rollout_noise(self, keys: Array, n_envs: int) -> Array:
+        """Draw what the policy's actions are made from."""
+        return self.policy.rollout_noise(keys, n_envs)
+
+    def act(
+        self, acting: Acting, observation: Any, carry: Carry, episode_start: Array, mask: Array | None, noise: Any
+    ) -> Acted:
+        """Return the actions given to the environments."""
+        policy, codec = self.policy, self.policy.actions
+        features = policy.encoder.encode(observation, acting.moments)
+        mask = policy.encoder.mask(observation, mask)
+        own: Any = policy.at(acting.parameters, features, mask)
+        # One draw from either: XLA on processors fails to compile two of them side by side.
+        indifferent = mask_logits(jnp.zeros_like(own.logits), mask)
+        drawn = Categorical(jnp.where(acting.steps < self.random_steps, indifferent, own.logits))
+        actions = drawn.outcome(noise)
+        given = codec.to_environment(actions, jnp)
+        return Acted(given.astype(jnp.float32)[:, None], given, carry)
 
 
 class ExploringCarry(NamedTuple):

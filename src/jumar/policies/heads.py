@@ -19,6 +19,7 @@ from jumar.policies.distributions import (
     DiagGaussian,
     Distribution,
     MultiCategorical,
+    Pushforward,
     SquashedGaussian,
     mask_logits,
 )
@@ -308,6 +309,40 @@ class DeterministicHead:
     def noise(self, key: Array, n_envs: int) -> Array:
         """Return zeros ``[N, n]``."""
         return Deterministic.noise(key, (n_envs, self.linear.outputs))
+
+
+@dataclass(frozen=True)
+class SamplerHead:
+    """A network that makes actions of a latent vector and of normal noise as long as an action, for a Box.
+
+    Source: Haarnoja, Tang, Abbeel and Levine 2017, *Reinforcement Learning with Deep Energy-Based Policies*, section 3.3.
+    """
+
+    linear: Linear
+
+    @property
+    def _parts(self) -> dict[str, Linear]:
+        """The affine maps: of the latent vector, of the noise, and of the hidden layer that joins them."""
+        inputs, outputs, draw = self.linear.inputs, self.linear.outputs, self.linear.initialiser
+        return {
+            "hidden": Linear(inputs, inputs, 1.0, draw),
+            "noise": Linear(outputs, inputs, 1.0, draw, bias=False),
+            "output": Linear(inputs, outputs, 1.0, draw),
+        }
+
+    def init(self, key: Array) -> Parameters:
+        """Draw parameters."""
+        keys = jax.random.split(key, len(self._parts))
+        return {name: part.init(one) for (name, part), one in zip(self._parts.items(), keys, strict=True)}
+
+    def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Pushforward:
+        """Return what the network makes of noise at ``latent``; a Box has no masks."""
+        hidden = self._parts["hidden"].apply(parameters["hidden"], latent)
+        return Pushforward(hidden, {name: parameters[name] for name in ("noise", "output")})
+
+    def noise(self, key: Array, n_envs: int) -> Array:
+        """Draw normal noise ``[N, n]``."""
+        return Pushforward.noise(key, (n_envs, self.linear.outputs))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from jumar.policies.heads import (
     Head,
     LogLinearHead,
     MultiCategoricalHead,
+    SamplerHead,
     Squashed,
     StateDependentNoiseHead,
     StateDeviation,
@@ -75,8 +76,8 @@ class PolicySettings(Settings):
     deviation: str = setting(
         "free",
         "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, a function of the state, the "
-        "same within -20 and 2, or none, for a deterministic policy",
-        choices=("free", "fixed", "state", "clamped", "none"),
+        "same within -20 and 2, or none, for a deterministic policy; sampler: no Gaussian, but what a network makes of noise",
+        choices=("free", "fixed", "state", "clamped", "none", "sampler"),
     )
     squash: bool = setting(
         False,
@@ -127,7 +128,7 @@ class Policy:
 
     encoder: Encoder
     torso: Torso | FeatureTorso
-    head: Head | DeterministicHead
+    head: Head | DeterministicHead | SamplerHead
     actions: ActionCodec
     sde_sample_freq: int = -1
 
@@ -167,9 +168,9 @@ class Policy:
         latent, core = self.torso.apply(parameters["torso"], features, core, episode_start)
         return self.head.distribution(parameters["head"], latent, mask), core
 
-    def at(self, parameters: Parameters, features: Parameters) -> Outcomes:
-        """Return the distribution at features ``[...]`` of a policy without memory and masks."""
-        return self.distribution(parameters, features, (), jnp.zeros((), bool), None)[0]
+    def at(self, parameters: Parameters, features: Parameters, mask: Array | None = None) -> Outcomes:
+        """Return the distribution at features ``[...]`` of a policy without memory."""
+        return self.distribution(parameters, features, (), jnp.zeros((), bool), mask)[0]
 
     def noise(self, key: Array, n_envs: int) -> Array:
         """Draw the noise of one :meth:`act` in ``n_envs`` environments."""
@@ -240,7 +241,7 @@ class Policy:
 
     @property
     def _stochastic_head(self) -> Head:
-        assert not isinstance(self.head, DeterministicHead), "a deterministic policy has no density"
+        assert not isinstance(self.head, (DeterministicHead, SamplerHead)), "the policy has no density"
         return self.head
 
     def _refresh(self, parameters: Parameters, exploration: Exploration, key: Array) -> Exploration:
@@ -326,7 +327,7 @@ def _feature_torso(features: Features, encoder: Encoder, codec: ActionCodec, set
     return FeatureTorso.of(features, encoder.vector_size, codec.choices[0] if codec.kind == "discrete" else None)
 
 
-def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head | DeterministicHead:
+def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head | DeterministicHead | SamplerHead:
     outputs = {"box": codec.size, "multi_binary": codec.size}.get(codec.kind, sum(codec.choices))
     scale = 0.01 if settings.ortho_init else 1.0
     linear = Linear(width, outputs, scale, settings.initialiser, settings.head_bias)
@@ -341,9 +342,9 @@ def _head(codec: ActionCodec, width: int, settings: PolicySettings) -> Head | De
 
 def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: PolicySettings) -> None:
     """Refuse noise that the action space cannot have, and two kinds of it at once."""
-    usual = settings.deviation in ("free", "clamped")
+    usual = settings.deviation in ("free", "clamped", "sampler")
     asked = {"use_sde": settings.use_sde, f"deviation={settings.deviation}": not usual}
-    for name, given in {**asked, "squash": settings.squash}.items():
+    for name, given in asked.items():
         if given and codec.kind != "box":
             raise UsageError(f"{name} needs a Box action space, and this one is {describe_space(action_space)}.")
     if all(asked.values()):
@@ -352,12 +353,14 @@ def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: Pol
         )
 
 
-def _box_head(codec: ActionCodec, linear: Linear, settings: PolicySettings) -> Head | DeterministicHead:
+def _box_head(codec: ActionCodec, linear: Linear, settings: PolicySettings) -> Head | DeterministicHead | SamplerHead:
     density = Squashed(codec.half_range) if settings.squash else DiagGaussian
     if settings.use_sde:
         return StateDependentNoiseHead(linear, settings.log_std_init, density)
     if settings.deviation == "none":
         return DeterministicHead(linear)
+    if settings.deviation == "sampler":
+        return SamplerHead(linear)
     deviations = {
         "free": FreeDeviation(linear.outputs, settings.log_std_init),
         "fixed": FixedDeviation(linear.outputs, settings.log_std_init),

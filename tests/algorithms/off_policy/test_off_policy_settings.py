@@ -19,7 +19,8 @@ from jumar.policies.exploration import NoNoise, NormalNoise, OrnsteinUhlenbeckNo
 from jumar.policies.policy import make_policy
 from jumar.schedules import Constant, Linear
 
-NAMES = ("ddpg", "td3", "sac")
+NAMES = ("dpg", "ddpg", "td3", "sql", "sac")
+FOR_DISCRETE = ("sql", "sac")
 
 
 def refused(name: str, said: str, action_space: spaces.Space[Any] = LOPSIDED, **settings: Any) -> None:
@@ -32,9 +33,8 @@ def refused(name: str, said: str, action_space: spaces.Space[Any] = LOPSIDED, **
 @pytest.mark.parametrize(
     ("space", "said"),
     [
-        (spaces.Discrete(2), "needs a Box action space, and this one is one of 2; ppo takes every action space"),
-        (spaces.MultiDiscrete([2, 3]), "needs a Box action space, .* ppo takes"),
-        (spaces.MultiBinary(2), "needs a Box action space, and this one is 2 switches; ppo takes"),
+        (spaces.MultiDiscrete([2, 3]), "needs a Box( or Discrete)? action space, .* ppo takes"),
+        (spaces.MultiBinary(2), "needs a Box( or Discrete)? action space, and this one is 2 switches; ppo takes"),
         (
             spaces.Box(-np.inf, np.inf, (2,)),
             r"finite bounds, and entry 0 of the action is in \[-inf, inf\]; .* train ppo",
@@ -48,6 +48,39 @@ def refused(name: str, said: str, action_space: spaces.Space[Any] = LOPSIDED, **
 )
 def test_action_spaces_without_room_are_refused_by_every_method(name: str, space: Any, said: str) -> None:
     refused(name, said, space)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FOR_DISCRETE])
+def test_discrete_actions_are_refused_where_a_policy_is_differentiated(name: str) -> None:
+    said = "needs a Box action space, and this one is one of 2; ppo takes every action space"
+    refused(name, said, spaces.Discrete(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("sac", {"action_noise": "normal:0.1"}, "action_noise=normal:0.1 needs a Box action space"),
+        ("sac", {"use_sde": True}, "use_sde needs a Box action space"),
+        ("sql", {"use_sde": True}, "use_sde=true needs a Gaussian policy"),
+        ("sql", {"critic_net_arch": (3,)}, "critic_net_arch: for Discrete actions the policy is the critic's network"),
+        ("sql", {"critic_layer_norm": True}, "critic_layer_norm=True: for Discrete actions the policy is"),
+        ("sql", {"ent_coef": 0.0}, "ent_coef=0.0 is out of range"),
+    ],
+)
+def test_settings_that_do_not_fit_discrete_actions_are_refused(name: str, settings: dict[str, Any], said: str) -> None:
+    refused(name, said, spaces.Discrete(3), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"on_policy": True, "n_steps": 2}, "n_steps=2 does not go with on_policy"),
+        ({"critic": "compatible", "n_critics": 2}, "n_critics=2: there is one compatible critic"),
+        ({"critic": "table"}, "critic=table"),
+    ],
+)
+def test_settings_of_dpg_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
+    refused("dpg", said, **settings)
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_episodes_between_updates_need_a_host_environment() -> None:
 
 
 def test_a_discrete_environment_names_ppo() -> None:
-    for method in (jumar.DDPG, jumar.TD3, jumar.SAC):
+    for method in (jumar.DPG, jumar.DDPG, jumar.TD3):
         with pytest.raises(UsageError, match="needs a Box action space, and this one is one of 2; ppo takes"):
             method("jax/CartPole-v1")
 

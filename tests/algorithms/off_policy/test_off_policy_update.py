@@ -16,6 +16,7 @@ from replays import (
     MIDDLE,
     by_gradient,
     change,
+    chosen_by,
     double,
     drawn,
     gradient,
@@ -32,7 +33,9 @@ from replays import (
     told,
 )
 
-from jumar.algorithms.off_policy.update import OffPolicy, entropy_part
+from jumar.algorithms.off_policy.state_values import entropy_part
+from jumar.algorithms.off_policy.update import OffPolicy
+from jumar.critics.ensemble import Least
 from jumar.critics.targets import polyak
 from jumar.errors import UsageError
 from jumar.experience.replay import ABSENT
@@ -294,7 +297,7 @@ def test_a_policy_that_rests_is_not_computed(n_seeds: int | None) -> None:
             return self._choice(policy, parameters, features, noise)
 
     update = make_update("td3", policy_delay=3)
-    update = replace(update, actor_choice=Heard(update.actor_choice))
+    update = chosen_by(update, actor=Heard)
 
     def one(learner: Any, key: Any) -> Any:
         rows = jax.tree.map(jnp.asarray, some_rows())
@@ -356,7 +359,7 @@ def test_sac_without_temperature_and_deviation_has_the_target_of_ddpg() -> None:
 
 def test_a_subset_of_two_of_two_critics_is_the_twin_critics() -> None:
     whole = case("sac")
-    subset = replace(whole, successor_value=make_update("sac", n_critics_subset=2).successor_value)
+    subset = replace(whole, successor=replace(whole.successor, reduction=Least(2)))
     learner = scattered_learner(whole)
     new = [ravel_pytree(improve(x, learner, some_rows())[0].parameters)[0] for x in (whole, subset)]
     np.testing.assert_array_equal(new[0], new[1])

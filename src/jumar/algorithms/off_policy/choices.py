@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.algorithms.off_policy.update import Chosen, Features
 from jumar.policies.policy import Policy
 from jumar.solvers.problem import Parameters
+
+Features = dict[str, Array]
+
+
+class Chosen(NamedTuple):
+    """Actions that a policy chooses, in units of half of their range."""
+
+    actions: Array
+    """``[B, d]``."""
+    log_probs: Array
+    """log pi of them in the environment's units, ``[B]``; 0 where the policy is deterministic."""
+
+
+class Choice(Protocol):
+    """A part that says which actions a policy chooses, as a function that gradients pass through."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is the target policy that chooses, which follows the policy slowly."""
+        ...
+
+    def noise(self, key: Array, shape: tuple[int, int]) -> Array:
+        """Draw what is random in the choice of ``shape`` ``(B, d)``."""
+        ...
+
+    def __call__(self, policy: Policy, parameters: Parameters, features: Features, noise: Array) -> Chosen:
+        """Return the actions at encoded observations ``[B]``."""
+        ...
 
 
 @dataclass(frozen=True)

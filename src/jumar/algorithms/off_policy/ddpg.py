@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from jumar.algorithms.off_policy.choices import Mode
-from jumar.algorithms.off_policy.parts import compose
+from jumar.algorithms.off_policy.improvements import Climbing
+from jumar.algorithms.off_policy.parts import compose, least
 from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.state_values import Sampled
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.ensemble import First
 from jumar.errors import UsageError
@@ -38,4 +40,5 @@ def ddpg(settings: DDPGSettings, policy: Policy) -> OffPolicy:
     The critic regresses on :math:`y = r + \gamma Q_{\bar\phi}(s', \mu_{\bar\theta}(s'))`, the policy climbs
     :math:`E[Q_\phi(s, \mu_\theta(s))]`, and both targets follow by ``tau`` after each update.
     """
-    return compose(settings, policy, Mode(follows=True), Mode(), First())
+    successor = Sampled(Mode(follows=True), least(settings))
+    return compose(settings, policy, successor, Climbing(Sampled(Mode(), First())))

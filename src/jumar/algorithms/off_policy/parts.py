@@ -7,15 +7,17 @@ import math
 import optax
 
 from jumar.algorithms.off_policy.cadence import Cadence, parse_train_freq
+from jumar.algorithms.off_policy.improvements import Improvement
 from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.state_values import StateValue
 from jumar.algorithms.off_policy.temperature import FixedTemperature, Temperature
-from jumar.algorithms.off_policy.update import Choice, OffPolicy, Optimisers
-from jumar.critics.ensemble import Ensemble, Least, Reduction
+from jumar.algorithms.off_policy.update import OffPolicy, Optimisers
+from jumar.critics.ensemble import Ensemble, Layers, Least
 from jumar.errors import UsageError
 from jumar.experience.replay import Replay
 from jumar.experience.rewards import NormalisedRewards, RawRewards
 from jumar.networks.layers import Torso
-from jumar.policies.exploration import Exploring, parse_noise
+from jumar.policies.exploration import Exploring, ExploringChoices, parse_noise
 from jumar.policies.policy import Policy
 from jumar.solvers.ascent import Optimiser
 
@@ -23,19 +25,17 @@ from jumar.solvers.ascent import Optimiser
 def compose(
     settings: ReplaySettings,
     policy: Policy,
-    successor_choice: Choice,
-    actor_choice: Choice,
-    actor_value: Reduction,
+    successor: StateValue,
+    improvement: Improvement,
     temperature: Temperature | None = None,
 ) -> OffPolicy:
     """Put an update together of what a method chooses, and of what the settings say of the rest.
 
     Args:
         settings: those of the method.
-        policy: the policy, whose actions are squashed.
-        successor_choice: which action values the successor in a target; the least of the critics judges it.
-        actor_choice: which action of the policy the critics judge when it climbs them.
-        actor_value: which critics do.
+        policy: the policy; actions in a Box are squashed.
+        successor: what the successor is worth in a target.
+        improvement: how the policy improves.
         temperature: what entropy is worth; by default nothing.
 
     Raises:
@@ -45,11 +45,10 @@ def compose(
     train_freq, by_episodes = parse_train_freq(settings.train_freq)
     slots = max(1, settings.buffer_size // settings.n_envs)
     optimiser = Optimiser(settings.learning_rate, optax.scale_by_adam(eps=settings.adam_epsilon))
-    subset = settings.n_critics_subset
     return OffPolicy(
         policy=policy,
         critic=ensemble(settings, policy),
-        behaviour=Exploring(policy, parse_noise(settings.action_noise), settings.learning_starts),
+        behaviour=behaviour(settings, policy),
         replay=Replay(
             encoder=policy.encoder,
             action_size=policy.actions.size,
@@ -58,6 +57,7 @@ def compose(
             block=settings.rounds * settings.rows_per_round,
             n_steps=settings.n_steps,
             gamma=settings.gamma,
+            masks=policy.actions.mask_size or 0,
         ),
         rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
         if settings.normalize_rewards
@@ -72,14 +72,35 @@ def compose(
             settings.target_update_interval,
         ),
         batch_size=settings.batch_size,
-        successor_choice=successor_choice,
-        successor_value=Least(subset),
-        actor_choice=actor_choice,
-        actor_value=actor_value,
+        successor=successor,
+        improvement=improvement,
         temperature=temperature or FixedTemperature(0.0),
         tau=settings.tau,
         optimisers=Optimisers(optimiser, optimiser, optimiser),
+        target_network=settings.target_network,
+        jointly=settings.critic_batch_norm and not settings.target_network,
     )
+
+
+def behaviour(settings: ReplaySettings, policy: Policy) -> Exploring | ExploringChoices:
+    """Return what acts.
+
+    Raises:
+        UsageError: noise is to be added to Discrete actions.
+    """
+    noise = parse_noise(settings.action_noise)
+    if policy.actions.kind == "box":
+        return Exploring(policy, noise, settings.learning_starts)
+    if settings.action_noise is not None:
+        raise UsageError(
+            f"action_noise={settings.action_noise} needs a Box action space; Discrete actions are drawn, so leave it out."
+        )
+    return ExploringChoices(policy, settings.learning_starts)
+
+
+def least(settings: ReplaySettings) -> Least:
+    """Return the part that takes the least of the critics, or of a subset."""
+    return Least(settings.n_critics_subset)
 
 
 def ensemble(settings: ReplaySettings, policy: Policy) -> Ensemble:
@@ -87,21 +108,34 @@ def ensemble(settings: ReplaySettings, policy: Policy) -> Ensemble:
     encoder = policy.encoder
     sizes = settings.net_arch if settings.critic_net_arch is None else settings.critic_net_arch
     joiner = Torso(encoder.vector_size, encoder.images, (), settings.activation, None, 1, settings.initialiser)
-    return Ensemble(joiner, policy.actions.size, sizes, settings.activation, settings.n_critics, settings.initialiser)
+    between = Layers(
+        settings.activation, settings.critic_dropout, settings.critic_layer_norm, settings.critic_batch_norm
+    )
+    discrete = policy.actions.kind == "discrete"
+    inputs, outputs = (0, policy.actions.units) if discrete else (policy.actions.size, 0)
+    return Ensemble(joiner, inputs, sizes, between, settings.n_critics, settings.initialiser, outputs)
+
+
+OF_LARGEST_ENTROPY = 0.7
+"""The share of the largest entropy that Discrete actions keep; near 1 the temperature grows without end."""
 
 
 def target_entropy(given: float | str, policy: Policy) -> float:
-    r"""Return the entropy that the temperature keeps, in nats of the density in the environment's units.
+    r"""Return the entropy that the temperature keeps, in nats, in a Box those of the density in the environment's units.
 
     ``auto`` is -d in units of half of the actions' range, ``-d/2`` half of it; the density in the environment's units has
-    :math:`\sum_i \log h_i` more, with the halves of the ranges :math:`h_i`.
+    :math:`\sum_i \log h_i` more, with the halves of the ranges :math:`h_i`. Of n Discrete actions ``auto`` is
+    :math:`0.7 \log n`.
 
     Raises:
         UsageError: it is neither, nor a number.
     """
     codec = policy.actions
-    shift = sum(math.log(h) for h in codec.half_range)
-    named = {"auto": -float(codec.size), "-d": -float(codec.size), "-d/2": -codec.size / 2}
+    if codec.kind == "discrete":
+        shift, named = 0.0, {"auto": OF_LARGEST_ENTROPY * math.log(codec.choices[0])}
+    else:
+        shift = sum(math.log(h) for h in codec.half_range)
+        named = {"auto": -float(codec.size), "-d": -float(codec.size), "-d/2": -codec.size / 2}
     if given in named:
         return named[str(given)] + shift
     try:
@@ -119,7 +153,7 @@ def check(settings: ReplaySettings, policy: Policy) -> None:
     Raises:
         UsageError: the message says what would be right.
     """
-    if not policy.actions.squash:
+    if policy.actions.kind == "box" and not policy.actions.squash:
         raise UsageError("squash=false: actions of this method are always squashed into their bounds; leave it true.")
     if policy.recurrent:
         raise UsageError(f"recurrent={settings.recurrent}: this method has no memory; ppo takes recurrent policies.")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
+
+from gymnasium import spaces
 
 from jumar.algorithms.off_policy.choices import Drawn
-from jumar.algorithms.off_policy.parts import compose, target_entropy
+from jumar.algorithms.off_policy.improvements import Climbing
+from jumar.algorithms.off_policy.parts import compose, least, target_entropy
 from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.state_values import Expected, Sampled, StateValue
 from jumar.algorithms.off_policy.temperature import parse_temperature
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.ensemble import Least
@@ -30,9 +35,12 @@ class SACSettings(ReplaySettings):
     )
     target_entropy: float | str = setting(
         "auto",
-        "entropy that ent_coef auto aims at, of d action entries in units of half of their range: auto (-d), -d/2, or a number",
+        "entropy that ent_coef auto aims at, of d action entries in units of half of their range: auto (-d), -d/2, or a "
+        "number; of n Discrete actions: auto (0.7 log n) or a number",
         unit="nats",
     )
+
+    takes: ClassVar = (spaces.Box, spaces.Discrete)
 
 
 def sac(settings: SACSettings, policy: Policy) -> OffPolicy:
@@ -43,6 +51,13 @@ def sac(settings: SACSettings, policy: Policy) -> OffPolicy:
     :math:`E[\min_k Q_{\phi_k}(s, a_\theta) - \alpha \log \pi_\theta(a_\theta|s)]` through the action
     :math:`a_\theta = m + h \tanh(\mu_\theta(s) + \sigma_\theta(s) \epsilon)`, and :math:`\alpha` is fixed, or keeps the
     entropy at ``target_entropy``.
+
+    For Discrete actions there is nothing to draw: both expectations over actions are sums,
+    :math:`\sum_a \pi_\theta(a|s) (\min_k Q_k(s, a) - \alpha \log \pi_\theta(a|s))` (Christodoulou 2019).
     """
     temperature = parse_temperature(settings.ent_coef, target_entropy(settings.target_entropy, policy))
-    return compose(settings, policy, Drawn(), Drawn(), Least(), temperature)
+    successor: StateValue = Sampled(Drawn(), least(settings))
+    climbed: StateValue = Sampled(Drawn(), Least())
+    if policy.actions.kind == "discrete":
+        successor, climbed = Expected(least(settings)), Expected(Least())
+    return compose(settings, policy, successor, Climbing(climbed), temperature)

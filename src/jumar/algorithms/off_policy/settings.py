@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 from gymnasium import spaces
@@ -63,6 +63,18 @@ class ReplaySettings(CollectingSettings):
         "targets take the minimum of this many critics, chosen at random for each update; none: of all",
         at_least=1,
     )
+    critic_layer_norm: bool = setting(
+        False, "standardise the outputs of the critics' hidden layers over the layer, before the activation"
+    )
+    critic_batch_norm: bool = setting(
+        False, "standardise them over the batch, after the activation, and the critics' inputs too"
+    )
+    critic_dropout: float = setting(
+        0.0, "share of the outputs of the critics' hidden layers that are dropped", at_least=0, below=1
+    )
+    target_network: bool = setting(
+        True, "targets are those of networks that follow the critics slowly; without, those of the critics themselves"
+    )
     policy_delay: int = setting(
         1, "updates of the critics for each update of the policy", at_least=1, at_most=1_000_000
     )
@@ -83,17 +95,23 @@ class ReplaySettings(CollectingSettings):
     )
     adam_epsilon: float = setting(1e-8, "epsilon of Adam", above=0, at_most=1)
 
+    takes: ClassVar[tuple[type[gym.Space[Any]], ...]] = (spaces.Box,)
+    """The kinds of action spaces that the method is for."""
+
     def check_action_space(self, space: gym.Space[Any]) -> None:
-        """Refuse what is no Box with finite bounds that leave room between them.
+        """Refuse what the method is not for, and a Box without finite bounds that leave room between them.
 
         Raises:
             UsageError: the message says what would be right.
         """
-        if not isinstance(space, spaces.Box):
+        if not isinstance(space, self.takes):
+            names = " or ".join(kind.__name__ for kind in self.takes)
             raise UsageError(
-                f"this method needs a Box action space, and this one is {describe_space(space)}; ppo takes every action space."
+                f"this method needs a {names} action space, and this one is {describe_space(space)}; ppo takes every action "
+                "space."
             )
-        check_bounds(space, "this method", "train ppo, which clips actions")
+        if isinstance(space, spaces.Box):
+            check_bounds(space, "this method", "train ppo, which clips actions")
 
     def shortcoming(self, steps: int) -> str | None:
         """Say that all steps are over before learning starts, where they are."""

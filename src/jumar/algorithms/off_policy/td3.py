@@ -6,7 +6,9 @@ import dataclasses
 
 from jumar.algorithms.off_policy.choices import Mode
 from jumar.algorithms.off_policy.ddpg import DDPGSettings
-from jumar.algorithms.off_policy.parts import compose
+from jumar.algorithms.off_policy.improvements import Climbing
+from jumar.algorithms.off_policy.parts import compose, least
+from jumar.algorithms.off_policy.state_values import Sampled
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.ensemble import First
 from jumar.policies.policy import Policy
@@ -36,6 +38,12 @@ class TD3Settings(DDPGSettings):
     target_noise_clip: float = setting(
         0.5, "this noise is clipped to this size, in units of half of the action's range", at_least=0, at_most=10
     )
+    bc_coef: float = setting(
+        0.0,
+        "weight of the squared distance from the memory's actions beside the critics' values over their mean size; 0.4 is "
+        "TD3+BC's, for data sets",
+        at_least=0,
+    )
 
 
 def td3(settings: TD3Settings, policy: Policy) -> OffPolicy:
@@ -48,4 +56,5 @@ def td3(settings: TD3Settings, policy: Policy) -> OffPolicy:
     critic.
     """
     successor = Mode(True, settings.target_policy_noise, settings.target_noise_clip)
-    return compose(settings, policy, successor, Mode(), First())
+    climbing = Climbing(Sampled(Mode(), First()), settings.bc_coef)
+    return compose(settings, policy, Sampled(successor, least(settings)), climbing)

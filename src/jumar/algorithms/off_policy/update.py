@@ -6,65 +6,42 @@ A round of experience comes in. Then, as often as is due, rows are drawn from th
     y = R + d \, \Big(\min_k Q_{\bar\phi_k}(s', a') - \alpha \log \pi(a'|s')\Big), \qquad
     L(\phi) = \tfrac12 \sum_k E[(Q_{\phi_k}(s, a) - y)^2],
 
-the policy climbs the critics, :math:`E[Q_\phi(s, a_\theta(s)) - \alpha \log \pi_\theta(a_\theta|s)]`, the temperature
-:math:`\alpha` follows the policy's entropy, and targets follow slowly. What is drawn where, which critics are asked, and what
-moves how often are parts.
+the policy improves, most often by climbing :math:`E[Q_\phi(s, a_\theta(s)) - \alpha \log \pi_\theta(a_\theta|s)]`, the
+temperature :math:`\alpha` follows the policy's entropy, and targets follow slowly. What a successor is worth, how the policy
+improves, which critics are asked, and what moves how often are parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jumar.algorithms.off_policy.cadence import Cadence, Clock
+from jumar.algorithms.off_policy.improvements import Improvement, Rows, norm
 from jumar.algorithms.off_policy.judgement import Judged
+from jumar.algorithms.off_policy.state_values import Asked, Judges, States, StateValue, Together, Valued, entropy_part
 from jumar.algorithms.off_policy.symptoms import symptoms
 from jumar.algorithms.off_policy.temperature import Temperature
 from jumar.algorithms.on_policy.costs import CostPenalty
 from jumar.algorithms.update import all_finite
-from jumar.critics.ensemble import ActionValues, Reduction
+from jumar.critics.ensemble import ActionValues
 from jumar.critics.targets import polyak
 from jumar.experience.replay import ABSENT, Arrays, Fresh, Replay, Transitions
 from jumar.experience.rewards import RewardTransform
-from jumar.policies.exploration import Acting, Exploring
+from jumar.policies.exploration import Acting, Behaviour
 from jumar.policies.moments import RunningMoments
 from jumar.policies.policy import Policy
 from jumar.solvers.ascent import Optimiser
 from jumar.solvers.problem import Diagnostics, Parameters
 from jumar.trajectory import Trajectory, weighted_mean
 
-Features = dict[str, Array]
-
-
-class Chosen(NamedTuple):
-    """Actions that a policy chooses, in units of half of their range."""
-
-    actions: Array
-    """``[B, d]``."""
-    log_probs: Array
-    """log pi of them in the environment's units, ``[B]``; 0 where the policy is deterministic."""
-
-
-class Choice(Protocol):
-    """A part that says which actions a policy chooses, as a function that gradients pass through."""
-
-    @property
-    def follows(self) -> bool:
-        """Whether it is the target policy that chooses, which follows the policy slowly."""
-        ...
-
-    def noise(self, key: Array, shape: tuple[int, int]) -> Array:
-        """Draw what is random in the choice of ``shape`` ``(B, d)``."""
-        ...
-
-    def __call__(self, policy: Policy, parameters: Parameters, features: Features, noise: Array) -> Chosen:
-        """Return the actions at encoded observations ``[B]``."""
-        ...
+Fit = Callable[[Parameters], tuple[Array, Array, Any]]
+"""(parameters of the critics) -> (Q of the rows ``[n, B]``, their targets ``[B]``, the critics' statistics after it)."""
 
 
 class Optimisers(NamedTuple):
@@ -119,7 +96,7 @@ class OffPolicy:
 
     policy: Policy
     critic: ActionValues
-    behaviour: Exploring
+    behaviour: Behaviour
     replay: Replay
     rewards: RewardTransform
     cost_coef: float
@@ -127,18 +104,18 @@ class OffPolicy:
     cadence: Cadence
     """When there are updates, and how many; when policy and targets move."""
     batch_size: int
-    successor_choice: Choice
-    """Which action values the successor in a target."""
-    successor_value: Reduction
-    """Which critics do."""
-    actor_choice: Choice
-    """Which action of the policy the critics judge."""
-    actor_value: Reduction
-    """Which critics do."""
+    successor: StateValue
+    """What the successor is worth in a target."""
+    improvement: Improvement
+    """How the policy improves."""
     temperature: Temperature
     tau: float
     """How far targets move: 1 copies."""
     optimisers: Optimisers
+    target_network: bool = True
+    """Whether targets are those of critics that follow slowly; without them they are those of the critics themselves."""
+    jointly: bool = False
+    """Whether critics see each row and its successor in one batch, which batch normalisation without targets needs."""
 
     @property
     def needs_cost(self) -> bool:
@@ -157,7 +134,7 @@ class OffPolicy:
             solver=(),
             observation_moments=self.policy.encoder.initial_moments(),
             reward_scale=self.rewards.init(n_envs),
-            statistics=self.critic.initial_statistics(),
+            statistics=(),
             judged=Judged.start(n_envs),
             clock=Clock.start(),
         )
@@ -166,11 +143,12 @@ class OffPolicy:
     def begin_with(self, learner: Learner, parameters: Parameters) -> Learner:
         """Return a first learner with other parameters in its place; targets and optimisers begin with them."""
         groups = {name: parameters[name] for name in ("policy", "critic", "temperature")}
-        followed = ("policy", "critic") if self.successor_choice.follows else ("critic",)
+        followed = ("policy",) * self.successor.follows + ("critic",) * self.target_network
         # Copies: what is donated to a program must not be there twice.
         target = {name: jax.tree.map(jnp.copy, groups[name]) for name in followed}
         solver = {name: getattr(self.optimisers, name).init(group) for name, group in groups.items()}
-        return learner._replace(parameters={**groups, "target": target}, solver=solver)
+        statistics = self.critic.initial_statistics(groups["policy"])
+        return learner._replace(parameters={**groups, "target": target}, solver=solver, statistics=statistics)
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt); the memory stays."""
@@ -238,22 +216,24 @@ class OffPolicy:
     ) -> tuple[Learner, Sums]:
         """Do one update with rows of the memory."""
         keys = jax.random.split(key, 6)
-        encoder, moments = self.policy.encoder, learner.observation_moments
-        here, there = (encoder.encode(x, moments) for x in (rows.observations, rows.successors))
-        actions = self.policy.actions.unit_of(rows.actions, jnp)
-        shape = actions.shape
+        here = self._states(learner, rows.observations, rows.masks)
+        there = self._states(learner, rows.successors, rows.successor_masks)
+        unit_of = self.policy.actions.unit_of
+        actions = unit_of(rows.actions, jnp)
+        if rows.next_actions is not None:
+            there = there._replace(taken=unit_of(rows.next_actions, jnp))
         parameters, solver = dict(learner.parameters), dict(learner.solver)
         alpha = self.temperature.value(parameters["temperature"])
+        regression = self._jointly if self.jointly else self._on_targets
+        fit = regression(learner, here, there, actions, rows, keys)
 
-        targets = rows.rewards + rows.discounts * self._successor_values(learner, there, shape, keys[0], keys[1])
-        targets = jax.lax.stop_gradient(targets)
-
-        def loss_of(critic: Parameters) -> tuple[Array, tuple[Array, Any]]:
-            values, statistics = self.critic.apply(critic, learner.statistics, here, actions, keys[2], True)
+        def loss_of(critic: Parameters) -> tuple[Array, tuple[Array, Array, Any]]:
+            values, targets, statistics = fit(critic)
             losses = jax.vmap(lambda q: weighted_mean(jnp.square(q - targets), rows.weights))(values)
-            return 0.5 * jnp.sum(losses), (values, statistics)
+            return 0.5 * jnp.sum(losses), (values, targets, statistics)
 
-        (loss, (values, statistics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters["critic"])
+        (loss, told), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters["critic"])
+        values, targets, statistics = told
         parameters["critic"], solver["critic"] = self.optimisers.critic.ascend(
             parameters["critic"], jax.tree.map(jnp.negative, gradient), solver["critic"], remaining
         )
@@ -268,7 +248,7 @@ class OffPolicy:
         }
 
         def climbed(learner: Learner) -> tuple[Learner, Diagnostics]:
-            return self._climb(learner, here, rows.weights, shape, remaining, keys[3], keys[4])
+            return self._improve_policy(learner, here, Rows(actions, rows.weights), remaining, keys[3], keys[4])
 
         def resting(learner: Learner) -> tuple[Learner, Diagnostics]:
             return learner, dict.fromkeys(ACTOR, jnp.zeros((), jnp.float32))
@@ -287,52 +267,86 @@ class OffPolicy:
         )
         return learner, sums
 
-    def _successor_values(
-        self, learner: Learner, features: Features, shape: tuple[int, int], choice_key: Array, value_key: Array
-    ) -> Array:
-        r"""Return :math:`\min_k Q_{\bar\phi_k}(s', a') - \alpha \log \pi(a'|s')`, ``[B]``."""
-        parameters, target = learner.parameters, learner.parameters["target"]
-        choice = self.successor_choice
-        chooser = target["policy"] if choice.follows else parameters["policy"]
-        chosen = choice(self.policy, chooser, features, choice.noise(choice_key, shape))
-        first, second = jax.random.split(value_key)
-        values, _ = self.critic.apply(target["critic"], learner.statistics, features, chosen.actions, first, False)
-        alpha = self.temperature.value(parameters["temperature"])
-        return self.successor_value(values, second) - entropy_part(alpha, chosen.log_probs)
+    def _states(self, learner: Learner, observations: Any, masks: Array | None) -> States:
+        features = self.policy.encoder.encode(observations, learner.observation_moments)
+        return States(features, masks, (jax.tree.leaves(features)[0].shape[0], self.policy.actions.units))
 
-    def _climb(
-        self,
-        learner: Learner,
-        features: Features,
-        weights: Array,
-        shape: tuple[int, int],
-        remaining: Array,
-        choice_key: Array,
-        value_key: Array,
+    def _on_targets(
+        self, learner: Learner, here: States, there: States, actions: Array, rows: Transitions, keys: Array
+    ) -> Fit:
+        """Return the regression on targets that are known before it."""
+        targets = rows.rewards + rows.discounts * self._successor_values(learner, there, keys[0], keys[1])
+        targets = jax.lax.stop_gradient(targets)
+
+        def fit(critic: Parameters) -> tuple[Array, Array, Any]:
+            values, statistics = self.critic.apply(critic, learner.statistics, here.features, actions, keys[2], True)
+            return values, targets, statistics
+
+        return fit
+
+    def _jointly(
+        self, learner: Learner, here: States, there: States, actions: Array, rows: Transitions, keys: Array
+    ) -> Fit:
+        """Return the regression in which rows and their successors are one batch to the critics.
+
+        Source: Bhatt et al. 2024, *CrossQ*, section 3.
+        """
+
+        def fit(critic: Parameters) -> tuple[Array, Array, Any]:
+            judges = Together(self.critic, critic, learner.statistics, keys[2], here, actions, there)
+            after = self._value_of(self.successor, learner, judges, keys[0], jax.random.split(keys[1])[1])
+            targets = rows.rewards + rows.discounts * after.values
+            return judges.of_rows, jax.lax.stop_gradient(targets), judges.statistics
+
+        return fit
+
+    def _value_of(
+        self, value: StateValue, learner: Learner, judges: Asked, noise_key: Array, value_key: Array
+    ) -> Valued:
+        parameters = learner.parameters
+        acting = parameters["target"]["policy"] if value.follows else parameters["policy"]
+        noise = value.noise(noise_key, judges.states.action_shape)
+        alpha = self.temperature.value(parameters["temperature"])
+        return value(self.policy, acting, judges, alpha, noise, value_key)
+
+    def _successor_values(self, learner: Learner, there: States, noise_key: Array, value_key: Array) -> Array:
+        """Return what successors are worth in targets, ``[B]``."""
+        group = learner.parameters["target"] if self.target_network else learner.parameters
+        first, second = jax.random.split(value_key)
+        judges = Judges(self.critic, group["critic"], learner.statistics, there, first)
+        return self._value_of(self.successor, learner, judges, noise_key, second).values
+
+    def _improve_policy(
+        self, learner: Learner, here: States, rows: Rows, remaining: Array, noise_key: Array, value_key: Array
     ) -> tuple[Learner, Diagnostics]:
-        """Move the policy up the critics, and the temperature after it."""
+        """Improve the policy by the critics, and move the temperature after it."""
         parameters, solver = dict(learner.parameters), dict(learner.solver)
         alpha = self.temperature.value(parameters["temperature"])
-        noise = self.actor_choice.noise(choice_key, shape)
         first, second = jax.random.split(value_key)
-
-        def objective(policy: Parameters) -> tuple[Array, Array]:
-            chosen = self.actor_choice(self.policy, policy, features, noise)
-            values, _ = self.critic.apply(
-                parameters["critic"], learner.statistics, features, chosen.actions, first, False
-            )
-            gain = self.actor_value(values, second) - entropy_part(alpha, chosen.log_probs)
-            return weighted_mean(gain, weights), weighted_mean(chosen.log_probs, weights)
-
-        (gain, log_prob), gradient = jax.value_and_grad(objective, has_aux=True)(parameters["policy"])
-        parameters["policy"], solver["policy"] = self.optimisers.policy.ascend(
-            parameters["policy"], gradient, solver["policy"], remaining
+        judges = Judges(self.critic, parameters["critic"], learner.statistics, here, first)
+        improved = self.improvement(
+            self.policy,
+            parameters["policy"],
+            solver["policy"],
+            self.optimisers.policy,
+            judges,
+            rows,
+            alpha,
+            remaining,
+            (noise_key, second),
         )
+        parameters["policy"], solver["policy"] = improved.parameters, improved.state
         parameters["temperature"], solver["temperature"], loss = self.temperature.follow(
-            parameters["temperature"], solver["temperature"], log_prob, self.optimisers.temperature, remaining
+            parameters["temperature"], solver["temperature"], improved.log_prob, self.optimisers.temperature, remaining
         )
-        about = {"actor_loss": -gain, "entropy": -log_prob, "ent_coef_loss": loss, "actor_grad_norm": norm(gradient)}
-        return learner._replace(parameters=parameters, solver=solver), about
+        about = {
+            "actor_loss": -improved.gain,
+            "entropy": -improved.log_prob,
+            "ent_coef_loss": loss,
+            "actor_grad_norm": improved.grad_norm,
+        }
+        statistics = self.critic.with_policy(learner.statistics, parameters["policy"])
+        return learner._replace(parameters=parameters, solver=solver, statistics=statistics), about
 
     def _follow(self, learner: Learner) -> Learner:
         """Let the targets follow, where it is time."""
@@ -384,32 +398,35 @@ class OffPolicy:
     def _judge(self, learner: Learner, made: Round, key: Array) -> tuple[Judged, Array]:
         """Compare what the critics say of the iteration's steps with what came of them."""
         trajectory = self.happened(made)
-        encoder, moments = self.policy.encoder, learner.observation_moments
-        alpha = self.temperature.value(learner.parameters["temperature"])
         keys = jax.random.split(key, 5)
 
         def rows(tree: Any) -> Any:
             return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
-        here, there = (encoder.encode(rows(x), moments) for x in (trajectory.observations, trajectory.successors))
+        here = self._states(learner, rows(trajectory.observations), rows(trajectory.action_masks))
+        there = self._states(learner, rows(trajectory.successors), rows(trajectory.successor_masks))
         actions = self.policy.actions.unit_of(rows(trajectory.actions), jnp)
-        values, _ = self.critic.apply(learner.parameters["critic"], learner.statistics, here, actions, keys[0], False)
-        choice = self.actor_choice
-        chosen = choice(self.policy, learner.parameters["policy"], here, choice.noise(keys[1], actions.shape))
-        after = self._successor_values(learner, there, actions.shape, keys[2], keys[3])
+        judges = Judges(self.critic, learner.parameters["critic"], learner.statistics, here, keys[0])
+        values = judges.of(actions)
+        valued = self._value_of(self.improvement.value, learner, judges, keys[1], keys[4])
+        alpha = self.temperature.value(learner.parameters["temperature"])
+        after = self._successor_values(learner, there, keys[2], keys[3])
         shape = trajectory.rewards.shape
         rewards = self._worth(learner, trajectory.rewards, trajectory.costs)  # type: ignore[arg-type]
         count = jnp.arange(shape[0])[:, None] < made.slots.slots
-        return learner.judged.after(
+        bonuses = -entropy_part(alpha, valued.log_probs).reshape(shape)
+        known = jnp.all(jnp.isfinite(bonuses))  # else nothing can be said of the soft return
+        judged, overestimation = learner.judged.after(
             values=jnp.mean(values, axis=0).reshape(shape),
             rewards=rewards,
-            bonuses=-entropy_part(alpha, chosen.log_probs).reshape(shape),
+            bonuses=jnp.where(jnp.isfinite(bonuses), bonuses, 0.0),
             successor_values=after.reshape(shape),
             terminated=trajectory.terminated,
             truncated=trajectory.truncated,
             valid=trajectory.valid & count,
             gamma=self.replay.gamma,
         )
+        return judged, jnp.where(known, overestimation, jnp.nan)
 
     def memory(self) -> Arrays:
         """Return a memory in which nothing is remembered."""
@@ -445,13 +462,3 @@ ACTOR = ("actor_loss", "entropy", "ent_coef_loss", "actor_grad_norm")
 """What an update says of itself in which the policy moves."""
 SOFT = ("entropy", "ent_coef", "ent_coef_loss")
 """What means something where entropy counts."""
-
-
-def entropy_part(alpha: Array, log_probs: Array) -> Array:
-    r"""Return :math:`\alpha \log \pi`, and 0 where the temperature is 0, however small the density."""
-    return jnp.where(alpha > 0.0, alpha * jnp.where(alpha > 0.0, log_probs, 0.0), 0.0)
-
-
-def norm(tree: Any) -> Array:
-    """Return the Euclidean norm of all numbers of a pytree together."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))

@@ -1,0 +1,94 @@
+"""SQL: the soft maximum of a critic . a policy that is that critic's, or a sampler of it . no network that climbs a value."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from gymnasium import spaces
+
+from jumar.algorithms.off_policy.improvements import Climbing, Mirroring
+from jumar.algorithms.off_policy.parts import compose, ensemble, least
+from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.state_values import SampledSoftMaximum, SoftMaximum
+from jumar.algorithms.off_policy.stein import Stein
+from jumar.algorithms.off_policy.temperature import FixedTemperature
+from jumar.algorithms.off_policy.update import OffPolicy
+from jumar.errors import UsageError
+from jumar.policies.policy import Policy
+from jumar.settings import setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SQLSettings(ReplaySettings):
+    """Settings of SQL; the defaults are the paper's code's."""
+
+    net_arch: tuple[int, ...] = setting((128, 128), "sizes of the policy's hidden layers", at_least=1)
+    batch_size: int = setting(128, "steps drawn from the replay buffer for each update", at_least=1, at_most=1_000_000)
+    deviation: str = setting(
+        "sampler", "always sampler: the policy is what a network makes of noise", choices=("sampler",)
+    )
+    n_critics: int = setting(
+        1, "number of critics; targets take the minimum of them, the policy is the first's", at_least=1, at_most=100
+    )
+    tau: float = setting(
+        1.0, "target networks move this share of the way to the trained networks; 1 copies them", above=0, at_most=1
+    )
+    target_update_interval: int = setting(
+        1000, "updates of the critics for each update of the target networks", at_least=1, at_most=1_000_000
+    )
+    ent_coef: float = setting(1.0, "temperature alpha, the weight of the entropy", above=0)
+    n_value_samples: int = setting(
+        16, "Box: actions drawn uniformly for the value of a state", at_least=1, at_most=10_000
+    )
+    n_particles: int = setting(
+        16, "Box: actions of the sampler at each state, half of which push the others", at_least=2, at_most=10_000
+    )
+
+    takes: ClassVar = (spaces.Box, spaces.Discrete)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.use_sde:
+            raise UsageError("use_sde=true needs a Gaussian policy, and this one is a sampler; sac has one.")
+
+
+def sql(settings: SQLSettings, policy: Policy) -> OffPolicy:
+    r"""Soft Q-learning (Haarnoja, Tang, Abbeel and Levine 2017) as a choice of parts.
+
+    The critic regresses on :math:`y = r + \gamma V_{\bar\phi}(s')` with the soft maximum of its target,
+    :math:`V(s) = \alpha \log \sum_a e^{Q(s, a) / \alpha}`, an integral in a Box. The policy is the best one for these values,
+    :math:`\pi(a|s) \propto e^{Q(s, a) / \alpha}`: for Discrete actions exactly, in a Box a network that is trained to sample
+    from it (:class:`jumar.algorithms.off_policy.stein.Stein`).
+    """
+    temperature = FixedTemperature(settings.ent_coef)
+    if policy.actions.kind == "discrete":
+        check_mirror(settings)
+        soft = SoftMaximum(least(settings))
+        return compose(settings, policy, soft, Mirroring(ensemble(settings, policy), soft), temperature)
+    integral = SampledSoftMaximum(least(settings), settings.n_value_samples, policy.actions.half_range)
+    return compose(settings, policy, integral, Climbing(Stein(least(settings), settings.n_particles)), temperature)
+
+
+def check_mirror(settings: SQLSettings) -> None:
+    """Refuse critics that the policy's network cannot be like.
+
+    Raises:
+        UsageError: the message says which setting is in the way.
+    """
+    usual: dict[str, Any] = {
+        "critic_layer_norm": False,
+        "critic_batch_norm": False,
+        "critic_dropout": 0.0,
+        "head_bias": True,
+    }
+    if settings.critic_net_arch not in (None, settings.net_arch):
+        raise UsageError(
+            "critic_net_arch: for Discrete actions the policy is the critic's network; leave it out, and set net_arch."
+        )
+    for name, value in usual.items():
+        if getattr(settings, name) != value:
+            raise UsageError(
+                f"{name}={getattr(settings, name)}: for Discrete actions the policy is the critic's network, which must be a "
+                "plain one; leave it out."
+            )
