@@ -44,6 +44,7 @@ from jumar.runs.policy_files import has_policy
 from jumar.runs.run_directory import RunDirectory
 from jumar.text import counted
 from jumar.training.assembly import make_evaluator
+from jumar.training.data import check_data, start_data
 from jumar.training.keeper import Files, Nothing, save_lane, save_state, write_configs
 from jumar.training.loop import Callback, Keeper, run_loop, says_stop
 from jumar.training.plan import MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
@@ -101,11 +102,14 @@ class Agent:
         init_from: a run, or a folder with a policy, to begin with: a warm start. Policy and observation normaliser are taken
             from there, and the critic from the newest checkpoint; the settings of the policy are its own. The method and all
             other settings may differ, the spaces must be equal. Steps, optimiser and schedules begin anew.
+        dataset: a data set to learn from alone (``jumar train --save-dataset`` writes one): a step is an update, and the
+            environment gives the spaces and evaluates.
+        prefill: a data set that is in the replay buffer before any step.
         settings: the algorithm's settings by name; those of its settings class.
 
     Raises:
         UsageError: a name, a value or a space is not right; the message says what would be.
-        DamagedFile: what ``init_from`` names is damaged or foreign.
+        DamagedFile: what ``init_from``, ``dataset`` or ``prefill`` names is damaged or foreign.
     """
 
     algorithm: ClassVar[str]
@@ -124,6 +128,8 @@ class Agent:
         features: Features | None = None,
         preset: str | None = None,
         init_from: str | Path | None = None,
+        dataset: str | Path | None = None,
+        prefill: str | Path | None = None,
         **settings: Any,
     ) -> None:
         if not hasattr(type(self), "algorithm"):
@@ -149,9 +155,14 @@ class Agent:
         start = None if init_from is None else read_warm_start(init_from, features)
         if start is not None:
             settings = start.completed(settings, chosen.settings)
+        data = start_data(dataset, prefill)
+        if data is not None:
+            settings = data.completed(settings, chosen)
+        made = chosen.make_settings(presets.merged(tuned, settings))
+        check_data(chosen, made, data)
         plan = Plan(
             algorithm=self.algorithm,
-            settings=chosen.make_settings(presets.merged(tuned, settings)),
+            settings=made,
             environment=environment,
             environment_name=environment.name if environment else source.name,
             preset=tuned.name if tuned else None,
@@ -166,8 +177,11 @@ class Agent:
             features_name=None if features is None else name_of(features),
             features=features,
             init_from=start.origin if start else None,
+            data=data.origin if data else None,
         )
         self._begin(plan, source, start)
+        if data is not None:
+            self._training.begin_with_data(data)
         if start is not None:
             left_out = self._training.critic_left_out
             for words in [*start.warnings, *([start.words(left_out)] if left_out else [])]:
@@ -402,6 +416,12 @@ class ACKTR(Agent):
     algorithm = "acktr"
 
 
+class BC(Agent):
+    """Behaviour cloning, which needs ``dataset``; settings: ``jumar.algorithms.off_policy.bc.BCSettings``."""
+
+    algorithm = "bc"
+
+
 class CPO(Agent):
     """Constrained policy optimization; settings: ``jumar.algorithms.on_policy.cpo.CPOSettings``.
 
@@ -501,6 +521,7 @@ AGENTS: dict[str, type[Agent]] = {
         A2C,
         ACER,
         ACKTR,
+        BC,
         CPO,
         DDPG,
         DPG,

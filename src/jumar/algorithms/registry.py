@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jumar.algorithms.off_policy.acer import ACERSettings, acer
+from jumar.algorithms.off_policy.bc import BCSettings, bc
 from jumar.algorithms.off_policy.ddpg import DDPGSettings, ddpg
 from jumar.algorithms.off_policy.dpg import DPGSettings, dpg
 from jumar.algorithms.off_policy.sac import SACSettings, sac
@@ -65,6 +66,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm("a2c", "Advantage actor-critic", A2CSettings, a2c),
     "acer": Algorithm("acer", "Actor-critic with experience replay", ACERSettings, acer),
     "acktr": Algorithm("acktr", "Actor-critic using Kronecker-factored trust regions", ACKTRSettings, acktr),
+    "bc": Algorithm("bc", "Behaviour cloning", BCSettings, bc),
     "cpo": Algorithm("cpo", "Constrained policy optimization", CPOSettings, cpo),
     "ddpg": Algorithm("ddpg", "Deep deterministic policy gradient", DDPGSettings, ddpg),
     "dpg": Algorithm("dpg", "Deterministic policy gradient", DPGSettings, dpg),

@@ -379,6 +379,7 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         "settings may differ, those of the policy are its own (default: a policy drawn at random)",
     )  # fmt: skip
     start.complete = "directory"  # type: ignore[attr-defined]
+    _add_data_options(parser)
     defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
     _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
     _add_saving_options(parser)
@@ -418,6 +419,27 @@ def _add_environment_options(parser: Parser, n_envs: str) -> None:
         help="a step costs 1 where the body moves faster than V along x, and else 0 (default: the environment's own "
         "info['cost'])",
     )  # fmt: skip
+
+
+def _add_data_options(parser: Parser) -> None:
+    group = parser.add_argument_group("stored transitions")
+    dataset = group.add_argument(
+        "--dataset", metavar="FILE",
+        help="learn from a data set alone: a step is an update, and the environment only evaluates (off-policy methods, bc)",
+    )  # fmt: skip
+    prefill = group.add_argument(
+        "--prefill", metavar="FILE", help="begin with a data set in the replay buffer (off-policy methods)"
+    )
+    dataset.complete = prefill.complete = "file"  # type: ignore[attr-defined]
+    _add_save_dataset(group)
+
+
+def _add_save_dataset(group: Any) -> None:
+    save = group.add_argument(
+        "--save-dataset", metavar="FILE",
+        help="write the replay buffer to a data set when the run ends (off-policy methods)",
+    )  # fmt: skip
+    save.complete = "file"
 
 
 def _add_saving_options(parser: Parser) -> None:
@@ -528,6 +550,7 @@ def _add_resume(parser: Parser) -> None:
         help="a new total of environment steps; schedules then count down to it (default: the same as before)",
     )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+    _add_save_dataset(parser)
 
 
 def _add_evaluate(parser: Parser) -> None:

@@ -53,6 +53,9 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         preset=arguments.preset,
         n_seeds=arguments.n_seeds,
         init_from=_folder("--init-from", "a run", arguments.init_from),
+        dataset=_folder("--dataset", "a data set", arguments.dataset),
+        prefill=_folder("--prefill", "a data set", arguments.prefill),
+        save_dataset=_folder("--save-dataset", "a new data set", arguments.save_dataset),
         settings=settings,
     )
 

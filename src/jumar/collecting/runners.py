@@ -4,7 +4,8 @@ This is the seam between the loop and the backends. A runner takes a learner, le
 ``n_envs`` environments, updates it, does both again for as many rounds as an iteration has, and hands back what happened. The
 loop knows nothing else of environments.
 
-- :class:`CompiledRunner`: rollout and update are one compiled program, mapped over seeds if there are several.
+- :class:`CompiledRunner`: rollout and update are one compiled program, mapped over seeds if there are several; so is learning
+  without an environment (:mod:`jumar.collecting.stored`).
 - :class:`HostRunner`: a rollout gathered on the host, then a compiled update.
 """
 
@@ -172,15 +173,13 @@ class CostWatch:
         return faults._replace(costs=none)
 
 
-class CompiledRunner:
-    """Runs environments written in JAX: an iteration is one compiled program, steps and updates.
+class ProgramRunner:
+    """Base of the runners whose iterations are compiled programs, mapped over seeds if there are several.
 
     Args:
         update: the algorithm.
-        env: the environment.
-        name: what to call it in errors.
-        n_envs: how many copies.
-        n_steps: steps of each per round.
+        name: what to call the environment in errors.
+        n_envs: how many copies of it.
         n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K but for
             those that the update says all seeds share, and to spread it over JAX's devices.
         cost_watch: what becomes of costs that are no numbers.
@@ -189,18 +188,11 @@ class CompiledRunner:
     has_barriers = False
 
     def __init__(
-        self,
-        update: Update,
-        env: CompiledEnvironment,
-        name: str,
-        n_envs: int,
-        n_steps: int,
-        n_seeds: int | None,
-        cost_watch: CostWatch | None = None,
+        self, update: Update, name: str, n_envs: int, n_seeds: int | None, cost_watch: CostWatch | None = None
     ) -> None:
-        self._update, self._env, self._name = update, env, name
+        self._update, self._name = update, name
         self._cost_watch = cost_watch or CostWatch(update)
-        self._n_envs, self._n_steps, self._n_seeds = n_envs, n_steps, n_seeds
+        self._n_envs, self._n_seeds = n_envs, n_seeds
         self._rows = 0
         init, iterate, store = self._init, self._iterate_once, update.store
         begin, rounds, report = self._begin, self._rounds_of, self._report_of
@@ -254,9 +246,7 @@ class CompiledRunner:
         """Release nothing: there is nothing to release."""
 
     def _init(self, key: Array) -> Collector:
-        states, observations = reset_batch(self._env, self._env.params, key, self._n_envs)
-        n = self._n_envs
-        return Collector(states, observations, jnp.ones((n,), bool), self._update.behaviour.initial_carry(n))
+        raise NotImplementedError
 
     def _iterate_often(
         self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool]
@@ -304,11 +294,7 @@ class CompiledRunner:
     def _round(
         self, state: tuple[Any, Any, Collector], memory: Any, key: Array, remaining: Array
     ) -> tuple[Any, Any, Collector]:
-        learner, made, collector = state
-        collect_key, update_key = jax.random.split(key)
-        collector, trajectory = self._collect(self._update.acting(learner, remaining), collector, collect_key)
-        learner, made = self._update.update(learner, made, memory, trajectory, remaining, update_key)
-        return learner, made, collector
+        raise NotImplementedError
 
     def _report_of(
         self, learner: Any, made: Any, keys: Array
@@ -326,6 +312,47 @@ class CompiledRunner:
         learner, made, collector = self._round(state, (), keys[0], remaining[0])
         learner, record, outcome, faults = self._report_of(learner, made, keys)
         return learner, collector, record, outcome, faults
+
+
+class CompiledRunner(ProgramRunner):
+    """Runs environments written in JAX: steps and updates are one compiled program.
+
+    Args:
+        update: the algorithm.
+        env: the environment.
+        name: what to call it in errors.
+        n_envs: how many copies.
+        n_steps: steps of each per round.
+        n_seeds: as for :class:`ProgramRunner`.
+        cost_watch: what becomes of costs that are no numbers.
+    """
+
+    def __init__(
+        self,
+        update: Update,
+        env: CompiledEnvironment,
+        name: str,
+        n_envs: int,
+        n_steps: int,
+        n_seeds: int | None,
+        cost_watch: CostWatch | None = None,
+    ) -> None:
+        self._env, self._n_steps = env, n_steps
+        super().__init__(update, name, n_envs, n_seeds, cost_watch)
+
+    def _init(self, key: Array) -> Collector:
+        states, observations = reset_batch(self._env, self._env.params, key, self._n_envs)
+        n = self._n_envs
+        return Collector(states, observations, jnp.ones((n,), bool), self._update.behaviour.initial_carry(n))
+
+    def _round(
+        self, state: tuple[Any, Any, Collector], memory: Any, key: Array, remaining: Array
+    ) -> tuple[Any, Any, Collector]:
+        learner, made, collector = state
+        collect_key, update_key = jax.random.split(key)
+        collector, trajectory = self._collect(self._update.acting(learner, remaining), collector, collect_key)
+        learner, made = self._update.update(learner, made, memory, trajectory, remaining, update_key)
+        return learner, made, collector
 
     def _collect(self, acting: Acting, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
         behaviour, env = self._update.behaviour, self._env

@@ -233,6 +233,37 @@ class Ensemble:
         return jnp.stack(values), (of_inputs, tuple(after)) if between.batch_norm else statistics
 
 
+@dataclass(frozen=True)
+class NoActionValues:
+    """The part for methods without critics: it says 0 of everything."""
+
+    n = 1
+
+    def init(self, key: Array) -> Parameters:
+        """Return no parameters."""
+        return {}
+
+    def initial_statistics(self, policy: Parameters) -> tuple[()]:
+        """Return no state."""
+        return ()
+
+    def with_policy(self, statistics: Any, policy: Parameters) -> Any:
+        """Return no state."""
+        return statistics
+
+    def apply(
+        self, parameters: Parameters, statistics: Any, features: Parameters, actions: Array, key: Array, training: bool
+    ) -> tuple[Array, Any]:
+        """Return zeros ``[1, ...]``."""
+        return jnp.zeros((1, *actions.shape[:-1]), jnp.float32), statistics
+
+    def of_all(
+        self, parameters: Parameters, statistics: Any, features: Parameters, key: Array, training: bool
+    ) -> tuple[Array, Any]:
+        """Refuse: nobody asks."""
+        raise NotImplementedError("there are no critics")
+
+
 class Reduction(Protocol):
     """A part that makes one value of those of all critics."""
 

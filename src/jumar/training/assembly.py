@@ -17,6 +17,7 @@ from jumar.algorithms.update import Update
 from jumar.collecting.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
 from jumar.collecting.halves import Halves
 from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runner
+from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.pool import EnvPoolEnvironments
@@ -40,6 +41,8 @@ def assemble(
     ``trained`` are the spaces that the policy was trained in before, if it was, which the environment's must equal.
     """
     settings = plan.settings
+    if plan.offline:
+        return _assemble_offline(plan, source, warn)
     if source.compiled:
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
@@ -73,6 +76,20 @@ def assemble(
     compiled = Halves if isinstance(update, OnPolicy) and update.apart else jax.jit
     runner = HostRunner(update, _once(environments, source, plan, warn), settings.rows_per_round, watch, compiled)
     return update, runner, spaces, environments.episode_limit
+
+
+def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Spaces, int | None]:
+    """Put together what learns from a data set; the environment is asked for its spaces alone."""
+    if source.compiled:
+        env = source.make_compiled()
+        spaces, limit = (env.observation_space, env.action_space), stated_limit(env)
+    else:
+        environments = source.make_host(1, 0, warn)
+        spaces, limit = (environments.observation_space, environments.action_space), environments.episode_limit
+        environments.close()
+    update = make_update(plan, source, spaces)
+    assert isinstance(update, OffPolicy)
+    return update, StoredRunner(update, plan.n_seeds), spaces, limit
 
 
 def check_cost(source: Source, warn: Warn) -> None:

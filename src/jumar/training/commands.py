@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.console.reporter import Reporter
 from jumar.console.signals import StopFlag, Stopped, stop_on_signals
 from jumar.envs.host import Warn
@@ -18,10 +19,12 @@ from jumar.envs.sources import FromId
 from jumar.errors import JumarError, UsageError, explain_system_error
 from jumar.runs import logs
 from jumar.runs.checkpoints import Checkpoint, CheckpointStore
+from jumar.runs.datasets import write_dataset
 from jumar.runs.run_directory import RunDirectory
 from jumar.runs.segments import Segment
-from jumar.text import repeat_words
+from jumar.text import counted, repeat_words
 from jumar.training.assembly import make_evaluator
+from jumar.training.data import dataset_of, start_data
 from jumar.training.keeper import Files, write_configs
 from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
@@ -52,7 +55,15 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
     """
     prepare_compiler(reporter.warn, request.n_seeds)
     start = None if request.init_from is None else read_warm_start(request.init_from)
-    plan = make_plan(request, reporter, start)
+    data = start_data(request.dataset, request.prefill)
+    if request.save_dataset is not None:
+        check_writable(request.save_dataset)
+    plan = make_plan(request, reporter, start, data)
+    if request.save_dataset is not None and not isinstance(plan.settings, ReplaySettings):
+        raise UsageError(
+            f"--save-dataset needs a method with a replay buffer, and {plan.algorithm} has none; dpg, ddpg, td3, sql and sac "
+            "do."
+        )
     assert plan.environment is not None
     source = FromId(plan.environment, plan.cost)
     with ExitStack() as stack:
@@ -60,6 +71,9 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         training = Training(plan, source, reporter, start)
         stack.callback(training.close)
         training.plan = plan = with_checkpoints(plan, request.checkpoint_every, training, reporter)
+        if data is not None:
+            training.begin_with_data(data)
+            reporter.note(f"{counted(len(data.data), 'transition')} of {data.origin.path} are in the replay buffer")
         if start is not None:
             for words in start.warnings:
                 reporter.warn(words)
@@ -74,7 +88,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
             reporter.note(words)
         files.checkpoint(training)
         training.restart()
-        return _run(training, files, run, reporter, stop)
+        return _run(training, files, run, reporter, stop, request.save_dataset)
 
 
 def resume(
@@ -83,6 +97,7 @@ def resume(
     env: str | None,
     reporter: Reporter,
     wrappers: Sequence[TypedWrapper] = (),
+    save_dataset: Path | None = None,
 ) -> dict[str, Any]:
     """Go on from the newest sound checkpoint, to the same total or to a new one; return the summary.
 
@@ -103,6 +118,11 @@ def resume(
         if checkpoint is None and plan.init_from is not None:
             raise UsageError(
                 f"{run} was stopped before it saved what it began with; begin anew with --init-from {plan.init_from.path}."
+            )
+        if checkpoint is None and plan.data is not None:
+            option = "--dataset" if plan.data.alone else "--prefill"
+            raise UsageError(
+                f"{run} was stopped before it saved what it began with; begin anew with {option} {plan.data.path}."
             )
         if checkpoint is None:
             refuse_without_checkpoint(run, plan)
@@ -133,6 +153,7 @@ def resume(
         if training.steps >= plan.total_timesteps:
             reporter.note(f"{run} is finished: it has trained for {training.steps} steps")
             files.policies(training)
+            _save_dataset(training, save_dataset, reporter)
             _require_saved(files, run)
             return _summary(training, run)
         _announce(reporter, plan, run, start)
@@ -140,7 +161,7 @@ def resume(
             files.checkpoint(training)
         training.saved_at = start
         training.restart()
-        return _run(training, files, run, reporter, stop)
+        return _run(training, files, run, reporter, stop, save_dataset)
 
 
 def evaluate(
@@ -234,9 +255,17 @@ def _announce(reporter: Reporter, plan: Plan, run: RunDirectory, start_step: int
     reporter.started(info if start_step is None else {**info, "start_step": start_step})
 
 
-def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter, stop: StopFlag) -> dict[str, Any]:
+def _run(
+    training: Training,
+    files: Files,
+    run: RunDirectory,
+    reporter: Reporter,
+    stop: StopFlag,
+    save_dataset: Path | None = None,
+) -> dict[str, Any]:
     try:
         run_loop(training, files, reporter, stop)
+        _save_dataset(training, save_dataset, reporter)
     except Stopped as stopped:
         files.close()
         raise Stopped(stopped.signal_number, _stopped_words(training, files, run)) from None
@@ -244,6 +273,38 @@ def _run(training: Training, files: Files, run: RunDirectory, reporter: Reporter
     summary = _summary(training, run)
     reporter.finished(summary)
     return summary
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written when the run ends. Raises ``UsageError``."""
+    if path.is_dir():
+        raise UsageError(f"--save-dataset {path} is a folder; give the path of a file.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--save-dataset {path}: there is no folder {path.absolute().parent}; make it first.")
+
+
+def _save_dataset(training: Training, path: Path | None, reporter: Reporter) -> None:
+    """Write what the replay buffer holds, if that was asked for; the run itself is saved already.
+
+    Raises:
+        JumarError: it cannot be written.
+    """
+    if path is None:
+        return
+    if training.buffer is None:
+        raise UsageError(
+            f"--save-dataset needs a replay buffer, and {training.plan.algorithm} has none; the run is saved."
+        )
+    data = dataset_of(training.buffer, training.held.memory, training.slots, training.spaces)
+    try:
+        write_dataset(path, data)
+    except OSError as error:
+        raise JumarError(f"the data set cannot be written to {path}: {explain_system_error(error)}") from error
+    forgotten = training.slots - training.buffer.replay.slots
+    told = (
+        f"; {counted(forgotten * training.plan.settings.n_envs, 'older step')} were forgotten" if forgotten > 0 else ""
+    )
+    reporter.note(f"{counted(len(data), 'transition')} are written to {path}{told}")
 
 
 def _require_saved(files: Files, run: RunDirectory) -> None:

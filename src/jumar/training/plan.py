@@ -121,6 +121,37 @@ _READ_ORIGIN = exact_record(path=text(), policy_sha256=text("[0-9a-f]{64}", "a S
 
 
 @dataclass(frozen=True)
+class DataOrigin:
+    """Which transitions a run began with."""
+
+    path: str
+    """As it was given; nothing is read from there again."""
+    sha256: str
+    """Of the file."""
+    alone: bool
+    """Whether the run learns from them alone, so that a step is an update."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {"path": self.path, "sha256": self.sha256, "use": "dataset" if self.alone else "prefill"}
+
+    @classmethod
+    def from_json(cls, data: Any) -> DataOrigin:
+        """Take back what ``to_json`` gave. It is a reader of :mod:`jumar.fields`.
+
+        Raises:
+            DamagedEntry: it is not that.
+        """
+        found = _READ_DATA(data)
+        return cls(found["path"], found["sha256"], found["use"] == "dataset")
+
+
+_READ_DATA = exact_record(
+    path=text(), sha256=text("[0-9a-f]{64}", "a SHA-256 in hexadecimal"), use=text("dataset|prefill", "a use of data")
+)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run is to do. Steps count all environments together.
 
@@ -153,10 +184,17 @@ class Plan:
     """The function itself, which is passed anew in each process."""
     init_from: Origin | None = None
     """What the run began with, where that was not a policy drawn at random."""
+    data: DataOrigin | None = None
+    """The transitions that were in the replay buffer before any step."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
             check_count(name, getattr(self, name), least, most)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the run learns from a data set alone."""
+        return self.data is not None and self.data.alone
 
     def remaining(self, steps: int) -> float:
         """Return the share of training that is left after so many steps, for schedules."""
@@ -234,6 +272,7 @@ class Plan:
             "schedule_start": self.schedule_start,
             "features": self.features_name,
             "init_from": self.init_from.to_json() if self.init_from else None,
+            "data": self.data.to_json() if self.data else None,
         }
 
     @classmethod
@@ -280,6 +319,7 @@ _READ_REST = record(
     preset=optional(text()),
     features=optional(text()),
     init_from=optional(Origin.from_json),
+    data=optional(DataOrigin.from_json),
     **{name: whole(*limits) for name, limits in RANGES.items() if name not in _IDENTITY},
 )
 

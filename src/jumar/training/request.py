@@ -32,6 +32,9 @@ class TrainRequest:
         preset: Name of the preset, ``"none"``, or ``None`` for the one of this algorithm and environment.
         n_seeds: Train this many seeds in one program (compiled environments only).
         init_from: A run, or a folder with a policy, that the run begins with: a warm start.
+        dataset: A data set to learn from alone; the environment only evaluates.
+        prefill: A data set that is in the replay buffer before any step.
+        save_dataset: A file to write the replay buffer to at the end, as a data set.
         settings: Hyperparameters that were given, by name, as values or as typed.
     """
 
@@ -52,4 +55,7 @@ class TrainRequest:
     preset: str | None = None
     n_seeds: int | None = None
     init_from: Path | None = None
+    dataset: Path | None = None
+    prefill: Path | None = None
+    save_dataset: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from jumar.envs.sources import FromId
 from jumar.envs.step_costs import parse_cost
 from jumar.errors import JumarError, UsageError
 from jumar.text import repeat_words
+from jumar.training.data import StartData, check_data
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
 from jumar.training.request import TrainRequest
 from jumar.training.training import Training
@@ -31,8 +32,10 @@ CHECKPOINTS = 10
 """How many checkpoints a run has unless told."""
 
 
-def make_plan(request: TrainRequest, reporter: Reporter, start: WarmStart | None = None) -> Plan:
-    """Resolve a request: every setting gets its value. ``start`` is what ``request.init_from`` holds.
+def make_plan(
+    request: TrainRequest, reporter: Reporter, start: WarmStart | None = None, data: StartData | None = None
+) -> Plan:
+    """Resolve a request: every setting gets its value. ``start`` is what ``request.init_from`` holds, ``data`` the data set.
 
     Raises:
         UsageError: something in it is unknown or out of range.
@@ -55,7 +58,10 @@ def make_plan(request: TrainRequest, reporter: Reporter, start: WarmStart | None
     if start is not None:
         given = start.completed(given, chosen.settings)
     preset = presets.choose(chosen.name, environment.name, request.preset)
+    if data is not None:
+        given = data.completed(given, chosen)
     settings = chosen.make_settings(presets.merged(preset, given))
+    check_data(chosen, settings, data)
     if preset:
         reporter.note(f"preset: {preset}")
     eval_every = request.eval_every
@@ -76,6 +82,7 @@ def make_plan(request: TrainRequest, reporter: Reporter, start: WarmStart | None
         else choose_workers(environment, settings.n_envs, reporter),
         preset=preset.name if preset else None,
         init_from=start.origin if start else None,
+        data=data.origin if data else None,
     )
 
 

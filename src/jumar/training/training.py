@@ -28,6 +28,7 @@ from jumar.training.remembered import Buffer
 from jumar.xla.timing import Stopwatch
 
 if TYPE_CHECKING:
+    from jumar.training.data import StartData
     from jumar.training.warm_start import WarmStart
 
 Metrics = dict[str, float | None]
@@ -163,6 +164,18 @@ class Training:
         self.slots = record.get("slots", 0)
         for lane, episodes in zip(self.episodes, state.episodes, strict=True):
             lane.state = EpisodeState(*(np.array(x) for x in episodes))
+
+    def begin_with_data(self, data: StartData) -> None:
+        """Put stored transitions into the replay buffer before any step.
+
+        Raises:
+            UsageError: they are of other spaces than the environment's, or do not fit into the buffer.
+        """
+        learner, memory, self.slots = data.begin(
+            self.update, self.buffer, self.learner, self.held.memory, self.spaces, self.source.name
+        )
+        self.held = self.held._replace(learner=learner, memory=memory)
+        self.best_policies = [jax.device_get(self.snapshot(lane)) for lane in range(len(self.plan.seeds))]
 
     def cut(self) -> None:
         """Cut the episodes under way in what is remembered, before a checkpoint at which host environments begin anew.

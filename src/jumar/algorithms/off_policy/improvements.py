@@ -158,6 +158,45 @@ class Mirroring:
         return Improved(jax.tree.map(jnp.copy, parameters), state, gain, log_prob, jnp.zeros((), jnp.float32))
 
 
+@dataclass(frozen=True)
+class Cloning:
+    r"""The part by which the policy is fitted to the actions that were taken: it climbs :math:`E[\log \pi_\theta(a|s)]`.
+
+    A deterministic policy in a Box goes down :math:`E[\frac1d \|\mu_\theta(s) - a\|^2]` instead, which is the same for a
+    Gaussian of a fixed deviation around it.
+    """
+
+    value: StateValue
+    """What states are worth for the flight record."""
+
+    def __call__(
+        self,
+        policy: Policy,
+        parameters: Parameters,
+        state: Any,
+        optimiser: Optimiser,
+        judges: Judges,
+        rows: Rows,
+        alpha: Array,
+        remaining: Array,
+        keys: tuple[Array, Array],
+    ) -> Improved:
+        """Return the policy after a gradient step."""
+
+        def objective(parameters: Parameters) -> tuple[Array, Array]:
+            distribution: Any = policy.at(parameters, judges.states.features, judges.states.masks)
+            if policy.actions.kind == "discrete":
+                log_probs = jnp.sum(jnp.where(rows.actions > 0.0, distribution.log_probs, 0.0), axis=-1)
+                return weighted_mean(log_probs, rows.weights), -weighted_mean(distribution.entropy(), rows.weights)
+            mode = policy.actions.to_unit(distribution.mode(), jnp)
+            distance = jnp.mean(jnp.square(mode - rows.actions), axis=-1)
+            return -weighted_mean(distance, rows.weights), jnp.zeros((), jnp.float32)
+
+        (gain, log_prob), gradient = jax.value_and_grad(objective, has_aux=True)(parameters)
+        parameters, state = optimiser.ascend(parameters, gradient, state, remaining)
+        return Improved(parameters, state, gain, log_prob, norm(gradient))
+
+
 def norm(tree: Any) -> Array:
     """Return the Euclidean norm of all numbers of a pytree together."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))

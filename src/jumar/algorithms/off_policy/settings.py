@@ -95,6 +95,8 @@ class ReplaySettings(CollectingSettings):
     )
     adam_epsilon: float = setting(1e-8, "epsilon of Adam", above=0, at_most=1)
 
+    needs_dataset: ClassVar[bool] = False
+    """Whether the method learns from stored transitions alone."""
     takes: ClassVar[tuple[type[gym.Space[Any]], ...]] = (spaces.Box,)
     """The kinds of action spaces that the method is for."""
 

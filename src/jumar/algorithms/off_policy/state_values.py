@@ -159,6 +159,24 @@ def entropy_part(alpha: Array, log_probs: Array) -> Array:
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """The part by which every state is worth 0, for methods without critics."""
+
+    follows = False
+
+    def noise(self, key: Array, shape: tuple[int, int]) -> Array:
+        """Return nothing to speak of: nothing is drawn."""
+        return jnp.zeros((), jnp.float32)
+
+    def __call__(
+        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+    ) -> Valued:
+        """Return zeros."""
+        zeros = jnp.zeros((judges.states.action_shape[0],), jnp.float32)
+        return Valued(zeros, zeros)
+
+
+@dataclass(frozen=True)
 class Sampled:
     r"""The part by which a state is worth an action of the policy's choice, :math:`\min_k Q_k(s, a) - \alpha \log \pi(a|s)`."""
 

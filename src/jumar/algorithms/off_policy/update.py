@@ -198,18 +198,26 @@ class OffPolicy:
         learner = learner._replace(
             observation_moments=moments, reward_scale=self.rewards.learn(learner.reward_scale, trajectory), clock=clock
         )
-        cursor = learner.clock.cursor
 
         def once(i: Array, state: tuple[Learner, Sums]) -> tuple[Learner, Sums]:
             learner, sums = state
-            draw_key, key_of_update = jax.random.split(jax.random.fold_in(key, i))
-            rows = self.replay.draw(
-                memory, slots, cursor, self.batch_size, draw_key, lambda *x: self._worth(learner, *x)
-            )
-            return self.improve(learner, sums, rows, remaining, key_of_update)
+            learner, made = self.study(learner, Round(slots, sums), memory, remaining, jax.random.fold_in(key, i))
+            return learner, made.sums
 
         learner, sums = jax.lax.fori_loop(0, due, once, (learner, made.sums))
         return learner, Round(slots, sums)
+
+    def study(
+        self, learner: Learner, made: Round, memory: Arrays, remaining: Array, key: Array
+    ) -> tuple[Learner, Round]:
+        """Do one update with rows drawn from what is remembered and from what the iteration has made."""
+        draw_key, key_of_update = jax.random.split(key)
+        cursor = learner.clock.cursor
+        rows = self.replay.draw(
+            memory, made.slots, cursor, self.batch_size, draw_key, lambda *x: self._worth(learner, *x)
+        )
+        learner, sums = self.improve(learner, made.sums, rows, remaining, key_of_update)
+        return learner, made._replace(sums=sums)
 
     def improve(
         self, learner: Learner, sums: Sums, rows: Transitions, remaining: Array, key: Array

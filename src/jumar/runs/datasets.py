@@ -1,0 +1,200 @@
+"""Data sets: stored transitions that off-policy methods learn from, in a file that executes nothing.
+
+A data set is a safetensors file with the arrays ``observations``, ``actions``, ``rewards``, ``next_observations``,
+``terminated`` and ``truncated``, ``[N, ...]`` each, and both spaces as JSON in its metadata. Where observations are a Dict or
+a Tuple, there is an array for each part, ``observations/KEY``. Rows that follow each other in an episode lie one after another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from jumar.errors import DamagedFile, UsageError
+from jumar.fields import DamagedEntry
+from jumar.policies.actions import narrow_dtype
+from jumar.policies.observations import nested
+from jumar.runs.files import read_bytes, sha256, unpack_arrays, write_atomically
+from jumar.spaces import check_spaces, describe_space, space_from_json, space_to_json
+
+OBSERVATIONS, SUCCESSORS = "observations", "next_observations"
+PLAIN = {"rewards": "f", "terminated": "b", "truncated": "b"}
+"""The other arrays, and the kinds of their numbers."""
+SPACES = ("observation_space", "action_space")
+LARGEST_HEADER = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Transitions ``[N, ...]``; see the module's text.
+
+    Attributes:
+        observations: in the structure of the space, a Tuple being a dictionary of its indexes.
+        actions: in the environment's units, ``[N, *shape]``.
+        rewards: float32 ``[N]``.
+        successors: what followed each step, the true last observation where an episode ended.
+        terminated: boolean ``[N]``.
+        truncated: boolean ``[N]``.
+        spaces: of observations and actions.
+    """
+
+    observations: Any
+    actions: np.ndarray
+    rewards: np.ndarray
+    successors: Any
+    terminated: np.ndarray
+    truncated: np.ndarray
+    spaces: tuple[Space, Space]
+
+    def __len__(self) -> int:
+        """Return the number of transitions."""
+        return len(self.rewards)
+
+
+def parts(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:
+    """Yield the plain spaces of a space and where they are in it."""
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from parts(part, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for index, part in enumerate(space.spaces):
+            yield from parts(part, (*path, index))
+    else:
+        yield path, space
+
+
+def write_dataset(path: str | Path, data: Dataset) -> None:
+    """Write a data set; a reader finds the old file or the new one.
+
+    Raises:
+        UsageError: there is nothing in it.
+        OSError: the disk refuses.
+    """
+    import safetensors.numpy
+
+    if len(data) == 0:
+        raise UsageError(f"there are no transitions to write to {path}.")
+    arrays = {"actions": data.actions, "rewards": data.rewards}
+    arrays |= {"terminated": data.terminated, "truncated": data.truncated}
+    for name, tree in ((OBSERVATIONS, data.observations), (SUCCESSORS, data.successors)):
+        for place, _ in parts(data.spaces[0]):
+            arrays[_named(name, place)] = _picked(tree, place)
+    metadata = {
+        name: json.dumps(space_to_json(space), sort_keys=True) for name, space in zip(SPACES, data.spaces, strict=True)
+    }
+    whole = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    write_atomically(path, safetensors.numpy.save(whole, metadata=metadata))
+
+
+def read_dataset(path: str | Path) -> tuple[Dataset, str]:
+    """Read a data set; return it and the SHA-256 of its file.
+
+    Raises:
+        UsageError: it is not there, or is a folder.
+        DamagedFile: it is no data set, is damaged, or holds what is no experience; the message says what and where.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"there is no data set {path}; --save-dataset writes one.")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; a data set is a file, which --save-dataset writes.")
+    data = read_bytes(path, "data set")
+    arrays = unpack_arrays(data, path)
+    found = _spaces_in(data, path)
+    check_spaces(*found, f"the data set {path}")
+    return _checked(arrays, found, path), sha256(data)
+
+
+def _spaces_in(data: bytes, path: Path) -> tuple[Space, Space]:
+    length = int.from_bytes(data[:8], "little")
+    try:
+        metadata = json.loads(data[8 : 8 + min(length, LARGEST_HEADER)]).get("__metadata__") or {}
+        observation, action = (space_from_json(json.loads(metadata[name])) for name in SPACES)
+    except (KeyError, ValueError, TypeError, RecursionError, AttributeError, DamagedEntry) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else str(error) or "no description of them"
+        raise DamagedFile(f"{path} does not say which spaces its transitions are of ({said}); write it anew.") from None
+    return observation, action
+
+
+def _checked(arrays: Mapping[str, np.ndarray], found: tuple[Space, Space], path: Path) -> Dataset:
+    """Return the data set of some arrays. Raises ``DamagedFile``."""
+    observation_space, action_space = found
+    leaves = dict(parts(observation_space))
+    expected = {_named(name, place) for name in (OBSERVATIONS, SUCCESSORS) for place in leaves}
+    expected |= {"actions", *PLAIN}
+    if missing := sorted(expected - set(arrays)):
+        raise DamagedFile(f"{path} has no array {missing[0]}; a data set has {', '.join(sorted(expected))}.")
+    if extra := sorted(set(arrays) - expected):
+        raise DamagedFile(f"{path} has an array {extra[0]}, which a data set of these spaces does not.")
+    n = len(arrays["rewards"]) if arrays["rewards"].ndim else 0
+    if n == 0:
+        raise DamagedFile(f"{path} holds no transitions.")
+    for name, kind in PLAIN.items():
+        _check_array(arrays[name], (n,), kind, name, path)
+    trees: dict[str, Any] = {}
+    for name in (OBSERVATIONS, SUCCESSORS):
+        read = []
+        for place, space in leaves.items():
+            array = arrays[_named(name, place)]
+            _check_array(array, (n, *(space.shape or ())), _kind(space), _named(name, place), path)
+            read.append((place, array.astype(narrow_dtype(array.dtype), copy=False)))
+        trees[name] = nested(read)
+    actions = arrays["actions"]
+    _check_array(actions, (n, *(action_space.shape or ())), _kind(action_space), "actions", path)
+    _check_actions(actions, action_space, path)
+    rewards = arrays["rewards"].astype(np.float32)
+    if not np.all(np.isfinite(rewards)):
+        raise DamagedFile(f"rewards in {path} are too large for single precision.")
+    truncated = arrays["truncated"] & ~arrays["terminated"]
+    return Dataset(trees[OBSERVATIONS], actions, rewards, trees[SUCCESSORS], arrays["terminated"], truncated, found)
+
+
+def _check_array(array: np.ndarray, shape: tuple[int, ...], kind: str, name: str, path: Path) -> None:
+    if array.shape != shape or (array.dtype.kind not in kind):
+        kinds = {"f": "floating-point numbers", "b": "booleans", "iub": "integers"}
+        raise DamagedFile(
+            f"{name} in {path} is {array.dtype}{list(array.shape)}; {kinds[kind]} of shape {list(shape)} are right."
+        )
+    if array.dtype.kind == "f":
+        wrong = np.argwhere(~np.isfinite(array))
+        if len(wrong):
+            value = array[tuple(wrong[0])]
+            raise DamagedFile(
+                f"{name} in {path} is {value} in row {int(wrong[0][0])}; only finite numbers are experience."
+            )
+
+
+def _check_actions(actions: np.ndarray, space: Space, path: Path) -> None:
+    if isinstance(space, spaces.Box):
+        inside = (actions >= space.low) & (actions <= space.high)
+    elif isinstance(space, spaces.Discrete):
+        inside = (actions >= space.start) & (actions < space.start + space.n)
+    else:
+        return
+    outside = np.argwhere(~inside)
+    if len(outside):
+        row = int(outside[0][0])
+        raise DamagedFile(
+            f"the action {actions[row].tolist()} in row {row} of {path} is not in the action space, "
+            f"{describe_space(space)}."
+        )
+
+
+def _kind(space: Space) -> str:
+    return "f" if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f" else "iub"
+
+
+def _named(name: str, place: tuple[Any, ...]) -> str:
+    return "/".join([name, *map(str, place)])
+
+
+def _picked(tree: Any, place: tuple[Any, ...]) -> np.ndarray:
+    for step in place:
+        tree = tree[step]
+    return np.asarray(tree)

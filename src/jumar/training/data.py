@@ -1,0 +1,232 @@
+"""Data sets in a training: how they come into the replay buffer, and how one is made of what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import Space
+
+from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.update import Learner, OffPolicy
+from jumar.algorithms.registry import Algorithm
+from jumar.algorithms.settings import CollectingSettings
+from jumar.errors import UsageError
+from jumar.experience.replay import Arrays
+from jumar.policies.observations import MASK_KEY, nested
+from jumar.runs.datasets import Dataset, parts, read_dataset
+from jumar.spaces import require_same_spaces
+from jumar.training.plan import DataOrigin
+from jumar.training.remembered import Buffer
+from jumar.trajectory import Trajectory
+
+
+@dataclass(frozen=True, eq=False)
+class StartData:
+    """Transitions that a run begins with, and where they are from."""
+
+    origin: DataOrigin
+    data: Dataset
+
+    @classmethod
+    def read(cls, path: str | Path, alone: bool) -> StartData:
+        """Read a data set.
+
+        Raises:
+            UsageError, DamagedFile: as :func:`jumar.runs.datasets.read_dataset`.
+        """
+        data, digest = read_dataset(path)
+        return cls(DataOrigin(str(path), digest, alone), data)
+
+    def completed(self, given: dict[str, Any], chosen: Algorithm) -> dict[str, Any]:
+        """Return settings that were given, with a buffer and environments that fit where the run learns from data alone."""
+        if not self.origin.alone or "buffer_size" not in chosen.setting_names:
+            return given
+        return {"buffer_size": len(self.data), "n_envs": 1, "learning_starts": 0, **given}
+
+    def begin(
+        self, update: Any, buffer: Buffer | None, learner: Any, memory: Any, spaces: tuple[Space, Space], name: str
+    ) -> tuple[Any, Any, int]:
+        """Return the learner, the memory and its number of slots with the transitions in them.
+
+        Raises:
+            UsageError: they are of other spaces than those of the environment ``name``, or do not fit into the buffer.
+        """
+        require_same_spaces(spaces, self.data.spaces, name)
+        assert isinstance(update, OffPolicy)
+        assert buffer is not None
+        replay = buffer.replay
+        slots = len(self.data) // replay.n_envs
+        if slots == 0:
+            raise UsageError(
+                f"{self.origin.path} has {len(self.data)} transitions, fewer than n_envs={replay.n_envs} environments."
+            )
+        if self.origin.alone and slots > replay.slots:
+            raise UsageError(
+                f"buffer_size={replay.slots * replay.n_envs} is less than the {len(self.data)} transitions of "
+                f"{self.origin.path}; leave it out."
+            )
+        trajectory = self._trajectory(slots, replay.n_envs, update)
+        rows = {name: np.asarray(x) for name, x in jax.jit(replay.written)(trajectory).items()}
+        kept = min(slots, replay.slots) * replay.n_envs
+        each = {name: rows[name.rpartition("/")[2]][-kept:] for name in buffer.columns}
+        memory = buffer.put(memory, each, slots)
+        cursor = jax.tree.map(jnp.asarray, buffer.cursor(slots))
+        learner = learner._replace(clock=learner.clock._replace(cursor=cursor))
+        return self._with_moments(update, learner, trajectory, buffer.n_seeds), memory, slots
+
+    def _trajectory(self, slots: int, n_envs: int, update: OffPolicy) -> Trajectory:
+        """Return the transitions as ``[slots, N]``, a stretch of them for each environment."""
+        data, shape = self.data, (slots, n_envs)
+
+        def laid(x: Any) -> np.ndarray:
+            x = np.asarray(x)[: slots * n_envs]
+            return np.swapaxes(x.reshape(n_envs, slots, *x.shape[1:]), 0, 1)
+
+        terminated, truncated = laid(data.terminated), laid(data.truncated | interrupted(data))
+        truncated = truncated | ((np.arange(slots) == slots - 1)[:, None] & ~terminated)
+        actions = np.asarray(data.actions, np.float32)
+        fields: dict[str, Any] = {
+            "observations": jax.tree.map(laid, data.observations),
+            "actions": laid(actions.reshape(len(actions), -1)),
+            "rewards": laid(data.rewards),
+            "terminated": terminated,
+            "truncated": truncated,
+            "successors": jax.tree.map(laid, data.successors),
+            "valid": np.ones(shape, bool),
+            "episode_start": np.zeros(shape, bool),
+            "log_probs": np.zeros(shape, np.float32),
+            "action_masks": None,
+            "costs": None,
+            "carry": (),
+            "critic_carry": (),
+        }
+        return Trajectory(**fields)
+
+    def _with_moments(
+        self, update: OffPolicy, learner: Learner, trajectory: Trajectory, n_seeds: int | None
+    ) -> Learner:
+        """Return the learner whose observation normaliser has seen the transitions."""
+        encoder = update.policy.encoder
+        if not (encoder.normalise and encoder.vector_size):
+            return learner
+
+        def seen(moments: Any) -> Any:
+            return moments.updated(encoder.vector(trajectory.observations), jnp.ones(trajectory.rewards.shape))
+
+        moments = learner.observation_moments
+        return learner._replace(observation_moments=seen(moments) if n_seeds is None else jax.vmap(seen)(moments))
+
+
+def start_data(dataset: str | Path | None, prefill: str | Path | None) -> StartData | None:
+    """Read the data set that a run begins with, if there is one.
+
+    Raises:
+        UsageError: there are two, or it is not there.
+        DamagedFile: it is no sound data set.
+    """
+    if dataset is not None and prefill is not None:
+        raise UsageError(
+            "--dataset learns from stored transitions alone, and prefill from them first; give one of them."
+        )
+    if dataset is not None:
+        return StartData.read(dataset, alone=True)
+    return None if prefill is None else StartData.read(prefill, alone=False)
+
+
+def check_data(chosen: Algorithm, settings: CollectingSettings, data: StartData | None) -> None:
+    """Refuse data for methods or settings that cannot learn from it, and methods without the data that they need.
+
+    Raises:
+        UsageError: the message says what would be right.
+    """
+    if data is None:
+        if getattr(settings, "needs_dataset", False):
+            raise UsageError(f"{chosen.name} learns from stored transitions alone; give --dataset FILE.")
+        return
+    what = "dataset" if data.origin.alone else "prefill"
+    if not isinstance(settings, ReplaySettings):
+        raise UsageError(
+            f"--{what} needs a method that learns from a replay buffer, and {chosen.name} does not; dpg, ddpg, td3, sql "
+            "and sac do."
+        )
+    if getattr(settings, "needs_dataset", False) and not data.origin.alone:
+        raise UsageError(f"{chosen.name} learns from stored transitions alone; give --dataset instead of --prefill.")
+    if getattr(settings, "on_policy", False):
+        raise UsageError(f"on_policy=true learns from its own steps alone; leave it out, or --{what}.")
+    if data.origin.alone and settings.normalize_rewards:
+        raise UsageError(
+            "normalize_rewards follows the rewards of steps, and with --dataset there are none; leave it out."
+        )
+    if settings.cost_coef > 0.0:
+        raise UsageError(f"cost_coef={settings.cost_coef} needs costs, and a data set has none; leave it out.")
+    if data.origin.alone and settings.n_envs != 1:
+        raise UsageError(f"n_envs={settings.n_envs}: with --dataset no environment is stepped; leave it out.")
+
+
+def interrupted(data: Dataset) -> np.ndarray:
+    """Return which rows are not followed by their successors although their episodes go on, ``[N]`` boolean."""
+    n = len(data)
+    differs = np.zeros(n, bool)
+    for now, after in zip(jax.tree.leaves(data.observations), jax.tree.leaves(data.successors), strict=True):
+        differs[:-1] |= np.any((now[1:] != after[:-1]).reshape(n - 1, -1), axis=1)
+    return differs & ~data.terminated & ~data.truncated
+
+
+def dataset_of(buffer: Buffer, memory: Arrays, slots: int, spaces: tuple[Space, Space], lane: int = 0) -> Dataset:
+    """Return the steps that a replay buffer holds as a data set: each environment's, oldest first.
+
+    Args:
+        buffer: what the buffer is like.
+        memory: the buffer.
+        slots: how many slots were ever written to it.
+        spaces: of observations and actions.
+        lane: which of several seeds.
+
+    Raises:
+        UsageError: the observations have a part that the buffer does not hold.
+    """
+    if any(path and path[0] == MASK_KEY for path, _ in parts(spaces[0])) and buffer.replay.masks:
+        raise UsageError(
+            "observations with an action_mask in them cannot be written as a data set: the buffer holds no mask."
+        )
+    replay = buffer.replay
+    kept = min(slots, replay.slots)
+    prefix = "" if buffer.n_seeds is None else f"{lane}/"
+    found = buffer.rows(memory, slots - kept, kept)
+    arrays = {name: jnp.asarray(np.concatenate(found[prefix + name])) for name in memory}
+    told = jax.device_get(jax.jit(partial(replay.recalled, slots=kept))(arrays))
+    valid = np.swapaxes(told.valid, 0, 1).reshape(-1)
+
+    def listed(x: Any, dtype: Any = None) -> np.ndarray:
+        x = np.swapaxes(np.asarray(x), 0, 1)
+        x = x.reshape(-1, *x.shape[2:])[valid]
+        return x if dtype is None else x.astype(dtype)
+
+    observations, successors = (_of_space(tree, spaces[0], listed) for tree in (told.observations, told.successors))
+    action_space = spaces[1]
+    actions = listed(told.actions, action_space.dtype).reshape(-1, *(action_space.shape or ()))
+    return Dataset(
+        observations,
+        actions,
+        listed(told.rewards),
+        successors,
+        listed(told.terminated),
+        listed(told.truncated & ~told.terminated),
+        spaces,
+    )
+
+
+def _of_space(tree: Any, space: Space, listed: Any) -> Any:
+    read = []
+    for path, part in parts(space):
+        leaf = tree
+        for step in path:
+            leaf = leaf[step]
+        read.append((path, listed(leaf, part.dtype)))
+    return nested(read)

@@ -1,0 +1,156 @@
+"""Runs on stored transitions: written by one, learnt from by another, resumed; and what cannot be is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jumar as library
+from jumar.cli import main
+from jumar.errors import UsageError
+from jumar.runs.datasets import Dataset, read_dataset, write_dataset
+from jumar.training.data import interrupted
+
+SMALL = ["--net-arch", "8", "--batch-size", "8", "--eval-episodes", "1", "--log-every", "40"]
+RUN = ["--total-timesteps", "400", "--eval-every", "0", *SMALL]
+
+
+def jumar(*words: Any) -> dict[str, Any]:
+    """Run a command and return what it prints as JSON."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        assert main([*map(str, words), "--quiet", "--json"]) == 0
+    return json.loads(told.getvalue())
+
+
+def refused(capsys: Any, *words: Any) -> str:
+    """Run a command that is refused, and return what it says."""
+    assert main([*map(str, words), "--quiet"]) == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set that a run of SAC wrote: 400 steps of two environments, two whole episodes and no end of a third."""
+    folder = tmp_path_factory.mktemp("data")
+    jumar(
+        "train",
+        "sac",
+        "jax/Pendulum-v1",
+        "--n-envs",
+        "2",
+        *RUN,
+        "--run-dir",
+        folder / "run",
+        "--save-dataset",
+        folder / "data",
+    )
+    return folder / "data"
+
+
+def rows_of(data: Dataset, rows: Any) -> Dataset:
+    """Return some rows of a data set."""
+    names = ("observations", "actions", "rewards", "successors", "terminated", "truncated")
+    return replace(data, **{name: getattr(data, name)[rows] for name in names})
+
+
+def test_a_run_writes_what_it_did(data: Path) -> None:
+    found, _ = read_dataset(data)
+    assert len(found) == 400
+    assert found.truncated.sum() == 2
+    assert not found.terminated.any()
+    assert not interrupted(found).any()  # each step is followed by its successor, or an end
+    assert np.abs(found.actions).max() <= 2.0
+    assert len(np.unique(found.observations, axis=0)) == 400
+
+
+@pytest.mark.parametrize("method", ["td3", "bc"])
+def test_what_is_learnt_from_data_is_the_same_twice_and_after_a_resume(method: str, data: Path, tmp_path: Path) -> None:
+    words = [method, "gymnasium/Pendulum-v1", "--dataset", data, "--total-timesteps", "120", "--checkpoint-every", "40"]
+    words += [*SMALL, "--normalize-observations", "true"]
+    summary = jumar("train", *words, "--run-dir", tmp_path / "once")
+    assert summary["total_timesteps"] == 120
+    assert summary["last_eval_mean"] < 0.0
+    jumar("train", *words, "--run-dir", tmp_path / "twice")
+    jumar("train", *words[:5], "80", *words[6:], "--run-dir", tmp_path / "part")
+    jumar("resume", tmp_path / "part", "--total-timesteps", "120")
+    policies = [(tmp_path / run / "policy.safetensors").read_bytes() for run in ("once", "twice", "part")]
+    assert policies[0] == policies[1]
+    assert policies[0] == policies[2]
+
+
+def test_prefilled_transitions_are_learnt_from_and_written_again(data: Path, tmp_path: Path) -> None:
+    words = ["sac", "gymnasium/Pendulum-v1", "--prefill", data, "--buffer-size", "500", "--checkpoint-every", "0"]
+    jumar("train", *words, "--total-timesteps", "40", *SMALL, "--run-dir", tmp_path / "run")
+    jumar("resume", tmp_path / "run", "--total-timesteps", "80", "--save-dataset", tmp_path / "more")
+    before, _ = read_dataset(data)
+    after, _ = read_dataset(tmp_path / "more")
+    assert len(after) == 480
+    np.testing.assert_array_equal(after.observations[:400], before.observations)
+    np.testing.assert_array_equal(after.rewards[:400], before.rewards)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["ppo", "jax/Pendulum-v1", "--dataset", "DATA"],
+            "--dataset needs a method that learns from a replay buffer, and ppo",
+        ),
+        (
+            ["ppo", "jax/Pendulum-v1", "--save-dataset", "x"],
+            "--save-dataset needs a method with a replay buffer, and ppo",
+        ),
+        (["bc", "jax/Pendulum-v1"], "bc learns from stored transitions alone; give --dataset FILE"),
+        (["bc", "jax/Pendulum-v1", "--prefill", "DATA"], "give --dataset instead of --prefill"),
+        (["sac", "jax/CartPole-v1", "--dataset", "DATA"], "observation space"),
+        (["sac", "jax/Pendulum-v1", "--dataset", "DATA", "--prefill", "DATA"], "give one of them"),
+        (["sac", "jax/Pendulum-v1", "--dataset", "nowhere"], "there is no data set nowhere"),
+        (["sac", "jax/Pendulum-v1", "--dataset", "DATA", "--normalize-rewards", "true"], "normalize_rewards follows"),
+        (
+            ["sac", "jax/Pendulum-v1", "--dataset", "DATA", "--buffer-size", "300"],
+            "buffer_size=300 is less than the 400",
+        ),
+        (["sac", "jax/Pendulum-v1", "--save-dataset", "nowhere/data"], "there is no folder"),
+        (
+            ["dpg", "jax/Pendulum-v1", "--prefill", "DATA", "--on-policy", "true"],
+            "on_policy=true learns from its own steps",
+        ),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused(
+    words: list[str], said: str, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    typed = [str(data) if word == "DATA" else word for word in words]
+    assert said in refused(capsys, "train", *typed, "--total-timesteps", "40", "--run-dir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_do_not_follow_each_other_are_told_apart(data: Path) -> None:
+    found, _ = read_dataset(data)
+    order = np.r_[0:10, 20:30]
+    part = rows_of(found, order)
+    np.testing.assert_array_equal(np.flatnonzero(interrupted(part)), [9])
+
+
+def test_agents_learn_from_data_too(data: Path) -> None:
+    settings: dict[str, Any] = {"net_arch": (8,), "batch_size": 8, "log_every": 20}
+    agent = library.TD3("jax/Pendulum-v1", dataset=data, bc_coef=0.4, **settings).learn(40)
+    assert agent.num_timesteps == 40
+    assert "bc_coef" in agent.settings.to_json()
+    with pytest.raises(UsageError, match="give --dataset"):
+        library.BC("jax/Pendulum-v1")
+
+
+def test_a_wrong_data_set_stops_before_anything_is_made(data: Path, tmp_path: Path) -> None:
+    found, _ = read_dataset(data)
+    write_dataset(tmp_path / "one", rows_of(found, slice(1)))
+    with pytest.raises(UsageError, match="has 1 transitions, fewer than n_envs=2"):
+        library.SAC("jax/Pendulum-v1", prefill=tmp_path / "one", n_envs=2)
