@@ -284,7 +284,7 @@ class Plan:
         """
         with reading(path):
             identity = Identity.from_json(data)
-            rest = _READ_REST(data)
+            rest = _READ_REST({"data": None, **data})  # plans from before data sets do not speak of them
             name = rest.pop("features")
             return cls(**{key: getattr(identity, key) for key in _OF_IDENTITY}, **rest, features_name=name)
 
