@@ -55,7 +55,7 @@ def dpg(settings: DPGSettings, policy: Policy) -> OffPolicy:
         if settings.n_critics > 1:
             raise UsageError(f"n_critics={settings.n_critics}: there is one compatible critic; leave it out.")
         values = dataclasses.replace(settings, net_arch=settings.critic_net_arch or settings.net_arch)
-        update = replace(update, critic=Compatible(policy, make_torso(policy.encoder, values)))
+        update = replace(update, critic=Compatible(policy, make_torso(policy.encoder, values)), jointly=False)
     if not settings.on_policy:
         return update
     # One slot more than a round has: the last step of the one before was followed by the first of this one.
