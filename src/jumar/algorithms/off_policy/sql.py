@@ -68,8 +68,8 @@ def sql(settings: SQLSettings, policy: Policy) -> OffPolicy:
         return compose(settings, policy, soft, Mirroring(ensemble(settings, policy), soft), temperature)
     if settings.critic_batch_norm and not settings.target_network:
         raise UsageError(
-            "critic_batch_norm without target_network judges one action at each successor, and the soft maximum over a Box takes "
-            "many; leave target_network true."
+            "critic_batch_norm without target_network judges one action at each successor, and the soft maximum over a Box "
+            "takes many; leave target_network true."
         )
     integral = SampledSoftMaximum(least(settings), settings.n_value_samples, policy.actions.half_range)
     return compose(settings, policy, integral, Climbing(Stein(least(settings), settings.n_particles)), temperature)
