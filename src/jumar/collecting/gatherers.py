@@ -171,7 +171,7 @@ class PoolScan:
         """Run the scan once."""
         with jax.enable_x64(True):
             self._state, gathered, start, carry = self._scan(acting, self._state, carry, start, key)
-        return {**gathered, "action_masks": None}, start, carry
+        return {**gathered, "action_masks": None, "successor_masks": None}, start, carry
 
     def close(self) -> None:
         """Close the pool."""

@@ -81,7 +81,7 @@ def test_a_joint_pass_has_no_soft_maximum_over_a_box() -> None:
     [
         ({"on_policy": True, "n_steps": 2}, "n_steps=2 does not go with on_policy"),
         ({"critic": "compatible", "n_critics": 2}, "n_critics=2: there is one compatible critic"),
-        ({"critic": "table"}, "critic=table"),
+        ({"critic": "table"}, "unknown critic value .table.; known: network, compatible"),
     ],
 )
 def test_settings_of_dpg_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
