@@ -51,7 +51,9 @@ class Task:
     aims: Mapping[str, float] = field(default_factory=dict)
     """By algorithm."""
     everyone: bool = False
-    """Whether every algorithm is trained that can be, with its defaults where it has no preset."""
+    """Whether every algorithm is trained that learns from rollouts, with its defaults where it has no preset."""
+    only: tuple[str, ...] = ()
+    """The algorithms that are trained, whether they have presets or not; none: see ``everyone``."""
     with_defaults: bool = False
     """Whether to train with Stable-Baselines3's defaults too, in both libraries."""
 
@@ -63,8 +65,11 @@ class Task:
     @property
     def sides(self) -> list[str]:
         """The names of the sides that this task has."""
-        with_preset = [name for name in ALGORITHMS if self.name in presets(name) and not limits_costs(name)]
-        algorithms = list(ALGORITHMS) if self.everyone else with_preset
+        if self.only:
+            return list(self.only)
+        rollouts = [name for name in ALGORITHMS if not remembers_steps(name)]
+        with_preset = [name for name in rollouts if self.name in presets(name) and not limits_costs(name)]
+        algorithms = rollouts if self.everyone else with_preset
         return [*algorithms, *(OTHERS if self.with_defaults else ())]
 
     def settings_of(self, side: str) -> dict[str, Any]:
@@ -78,9 +83,13 @@ class Task:
 TASKS = {
     "cartpole": Task("jax/CartPole-v1", 100_000, 10, {"ppo": 475, "reinforce": 450, "a2c": 475}, everyone=True),
     "pendulum": Task("jax/Pendulum-v1", 200_000, 5, {"ppo": -200}, everyone=True),
+    "pendulum-20k": Task(
+        "jax/Pendulum-v1", 20_000, 5, {"ddpg": -180, "td3": -180, "sac": -180}, only=("ddpg", "td3", "sac")
+    ),
     "acrobot": Task("jax/Acrobot-v1", 200_000, 5, {"ppo": -90}, everyone=True),
     "mountaincar": Task("jax/MountainCar-v0", 200_000, 5, everyone=True),
     "mountaincar-continuous": Task("jax/MountainCarContinuous-v0", 200_000, 5, {"ppo": 88}, everyone=True),
+    "mountaincar-continuous-50k": Task("jax/MountainCarContinuous-v0", 50_000, 5, {"sac": 90}, only=("sac",)),
     "halfcheetah": Task(
         "HalfCheetah-v5",
         1_000_000,
@@ -96,6 +105,11 @@ TASKS = {
     "ant": Task("Ant-v5", 1_000_000, 5, {"ppo": 1_500, "trpo": 2_500, "npg": 2_300}),
     "doublependulum": Task("InvertedDoublePendulum-v5", 1_000_000, 5, {"ppo": 8_500}),
 }
+
+
+def remembers_steps(algorithm: str) -> bool:
+    """Return whether an algorithm learns from a replay buffer of steps: an update for each is too slow for long tasks."""
+    return "learning_starts" in ALGORITHMS[algorithm].setting_names
 
 
 def limits_costs(algorithm: str) -> bool:

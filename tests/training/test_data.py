@@ -25,14 +25,14 @@ RUN = ["--total-timesteps", "400", "--eval-every", "0", *SMALL]
 def jumar(*words: Any) -> dict[str, Any]:
     """Run a command and return what it prints as JSON."""
     told = io.StringIO()
-    with contextlib.redirect_stdout(told):
-        assert main([*map(str, words), "--quiet", "--json"]) == 0
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(io.StringIO()):
+        assert main([*map(str, words), "--json"]) == 0
     return json.loads(told.getvalue())
 
 
 def refused(capsys: Any, *words: Any) -> str:
     """Run a command that is refused, and return what it says."""
-    assert main([*map(str, words), "--quiet"]) == 2
+    assert main([*map(str, words)]) == 2
     return capsys.readouterr().err
 
 
@@ -71,7 +71,7 @@ def test_a_run_writes_what_it_did(data: Path) -> None:
     assert len(np.unique(found.observations, axis=0)) == 400
 
 
-@pytest.mark.parametrize("method", ["td3", "bc"])
+@pytest.mark.parametrize("method", [pytest.param("td3", marks=pytest.mark.slow), "bc"])
 def test_what_is_learnt_from_data_is_the_same_twice_and_after_a_resume(method: str, data: Path, tmp_path: Path) -> None:
     words = [method, "gymnasium/Pendulum-v1", "--dataset", data, "--total-timesteps", "120", "--checkpoint-every", "40"]
     words += [*SMALL, "--normalize-observations", "true"]
@@ -95,6 +95,21 @@ def test_prefilled_transitions_are_learnt_from_and_written_again(data: Path, tmp
     assert len(after) == 480
     np.testing.assert_array_equal(after.observations[:400], before.observations)
     np.testing.assert_array_equal(after.rewards[:400], before.rewards)
+
+
+def test_no_environment_is_needed_to_learn_from_data(data: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tmp_path / "run"
+    words = ["bc", "--dataset", data, "--total-timesteps", "80", *SMALL]
+    alone = jumar("train", *words, "--run-dir", run)
+    assert (alone["env"], alone["backend"], alone["last_eval_mean"]) == ("stored transitions", "data", None)
+    beside = tmp_path / "beside"
+    jumar("train", "bc", "jax/Pendulum-v1", *words[1:], "--run-dir", beside, "--eval-every", "0")
+    assert (run / "policy.safetensors").read_bytes() == (beside / "policy.safetensors").read_bytes()
+    assert jumar("resume", run, "--total-timesteps", "120")["total_timesteps"] == 120
+    assert jumar("evaluate", run, "--env", "gymnasium/Pendulum-v1", "--episodes", "1")["episodes"] == 1
+    assert "evaluate it with --env ENV" in refused(capsys, "evaluate", run)
+    assert "an environment is missing" in refused(capsys, "train", "sac", "--total-timesteps", "40")
+    assert "eval_every=10 needs an environment" in refused(capsys, "train", *words, "--eval-every", "10")
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,6 @@ OFF += ["--learning-starts", "60", "--n-steps", "3", "--gradient-steps", "-1", "
 REMEMBERING = {
     "compiled": ["sac", "jax/Pendulum-v1"],
     "host": ["sac", "gymnasium/Pendulum-v1", *HERE, "--critic-batch-norm", "true", "--target-network", "false"],
-    "choices": ["sql", "gymnasium/CartPole-v1", *HERE, "--target-update-interval", "7"],
     "pool": ["td3", "envpool/HalfCheetah-v5", "--action-noise", "ou:0.1"],
     "seeds": ["sac", "jax/Pendulum-v1", "--n-seeds", "3"],
 }

@@ -124,11 +124,12 @@ def _next_words(summary: Mapping[str, Any], evaluated: Any) -> str:
 
     run = shlex.quote(str(summary.get("run_dir", "RUN")))
     again = repeat_words(summary.get("repeat_env"), summary.get("repeat_wrappers") or ())
+    in_one = " --env ENV" if summary.get("backend") == "data" else ""  # it learnt without an environment
     total = 2 * int(summary.get("total_timesteps") or 1_000_000)
     return "\n".join(
         [
             "What to type next:",
-            f"  jumar evaluate {shlex.quote(str(evaluated))}{again}",
+            f"  jumar evaluate {shlex.quote(str(evaluated))}{again}{in_one}",
             f"  jumar resume {run}{again} --total-timesteps {total}",
         ]
     )

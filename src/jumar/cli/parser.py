@@ -352,8 +352,9 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
     environment = parser.add_argument(
         "env",
         metavar="ENV",
+        nargs="?",
         help="a Gymnasium id (HalfCheetah-v5, module:EnvId), or an id with its backend in front: gymnasium/, envpool/, "
-        "jax/, gymnax/ or brax/; `jumar list envs` lists them",
+        "jax/, gymnax/ or brax/; `jumar list envs` lists them; with --dataset it may be left out",
     )
     environment.complete = {"bash": "_jumar_environments", "zsh": "_jumar_environments"}  # type: ignore[attr-defined]
 

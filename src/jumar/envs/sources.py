@@ -184,6 +184,34 @@ class FromCompiled:
         return with_cost(self.object, self.cost, self.name)
 
 
+NO_ENVIRONMENT = "stored transitions"
+"""What a run has in the place of an environment that learns from a data set without one."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoEnvironment:
+    """No environment: a run learns from a data set of these spaces, and nothing evaluates it."""
+
+    spaces: tuple[gym.Space[Any], gym.Space[Any]]
+
+    name = NO_ENVIRONMENT
+    backend = "data"
+    compiled = False
+    rebuildable = False
+    cost = GIVEN
+    time_limit_remedy = ""
+
+    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
+        """Refuse: there is none."""
+        raise UsageError(
+            "the run learns from stored transitions without an environment; give --env ENV to evaluate it in one."
+        )
+
+    def make_compiled(self) -> CompiledEnvironment:
+        """Refuse: there is none."""
+        raise UsageError("the run learns from stored transitions without an environment.")
+
+
 def with_cost(env: CompiledEnvironment, cost: Cost, name: str) -> CompiledEnvironment:
     """Return the environment, its steps costing what ``cost`` says.
 

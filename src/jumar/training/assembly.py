@@ -21,7 +21,7 @@ from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.pool import EnvPoolEnvironments
-from jumar.envs.sources import Source
+from jumar.envs.sources import NoEnvironment, Source
 from jumar.envs.vector import VectorAdapter
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
@@ -80,7 +80,10 @@ def assemble(
 
 def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Spaces, int | None]:
     """Put together what learns from a data set; the environment is asked for its spaces alone."""
-    if source.compiled:
+    limit = None
+    if isinstance(source, NoEnvironment):
+        spaces = source.spaces
+    elif source.compiled:
         env = source.make_compiled()
         spaces, limit = (env.observation_space, env.action_space), stated_limit(env)
     else:

@@ -15,7 +15,7 @@ from jumar.console.reporter import Reporter
 from jumar.console.signals import StopFlag, Stopped, stop_on_signals
 from jumar.envs.host import Warn
 from jumar.envs.registry import TypedWrapper
-from jumar.envs.sources import FromId
+from jumar.envs.sources import FromId, NoEnvironment, Source
 from jumar.errors import JumarError, UsageError, explain_system_error
 from jumar.runs import logs
 from jumar.runs.checkpoints import Checkpoint, CheckpointStore
@@ -64,8 +64,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
             f"--save-dataset needs a method with a replay buffer, and {plan.algorithm} has none; dpg, ddpg, td3, sql and sac "
             "do."
         )
-    assert plan.environment is not None
-    source = FromId(plan.environment, plan.cost)
+    source = _source(plan, data.data.spaces if data else None)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.warn))
         training = Training(plan, source, reporter, start)
@@ -79,7 +78,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
                 reporter.warn(words)
             left_out = training.critic_left_out
             (reporter.note if left_out is None else reporter.warn)(start.words(left_out))
-        run = RunDirectory.create(request.run_dir, plan.algorithm, request.env, plan.seed)
+        run = RunDirectory.create(request.run_dir, plan.algorithm, request.env or "data", plan.seed)
         stack.enter_context(run.lock())
         write_configs(run, plan)
         files = _open_files(stack, run, training, reporter, None)
@@ -134,8 +133,7 @@ def resume(
                 raise UsageError(f"total_timesteps={total_timesteps}, but {run} has already trained for {start} steps.")
             plan = plan.with_total(total_timesteps)
             reporter.note(f"the new total is {total_timesteps} steps; schedules are anchored to it")
-        assert plan.environment is not None
-        training = Training(plan, FromId(plan.environment, plan.cost), reporter)
+        training = Training(plan, _source(plan, checkpoint.record["spaces"] if checkpoint else None), reporter)
         stack.callback(training.close)
         if checkpoint:
             for words in restore(training, checkpoint, run):
@@ -195,7 +193,8 @@ def evaluate(
         what = "best policy: it was never evaluated" if best else f"final policy: go on with jumar resume {run}{other}"
         raise UsageError(f"{run} has no {what}.")
     policy, parameters, moments, spaces = read_policy(folder)
-    assert plan.environment is not None
+    if plan.environment is None:
+        raise UsageError(f"{run} learnt from stored transitions without an environment; evaluate it with --env ENV.")
     source = FromId(plan.environment, plan.cost)
     check_same_spaces(source, spaces)
     result = make_evaluator(source, policy, plan.workers, not stochastic)(parameters, moments, episodes, seed)
@@ -273,6 +272,14 @@ def _run(
     summary = _summary(training, run)
     reporter.finished(summary)
     return summary
+
+
+def _source(plan: Plan, spaces: tuple[Any, Any] | None) -> Source:
+    """Return where a run's environments come from; ``spaces`` are those of a run that has none."""
+    if plan.environment is not None:
+        return FromId(plan.environment, plan.cost)
+    assert spaces is not None, "a run without an environment begins with a data set"
+    return NoEnvironment((spaces[0], spaces[1]))
 
 
 def check_writable(path: Path) -> None:

@@ -228,7 +228,8 @@ class Plan:
     @property
     def backend(self) -> str:
         """The backend that steps the environments."""
-        return self.environment.backend if self.environment else "object"
+        none = "data" if self.offline else "object"
+        return self.environment.backend if self.environment else none
 
     @property
     def seeds(self) -> list[int]:

@@ -16,7 +16,7 @@ class TrainRequest:
 
     Attributes:
         algorithm: Command-line name of the algorithm, for example ``"ppo"``.
-        env: Environment id as typed, with or without a backend in front.
+        env: Environment id as typed, with or without a backend in front; ``None`` only with ``dataset``.
         total_timesteps: Environment steps to train for, over all parallel environments.
         seed: Seed of everything random.
         n_envs: Parallel environments; ``None``: the preset's or the algorithm's own.
@@ -39,7 +39,7 @@ class TrainRequest:
     """
 
     algorithm: str
-    env: str
+    env: str | None
     total_timesteps: int
     seed: int = 0
     n_envs: int | None = None

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from jumar import presets
 from jumar.algorithms.registry import algorithm
 from jumar.console.reporter import Reporter
 from jumar.envs.registry import EnvironmentId, TypedWrapper, parse_wrapper, resolve
-from jumar.envs.sources import FromId
+from jumar.envs.sources import NO_ENVIRONMENT, FromId
 from jumar.envs.step_costs import parse_cost
 from jumar.errors import JumarError, UsageError
 from jumar.text import repeat_words
@@ -48,42 +49,62 @@ def make_plan(
     for name in ("eval_every", "checkpoint_every", "workers"):
         if (value := getattr(request, name)) is not None:
             check_count(name, value, 0)
-    wrappers = tuple((name, dict(kwargs)) for name, kwargs in request.wrappers)
-    environment = resolve(request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0)
-    if environment.compiled and request.workers:
-        raise UsageError(f"workers={request.workers}, but {request.env} is compiled and is not stepped by processes.")
-    if environment.full_name != environment.text:
-        reporter.note(f"environment: {environment.full_name}")
+    environment = _environment_of(request, reporter, data)
+    name = environment.name if environment else ""
     given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
     if start is not None:
         given = start.completed(given, chosen.settings)
-    preset = presets.choose(chosen.name, environment.name, request.preset)
+    preset = presets.choose(chosen.name, name, request.preset)
     if data is not None:
         given = data.completed(given, chosen)
     settings = chosen.make_settings(presets.merged(preset, given))
     check_data(chosen, settings, data)
     if preset:
         reporter.note(f"preset: {preset}")
-    eval_every = request.eval_every
+    eval_every = request.eval_every if environment else 0
+    if eval_every is None:
+        eval_every = max(1, request.total_timesteps // EVALUATIONS)
+    workers = request.workers
+    if workers is None:
+        workers = choose_workers(environment, settings.n_envs, reporter) if environment else 0
     return Plan(
         cost=parse_cost(request.cost),
         algorithm=chosen.name,
         settings=settings,
         environment=environment,
-        environment_name=environment.name,
+        environment_name=name or NO_ENVIRONMENT,
         seed=request.seed,
         total_timesteps=request.total_timesteps,
-        eval_every=max(1, request.total_timesteps // EVALUATIONS) if eval_every is None else eval_every,
+        eval_every=eval_every,
         eval_episodes=request.eval_episodes,
         checkpoint_every=request.checkpoint_every or 0,
         n_seeds=request.n_seeds,
-        workers=request.workers
-        if request.workers is not None
-        else choose_workers(environment, settings.n_envs, reporter),
+        workers=workers,
         preset=preset.name if preset else None,
         init_from=start.origin if start else None,
         data=data.origin if data else None,
     )
+
+
+def _environment_of(request: TrainRequest, reporter: Reporter, data: StartData | None) -> EnvironmentId | None:
+    """Return the environment that was asked for; ``None`` where a data set is learnt from without one.
+
+    Raises:
+        UsageError: there is none, or something about it is wrong.
+    """
+    if request.env is None:
+        if data is None or not data.origin.alone:
+            raise UsageError(f"an environment is missing; write, say, jumar train {request.algorithm} CartPole-v1.")
+        if request.eval_every:
+            raise UsageError(f"eval_every={request.eval_every} needs an environment; give one, or leave it out.")
+        return None
+    wrappers = tuple((name, dict(kwargs)) for name, kwargs in request.wrappers)
+    environment = resolve(request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0)
+    if environment.compiled and request.workers:
+        raise UsageError(f"workers={request.workers}, but {request.env} is compiled and is not stepped by processes.")
+    if environment.full_name != environment.text:
+        reporter.note(f"environment: {environment.full_name}")
+    return environment
 
 
 def choose_workers(environment: EnvironmentId, n_envs: int, reporter: Reporter) -> int:
@@ -135,6 +156,14 @@ def with_environment(plan: Plan, env: str | None, wrappers: Sequence[TypedWrappe
     Raises:
         UsageError: something else was typed, or not everything that is code of the user's own.
     """
+    if plan.environment is None and plan.offline:
+        # It learnt without one; any of these spaces evaluates it.
+        found = (
+            None
+            if env is None
+            else resolve(env, {}, None, [(n, dict(s)) for n, s in map(_typed, wrappers)], plan.workers)
+        )
+        return replace(plan, environment=found)
     if plan.environment is None:
         raise UsageError(
             f"the run trained in a live object ({plan.environment_name}), which no file can bring back; load it from Python "
@@ -151,10 +180,14 @@ def with_environment(plan: Plan, env: str | None, wrappers: Sequence[TypedWrappe
     return replace(plan, environment=typed)
 
 
+def _typed(wrapper: TypedWrapper) -> Any:
+    return parse_wrapper(wrapper) if isinstance(wrapper, str) else wrapper
+
+
 def _check_wrappers_repeated(saved: EnvironmentId, wrappers: Sequence[TypedWrapper], env: str | None) -> None:
     """Refuse wrappers that are not the run's, and a run whose own wrappers were not all typed again."""
     known = {name: dict(settings) for name, settings in saved.wrappers}
-    typed = [parse_wrapper(wrapper) if isinstance(wrapper, str) else wrapper for wrapper in wrappers]
+    typed = [_typed(wrapper) for wrapper in wrappers]
     for name, settings in typed:
         if name not in known:
             raise UsageError(

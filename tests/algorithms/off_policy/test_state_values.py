@@ -140,7 +140,9 @@ DENSITIES: dict[str, Any] = {
 """Q of actions in [-2, 2]."""
 
 
-@pytest.mark.parametrize("name", list(DENSITIES))
+@pytest.mark.parametrize(
+    "name", ["slope", *(pytest.param(name, marks=pytest.mark.slow) for name in list(DENSITIES)[1:])]
+)
 def test_a_sampler_learns_the_exact_density_in_its_box(name: str) -> None:
     """The density is proportional to exp(Q / 0.5): moments, and the distance between distribution functions."""
     update = make_update("sql", spaces.Box(-2.0, 2.0, (1,), np.float32), n_particles=64, net_arch=(32, 32))

@@ -100,22 +100,34 @@ def test_without_a_target_network_targets_are_of_the_critics_themselves() -> Non
 # -- trainings --------------------------------------------------------------------------------------------------------
 
 
+QUICK = [
+    pytest.param(
+        jumar.SQL, box_probe, {"n_particles": 4, "n_value_samples": 4, "target_update_interval": 5}, id="sql-box"
+    ),
+    pytest.param(
+        jumar.DPG,
+        box_probe,
+        {"on_policy": True, "critic_dropout": 0.1, "train_freq": 6, "n_envs": 2, "action_noise": "normal:0.3"},
+        id="dpg-sarsa",
+    ),
+    pytest.param(jumar.SAC, discrete_probe, {"n_envs": 2, "n_steps": 2, "critic_layer_norm": True}, id="sac-discrete"),
+]
+LONG = [
+    pytest.param(jumar.SAC, box_probe, {"critic_batch_norm": True, "target_network": False}, id="crossq"),
+    pytest.param(
+        jumar.SAC,
+        box_probe,
+        {"critic_dropout": 0.1, "critic_layer_norm": True, "n_critics": 4, "n_critics_subset": 2},
+        id="droq",
+    ),
+    pytest.param(jumar.SQL, discrete_probe, {"target_update_interval": 5}, id="sql-discrete"),
+    pytest.param(jumar.DPG, box_probe, {"critic": "compatible", "action_noise": "normal:0.3"}, id="dpg-compatible"),
+]
+
+
 @pytest.mark.parametrize(
     ("method", "env", "settings"),
-    [
-        (jumar.SAC, box_probe, {"critic_batch_norm": True, "target_network": False}),
-        (
-            jumar.SAC,
-            box_probe,
-            {"critic_dropout": 0.1, "critic_layer_norm": True, "n_critics": 4, "n_critics_subset": 2},
-        ),
-        (jumar.SAC, discrete_probe, {"n_envs": 2, "n_steps": 2}),
-        (jumar.SQL, discrete_probe, {"target_update_interval": 5}),
-        (jumar.SQL, box_probe, {"n_particles": 4, "n_value_samples": 4, "target_update_interval": 5}),
-        (jumar.DPG, box_probe, {"critic": "compatible", "action_noise": "normal:0.3"}),
-        (jumar.DPG, box_probe, {"on_policy": True, "train_freq": 6, "n_envs": 2, "action_noise": "normal:0.3"}),
-    ],
-    ids=["crossq", "droq", "sac-discrete", "sql-discrete", "sql-box", "dpg-compatible", "dpg-sarsa"],
+    [*QUICK, *(pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in LONG)],
 )
 def test_every_variant_trains_and_acts(method: Any, env: Any, settings: dict[str, Any]) -> None:
     agent = method(env(), seed=0, **{**SMALL, **settings})
@@ -155,7 +167,7 @@ class Masked(gym.Env[np.ndarray, np.int64]):
         return np.array([self._time % 3], np.float32)
 
 
-@pytest.mark.parametrize("method", [jumar.SAC, jumar.SQL])
+@pytest.mark.parametrize("method", [pytest.param(jumar.SAC, marks=pytest.mark.slow), jumar.SQL])
 def test_forbidden_actions_are_neither_taken_nor_counted_on(method: Any) -> None:
     """At random and by the policy; what is remembered of a successor is what was allowed there."""
     agent = method(Masked, seed=0, **{**SMALL, "log_every": 9})
