@@ -272,8 +272,8 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
     seen: dict[str, Any] = {}
     result = {"mean_return": 1.0, "std_return": 0.0, "min_return": 1.0, "max_return": 1.0, "mean_length": 9.0}
 
-    def resume(run: Any, total_timesteps: Any, env: Any, reporter: Any, wrappers: Any) -> dict[str, Any]:
-        seen.update(run=str(run), total_timesteps=total_timesteps, env=env, wrappers=wrappers)
+    def resume(run: Any, reporter: Any, **options: Any) -> dict[str, Any]:
+        seen.update(options, run=str(run))
         return SUMMARY
 
     def evaluate(run: Any, **options: Any) -> dict[str, Any]:
@@ -284,7 +284,8 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
     again = ["--env", "mine:Hill-v0", "--wrapper", "mine:Grey", "--wrapper", "mine:Small:size=8,keys=[1,2]"]
     assert cli.main(["resume", "r1", "--total-timesteps", "2M", *again]) == 0
     wrappers = [("mine:Grey", {}), ("mine:Small", {"size": 8, "keys": [1, 2]})]
-    assert seen == {"run": "r1", "total_timesteps": 2_000_000, "env": "mine:Hill-v0", "wrappers": wrappers}
+    typed = {"run": "r1", "total_timesteps": 2_000_000, "env": "mine:Hill-v0", "wrappers": wrappers}
+    assert seen == {**typed, "save_dataset": None}
     seen.clear()
     assert cli.main(["evaluate", "r1", "--episodes", "3", "--seed", "5", "--stochastic", "--best"]) == 0
     assert callable(seen.pop("warn"))
