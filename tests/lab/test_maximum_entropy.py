@@ -71,13 +71,14 @@ def test_what_has_no_soft_optimum_is_refused(mdp: TabularMDP, alpha: float, said
 def every_transition(mdp: TabularMDP) -> Transitions:
     """Return a row for every (s, a, s'), weighted by how likely it is: means over them are exact."""
     states, actions, successors = (x.ravel() for x in np.indices(mdp.transitions.shape))
+    rewards, weights = np.asarray(mdp.rewards, np.float32), np.asarray(mdp.transitions, np.float32)
     return Transitions(
-        observations=states.astype(np.int32),
-        actions=actions.astype(np.float32)[:, None],
-        rewards=np.asarray(mdp.rewards, np.float32)[states, actions],
-        discounts=np.full(len(states), mdp.gamma, np.float32),
-        successors=successors.astype(np.int32),
-        weights=np.asarray(mdp.transitions, np.float32).ravel(),
+        observations=jnp.asarray(states, jnp.int32),
+        actions=jnp.asarray(actions, jnp.float32)[:, None],
+        rewards=jnp.asarray(rewards[states, actions]),
+        discounts=jnp.full(len(states), mdp.gamma, jnp.float32),
+        successors=jnp.asarray(successors, jnp.int32),
+        weights=jnp.asarray(weights.ravel()),
     )
 
 
@@ -93,12 +94,13 @@ def test_shipped_methods_reach_the_exact_optimum(name: str, settings: dict[str, 
     policy = make_policy(spaces.Discrete(MDP.n_states), spaces.Discrete(MDP.n_actions), made)
     update = chosen.make(made, policy)
     assert isinstance(update, OffPolicy)
-    rows = jax.tree.map(jnp.asarray, every_transition(MDP))
+    rows = every_transition(MDP)
     learner, n = update.init(jax.random.PRNGKey(0), 1), 4_000
     learner = learner._replace(parameters=scattered(learner.parameters, 1))
 
     def step(state: Any, i: Any) -> tuple[Any, None]:
-        return update.improve(*state, rows, 1.0 - i / n, jax.random.PRNGKey(0)), None
+        learner, sums = state
+        return update.improve(learner, sums, rows, 1.0 - i / n, jax.random.PRNGKey(0)), None
 
     start = (learner, update.begin().sums)
     (learner, _), _ = jax.jit(lambda start: jax.lax.scan(step, start, jnp.arange(n)))(start)

@@ -191,7 +191,8 @@ def test_integers_are_the_nearest_and_their_units_are_those_of_what_was_done() -
 
 
 def test_a_method_explores_by_its_settings() -> None:
-    update = make_update("td3", action_noise="ou:0.3", learning_starts=7)
-    assert update.behaviour.noise == OrnsteinUhlenbeckNoise(Constant(0.3))
-    assert update.behaviour.random_steps == 7
-    assert make_update("sac", action_noise="normal:linear:0.3").behaviour.noise == NormalNoise(Linear(0.3))
+    behaviour: Any = make_update("td3", action_noise="ou:0.3", learning_starts=7).behaviour
+    assert behaviour.noise == OrnsteinUhlenbeckNoise(Constant(0.3))
+    assert behaviour.random_steps == 7
+    behaviour = make_update("sac", action_noise="normal:linear:0.3").behaviour
+    assert behaviour.noise == NormalNoise(Linear(0.3))

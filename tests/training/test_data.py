@@ -108,7 +108,7 @@ def test_no_environment_is_needed_to_learn_from_data(data: Path, tmp_path: Path,
     assert jumar("resume", run, "--total-timesteps", "120")["total_timesteps"] == 120
     assert jumar("evaluate", run, "--env", "gymnasium/Pendulum-v1", "--episodes", "1")["episodes"] == 1
     assert "evaluate it with --env ENV" in refused(capsys, "evaluate", run)
-    assert "an environment is missing" in refused(capsys, "train", "sac", "--total-timesteps", "40")
+    assert "ENV is missing" in refused(capsys, "train", "sac", "--total-timesteps", "40")
     assert "eval_every=10 needs an environment" in refused(capsys, "train", *words, "--eval-every", "10")
 
 

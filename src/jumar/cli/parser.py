@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from jumar.errors import UsageError, nearest, unknown
@@ -55,6 +55,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.examples: dict[str, str] = {}
         """By positional: a command to show when it is missing."""
+        self.spared: dict[str, str] = {}
+        """By positional: the option beside which it may be left out."""
         self.owners: dict[str, list[str]] = {}
         """By option: the algorithms that have it as a setting."""
         self.why_no_settings = ""
@@ -77,7 +79,7 @@ class Parser(argparse.ArgumentParser):
         if "--help" in options or "-h" in options:
             self.print_help()
             raise SystemExit(0)
-        self._check_count(positionals)
+        self._check_count(positionals, options)
         return self.parse_args([*options, "--", *positionals] if positionals else options)
 
     def split(self, words: Sequence[str], *, strict: bool = True) -> tuple[list[str], list[str]]:
@@ -147,13 +149,15 @@ class Parser(argparse.ArgumentParser):
         hint = str(found).partition("; ")[2] or f"`{self.prog} --help` lists the options."
         return UsageError(f"unknown option {name!r}; {hint}")
 
-    def _check_count(self, positionals: list[str]) -> None:
+    def _check_count(self, positionals: list[str], options: Iterable[str]) -> None:
         names = [str(action.metavar) for action in self._get_positional_actions()]
         if len(positionals) > len(names):
             extra = " ".join(positionals[len(names) :])
             raise UsageError(f"{self.prog}: unexpected {extra!r}; usage: {self.usage}")
         if len(positionals) < len(names):
             missing = names[len(positionals)]
+            if self.spared.get(missing) in {option.partition("=")[0] for option in options}:
+                return
             example = self.examples.get(missing)
             raise UsageError(f"{self.prog}: {missing} is missing" + (f"; for example: {example}" if example else "."))
 
@@ -340,6 +344,7 @@ def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
 
 
 def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, all_settings: bool) -> None:
+    parser.spared = {"ENV": "--dataset"}
     parser.examples = {"ALGO": "jumar train ppo CartPole-v1", "ENV": f"jumar train {algorithm or 'ppo'} CartPole-v1"}
     shown = [algorithms[algorithm]] if algorithm else list(algorithms.values())
     listing = "; ".join(f"{entry.name} ({entry.title})" for entry in shown) or "`jumar list algorithms`"

@@ -27,23 +27,25 @@ KEY = jax.random.PRNGKey(0)
 
 @pytest.mark.parametrize("gain", [-1.4, -0.9, -0.3, 0.2])
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
-def test_the_deterministic_gradient_is_the_derivative_of_performance(gain: float, gamma: float) -> None:
+def test_the_deterministic_gradient_is_the_derivative_of_performance(gain: Any, gamma: float) -> None:
     problem = Regulator(gamma=gamma)
-    exact = in_double(jax.grad(lambda g: regulator.performance(problem, jnp.stack([g, 0.0 * g]))))(np.float64(gain))
-    ours = regulator.deterministic_policy_gradient(problem, np.float64(gain))
+    gain = np.float64(gain)
+    exact = in_double(jax.grad(lambda g: regulator.performance(problem, jnp.stack([g, 0.0 * g]))))(gain)
+    ours = regulator.deterministic_policy_gradient(problem, gain)
     np.testing.assert_allclose(ours, exact, rtol=1e-8)
 
 
 def test_the_policy_climbs_the_exact_gradient_on_the_regulator() -> None:
     """States at the deviation that the exact moments have, weighted by the discount; Q is the regulator's own."""
-    problem, gain = Regulator(gamma=0.9), -0.6
+    problem = Regulator(gamma=0.9)
+    gain: Any = np.float64(-0.6)
+    theta: Any = np.array([gain, 0.0])
     update = by_gradient(make_update("dpg", spaces.Box(-4.0, 4.0, (1,), np.float32), net_arch=(), head_bias=False))
-    theta = np.array([gain, 0.0])
     states = np.sqrt(regulator.second_moments(problem, theta))  # a state for each step, with the right square
-    slopes = regulator.action_slopes(problem, np.float64(gain))
+    slopes = regulator.action_slopes(problem, gain)
     weights = 0.9 ** np.arange(problem.depth)
     policy = update.policy
-    parameters = policy.init(KEY)
+    parameters: Any = policy.init(KEY)
     # An observation of 3 numbers of which only the first is not 0; mu(s) = 4 tanh(w s) is linear near 0, so states are small.
     tiny = 0.02
     parameters["head"]["mean"]["kernel"] = jnp.asarray([[gain / 4.0], [0.0], [0.0]], jnp.float32)
@@ -66,7 +68,7 @@ def test_the_policy_climbs_the_exact_gradient_on_the_regulator() -> None:
     moved = (improved.parameters["head"]["mean"]["kernel"] - parameters["head"]["mean"]["kernel"])[0, 0]
     # In theta = 4 w, of a mean over weights, in units of the small states.
     ours = float(moved) / 0.5 / 4.0 * weights.sum() / tiny**2
-    np.testing.assert_allclose(ours, regulator.deterministic_policy_gradient(problem, np.float64(gain)), rtol=1e-3)
+    np.testing.assert_allclose(ours, regulator.deterministic_policy_gradient(problem, gain), rtol=1e-3)
 
 
 def compatible(**settings: Any) -> Any:
@@ -153,25 +155,27 @@ def test_next_actions_are_those_of_the_next_rows() -> None:
     zeros = np.zeros(shape, bool)
     terminated, truncated = zeros.copy(), zeros.copy()
     terminated[1, 0] = truncated[2, 1] = True
-    trajectory = Trajectory(
-        observations=np.zeros((*shape, 3), np.float32),
-        actions=np.stack([rows, 10.0 + rows], axis=-1),
-        rewards=rows,
-        terminated=terminated,
-        truncated=truncated,
-        successors=np.zeros((*shape, 3), np.float32),
-        valid=~zeros,
-        episode_start=zeros,
-        log_probs=rows,
-        action_masks=None,
-        costs=None,
-        carry=(),
-        critic_carry=(),
-    )
+    columns: dict[str, Any] = {
+        "observations": np.zeros((*shape, 3), np.float32),
+        "actions": np.stack([rows, 10.0 + rows], axis=-1),
+        "rewards": rows,
+        "terminated": terminated,
+        "truncated": truncated,
+        "successors": np.zeros((*shape, 3), np.float32),
+        "valid": ~zeros,
+        "episode_start": zeros,
+        "log_probs": rows,
+        "action_masks": None,
+        "costs": None,
+        "carry": (),
+        "critic_carry": (),
+    }
+    trajectory = Trajectory(**columns)
     fresh = replay.add(replay.fresh(), jax.tree.map(jnp.asarray, trajectory))
     drawn = replay.draw(replay.ring(), fresh, Cursor.start(), 400, KEY)
     seen = set()
-    for reward, action, weight in zip(drawn.rewards, drawn.next_actions, drawn.weights, strict=True):
+    following: Any = drawn.next_actions
+    for reward, action, weight in zip(drawn.rewards, following, drawn.weights, strict=True):
         row = int(reward)
         t, i = divmod(row, 2)
         seen.add(row)

@@ -72,7 +72,7 @@ def test_settings_that_do_not_fit_discrete_actions_are_refused(name: str, settin
 
 
 def test_a_joint_pass_has_no_soft_maximum_over_a_box() -> None:
-    settings = {"critic_batch_norm": True, "target_network": False}
+    settings: dict[str, Any] = {"critic_batch_norm": True, "target_network": False}
     refused("sql", "critic_batch_norm without target_network judges one action", **settings)
 
 

@@ -359,7 +359,8 @@ def test_sac_without_temperature_and_deviation_has_the_target_of_ddpg() -> None:
 
 def test_a_subset_of_two_of_two_critics_is_the_twin_critics() -> None:
     whole = case("sac")
-    subset = replace(whole, successor=replace(whole.successor, reduction=Least(2)))
+    successor: Any = whole.successor
+    subset = replace(whole, successor=replace(successor, reduction=Least(2)))
     learner = scattered_learner(whole)
     new = [ravel_pytree(improve(x, learner, some_rows())[0].parameters)[0] for x in (whole, subset)]
     np.testing.assert_array_equal(new[0], new[1])

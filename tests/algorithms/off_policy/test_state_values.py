@@ -43,7 +43,7 @@ class Said:
         return jnp.asarray(self.all_values)
 
 
-def told(masks: np.ndarray | None) -> Said:
+def told(masks: Any) -> Said:
     features = {"vector": jnp.asarray(np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32))}
     return Said(Q, States(features, masks, (2, 3)))
 
@@ -79,7 +79,8 @@ def test_the_soft_maximum_over_discrete_actions_by_hand(masks: np.ndarray | None
 
 def test_the_choice_of_most_value_and_entropy_is_that_of_the_derivation() -> None:
     """c = [1, 2, 3, 0.5] and a weight of 0.7; no other p has a larger objective."""
-    c, weight = np.array([1.0, 2.0, 3.0, 0.5]), 0.7
+    c: Any = np.array([1.0, 2.0, 3.0, 0.5])
+    weight = 0.7
     p = np.asarray(maximum_entropy_choice(c, weight))
     np.testing.assert_allclose(p, np.exp(c / weight) / np.exp(c / weight).sum(), rtol=1e-12)
 
@@ -123,8 +124,8 @@ def test_the_uniform_estimate_of_the_soft_maximum_is_the_integral() -> None:
 
 
 def test_steins_direction_by_hand() -> None:
-    particles, moved = np.array([[[0.0]], [[2.0]]], np.float32), np.array([[[1.0]]], np.float32)
-    scores = np.array([[[3.0]], [[-1.0]]], np.float32)
+    particles, moved = jnp.asarray([[[0.0]], [[2.0]]]), jnp.asarray([[[1.0]]])
+    scores = jnp.asarray([[[3.0]], [[-1.0]]])
     width = 1.0 / np.log(3.0)  # all squared distances are 1
     kernel = np.exp(-1.0 / width)
     # The first is below and pushes up by 2 / width, the second is above and pushes down by as much.
@@ -160,10 +161,12 @@ def test_a_sampler_learns_the_exact_density_in_its_box(name: str) -> None:
     rows, one = Rows(jnp.zeros((4, 1)), jnp.ones(4)), jnp.float32(1.0)
 
     def step(state: Any, key: Any) -> tuple[Any, None]:
-        new = climbing(update.policy, *state, optimiser, judges, rows, jnp.float32(alpha), one, (key, key))
+        parameters, solver = state
+        temperature = jnp.float32(alpha)
+        new = climbing(update.policy, parameters, solver, optimiser, judges, rows, temperature, one, (key, key))
         return (new.parameters, new.state), None
 
-    parameters = update.policy.init(KEY)
+    parameters: Any = update.policy.init(KEY)
     start = (parameters, optimiser.init(parameters))
     (parameters, _), _ = jax.jit(lambda start: jax.lax.scan(step, start, jax.random.split(KEY, 2_000)))(start)
     distribution: Any = update.policy.at(parameters, {"vector": jnp.zeros((3,), jnp.float32)})
