@@ -148,6 +148,20 @@ def test_what_cannot_be_learnt_from_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dataset", "DATA", "--train-freq", "4"], "train_freq=4: with --dataset a step is an update"),
+        (["--save-dataset", "x", "--n-seeds", "2"], "--save-dataset writes the steps of one seed, and n_seeds=2"),
+    ],
+)
+def test_what_would_count_or_keep_something_else_is_refused(
+    words: list[str], said: str, data: Path, capsys: Any
+) -> None:
+    typed = [str(data) if word == "DATA" else word for word in words]
+    assert said in refused(capsys, "train", "sac", "jax/Pendulum-v1", *typed, "--total-timesteps", "40")
+
+
 def test_rows_that_do_not_follow_each_other_are_told_apart(data: Path) -> None:
     found, _ = read_dataset(data)
     order = np.r_[0:10, 20:30]

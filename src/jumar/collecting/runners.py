@@ -254,9 +254,8 @@ class ProgramRunner:
         """Do an iteration in programs of many rounds each, between which it can be given up."""
         state = self._compiled_begin(held.learner, held.collector)
         done, rounds = 0, len(remaining)
-        if (
-            rounds == 1
-        ):  # a single key would be a constant of the loop, and what is drawn from it be compiled in another way
+        if rounds == 1:
+            # A single key would be a constant of the loop, and what is drawn from it be compiled in another way.
             keys, remaining = jnp.repeat(keys, 2, axis=-2), np.repeat(remaining, 2)
         while done < rounds:
             if stop():

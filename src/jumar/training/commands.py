@@ -56,14 +56,8 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
     prepare_compiler(reporter.warn, request.n_seeds)
     start = None if request.init_from is None else read_warm_start(request.init_from)
     data = start_data(request.dataset, request.prefill)
-    if request.save_dataset is not None:
-        check_writable(request.save_dataset)
     plan = make_plan(request, reporter, start, data)
-    if request.save_dataset is not None and not isinstance(plan.settings, ReplaySettings):
-        raise UsageError(
-            f"--save-dataset needs a method with a replay buffer, and {plan.algorithm} has none; dpg, ddpg, td3, sql and sac "
-            "do."
-        )
+    check_saving(plan, request.save_dataset)
     source = _source(plan, data.data.spaces if data else None)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.warn))
@@ -109,6 +103,7 @@ def resume(
     saved = run.read_config()
     kept = Plan.from_json(saved, run.config)
     plan = with_environment(kept, env, wrappers)
+    check_saving(plan, save_dataset)
     prepare_compiler(reporter.warn, plan.n_seeds)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.warn))
@@ -282,8 +277,17 @@ def _source(plan: Plan, spaces: tuple[Any, Any] | None) -> Source:
     return NoEnvironment((spaces[0], spaces[1]))
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written when the run ends. Raises ``UsageError``."""
+def check_saving(plan: Plan, path: Path | None) -> None:
+    """Refuse to write a data set of a run that has none, or to a file that cannot be written. Raises ``UsageError``."""
+    if path is None:
+        return
+    if not isinstance(plan.settings, ReplaySettings):
+        raise UsageError(
+            f"--save-dataset needs a method with a replay buffer, and {plan.algorithm} has none; dpg, ddpg, td3, sql and sac "
+            "do."
+        )
+    if plan.n_seeds is not None:
+        raise UsageError(f"--save-dataset writes the steps of one seed, and n_seeds={plan.n_seeds}; train one.")
     if path.is_dir():
         raise UsageError(f"--save-dataset {path} is a folder; give the path of a file.")
     if not path.absolute().parent.is_dir():
@@ -298,10 +302,7 @@ def _save_dataset(training: Training, path: Path | None, reporter: Reporter) -> 
     """
     if path is None:
         return
-    if training.buffer is None:
-        raise UsageError(
-            f"--save-dataset needs a replay buffer, and {training.plan.algorithm} has none; the run is saved."
-        )
+    assert training.buffer is not None, "check_saving refused methods without one"
     data = dataset_of(training.buffer, training.held.memory, training.slots, training.spaces)
     try:
         write_dataset(path, data)

@@ -47,7 +47,7 @@ class StartData:
         """Return settings that were given, with a buffer and environments that fit where the run learns from data alone."""
         if not self.origin.alone or "buffer_size" not in chosen.setting_names:
             return given
-        return {"buffer_size": len(self.data), "n_envs": 1, "learning_starts": 0, **given}
+        return {"buffer_size": len(self.data), "n_envs": 1, "train_freq": 1, "learning_starts": 0, **given}
 
     def begin(
         self, update: Any, buffer: Buffer | None, learner: Any, memory: Any, spaces: tuple[Space, Space], name: str
@@ -165,6 +165,8 @@ def check_data(chosen: Algorithm, settings: CollectingSettings, data: StartData 
         )
     if settings.cost_coef > 0.0:
         raise UsageError(f"cost_coef={settings.cost_coef} needs costs, and a data set has none; leave it out.")
+    if data.origin.alone and settings.train_freq != 1:
+        raise UsageError(f"train_freq={settings.train_freq}: with --dataset a step is an update; leave it out.")
     if data.origin.alone and settings.n_envs != 1:
         raise UsageError(f"n_envs={settings.n_envs}: with --dataset no environment is stepped; leave it out.")
 

@@ -158,15 +158,19 @@ def entropy_part(alpha: Array, log_probs: Array) -> Array:
     return jnp.where(alpha > 0.0, alpha * jnp.where(alpha > 0.0, log_probs, 0.0), 0.0)
 
 
-@dataclass(frozen=True)
-class Nothing:
-    """The part by which every state is worth 0, for methods without critics."""
+class Undrawn:
+    """Base of the state values of the policy itself in which nothing is random but the critics."""
 
     follows = False
 
     def noise(self, key: Array, shape: tuple[int, int]) -> Array:
         """Return nothing to speak of: nothing is drawn."""
         return jnp.zeros((), jnp.float32)
+
+
+@dataclass(frozen=True)
+class Nothing(Undrawn):
+    """The part by which every state is worth 0, for methods without critics."""
 
     def __call__(
         self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
@@ -203,18 +207,13 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Taken(Undrawn):
     r"""The part by which a state is worth the action that was taken there, :math:`Q(s, a)`, as in Sarsa.
 
     Where it is not known, as in the flight record, the policy's own takes its place.
     """
 
     reduction: Reduction
-    follows = False
-
-    def noise(self, key: Array, shape: tuple[int, int]) -> Array:
-        """Return nothing to speak of: nothing is drawn."""
-        return jnp.zeros((), jnp.float32)
 
     def __call__(
         self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
@@ -228,7 +227,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Expected:
+class Expected(Undrawn):
     r"""The part by which a state is worth the mean over all Discrete actions,
 
     .. math::
@@ -238,11 +237,6 @@ class Expected:
     """
 
     reduction: Reduction
-    follows = False
-
-    def noise(self, key: Array, shape: tuple[int, int]) -> Array:
-        """Return nothing to speak of: nothing is drawn."""
-        return jnp.zeros((), jnp.float32)
 
     def __call__(
         self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
@@ -255,7 +249,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class SoftMaximum:
+class SoftMaximum(Undrawn):
     r"""The part by which a state is worth the soft maximum over Discrete actions,
 
     .. math::
@@ -268,11 +262,6 @@ class SoftMaximum:
     """
 
     reduction: Reduction
-    follows = False
-
-    def noise(self, key: Array, shape: tuple[int, int]) -> Array:
-        """Return nothing to speak of: nothing is drawn."""
-        return jnp.zeros((), jnp.float32)
 
     def __call__(
         self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
