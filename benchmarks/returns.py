@@ -11,6 +11,7 @@ other settings than today's are repeated. ``--presets`` writes what the presets 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -36,9 +37,41 @@ from jumar.xla.compiler import count_processors
 RESULTS = HERE / "results"
 DEFAULTS = {"n_envs": 8, "n_steps": 256}
 """Stable-Baselines3's defaults, spread over eight environments: rollouts of 2,048 steps, as with one."""
-OTHERS = {"defaults": "ppo, no preset", "sb3": "Stable-Baselines3's PPO"}
-"""Sides that are no algorithm with its preset."""
-SIDES = (*ALGORITHMS, *OTHERS)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A side that is no algorithm with its preset."""
+
+    title: str
+    algorithm: str
+    settings: Mapping[str, Any]
+    """By the names that are Jumar's and Stable-Baselines3's."""
+    peer: bool = False
+    """Whether Stable-Baselines3 trains it."""
+
+
+CHEETAH = {"net_arch": [256, 256], "learning_starts": 10_000}
+"""What off-policy methods are told in HalfCheetah, beside their defaults."""
+VARIANTS = {
+    "defaults": Variant("ppo, no preset", "ppo", DEFAULTS),
+    "sb3": Variant("Stable-Baselines3's PPO", "ppo", DEFAULTS, peer=True),
+    "sac-plain": Variant("sac, no preset", "sac", CHEETAH),
+    "sb3-sac": Variant("Stable-Baselines3's SAC", "sac", CHEETAH, peer=True),
+    "td3-plain": Variant("td3, no preset", "td3", {**CHEETAH, "action_noise": "normal:0.1"}),
+    "sb3-td3": Variant("Stable-Baselines3's TD3", "td3", {**CHEETAH, "action_noise": "normal:0.1"}, peer=True),
+    "crossq": Variant(
+        "sac with CrossQ's settings",
+        "sac",
+        {**CHEETAH, "critic_batch_norm": True, "target_network": False, "policy_delay": 3, "learning_rate": 1e-3},
+    ),
+    "droq": Variant(
+        "sac with DroQ's settings, 4 updates a step",
+        "sac",
+        {**CHEETAH, "critic_dropout": 0.01, "critic_layer_norm": True, "gradient_steps": 4},
+    ),
+}
+SIDES = (*ALGORITHMS, *VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +86,7 @@ class Task:
     everyone: bool = False
     """Whether every algorithm is trained that learns from rollouts, with its defaults where it has no preset."""
     only: tuple[str, ...] = ()
-    """The algorithms that are trained, whether they have presets or not; none: see ``everyone``."""
+    """The algorithms and variants that are trained, whether they have presets or not; none: see ``everyone``."""
     with_defaults: bool = False
     """Whether to train with Stable-Baselines3's defaults too, in both libraries."""
 
@@ -70,12 +103,12 @@ class Task:
         rollouts = [name for name in ALGORITHMS if not remembers_steps(name)]
         with_preset = [name for name in rollouts if self.name in presets(name) and not limits_costs(name)]
         algorithms = rollouts if self.everyone else with_preset
-        return [*algorithms, *(OTHERS if self.with_defaults else ())]
+        return [*algorithms, *(("defaults", "sb3") if self.with_defaults else ())]
 
     def settings_of(self, side: str) -> dict[str, Any]:
         """Return what a side is told; an algorithm's preset, empty where it has its defaults."""
-        if side in OTHERS:
-            return DEFAULTS
+        if side in VARIANTS:
+            return dict(VARIANTS[side].settings)
         preset = presets(side).get(self.name)
         return dict(preset.settings) if preset else {}
 
@@ -86,6 +119,12 @@ TASKS = {
     "pendulum-20k": Task(
         "jax/Pendulum-v1", 20_000, 5, {"ddpg": -180, "td3": -180, "sac": -180}, only=("ddpg", "td3", "sac")
     ),
+    "cartpole-critics": Task("jax/CartPole-v1", 100_000, 5, {"sac": 475, "sql": 450}, only=("sac", "sql")),
+    "pendulum-50k": Task("jax/Pendulum-v1", 50_000, 5, {"sql": -250, "dpg": -250}, only=("sql", "dpg")),
+    "halfcheetah-100k": Task(
+        "gymnasium/HalfCheetah-v5", 100_000, 3, only=("sac-plain", "sb3-sac", "td3-plain", "sb3-td3")
+    ),
+    "halfcheetah-50k": Task("gymnasium/HalfCheetah-v5", 50_000, 2, only=("sac-plain", "crossq", "droq")),
     "acrobot": Task("jax/Acrobot-v1", 200_000, 5, {"ppo": -90}, everyone=True),
     "mountaincar": Task("jax/MountainCar-v0", 200_000, 5, everyone=True),
     "mountaincar-continuous": Task("jax/MountainCarContinuous-v0", 200_000, 5, {"ppo": 88}, everyone=True),
@@ -123,13 +162,13 @@ def job_of(task: Task, side: str, seed: int, peers: Peers) -> Job:
     Raises:
         Failed: the peer could not be installed.
     """
-    if side == "sb3":
-        command = (str(peers.interpreter("sb3")), str(PEERS / "sb3_returns.py"), "--env", task.env)
-        command += tuple(f"--{name.replace('_', '-')}={value}" for name, value in DEFAULTS.items())
-    elif side == "defaults":
-        command = jumar_command("ppo", task.env, "none", DEFAULTS)
-    else:
+    if side not in VARIANTS:
         command = jumar_command(side, task.env, None, {})
+    elif (variant := VARIANTS[side]).peer:
+        command = (str(peers.interpreter("sb3")), str(PEERS / "sb3_returns.py"), "--algorithm", variant.algorithm)
+        command += ("--env", task.name, "--settings", json.dumps(variant.settings))
+    else:
+        command = jumar_command(variant.algorithm, task.env, "none", variant.settings)
     return Job(side, task.env, task.total_timesteps, seed, command)
 
 
@@ -173,7 +212,8 @@ def page(results: Results) -> str:
     for (name, side), s in summaries.items():
         task = TASKS[name]
         aim = f"{task.aims[side]:,.0f}" if side in task.aims else ""
-        cells = [task.name, f"{task.total_timesteps:,}", OTHERS.get(side, side), str(s.seeds), f"{s.mean:,.1f}"]
+        title = VARIANTS[side].title if side in VARIANTS else side
+        cells = [task.name, f"{task.total_timesteps:,}", title, str(s.seeds), f"{s.mean:,.1f}"]
         cells += [f"{s.low:,.1f} to {s.high:,.1f}", f"{s.lowest:,.1f}", f"{s.lowest_last:,.1f}", aim]
         lines.append(f"| {' | '.join([*cells, f'{s.minutes:.1f}'])} |")
     return "\n".join(lines) + "\n"
@@ -219,7 +259,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         metavar="SIDE",
         choices=SIDES,
         default=list(SIDES),
-        help="these alone: algorithms, or `defaults` and `sb3`, which are PPO without a preset in either library",
+        help="these alone: algorithms, or variants: " + ", ".join(VARIANTS),
     )
     parser.add_argument("--again", action="store_true", help="repeat what was measured already")
     parser.add_argument(
@@ -252,7 +292,7 @@ def missing(results: Results, arguments: argparse.Namespace, peers: Peers) -> tu
                 jobs += [(name, job_of(task, side, seed, peers)) for seed in range(task.seeds) if seed not in have]
             except Failed as failure:
                 failures.append(str(failure))
-                say(f"{name}, {OTHERS[side]}: failed: {failure}")
+                say(f"{name}, {VARIANTS[side].title}: failed: {failure}")
     return jobs, failures
 
 

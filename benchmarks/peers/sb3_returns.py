@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO, evaluated while it trains; the last line of the output is a JSON object.
+"""An algorithm of Stable-Baselines3, evaluated while it trains; the last line of the output is a JSON object.
 
 Run by ``returns.py`` with the interpreter of an environment that has ``sb3.txt``. ``evaluations`` are the mean returns of
 deterministic episodes with raw rewards, one each time ``--eval-every`` steps more were taken.
@@ -11,18 +11,36 @@ import json
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--algorithm", choices=("ppo", "sac", "td3"), required=True)
     parser.add_argument("--env", required=True, help="a Gymnasium id")
-    for name in ("--n-envs", "--n-steps", "--total-timesteps", "--eval-every", "--eval-episodes", "--seed"):
+    parser.add_argument("--settings", type=json.loads, required=True, help="a JSON object of what is no default")
+    for name in ("--total-timesteps", "--eval-every", "--eval-episodes", "--seed"):
         parser.add_argument(name, type=int, required=True)
     return parser.parse_args()
 
 
+def translated(settings: dict[str, Any], action_space: Any) -> dict[str, Any]:
+    """Return settings in Stable-Baselines3's words."""
+    from stable_baselines3.common.noise import NormalActionNoise  # pyright: ignore[reportMissingImports]
+
+    if "net_arch" in settings:
+        settings["policy_kwargs"] = {"net_arch": settings.pop("net_arch")}
+    if "action_noise" in settings:
+        kind, deviation = settings["action_noise"].split(":")
+        assert kind == "normal"
+        size = action_space.shape
+        settings["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, float(deviation)))
+    return settings
+
+
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch  # pyright: ignore[reportMissingImports]
-    from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+    from stable_baselines3 import PPO, SAC, TD3  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.callbacks import BaseCallback  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.evaluation import evaluate_policy  # pyright: ignore[reportMissingImports]
@@ -53,12 +71,11 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
             self.after_update(self.model)
 
     judge = Judge()
-    agent = PPO(
-        "MlpPolicy",
-        make_vec_env(arguments.env, arguments.n_envs, arguments.seed),
-        n_steps=arguments.n_steps,
-        seed=arguments.seed,
-        device="cpu",
+    settings = dict(arguments.settings)
+    made_in = make_vec_env(arguments.env, settings.pop("n_envs", 1), arguments.seed)
+    method = {"ppo": PPO, "sac": SAC, "td3": TD3}[arguments.algorithm]
+    agent = method(
+        "MlpPolicy", made_in, seed=arguments.seed, device="cpu", **translated(settings, made_in.action_space)
     )
     agent.learn(arguments.total_timesteps, callback=judge)
     judge.after_update(agent)

@@ -39,6 +39,10 @@ def run(seed: int, *evaluations: float) -> Any:
     return trainings.Run(seed, list(evaluations), 120.0, {})
 
 
+def is_peer(side: str) -> bool:
+    return side in returns.VARIANTS and returns.VARIANTS[side].peer
+
+
 def filled(folder: Path) -> Any:
     results = returns.results_in(folder)
     results.about = {"date": "2026-01-02", "machine": "A processor, 2 cores"}
@@ -110,16 +114,17 @@ def test_the_results_kept_are_those_of_the_presets_of_today() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "side"), [(name, side) for name, task in returns.TASKS.items() for side in task.sides if side != "sb3"]
+    ("name", "side"), [(name, side) for name, task in returns.TASKS.items() for side in task.sides if not is_peer(side)]
 )
 def test_every_side_has_a_command_that_jumar_knows(name: str, side: str) -> None:
     task = returns.TASKS[name]
     job = returns.job_of(task, side, 7, PEERS)
     assert job.words[1:4] == ["-m", "jumar", "train"]
-    algorithm = "ppo" if side == "defaults" else side
+    variant = returns.VARIANTS.get(side)
+    algorithm = variant.algorithm if variant else side
     request = request_from(build(ALGORITHMS, algorithm)[1]["train"].read(job.words[4:]), ALGORITHMS)
     assert (request.algorithm, request.env, request.seed) == (algorithm, task.env, 7)
-    assert request.preset == ("none" if side == "defaults" else None)
+    assert request.preset == ("none" if variant else None)
     assert (request.total_timesteps, request.eval_every, request.eval_episodes) == (
         task.total_timesteps,
         job.eval_every,

@@ -431,7 +431,8 @@ def _add_data_options(parser: Parser) -> None:
     group = parser.add_argument_group("stored transitions")
     dataset = group.add_argument(
         "--dataset", metavar="FILE",
-        help="learn from a data set alone: a step is an update, and the environment only evaluates (off-policy methods, bc)",
+        help="learn from a data set alone (a file of --save-dataset, or a folder of Minari's): a step is an update, and the "
+        "environment only evaluates (off-policy methods, bc)",
     )  # fmt: skip
     prefill = group.add_argument(
         "--prefill", metavar="FILE", help="begin with a data set in the replay buffer (off-policy methods)"

@@ -69,6 +69,11 @@ def parts(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
         yield path, space
 
 
+def named(name: str, place: tuple[Any, ...]) -> str:
+    """Return the name of the array of a part: ``observations/KEY``."""
+    return "/".join([name, *map(str, place)])
+
+
 def write_dataset(path: str | Path, data: Dataset) -> None:
     """Write a data set; a reader finds the old file or the new one.
 
@@ -84,7 +89,7 @@ def write_dataset(path: str | Path, data: Dataset) -> None:
     arrays |= {"terminated": data.terminated, "truncated": data.truncated}
     for name, tree in ((OBSERVATIONS, data.observations), (SUCCESSORS, data.successors)):
         for place, _ in parts(data.spaces[0]):
-            arrays[_named(name, place)] = _picked(tree, place)
+            arrays[named(name, place)] = _picked(tree, place)
     metadata = {
         name: json.dumps(space_to_json(space), sort_keys=True) for name, space in zip(SPACES, data.spaces, strict=True)
     }
@@ -108,7 +113,7 @@ def read_dataset(path: str | Path) -> tuple[Dataset, str]:
     arrays = unpack_arrays(data, path)
     found = _spaces_in(data, path)
     check_spaces(*found, f"the data set {path}")
-    return _checked(arrays, found, path), sha256(data)
+    return check_arrays(arrays, found, path), sha256(data)
 
 
 def _spaces_in(data: bytes, path: Path) -> tuple[Space, Space]:
@@ -122,11 +127,20 @@ def _spaces_in(data: bytes, path: Path) -> tuple[Space, Space]:
     return observation, action
 
 
-def _checked(arrays: Mapping[str, np.ndarray], found: tuple[Space, Space], path: Path) -> Dataset:
-    """Return the data set of some arrays. Raises ``DamagedFile``."""
+def check_arrays(arrays: Mapping[str, np.ndarray], found: tuple[Space, Space], path: Path) -> Dataset:
+    """Return the data set of arrays that were read, if they are sound.
+
+    Args:
+        arrays: by the names that they have in the file.
+        found: the spaces of observations and actions.
+        path: of the file, for messages.
+
+    Raises:
+        DamagedFile: they do not fit the spaces, or hold what is no experience.
+    """
     observation_space, action_space = found
     leaves = dict(parts(observation_space))
-    expected = {_named(name, place) for name in (OBSERVATIONS, SUCCESSORS) for place in leaves}
+    expected = {named(name, place) for name in (OBSERVATIONS, SUCCESSORS) for place in leaves}
     expected |= {"actions", *PLAIN}
     if missing := sorted(expected - set(arrays)):
         raise DamagedFile(f"{path} has no array {missing[0]}; a data set has {', '.join(sorted(expected))}.")
@@ -141,14 +155,15 @@ def _checked(arrays: Mapping[str, np.ndarray], found: tuple[Space, Space], path:
     for name in (OBSERVATIONS, SUCCESSORS):
         read = []
         for place, space in leaves.items():
-            array = arrays[_named(name, place)]
-            _check_array(array, (n, *(space.shape or ())), _kind(space), _named(name, place), path)
+            array = arrays[named(name, place)]
+            _check_array(array, (n, *(space.shape or ())), _kind(space), named(name, place), path)
             read.append((place, array.astype(narrow_dtype(array.dtype), copy=False)))
         trees[name] = nested(read)
     actions = arrays["actions"]
     _check_array(actions, (n, *(action_space.shape or ())), _kind(action_space), "actions", path)
     _check_actions(actions, action_space, path)
-    rewards = arrays["rewards"].astype(np.float32)
+    with np.errstate(over="ignore"):
+        rewards = arrays["rewards"].astype(np.float32)
     if not np.all(np.isfinite(rewards)):
         raise DamagedFile(f"rewards in {path} are too large for single precision.")
     truncated = arrays["truncated"] & ~arrays["terminated"]
@@ -188,10 +203,6 @@ def _check_actions(actions: np.ndarray, space: Space, path: Path) -> None:
 
 def _kind(space: Space) -> str:
     return "f" if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f" else "iub"
-
-
-def _named(name: str, place: tuple[Any, ...]) -> str:
-    return "/".join([name, *map(str, place)])
 
 
 def _picked(tree: Any, place: tuple[Any, ...]) -> np.ndarray:

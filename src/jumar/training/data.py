@@ -20,6 +20,7 @@ from jumar.errors import UsageError
 from jumar.experience.replay import Arrays
 from jumar.policies.observations import MASK_KEY, nested
 from jumar.runs.datasets import Dataset, parts, read_dataset
+from jumar.runs.minari import read_minari
 from jumar.spaces import require_same_spaces
 from jumar.training.plan import DataOrigin
 from jumar.training.remembered import Buffer
@@ -35,12 +36,12 @@ class StartData:
 
     @classmethod
     def read(cls, path: str | Path, alone: bool) -> StartData:
-        """Read a data set.
+        """Read a data set: a file of Jumar's, or a folder of Minari's.
 
         Raises:
-            UsageError, DamagedFile: as :func:`jumar.runs.datasets.read_dataset`.
+            UsageError, DamagedFile: as :func:`jumar.runs.datasets.read_dataset` and :func:`jumar.runs.minari.read_minari`.
         """
-        data, digest = read_dataset(path)
+        data, digest = read_minari(path) if Path(path).is_dir() else read_dataset(path)
         return cls(DataOrigin(str(path), digest, alone), data)
 
     def completed(self, given: dict[str, Any], chosen: Algorithm) -> dict[str, Any]:

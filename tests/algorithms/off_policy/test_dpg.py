@@ -13,7 +13,7 @@ from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 from replays import by_gradient, improve, make_update, scattered, scattered_learner, some_rows
 
-from jumar.algorithms.off_policy.improvements import Climbing, Rows
+from jumar.algorithms.off_policy.improvements import Climbing, Given, Rows
 from jumar.algorithms.off_policy.state_values import States
 from jumar.critics.compatible import Compatible
 from jumar.experience.replay import Cursor
@@ -64,7 +64,8 @@ def test_the_policy_climbs_the_exact_gradient_on_the_regulator() -> None:
     assert isinstance(climbing, Climbing)
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
     state = update.optimisers.policy.init(parameters)
-    improved = climbing(policy, parameters, state, update.optimisers.policy, judges, rows, zero, one, (KEY, KEY))
+    given = Given(policy, update.optimisers.policy, judges, rows, zero, one, KEY, KEY)
+    improved = climbing(parameters, state, given)
     moved = (improved.parameters["head"]["mean"]["kernel"] - parameters["head"]["mean"]["kernel"])[0, 0]
     # In theta = 4 w, of a mean over weights, in units of the small states.
     ours = float(moved) / 0.5 / 4.0 * weights.sum() / tiny**2

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 from replays import RATE, by_gradient, improve, make_update, scattered, scattered_learner, some_rows
 
-from jumar.algorithms.off_policy.improvements import Climbing, Mirroring, Rows
+from jumar.algorithms.off_policy.improvements import Climbing, Given, Mirroring, Rows
 from jumar.algorithms.off_policy.state_values import Expected, Judges, SampledSoftMaximum, SoftMaximum, States
 from jumar.algorithms.off_policy.stein import Stein, stein_direction
 from jumar.critics.ensemble import First, Least
@@ -162,8 +162,8 @@ def test_a_sampler_learns_the_exact_density_in_its_box(name: str) -> None:
 
     def step(state: Any, key: Any) -> tuple[Any, None]:
         parameters, solver = state
-        temperature = jnp.float32(alpha)
-        new = climbing(update.policy, parameters, solver, optimiser, judges, rows, temperature, one, (key, key))
+        given = Given(update.policy, optimiser, judges, rows, jnp.float32(alpha), one, key, key)
+        new = climbing(parameters, solver, given)
         return (new.parameters, new.state), None
 
     parameters: Any = update.policy.init(KEY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.algorithms.off_policy.state_values import Judges, StateValue
+from jumar.algorithms.off_policy.state_values import Judges, StateValue, Valued
 from jumar.critics.ensemble import Ensemble
 from jumar.policies.policy import Policy
 from jumar.solvers.ascent import Optimiser
@@ -23,6 +24,47 @@ class Rows(NamedTuple):
     actions: Array
     """``[B, d]``, as critics see them."""
     weights: Array
+
+
+class Given(NamedTuple):
+    """What an improvement is made by, beside the parameters."""
+
+    policy: Policy
+    optimiser: Optimiser
+    """What makes steps of gradients."""
+    judges: Judges
+    """The critics, ready to be asked at the rows' states."""
+    rows: Rows
+    """What was done there."""
+    alpha: Array
+    """The temperature."""
+    remaining: Array
+    """The share of training that is left, for schedules."""
+    noise_key: Array
+    """For the value's noise."""
+    critics_key: Array
+    """For drawing critics."""
+
+    def valued(self, value: StateValue, parameters: Parameters) -> Valued:
+        """Return what the states are worth under a policy; the noise is the same in every call."""
+        noise = value.noise(self.noise_key, self.judges.states.action_shape)
+        return value(self.policy, parameters, self.judges, self.alpha, noise, self.critics_key)
+
+    def mean(self, x: Array) -> Array:
+        """Return the mean of ``[B]`` over the rows that count."""
+        return weighted_mean(x, self.rows.weights)
+
+    def distance(self, mode: Array) -> Array:
+        r"""Return :math:`\frac1d \|a - a'\|^2` between the rows' actions and others of the environment, ``[B]``."""
+        return jnp.mean(jnp.square(self.policy.actions.to_unit(mode, jnp) - self.rows.actions), axis=-1)
+
+    def climbed(
+        self, objective: Callable[[Parameters], tuple[Array, Array]], parameters: Parameters, state: Any
+    ) -> Improved:
+        r"""Return the policy after a step up an objective, which also says the mean of :math:`\log \pi`."""
+        (gain, log_prob), gradient = jax.value_and_grad(objective, has_aux=True)(parameters)
+        parameters, state = self.optimiser.ascend(parameters, gradient, state, self.remaining)
+        return Improved(parameters, state, gain, log_prob, norm(gradient))
 
 
 class Improved(NamedTuple):
@@ -46,30 +88,13 @@ class Improvement(Protocol):
         """What states are worth under the policy that is improved."""
         ...
 
-    def __call__(
-        self,
-        policy: Policy,
-        parameters: Parameters,
-        state: Any,
-        optimiser: Optimiser,
-        judges: Judges,
-        rows: Rows,
-        alpha: Array,
-        remaining: Array,
-        keys: tuple[Array, Array],
-    ) -> Improved:
+    def __call__(self, parameters: Parameters, state: Any, given: Given) -> Improved:
         """Return the policy's parameters after a step.
 
         Args:
-            policy: the policy.
-            parameters: its parameters.
-            state: the optimiser's state.
-            optimiser: what makes steps of gradients.
-            judges: the critics, ready to be asked at the rows' states.
-            rows: what was done there.
-            alpha: the temperature.
-            remaining: the share of training that is left, for schedules.
-            keys: for the value's noise and for drawing critics.
+            parameters: the policy's.
+            state: the optimiser's.
+            given: all else.
         """
         ...
 
@@ -92,34 +117,19 @@ class Climbing:
     bc_coef: float = 0.0
     """c; 0 does without."""
 
-    def __call__(
-        self,
-        policy: Policy,
-        parameters: Parameters,
-        state: Any,
-        optimiser: Optimiser,
-        judges: Judges,
-        rows: Rows,
-        alpha: Array,
-        remaining: Array,
-        keys: tuple[Array, Array],
-    ) -> Improved:
+    def __call__(self, parameters: Parameters, state: Any, given: Given) -> Improved:
         """Return the policy after a gradient step."""
-        noise = self.value.noise(keys[0], judges.states.action_shape)
 
         def objective(parameters: Parameters) -> tuple[Array, Array]:
-            valued = self.value(policy, parameters, judges, alpha, noise, keys[1])
-            gain = weighted_mean(valued.values, rows.weights)
+            valued = given.valued(self.value, parameters)
+            gain = given.mean(valued.values)
             if self.bc_coef > 0.0:
-                size = jax.lax.stop_gradient(weighted_mean(jnp.abs(valued.values), rows.weights))
-                mode = policy.actions.to_unit(policy.at(parameters, judges.states.features).mode(), jnp)
-                distance = jnp.mean(jnp.square(mode - rows.actions), axis=-1)
-                gain = gain / jnp.maximum(size, 1e-8) - self.bc_coef * weighted_mean(distance, rows.weights)
-            return gain, weighted_mean(valued.log_probs, rows.weights)
+                size = jax.lax.stop_gradient(given.mean(jnp.abs(valued.values)))
+                mode = given.policy.at(parameters, given.judges.states.features).mode()
+                gain = gain / jnp.maximum(size, 1e-8) - self.bc_coef * given.mean(given.distance(mode))
+            return gain, given.mean(valued.log_probs)
 
-        (gain, log_prob), gradient = jax.value_and_grad(objective, has_aux=True)(parameters)
-        parameters, state = optimiser.ascend(parameters, gradient, state, remaining)
-        return Improved(parameters, state, gain, log_prob, norm(gradient))
+        return given.climbed(objective, parameters, state)
 
 
 @dataclass(frozen=True)
@@ -134,26 +144,14 @@ class Mirroring:
     """Without layers between the affine maps that the policy does not have."""
     value: StateValue
 
-    def __call__(
-        self,
-        policy: Policy,
-        parameters: Parameters,
-        state: Any,
-        optimiser: Optimiser,
-        judges: Judges,
-        rows: Rows,
-        alpha: Array,
-        remaining: Array,
-        keys: tuple[Array, Array],
-    ) -> Improved:
+    def __call__(self, parameters: Parameters, state: Any, given: Given) -> Improved:
         """Return the critic's policy."""
-        noise = self.value.noise(keys[0], judges.states.action_shape)
-        valued = self.value(policy, parameters, judges, alpha, noise, keys[1])
-        *hidden, last = self.critic.one(judges.parameters, 0)
-        torso = {name: x for name, x in judges.parameters["torso"].items() if name != "mlp"}
+        valued, critics = given.valued(self.value, parameters), given.judges.parameters
+        *hidden, last = self.critic.one(critics, 0)
+        torso = {name: x for name, x in critics["torso"].items() if name != "mlp"}
         torso["mlp"] = {f"layer_{i}": layer for i, layer in enumerate(hidden)}
-        parameters = {"torso": torso, "head": {"logits": jax.tree.map(lambda x: x / alpha, last)}}
-        gain, log_prob = (weighted_mean(x, rows.weights) for x in valued)
+        parameters = {"torso": torso, "head": {"logits": jax.tree.map(lambda x: x / given.alpha, last)}}
+        gain, log_prob = (given.mean(x) for x in valued)
         # Copies: what is donated to a program must not be there twice.
         return Improved(jax.tree.map(jnp.copy, parameters), state, gain, log_prob, jnp.zeros((), jnp.float32))
 
@@ -169,32 +167,18 @@ class Cloning:
     value: StateValue
     """What states are worth for the flight record."""
 
-    def __call__(
-        self,
-        policy: Policy,
-        parameters: Parameters,
-        state: Any,
-        optimiser: Optimiser,
-        judges: Judges,
-        rows: Rows,
-        alpha: Array,
-        remaining: Array,
-        keys: tuple[Array, Array],
-    ) -> Improved:
+    def __call__(self, parameters: Parameters, state: Any, given: Given) -> Improved:
         """Return the policy after a gradient step."""
 
         def objective(parameters: Parameters) -> tuple[Array, Array]:
-            distribution: Any = policy.at(parameters, judges.states.features, judges.states.masks)
-            if policy.actions.kind == "discrete":
-                log_probs = jnp.sum(jnp.where(rows.actions > 0.0, distribution.log_probs, 0.0), axis=-1)
-                return weighted_mean(log_probs, rows.weights), -weighted_mean(distribution.entropy(), rows.weights)
-            mode = policy.actions.to_unit(distribution.mode(), jnp)
-            distance = jnp.mean(jnp.square(mode - rows.actions), axis=-1)
-            return -weighted_mean(distance, rows.weights), jnp.zeros((), jnp.float32)
+            states = given.judges.states
+            distribution: Any = given.policy.at(parameters, states.features, states.masks)
+            if given.policy.actions.kind == "discrete":
+                log_probs = jnp.sum(jnp.where(given.rows.actions > 0.0, distribution.log_probs, 0.0), axis=-1)
+                return given.mean(log_probs), -given.mean(distribution.entropy())
+            return -given.mean(given.distance(distribution.mode())), jnp.zeros((), jnp.float32)
 
-        (gain, log_prob), gradient = jax.value_and_grad(objective, has_aux=True)(parameters)
-        parameters, state = optimiser.ascend(parameters, gradient, state, remaining)
-        return Improved(parameters, state, gain, log_prob, norm(gradient))
+        return given.climbed(objective, parameters, state)
 
 
 def norm(tree: Any) -> Array:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.algorithms.off_policy.cadence import Cadence, Clock
-from jumar.algorithms.off_policy.improvements import Improvement, Rows, norm
+from jumar.algorithms.off_policy.improvements import Given, Improvement, Rows, norm
 from jumar.algorithms.off_policy.judgement import Judged
 from jumar.algorithms.off_policy.state_values import Asked, Judges, States, StateValue, Together, Valued, entropy_part
 from jumar.algorithms.off_policy.symptoms import symptoms
@@ -332,17 +332,8 @@ class OffPolicy:
         alpha = self.temperature.value(parameters["temperature"])
         first, second = jax.random.split(value_key)
         judges = Judges(self.critic, parameters["critic"], learner.statistics, here, first)
-        improved = self.improvement(
-            self.policy,
-            parameters["policy"],
-            solver["policy"],
-            self.optimisers.policy,
-            judges,
-            rows,
-            alpha,
-            remaining,
-            (noise_key, second),
-        )
+        given = Given(self.policy, self.optimisers.policy, judges, rows, alpha, remaining, noise_key, second)
+        improved = self.improvement(parameters["policy"], solver["policy"], given)
         parameters["policy"], solver["policy"] = improved.parameters, improved.state
         parameters["temperature"], solver["temperature"], loss = self.temperature.follow(
             parameters["temperature"], solver["temperature"], improved.log_prob, self.optimisers.temperature, remaining
