@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -363,6 +364,28 @@ def test_the_distribution_has_the_variance_of_the_noise() -> None:
     # sigma^2 = sum over i of z_i^2 sigma_ij^2
     by_hand = np.square(latent) @ np.exp(2 * parameters["log_std"]) + 1e-6
     np.testing.assert_allclose(np.square(std), by_hand, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_the_latent_vector_is_trained_through_the_noise_where_that_is_asked_for(trains: bool) -> None:
+    policy = noisy()
+    head, parameters = replace(policy.head, trains_latent=trains), lively(policy)["head"]
+    latent = jnp.asarray(np.random.default_rng(3).standard_normal(8).astype(np.float32))
+    slope = jax.grad(lambda z: jnp.sum(head.distribution(parameters, z, None).log_std))(latent)
+    squares = np.exp(2.0 * np.asarray(parameters["log_std"]))
+    by_hand = np.sum(latent[:, None] * squares / (np.square(latent) @ squares + 1e-6), axis=1)
+    np.testing.assert_allclose(slope, by_hand if trains else np.zeros(8), rtol=1e-5)
+
+
+def test_the_mean_is_clipped_in_the_distribution_and_in_what_explores() -> None:
+    policy = noisy()
+    head, parameters = replace(policy.head, clip_mean=0.3), lively(policy)["head"]
+    latent = 5.0 * jnp.asarray(np.random.default_rng(3).standard_normal(8).astype(np.float32))
+    free = np.asarray(policy.head.distribution(parameters, latent, None).mode())
+    assert np.abs(free).max() > 0.3
+    np.testing.assert_array_equal(head.distribution(parameters, latent, None).mode(), np.clip(free, -0.3, 0.3))
+    still = jnp.zeros((8, free.size))
+    np.testing.assert_array_equal(head.explore(parameters, latent, still), np.clip(free, -0.3, 0.3))
 
 
 def test_the_latent_vector_is_not_trained_through_the_noise() -> None:

@@ -351,8 +351,7 @@ class StateDependentNoiseHead:
 
     The noise is a linear function of the latent vector, :math:`\epsilon(s) = z(s) W` with
     :math:`W_{ij} \sim N(0, \sigma_{ij}^2)` drawn once for many steps, so that actions are smooth in time. The
-    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`, before it is squashed, if it is. The
-    latent vector is not trained through the noise.
+    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`, before it is squashed, if it is.
 
     Source: Raffin, Kober and Stulp 2021, *Smooth Exploration for Robotic Reinforcement Learning*.
     """
@@ -360,6 +359,10 @@ class StateDependentNoiseHead:
     linear: Linear
     log_std_init: float
     density: Density = DiagGaussian
+    trains_latent: bool = False
+    """Whether the latent vector is trained through the deviation, too."""
+    clip_mean: float | None = None
+    """The largest size of an entry of the mean."""
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
@@ -370,8 +373,9 @@ class StateDependentNoiseHead:
         self, parameters: Parameters, latent: Array, mask: Array | None
     ) -> DiagGaussian | SquashedGaussian:
         """Return what one action has over the draws of ``W``: the normal, squashed or not."""
-        mean = self.linear.apply(parameters["mean"], latent)
-        variance = jnp.square(jax.lax.stop_gradient(latent)) @ jnp.exp(2.0 * parameters["log_std"])
+        mean = self._mean(parameters, latent)
+        through = latent if self.trains_latent else jax.lax.stop_gradient(latent)
+        variance = jnp.square(through) @ jnp.exp(2.0 * parameters["log_std"])
         return self.density(mean, 0.5 * jnp.log(variance + 1e-6))
 
     def noise(self, key: Array, n_envs: int) -> Array:
@@ -385,5 +389,8 @@ class StateDependentNoiseHead:
 
     def explore(self, parameters: Parameters, latent: Array, matrix: Array) -> Array:
         """Return the action with the noise of ``matrix`` in it."""
+        return self._mean(parameters, latent) + jnp.einsum("...i,...ij->...j", latent, matrix)
+
+    def _mean(self, parameters: Parameters, latent: Array) -> Array:
         mean = self.linear.apply(parameters["mean"], latent)
-        return mean + jnp.einsum("...i,...ij->...j", latent, matrix)
+        return mean if self.clip_mean is None else jnp.clip(mean, -self.clip_mean, self.clip_mean)

@@ -29,6 +29,10 @@ class SACSettings(ReplaySettings):
         "others are those of on-policy methods",
         choices=("clamped", "state", "free", "fixed"),
     )
+    sde_learn_features: bool = setting(True, "train the hidden layers through the noise of gSDE as well")
+    clip_mean: float = setting(
+        2.0, "with gSDE, clip the mean to this size, before it is squashed; 0 does not", at_least=0
+    )
     ent_coef: float | str = setting(
         "auto",
         "temperature alpha, the weight of the entropy: a number, auto (learnt), or auto:0.1 (learnt, beginning at 0.1)",
