@@ -70,7 +70,7 @@ class Side:
         seeds: of how many seeds it counts the steps of one; its rate is of all.
         times: how many times as long as the others it runs.
         random_steps: steps of each seed that it takes at first without learning. They come on top of the steps that are
-            wanted; its rate is that of the others, with the time of all.
+            wanted; its rate is that of the others.
     """
 
     name: str
@@ -236,25 +236,39 @@ class _Bench:
             shutil.rmtree(run_dir, ignore_errors=True)
             command += ["--run-dir", str(run_dir)]
         measured = measure(command, self.scratch, self.effort.limit_s * max(1.0, side.times))
-        measured = without_random_steps(measured, side.random_steps)
+        measured = without_random_steps(measured, side.random_steps, run_dir, side.seeds)
         return replace(measured, total_timesteps=measured.total_timesteps * side.seeds)
 
     def _label(self, outcome: SideResult, variant: Variant) -> str:
         return ", ".join(filter(None, (self.comparison.name, outcome.title, variant.name)))
 
 
-def without_random_steps(measured: Measurement, random_steps: int) -> Measurement:
-    """Return the measurement with the rate of the steps that learn; the time of the others stays in it.
+def without_random_steps(measured: Measurement, random_steps: int, run_dir: Path, seeds: int = 1) -> Measurement:
+    """Return the measurement with the rate of what follows the line of the log in which the random steps end.
 
-    So the rate is a little too low, and never too high.
+    Args:
+        measured: its steps are those of one seed, its rate is of all.
+        random_steps: of each seed.
+        run_dir: what the process left.
+        seeds: how many there are.
 
     Raises:
-        Failed: there are no other steps.
+        Failed: no steps follow, or the log does not say.
     """
-    learning = measured.total_timesteps - random_steps
+    if random_steps == 0:
+        return measured
+    log = run_dir / ("seed_0" if seeds > 1 else "") / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        counted = [(int(line["time/total_timesteps"]), float(line["time/steps_per_second"])) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failed(f"its log cannot be read: {error}") from None
+    begin = next((at for at in counted if at[0] >= random_steps), counted[-1] if counted else (0, 1.0))
+    learning = measured.total_timesteps - begin[0]
     if learning < 1:
-        raise Failed(f"of its {measured.total_timesteps} steps the first {random_steps} are random")
-    return replace(measured, steps_per_second=measured.steps_per_second * learning / measured.total_timesteps)
+        raise Failed(f"of its {measured.total_timesteps} steps none follows the random ones")
+    seconds = (measured.total_timesteps / measured.steps_per_second - begin[0] / begin[1]) * seeds
+    return replace(measured, steps_per_second=learning * seeds / seconds)
 
 
 def measure(command: list[str], scratch: Path, limit_s: float, first_on_path: Path | None = None) -> Measurement:

@@ -535,15 +535,25 @@ def test_the_gradients_of_the_losses_have_as_many_operations(algorithm: str) -> 
     assert script.update_flops(algorithm, *sizes, rows) == flops
 
 
-def test_steps_that_do_not_learn_are_taken_off_the_rate_but_not_their_time() -> None:
-    measured = replace(measurement(200.0), total_timesteps=5_000)  # 25 s
-    assert harness.without_random_steps(measured, 1_000) == replace(measured, steps_per_second=160.0)  # 4,000 in 25 s
-    assert harness.without_random_steps(measured, 0) == measured
-    with pytest.raises(harness.Failed, match="of its 5000 steps the first 5000 are random"):
-        harness.without_random_steps(measured, 5_000)
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_the_rate_is_that_of_what_follows_the_random_steps(seeds: int, tmp_path: Path) -> None:
+    measured = replace(measurement(200.0 * seeds), total_timesteps=5_000)  # 25 s
+    folder = tmp_path / ("seed_0" if seeds > 1 else "")
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(harness.Failed, match="its log cannot be read"):
+        harness.without_random_steps(measured, 900, tmp_path, seeds)
+    lines = [(500, 5_000.0 * seeds), (1_000, 500.0 * seeds), (5_000, 200.0 * seeds)]  # 0.1 s, 2 s, 25 s
+    log = "".join(json.dumps({"time/total_timesteps": n, "time/steps_per_second": x}) + "\n" for n, x in lines)
+    (folder / "metrics.jsonl").write_text(log)
+    found = harness.without_random_steps(measured, 900, tmp_path, seeds)
+    assert found == replace(measured, steps_per_second=pytest.approx(seeds * 4_000 / 23.0))
+    assert harness.without_random_steps(measured, 0, tmp_path, seeds) == measured
+    with pytest.raises(harness.Failed, match="of its 5000 steps none follows the random ones"):
+        harness.without_random_steps(measured, 4_900, tmp_path, seeds)
 
 
-def test_random_steps_come_on_top_for_each_seed(tmp_path: Path) -> None:
+def test_random_steps_come_on_top_for_each_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "without_random_steps", lambda measured, *about: measured)
     log = tmp_path / "log"
     side = harness.Side("a", "A", (fake_variant("", 100.0, log),), trial_steps=40, seeds=4, random_steps=30)
     result = report.ComparisonResult("fake", "Fake", 8)
@@ -555,10 +565,9 @@ def test_random_steps_come_on_top_for_each_seed(tmp_path: Path) -> None:
         lambda words: None,
         lambda: None,
     )
-    # 10 of 40 steps of a seed learn: 25 steps/s, which last 2 s with 56 steps, 14 of each seed.
-    assert log.read_text().splitlines() == [" 40", " 44"]
-    assert result.sides[0].rounds[0].total_timesteps == 4 * 44
-    assert result.sides[0].rates == [pytest.approx(100.0 * 14 / 44)]
+    # 10 of each seed in the trial, and at 100 steps/s 2 s are 50 of each beside the random ones.
+    assert log.read_text().splitlines() == [" 40", " 80"]
+    assert result.sides[0].rounds[0].total_timesteps == 4 * 80
 
 
 def test_the_share_of_the_arithmetic_limit_is_taken_within_each_round() -> None:
