@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import jumar as library
 from jumar.cli import main
 from jumar.errors import UsageError
 from jumar.runs.datasets import Dataset, read_dataset, write_dataset
-from jumar.training.data import interrupted
+from jumar.training.data import dataset_of, interrupted
 
 SMALL = ["--net-arch", "8", "--batch-size", "8", "--eval-episodes", "1", "--log-every", "40"]
 RUN = ["--total-timesteps", "400", "--eval-every", "0", *SMALL]
@@ -84,6 +86,60 @@ def test_what_is_learnt_from_data_is_the_same_twice_and_after_a_resume(method: s
     policies = [(tmp_path / run / "policy.safetensors").read_bytes() for run in ("once", "twice", "part")]
     assert policies[0] == policies[1]
     assert policies[0] == policies[2]
+
+
+class Turnstile(gym.Env[Any, np.int64]):
+    """The action must be the number that is shown; the mask says so in the observation, or beside it."""
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, beside: bool = False) -> None:
+        parts: dict[str, Any] = {"shown": spaces.Discrete(3), "action_mask": spaces.MultiBinary(3)}
+        self.beside, self.time = beside, 0
+        self.observation_space = spaces.Dict({"shown": parts["shown"]} if beside else parts)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = 0
+        return self.seen()
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action == self.time % 3
+        self.time += 1
+        observation, info = self.seen()
+        return observation, 1.0, False, self.time == 10, info
+
+    def seen(self) -> tuple[Any, dict[str, Any]]:
+        shown = self.time % 3
+        mask = np.eye(3, dtype=np.int8)[shown]
+        return ({"shown": shown}, {"action_mask": mask}) if self.beside else ({"shown": shown, "action_mask": mask}, {})
+
+
+def test_masks_in_observations_are_written_and_learnt_from_and_others_are_refused(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"seed": 0, "net_arch": (8,), "batch_size": 8, "log_every": 24, "preset": "none"}
+    agent = library.SQL(Turnstile, **small, learning_starts=20)
+    agent.learn(24)
+    training = agent._training
+    assert training is not None
+    assert training.buffer is not None
+    found = dataset_of(training.buffer, training.held.memory, training.slots, training.spaces)
+    np.testing.assert_array_equal(found.observations["action_mask"], np.eye(3)[found.observations["shown"]])
+    np.testing.assert_array_equal(found.successors["action_mask"], np.eye(3)[found.successors["shown"]])
+    np.testing.assert_array_equal(found.actions, found.observations["shown"])
+    write_dataset(tmp_path / "data", found)
+    learner = library.SQL(Turnstile, **small, dataset=tmp_path / "data")
+    learner.learn(24)
+    assert learner._training is not None
+    held = learner._training.held.memory["rows"]
+    columns = learner._training.update.replay.columns  # type: ignore[attr-defined]
+    assert np.asarray(held[:24, columns.mask : columns.mask + 3]).sum(axis=1).tolist() == [1.0] * 24
+    beside = library.SQL(lambda: Turnstile(beside=True), **small, learning_starts=20)
+    beside.learn(24)
+    training = beside._training
+    assert training is not None
+    assert training.buffer is not None
+    with pytest.raises(UsageError, match="masks that come beside the observations cannot be written"):
+        dataset_of(training.buffer, training.held.memory, training.slots, training.spaces)
 
 
 def test_prefilled_transitions_are_learnt_from_and_written_again(data: Path, tmp_path: Path) -> None:

@@ -192,12 +192,8 @@ def dataset_of(buffer: Buffer, memory: Arrays, slots: int, spaces: tuple[Space, 
         lane: which of several seeds.
 
     Raises:
-        UsageError: the observations have a part that the buffer does not hold.
+        UsageError: there were masks of actions that are no part of the observations.
     """
-    if any(path and path[0] == MASK_KEY for path, _ in parts(spaces[0])) and buffer.replay.masks:
-        raise UsageError(
-            "observations with an action_mask in them cannot be written as a data set: the buffer holds no mask."
-        )
     replay = buffer.replay
     kept = min(slots, replay.slots)
     prefix = "" if buffer.n_seeds is None else f"{lane}/"
@@ -211,7 +207,17 @@ def dataset_of(buffer: Buffer, memory: Arrays, slots: int, spaces: tuple[Space, 
         x = x.reshape(-1, *x.shape[2:])[valid]
         return x if dtype is None else x.astype(dtype)
 
-    observations, successors = (_of_space(tree, spaces[0], listed) for tree in (told.observations, told.successors))
+    masks = told.action_masks, told.successor_masks
+    inside = bool(replay.masks) and any(path == (MASK_KEY,) for path, _ in parts(spaces[0]))
+    if not (inside or masks[0] is None or np.all(masks[0])):
+        raise UsageError(
+            "masks that come beside the observations cannot be written to a data set; put them into a Dict observation as "
+            f"{MASK_KEY}."
+        )
+    observations, successors = (
+        _of_space(tree, mask if inside else None, spaces[0], listed)
+        for tree, mask in zip((told.observations, told.successors), masks, strict=True)
+    )
     action_space = spaces[1]
     actions = listed(told.actions, action_space.dtype).reshape(-1, *(action_space.shape or ()))
     return Dataset(
@@ -225,11 +231,15 @@ def dataset_of(buffer: Buffer, memory: Arrays, slots: int, spaces: tuple[Space, 
     )
 
 
-def _of_space(tree: Any, space: Space, listed: Any) -> Any:
+def _of_space(tree: Any, mask: Any, space: Space, listed: Any) -> Any:
+    """Return observations in the structure of their space, the mask, if there is one, in its place among them."""
     read = []
     for path, part in parts(space):
         leaf = tree
-        for step in path:
-            leaf = leaf[step]
+        if mask is not None and path == (MASK_KEY,):
+            leaf = mask.reshape(*mask.shape[:2], *(part.shape or ()))
+        else:
+            for step in path:
+                leaf = leaf[step]
         read.append((path, listed(leaf, part.dtype)))
     return nested(read)
