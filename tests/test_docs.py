@@ -175,6 +175,8 @@ def test_the_tables_have_every_setting_and_every_option() -> None:
     options = {row[0]: row[1] for group in tables.option_rows("train").values() for row in group}
     assert {"`--seed N`", "`ENV`", "`--quiet`"} <= set(options)
     assert not any("gamma" in name for name in options)
+    trained = tables.trained_rows(["CartPole-v1", "Pendulum-v1", "HalfCheetah-v5"])
+    assert [row[0] for row in trained] == [f"`{name}`" for name in ALGORITHMS if name != "bc"]
     assert tables.markdown_table(("a",), [("x|y",)]) == "| a |\n| --- |\n| x\\|y |"
 
 

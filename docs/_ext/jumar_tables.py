@@ -2,7 +2,8 @@
 
 ``settings-table`` takes a settings class (``jumar.algorithms.on_policy.ppo:PPOSettings``) and lists every setting with its
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
-``presets-table`` takes an algorithm's name and lists its presets. ``names-table`` takes ``Stable-Baselines3`` and lists its
+``presets-table`` takes an algorithm's name and lists its presets, and ``trained-table`` the names of environments: of every
+algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and lists its
 names that are not Jumar's.
 """
 
@@ -95,6 +96,18 @@ def preset_rows(algorithm: str) -> list[Row]:
     return rows
 
 
+def trained_rows(environments: Sequence[str]) -> list[Row]:
+    """Return rows (algorithm, command, what it reached, seeds), one for each algorithm that has a preset for one of some tasks."""
+    rows = []
+    for algorithm in ALGORITHMS:
+        known = presets(algorithm)
+        found = next((known[name] for name in environments if name in known), None)
+        if found is not None and (reached := found.reached):
+            command = f"jumar train {algorithm} {found.name} --total-timesteps {reached.total_timesteps}"
+            rows.append((f"`{algorithm}`", f"`{command}`", reached.score, str(reached.seeds)))
+    return rows
+
+
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:
     """Return a table in Markdown; a bar inside of a cell is escaped."""
     lines = [header, tuple("---" for _ in header), *rows]
@@ -142,6 +155,17 @@ class PresetsTable(_Table):
         return {"": preset_rows(argument)}
 
 
+class TrainedTable(_Table):
+    """What every algorithm reaches in a small task."""
+
+    header = ("method", "command", "reached [95 %]", "seeds")
+    final_argument_whitespace = True
+
+    def groups(self, argument: str) -> dict[str, list[Row]]:
+        """Return a row for each algorithm, without a title."""
+        return {"": trained_rows(argument.split())}
+
+
 class CommandOptions(_Table):
     """The options of a command."""
 
@@ -167,5 +191,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("settings-table", SettingsTable)
     app.add_directive("command-options", CommandOptions)
     app.add_directive("presets-table", PresetsTable)
+    app.add_directive("trained-table", TrainedTable)
     app.add_directive("names-table", NamesTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
