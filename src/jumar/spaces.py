@@ -132,8 +132,16 @@ def same_space(first: Space, second: Space) -> bool:
     return space_to_json(first) == space_to_json(second)
 
 
-def require_same_spaces(now: tuple[Space, Space], saved: tuple[Space, Space], name: str) -> None:
+def require_same_spaces(
+    now: tuple[Space, Space], saved: tuple[Space, Space], name: str, whose: str = "the policy was trained with"
+) -> None:
     """Refuse an environment whose (observation, action) spaces are not the saved ones.
+
+    Args:
+        now: the environment's.
+        saved: those of what was saved.
+        name: the environment's.
+        whose: what the message says before the saved ones.
 
     Raises:
         UsageError: they differ; both are shown.
@@ -141,8 +149,7 @@ def require_same_spaces(now: tuple[Space, Space], saved: tuple[Space, Space], na
     for kind, space, trained in zip(("observation", "action"), now, saved, strict=True):
         if not same_space(space, trained):
             raise UsageError(
-                f"the {kind} space of {name} is {describe_space(space)}, but the policy was trained with "
-                f"{describe_space(trained)}."
+                f"the {kind} space of {name} is {describe_space(space)}, but {whose} {describe_space(trained)}."
             )
 
 

@@ -58,7 +58,7 @@ class StartData:
         Raises:
             UsageError: they are of other spaces than those of the environment ``name``, or do not fit into the buffer.
         """
-        require_same_spaces(spaces, self.data.spaces, name)
+        require_same_spaces(spaces, self.data.spaces, name, f"{self.origin.path} has")
         assert isinstance(update, OffPolicy)
         assert buffer is not None
         replay = buffer.replay
