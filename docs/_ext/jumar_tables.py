@@ -3,8 +3,8 @@
 ``settings-table`` takes a settings class (``jumar.algorithms.on_policy.ppo:PPOSettings``) and lists every setting with its
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
 ``presets-table`` takes an algorithm's name and lists its presets, and ``trained-table`` the names of environments: of every
-algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and lists its
-names that are not Jumar's.
+algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and
+lists its names that are not Jumar's.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def preset_rows(algorithm: str) -> list[Row]:
 
 
 def trained_rows(environments: Sequence[str]) -> list[Row]:
-    """Return rows (algorithm, command, what it reached, seeds), one for each algorithm that has a preset for one of some tasks."""
+    """Return rows (algorithm, command, what it reached, seeds) of algorithms that have a preset for one of some tasks."""
     rows = []
     for algorithm in ALGORITHMS:
         known = presets(algorithm)
