@@ -67,6 +67,7 @@ ALIASES = {
     "discount": "gamma",
     "policy_kwargs": "net_arch",
     "squash_output": "squash",
+    "clip_mean": "sde_clip_mean",
     "timesteps": "total_timesteps",
 }
 """What other libraries call a setting, and its name here: for error messages only."""

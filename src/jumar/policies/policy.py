@@ -86,7 +86,7 @@ class PolicySettings(Settings):
     use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
     sde_sample_freq: int = setting(-1, "steps between draws of new gSDE noise; -1: once per rollout", at_least=-1)
     sde_learn_features: bool = setting(False, "train the hidden layers through the noise of gSDE as well")
-    clip_mean: float = setting(
+    sde_clip_mean: float = setting(
         0.0, "with gSDE, clip the mean to this size, before it is squashed; 0 does not", at_least=0
     )
     features_extractor: str = setting(
@@ -360,7 +360,7 @@ def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: Pol
 def _box_head(codec: ActionCodec, linear: Linear, settings: PolicySettings) -> Head | DeterministicHead | SamplerHead:
     density = Squashed(codec.half_range) if settings.squash else DiagGaussian
     if settings.use_sde:
-        trains, size = settings.sde_learn_features, settings.clip_mean or None
+        trains, size = settings.sde_learn_features, settings.sde_clip_mean or None
         return StateDependentNoiseHead(linear, settings.log_std_init, density, trains, size)
     if settings.deviation == "none":
         return DeterministicHead(linear)

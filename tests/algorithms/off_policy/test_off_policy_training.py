@@ -88,7 +88,9 @@ def test_td3_without_its_three_changes_is_ddpg_to_the_bit() -> None:
     np.testing.assert_array_equal(numbers(trained(jumar.TD3, **off)), numbers(trained(jumar.DDPG)))
 
 
-@pytest.mark.parametrize("env", [COMPILED, Host], ids=["compiled", "host"])
+@pytest.mark.parametrize(
+    "env", [pytest.param(COMPILED, marks=pytest.mark.slow, id="compiled"), pytest.param(Host, id="host")]
+)
 def test_the_length_of_a_line_of_the_log_changes_no_result(env: Any) -> None:
     """Lines of 12 steps, of 3 and of 1: rows lie in fresh slots or in the ring, and in rings of other sizes."""
     short, middle, long = (numbers(trained(jumar.SAC, env, log_every=n)) for n in (1, 3, 12))

@@ -30,7 +30,7 @@ class SACSettings(ReplaySettings):
         choices=("clamped", "state", "free", "fixed"),
     )
     sde_learn_features: bool = setting(True, "train the hidden layers through the noise of gSDE as well")
-    clip_mean: float = setting(
+    sde_clip_mean: float = setting(
         2.0, "with gSDE, clip the mean to this size, before it is squashed; 0 does not", at_least=0
     )
     ent_coef: float | str = setting(
