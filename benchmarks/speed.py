@@ -363,7 +363,7 @@ def main(words: list[str] | None = None) -> int:
     here, mine = machine(), versions()
     report = read(arguments.out) if arguments.replace else Report(date, arguments.quick, here, mine)
     commit = f", commit {mine['commit']}" if "commit" in mine else ""
-    measured = ". ".join([f"{date}{commit}", *busy(here)]) if arguments.replace else ""
+    measured = ". ".join([f"{date}{commit}, {here['processor']}", *busy(here)]) if arguments.replace else ""
     peers = Peers(say)
 
     def save() -> None:
