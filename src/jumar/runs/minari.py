@@ -171,12 +171,12 @@ def _spaces(path: Path) -> tuple[Space, Space]:
     if (kind := metadata.get("data_format", "hdf5")) != "hdf5":
         raise UsageError(f"{path} is of a data set in the format {kind!r}; only hdf5 is read.")
     try:
-        read = [space_from_json(_ours(json.loads(metadata[name]))) for name in SPACES]
+        observation, action = (space_from_json(_ours(json.loads(metadata[name]))) for name in SPACES)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError, DamagedEntry) as error:
         said = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DamagedFile(f"{path} does not say which spaces its transitions are of ({said}).") from None
-    check_spaces(*read, f"the data set {path.parent}")
-    return read[0], read[1]
+    check_spaces(observation, action, f"the data set {path.parent}")
+    return observation, action
 
 
 def _ours(data: Any) -> dict[str, Any]:
