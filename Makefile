@@ -1,5 +1,6 @@
 # make train   trains PPO on a real MuJoCo task, from nothing but Python and make
 # make test    runs the tests, but for those that take long
+# make quick   runs a minute of them: pure functions, files and tables
 # make slow    runs those that take long: learning, drills, many processes
 # make check   lint, types and docs, as CI runs them beside the tests
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: train test slow check docs lock clean
+.PHONY: train test quick slow check docs lock clean
 
 train: $(VENV)/.train
 	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000
@@ -15,6 +16,12 @@ train: $(VENV)/.train
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+QUICK := estimators networks critics experience report runs
+
+quick: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(QUICK:%=tests/%) \
+		tests/test_fields.py tests/test_schedules.py tests/test_settings.py tests/test_spaces.py tests/test_trajectory.py
 
 slow: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow
