@@ -263,11 +263,11 @@ def without_random_steps(measured: Measurement, random_steps: int, run_dir: Path
         counted = [(int(line["time/total_timesteps"]), float(line["time/steps_per_second"])) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failed(f"its log cannot be read: {error}") from None
-    begin = next((at for at in counted if at[0] >= random_steps), counted[-1] if counted else (0, 1.0))
-    learning = measured.total_timesteps - begin[0]
+    random, rate = next((at for at in counted if at[0] >= random_steps), (measured.total_timesteps, 1.0))
+    learning = measured.total_timesteps - random
     if learning < 1:
         raise Failed(f"of its {measured.total_timesteps} steps none follows the random ones")
-    seconds = (measured.total_timesteps / measured.steps_per_second - begin[0] / begin[1]) * seeds
+    seconds = (measured.total_timesteps / measured.steps_per_second - random / rate) * seeds
     return replace(measured, steps_per_second=learning * seeds / seconds)
 
 

@@ -351,7 +351,8 @@ class StateDependentNoiseHead:
 
     The noise is a linear function of the latent vector, :math:`\epsilon(s) = z(s) W` with
     :math:`W_{ij} \sim N(0, \sigma_{ij}^2)` drawn once for many steps, so that actions are smooth in time. The
-    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`, before it is squashed, if it is.
+    distribution of one action is :math:`N(\mu(s), \sum_i z_i^2 \sigma_{ij}^2)`, before it is squashed, if it is. Where
+    ``clip_mean`` is c, the mean is :math:`\operatorname{clip}(\mu(s), -c, c)`.
 
     Source: Raffin, Kober and Stulp 2021, *Smooth Exploration for Robotic Reinforcement Learning*.
     """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,7 +66,7 @@ def read_minari(path: str | Path) -> tuple[Dataset, str]:
         file.seek(0)
         try:
             with h5py.File(file, "r") as content:
-                arrays = _Reader(main, file.seek(0, 2), found).arrays(content)
+                arrays = _Reader(main, os.fstat(descriptor).st_size, found).arrays(content)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             raise DamagedFile(f"{main} is no sound HDF5 file: {error}.") from None
     return check_arrays(arrays, found, main), digest
