@@ -132,7 +132,7 @@ def test_a_pool_reads_the_velocity_and_says_before_it_is_made_that_a_task_has_no
     np.testing.assert_array_equal(costs, np.greater(velocities, 0.0))
     with pytest.raises(UsageError, match=r"envpool/CartPole-v1 gives no info\['x_velocity'\]"):
         EnvPoolEnvironments("CartPole-v1", 1, cost=FAST)
-    assert not EnvPoolEnvironments("CartPole-v1", 1).has_costs
+    assert EnvPoolEnvironments("CartPole-v1", 1).never_costs
 
 
 def test_a_compiled_environment_s_info_is_held_against_the_limit() -> None:

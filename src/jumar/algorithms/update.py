@@ -7,7 +7,7 @@ to the next, is the update's own business.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -66,11 +66,25 @@ class Update(Protocol):
         ...
 
     @property
+    def apart(self) -> bool:
+        """Whether policy and critic can be updated independently, in two programs (:mod:`jumar.collecting.halves`)."""
+        ...
+
+    @property
+    def counts_episodes(self) -> bool:
+        """Whether a round ends with an episode, so that it has as many steps as that."""
+        ...
+
+    @property
     def mapped(self) -> tuple[Any, Any]:
         """Which parts of a learner, and of what an iteration makes, differ between seeds that share a program.
 
         They are prefixes of these trees: 0 for such parts, and ``None`` for those that all seeds share.
         """
+        ...
+
+    def among_resets(self) -> Update:
+        """Return the method for environments that reset themselves in steps of their own, whose rows are no experience."""
         ...
 
     def init(self, key: Array, n_envs: int) -> Any:
@@ -155,6 +169,16 @@ class RolloutUpdate:
 
     policy: Policy
     mapped = (0, 0)
+    counts_episodes = False
+
+    @property
+    def apart(self) -> bool:
+        """False: policy and critic are updated together."""
+        return False
+
+    def among_resets(self) -> Self:
+        """Return the method itself: rows of a rollout have weights."""
+        return self
 
     @property
     def behaviour(self) -> Behaviour:

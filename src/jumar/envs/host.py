@@ -57,7 +57,8 @@ class HostEnvironments(Protocol):
     """N environments that are stepped together from Python.
 
     ``observation_space`` and ``action_space`` are those of one environment. ``episode_limit`` is the time limit in
-    steps where the backend knows one.
+    steps where the backend knows one. ``resets_take_steps``: whether some rows are no experience, because an environment only
+    resets itself in them (NEXT_STEP). ``never_costs``: whether it is known already that no step comes with a cost.
     """
 
     n_envs: int
@@ -65,6 +66,8 @@ class HostEnvironments(Protocol):
     action_space: Space
     name: str
     episode_limit: int | None
+    resets_take_steps: bool
+    never_costs: bool
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
         """Start all environments anew, environment i from ``seeds[i]`` alone; return observations and action masks."""
@@ -96,6 +99,9 @@ class SerialEnvironments:
         UsageError: where the spaces are not supported, or differ between the environments.
         EnvironmentFault: where a callable raises.
     """
+
+    resets_take_steps = False
+    never_costs = False
 
     def __init__(
         self,

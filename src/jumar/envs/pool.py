@@ -109,6 +109,8 @@ class EnvPoolEnvironments:
             several players or an unsupported space.
     """
 
+    resets_take_steps = True
+
     def __init__(
         self,
         name: str,
@@ -146,8 +148,8 @@ class EnvPoolEnvironments:
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, n_envs, self.observation_space, self.action_space, self._progress)
         self.cost = cost
-        self.has_costs = f"info:{cost.entry}" in spec.state_array_spec
-        if cost.required and not self.has_costs:
+        self.never_costs = f"info:{cost.entry}" not in spec.state_array_spec
+        if cost.required and self.never_costs:
             raise lacking(cost.entry, self.name)
         self._extras = Extras(n_envs, self.action_space, cost)
         self._watchdog = start_watchdog(self, self._progress, warn, patience)

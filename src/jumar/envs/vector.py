@@ -31,6 +31,8 @@ class VectorAdapter:
         UsageError: where the autoreset mode is not declared, or a space is not supported.
     """
 
+    never_costs = False
+
     def __init__(
         self,
         vector_env: VectorEnv,
@@ -48,6 +50,7 @@ class VectorAdapter:
         check_spaces(self.observation_space, self.action_space, self.name)
         self.episode_limit = vector_env.spec.max_episode_steps if vector_env.spec else None
         self._mode = _autoreset_mode(vector_env, self.name)
+        self.resets_take_steps = self._mode is AutoresetMode.NEXT_STEP
         self._many_seeds = isinstance(vector_env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         self._ended = np.zeros(self.n_envs, dtype=bool)
         self._progress = [-1, 0]

@@ -100,6 +100,9 @@ class WorkerEnvironments:
         EnvironmentFault: where making one raises, or a worker does not start.
     """
 
+    resets_take_steps = False
+    never_costs = False
+
     def __init__(
         self,
         make: Sequence[Callable[[], gym.Env]],

@@ -11,7 +11,6 @@ import numpy as np
 
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.algorithms.on_policy.costs import check_one_cost
-from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.update import Update
 from jumar.collecting.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
@@ -20,9 +19,7 @@ from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runn
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
-from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.sources import NoEnvironment, Source
-from jumar.envs.vector import VectorAdapter
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
@@ -47,7 +44,7 @@ def assemble(
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
         update = make_update(plan, source, spaces, trained)
-        if isinstance(update, OffPolicy) and update.cadence.by_episodes:
+        if update.counts_episodes:
             raise UsageError(
                 f"train_freq counts episodes, which needs a host environment, and {source.name} is compiled; count steps."
             )
@@ -65,15 +62,15 @@ def assemble(
     spaces = environments.observation_space, environments.action_space
     try:
         update = make_update(plan, source, spaces, trained)
-        if update.needs_cost and isinstance(environments, EnvPoolEnvironments) and not environments.has_costs:
+        if update.needs_cost and environments.never_costs:
             check_one_cost(None)
     except Exception:
         environments.close()
         raise
-    if isinstance(update, OffPolicy) and isinstance(environments, (EnvPoolEnvironments, VectorAdapter)):
+    if environments.resets_take_steps:
         update = update.among_resets()
     watch = CostWatch(update, source.cost.required, warn)
-    compiled = Halves if isinstance(update, OnPolicy) and update.apart else jax.jit
+    compiled = Halves if update.apart else jax.jit
     runner = HostRunner(update, _once(environments, source, plan, warn), settings.rows_per_round, watch, compiled)
     return update, runner, spaces, environments.episode_limit
 

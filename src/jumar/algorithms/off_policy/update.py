@@ -435,6 +435,16 @@ class OffPolicy:
         """Return the memory with the newest steps truncated, where their episodes were under way."""
         return self.replay.cut(memory, learner.clock.cursor)
 
+    @property
+    def apart(self) -> bool:
+        """False: a round is one program."""
+        return False
+
+    @property
+    def counts_episodes(self) -> bool:
+        """Whether a round ends with an episode."""
+        return self.cadence.by_episodes
+
     def among_resets(self) -> OffPolicy:
         """Return the method for environments that reset themselves in a step of their own, whose rows are no experience."""
         return replace(
