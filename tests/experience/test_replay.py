@@ -357,3 +357,90 @@ def test_images_and_numbers_of_a_dict_come_back_each_in_its_place() -> None:
                 np.testing.assert_array_equal(rows.successors[name][k], there[name][last, i])
                 assert rows.observations[name].dtype == here[name].dtype
         assert set(np.asarray(rows.actions[:, 0], int)) == set(range(6))
+
+
+# -- stacks of frames ----------------------------------------------------------------------------------------------------
+
+K, SIDE = 3, 40
+SCREENS = spaces.Box(0, 255, (K, SIDE, SIDE), np.uint8)
+
+
+class Screens:
+    """Stacks of ``K`` frames, as Gymnasium (SAME_STEP) and EnvPool (``resets``: NEXT_STEP) make them, in N environments."""
+
+    def __init__(self, resets: bool, keep_stack: bool = False) -> None:
+        self._draw = np.random.default_rng(3)
+        self._resets, self._keep = resets, keep_stack
+        self._stacks = [self._first() for _ in range(N)]
+        self._over = np.zeros(N, bool)
+
+    def _frame(self) -> np.ndarray:
+        return self._draw.integers(0, 256, (SIDE, SIDE), np.uint8)
+
+    def _first(self) -> np.ndarray:
+        return np.repeat(self._frame()[None], K, axis=0)
+
+    def _next(self, stack: np.ndarray) -> np.ndarray:
+        return np.concatenate([stack[1:], self._frame()[None]])
+
+    def step(self, n_steps: int) -> Trajectory:
+        rows = []
+        for _ in range(n_steps):
+            now, valid = self._stacks, ~self._over
+            ended = valid & (self._draw.random(N) < 0.3)
+            terminated = ended & (self._draw.random(N) < 0.5)
+            # A lost life may end an episode without a new screen: then the stack goes on.
+            anew = self._over & (not self._keep)
+            followed = [self._first() if anew[i] else self._next(now[i]) for i in range(N)]
+            self._stacks = [self._first() if ended[i] and not self._resets else followed[i] for i in range(N)]
+            self._over = ended & self._resets
+            rows.append((np.stack(now), np.stack(followed), terminated, ended & ~terminated, valid))
+        observations, successors, terminated, truncated, valid = (
+            jnp.asarray(np.stack(x)) for x in zip(*rows, strict=True)
+        )
+        shape = n_steps, N
+        return Trajectory(
+            observations=observations,
+            successors=successors,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+            rewards=jnp.asarray(self._draw.normal(size=shape).astype(np.float32)),
+            actions=jnp.zeros((*shape, 2), jnp.float32),
+            episode_start=jnp.zeros(shape, bool),
+            log_probs=jnp.zeros(shape),
+            action_masks=None,
+            costs=None,
+            carry=(),
+            critic_carry=(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("resets", "keep_stack", "n_steps"), [(False, False, 1), (True, False, 3), (True, True, 1)], ids=str
+)
+def test_stacks_are_put_together_from_frames_as_they_were(resets: bool, keep_stack: bool, n_steps: int) -> None:
+    """A memory of frames gives the same rows as one of whole stacks, wrapped three times, across ends and resets."""
+    made = {"n_steps": n_steps, "gamma": GAMMA, "all_valid": not resets}
+    frames = Replay(encoder_of(SCREENS), 2, SLOTS, N, 4, frames=K, **made)
+    whole = Replay(encoder_of(SCREENS), 2, SLOTS - (K - 1), N, 4, **made)
+    assert frames.oldest == K - 1
+    assert frames.row_bytes < whole.row_bytes / 2.9
+    screens, kept = Screens(resets, keep_stack), [Kept(frames), Kept(whole)]
+    for number, count in enumerate([1, 2, 1] * 12):
+        steps = screens.step(count)
+        for memory in kept:
+            if number % 3 == 0:
+                memory.store()
+            memory.add(steps)
+        ours, theirs = (memory.draw(number) for memory in kept)
+        for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_an_iteration_of_stacks_is_recalled_as_it_happened() -> None:
+    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 8, frames=K)
+    steps = Screens(resets=False).step(8)
+    told = replay.recalled(replay.add(replay.fresh(), steps).arrays, 8)
+    np.testing.assert_array_equal(told.observations, steps.observations)
+    np.testing.assert_array_equal(told.successors, steps.successors)

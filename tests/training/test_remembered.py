@@ -175,6 +175,7 @@ def test_an_agent_that_remembers_nothing_yet_has_nothing_to_warn_of(
     [
         ({"slots": 31}, "does not name the segments in .* that it needs"),
         ({"slots": "many"}, "the entry record.slots is 'many', but must be a whole number"),
+        ({"frames": 0}, "the entry record.frames is 0, but must be a whole number from 1"),
         ({"segments": []}, "does not name the segments .* that it needs: there is none, but slots 10 to 29"),
         ({"segments": 3}, "the entry record.segments is 3, but must be"),
         ({"segments": [{"name": "../x", "first": 0, "slots": 1, "sha256": "0" * 64}]}, "segments.0.name is '../x'"),

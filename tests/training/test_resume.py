@@ -221,7 +221,9 @@ REMEMBERING = {
     "host": ["sac", "gymnasium/Pendulum-v1", *HERE, "--critic-batch-norm", "true", "--target-network", "false"],
     "pool": ["td3", "envpool/HalfCheetah-v5", "--action-noise", "ou:0.1"],
     "seeds": ["sac", "jax/Pendulum-v1", "--n-seeds", "3"],
+    "frames": ["sac", "envpool/Pong-v5"],
 }
+FEW_UPDATES = {"frames": ["--gradient-steps", "1"]}
 LANES = {"seeds": ["seed_0", "seed_1", "seed_2"]}
 """Three: two would be divided among two processors, in a process of their own alone, and be rounded otherwise."""
 
@@ -234,7 +236,7 @@ def remembering(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def train(case: str) -> Path:
         if case not in runs:
             runs[case] = folder / case.replace(" ", "_")
-            jumar("train", *REMEMBERING[case], *OFF, "--run-dir", runs[case])
+            jumar("train", *REMEMBERING[case], *OFF, *FEW_UPDATES.get(case, ()), "--run-dir", runs[case])
         return runs[case]
 
     return train
@@ -247,7 +249,9 @@ def killed_after(run: Path, step: int, copy: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("case", REMEMBERING)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case == "frames")) for case in REMEMBERING]
+)
 def test_a_replay_buffer_comes_back_exactly(case: str, remembering: Any, tmp_path: Path) -> None:
     whole = remembering(case)
     steps = CheckpointStore(whole / "checkpoints").steps()

@@ -87,6 +87,14 @@ class Update(Protocol):
         """Return the method for environments that reset themselves in steps of their own, whose rows are no experience."""
         ...
 
+    def among_frames(self, frames: int) -> Update:
+        """Return the method for environments whose images are their last ``frames`` frames, stacked; 1: they are not.
+
+        Raises:
+            UsageError: what it remembers of steps has no room for a stack.
+        """
+        ...
+
     def init(self, key: Array, n_envs: int) -> Any:
         """Draw a learner's first state; it has ``parameters``, ``solver``, ``observation_moments`` and ``reward_scale``."""
         ...
@@ -178,6 +186,10 @@ class RolloutUpdate:
 
     def among_resets(self) -> Self:
         """Return the method itself: rows of a rollout have weights."""
+        return self
+
+    def among_frames(self, frames: int) -> Self:
+        """Return the method itself: rollouts are kept whole."""
         return self
 
     @property

@@ -193,6 +193,13 @@ def stated_limit(env: CompiledEnvironment) -> int | None:
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
 
+def stacked_frames(env: CompiledEnvironment) -> int:
+    """Return how many frames an environment stacks along the first axis of its observations; 1 where it stacks none."""
+    while isinstance(env, Costed):
+        env = env.env
+    return env.n_frames if isinstance(env, FrameStack) else 1
+
+
 @dataclass(frozen=True)
 class Wrapped:
     """Base of compiled environments around another one: actions, parameters and time limit are the wrapped one's."""

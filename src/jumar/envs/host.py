@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 from gymnasium import Space, spaces
+from gymnasium.wrappers import FrameStackObservation
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch
@@ -59,6 +60,8 @@ class HostEnvironments(Protocol):
     ``observation_space`` and ``action_space`` are those of one environment. ``episode_limit`` is the time limit in
     steps where the backend knows one. ``resets_take_steps``: whether some rows are no experience, because an environment only
     resets itself in them (NEXT_STEP). ``never_costs``: whether it is known already that no step comes with a cost.
+    ``frames``: how many frames an observation stacks along its first axis, the oldest first, where that is known; else 1. A
+    reset fills the stack with one frame.
     """
 
     n_envs: int
@@ -68,6 +71,7 @@ class HostEnvironments(Protocol):
     episode_limit: int | None
     resets_take_steps: bool
     never_costs: bool
+    frames: int
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
         """Start all environments anew, environment i from ``seeds[i]`` alone; return observations and action masks."""
@@ -126,6 +130,7 @@ class SerialEnvironments:
         self.observation_space = space_of(first, "observation_space", self.name)
         self.action_space = space_of(first, "action_space", self.name)
         self.episode_limit = first.spec.max_episode_steps if first.spec else None
+        self.frames = min(stacked_frames(env) for env in self._envs)
         self._check_alike()
         self._step_functions = [env.step for env in self._envs]
         self._plain_box = isinstance(self.observation_space, spaces.Box)
@@ -298,6 +303,16 @@ def _mask_function(env: gym.Env) -> Callable[[], Any] | None:
         return None
     function = env.get_wrapper_attr("action_masks")
     return function if callable(function) else None
+
+
+def stacked_frames(env: gym.Env) -> int:
+    """Return how many frames an environment stacks along the first axis of its observations; 1 where it stacks none.
+
+    Only stacks that a reset fills with its observation count, and only where the stack is the outermost wrapper.
+    """
+    if isinstance(env, FrameStackObservation) and env.padding_type == "reset":
+        return int(env.stack_size)
+    return 1
 
 
 def environment_name(env: Any) -> str:

@@ -97,6 +97,12 @@ def _quietly(make: Callable[[], Any]) -> Any:
         return make()
 
 
+def _stacked_frames(config: Any, space: Space) -> int:
+    """Return how many frames an Atari game's observation stacks; 1 for other environments, of whose stacks nothing is known."""
+    is_atari = hasattr(config, "episodic_life") and hasattr(config, "stack_num")
+    return config.stack_num if is_atari and (space.shape or ())[:1] == (config.stack_num,) else 1
+
+
 class EnvPoolEnvironments:
     """N environments of one EnvPool id; a :class:`~jumar.envs.host.HostEnvironments`.
 
@@ -139,6 +145,7 @@ class EnvPoolEnvironments:
         check_spaces(self.observation_space, self.action_space, self.name)
         limit = int(spec.config.max_episode_steps)
         self.episode_limit = limit if 0 < limit < _NO_LIMIT else None
+        self.frames = _stacked_frames(spec.config, self.observation_space)
         action = list(spec.action_array_spec.values())[-1]
         self._action_dtype = np.dtype(action.dtype)
         self._action_shape = (n_envs, *(length for length in action.shape if length != -1))

@@ -32,6 +32,7 @@ class VectorAdapter:
     """
 
     never_costs = False
+    frames = 1
 
     def __init__(
         self,

@@ -115,7 +115,11 @@ def _make(making: Making, progress: memoryview) -> SerialEnvironments:
 
 def _describe(environments: SerialEnvironments) -> Description:
     return Description(
-        environments.name, environments.observation_space, environments.action_space, environments.episode_limit
+        environments.name,
+        environments.observation_space,
+        environments.action_space,
+        environments.episode_limit,
+        environments.frames,
     )
 
 

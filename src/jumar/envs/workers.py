@@ -74,6 +74,7 @@ class Description:
     observation_space: Space
     action_space: Space
     episode_limit: int | None
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class WorkerEnvironments:
         self.name = first.name
         self.observation_space = first.observation_space
         self.action_space = first.action_space
-        self.episode_limit = first.episode_limit
+        self.episode_limit, self.frames = first.episode_limit, first.frames
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
 

@@ -13,7 +13,8 @@ written still finds all of its own rows.
 
 A row has all of a transition: the raw observation (what :class:`jumar.policies.observations.Encoder` makes use of), the
 action that the environment executed, the raw reward and cost, how the episode went on, and the true successor. All numbers
-of a row lie side by side in one array, which can be gathered at once; images lie beside it.
+of a row lie side by side in one array, which can be gathered at once; images lie beside it. Where an image is a stack of
+the last K frames, only the newest frame of it and of its successor are kept, and stacks are put together again from K rows.
 """
 
 from __future__ import annotations
@@ -139,6 +140,8 @@ class Replay:
         n_steps: how many rewards a drawn row sums up, n.
         gamma: the discount.
         all_valid: whether all rows are experience (no backend resets in a step of its own).
+        frames: how many frames are stacked in an image, along its first axis, the oldest first: each stack goes on from the
+            one of the row before, or holds a single frame K times, as after a reset; 1: none are.
     """
 
     encoder: Encoder
@@ -151,6 +154,7 @@ class Replay:
     all_valid: bool = True
     masks: int = 0
     next_actions: bool = False
+    frames: int = 1
 
     @property
     def columns(self) -> Columns:
@@ -166,12 +170,24 @@ class Replay:
     @property
     def row_bytes(self) -> int:
         """The memory that one row takes, in bytes."""
-        images = sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in self._images)
-        return 4 * self.columns.width + 2 * images
+        images = sum(2 * math.prod(self._kept(leaf)) * jnp.dtype(leaf.dtype).itemsize for leaf in self._images)
+        return 4 * self.columns.width + images + sum(map(self._is_stack, self._images))
 
     @property
     def _images(self) -> tuple[Leaf, ...]:
         return tuple(leaf for leaf in self.encoder.leaves if leaf.convolved)
+
+    def _is_stack(self, leaf: Leaf) -> bool:
+        return self.frames > 1 and leaf.shape[0] == self.frames
+
+    def _kept(self, leaf: Leaf) -> tuple[int, ...]:
+        """Return the shape of what is kept of an image."""
+        return leaf.shape[1:] if self._is_stack(leaf) else leaf.shape
+
+    @property
+    def oldest(self) -> int:
+        """How many of the oldest slots are not drawn, because frames of their stacks are forgotten already."""
+        return self.frames - 1 if any(map(self._is_stack, self._images)) else 0
 
     def empty(self, slots: int) -> Arrays:
         """Return arrays of ``slots`` slots in which nothing is experience."""
@@ -179,7 +195,9 @@ class Replay:
         arrays = {"rows": jnp.zeros((rows, self.columns.width), jnp.float32)}
         for i, leaf in enumerate(self._images):
             for name in (f"image_{i}", f"next_image_{i}"):
-                arrays[name] = jnp.zeros((rows, *leaf.shape), leaf.dtype)
+                arrays[name] = jnp.zeros((rows, *self._kept(leaf)), leaf.dtype)
+            if self._is_stack(leaf):
+                arrays[f"begun_{i}"] = jnp.zeros((rows,), jnp.uint8)
         return arrays
 
     def ring(self) -> Arrays:
@@ -215,7 +233,11 @@ class Replay:
         arrays = {"rows": jnp.concatenate(parts, axis=-1)}
         for i, leaf in enumerate(self._images):
             for name, seen in ((f"image_{i}", trajectory.observations), (f"next_image_{i}", trajectory.successors)):
-                arrays[name] = jnp.asarray(leaf.pick(seen)).astype(leaf.dtype).reshape(n, *leaf.shape)
+                image = jnp.asarray(leaf.pick(seen)).astype(leaf.dtype).reshape(n, *leaf.shape)
+                arrays[name] = image[:, -1] if self._is_stack(leaf) else image
+                if self._is_stack(leaf) and seen is trajectory.observations:
+                    one_frame = jnp.all((image == image[:, -1:]).reshape(n, -1), axis=-1)
+                    arrays[f"begun_{i}"] = one_frame.astype(jnp.uint8)
         return arrays
 
     def _masks_of(self, trajectory: Trajectory) -> tuple[Array, ...]:
@@ -254,7 +276,7 @@ class Replay:
 
     def size(self, cursor: Cursor, fresh: Fresh) -> Array:
         """Return how many slots can be drawn from, int32."""
-        return jnp.minimum(cursor.filled + fresh.slots, self.slots)
+        return jnp.minimum(cursor.filled + fresh.slots, self.slots - self.oldest)
 
     def cut(self, ring: Arrays, cursor: Cursor) -> Arrays:
         """Return the ring with the newest slot marked as truncated where its episodes go on.
@@ -317,8 +339,8 @@ class Replay:
             reward, cost, terminated, truncated, valid = (rows[:, columns.column(name)] for name in OTHERS)
             return worth(reward, cost), terminated, jnp.maximum(terminated, truncated), valid
 
+        first_ages, last_ages = ages, ages
         rows = look(ages, envs, "rows")
-        images = {name: look(ages, envs, name) for name in ring if name != "rows"}
         begin, last = rows, rows
         reward, terminated, ended, valid = about(rows)
         weights = valid * (size > 0)
@@ -332,12 +354,11 @@ class Replay:
             counts = goes_on & (valid > 0.0)
             total = jnp.where(counts, total + discount * reward, total)
             discount = jnp.where(counts, discount * self.gamma, discount)
-            last = jnp.where(counts[:, None], rows, last)
+            last, last_ages = jnp.where(counts[:, None], rows, last), jnp.where(counts, ages, last_ages)
             terminated = jnp.where(counts, ends_here, terminated)
             ended = jnp.where(counts, ended_here, ended)
-            for name in [name for name in images if name.startswith("next_")]:
-                seen = look(ages, envs, name)
-                images[name] = jnp.where(counts.reshape((-1,) + (1,) * (seen.ndim - 1)), seen, images[name])
+        images = self._images_at(lambda name, back: look(first_ages + back, envs, name))
+        next_images = self._next_images_at(lambda name, back: look(last_ages + back, envs, name))
         next_actions = None
         if self.next_actions:
             after = look(jnp.maximum(ages - 1, 0), envs, "rows")
@@ -345,11 +366,11 @@ class Replay:
             unknown = jnp.where(ended > 0.0, 1.0, ages == 0) * (1.0 - terminated)
             weights = weights * (1.0 - unknown)
         return Transitions(
-            observations=self._observation(begin, 0, images, "image"),
+            observations=self._observation(begin, 0, images),
             actions=begin[:, columns.observation : columns.others],
             rewards=total,
             discounts=discount * (1.0 - terminated),
-            successors=self._observation(last, columns.others + len(OTHERS), images, "next_image"),
+            successors=self._observation(last, columns.others + len(OTHERS), next_images),
             weights=weights,
             masks=self._mask(begin, 0),
             successor_masks=self._mask(last, self.masks),
@@ -357,23 +378,30 @@ class Replay:
         )
 
     def recalled(self, arrays: Arrays, slots: int) -> Trajectory:
-        """Return slots ``[slots, N]`` as a trajectory, whose actions are those that the environments were given."""
+        """Return slots ``[slots, N]`` as a trajectory, whose actions are those that the environments were given.
+
+        Stacks of frames that reach back before the first slot repeat its frame.
+        """
         columns, rows = self.columns, arrays["rows"]
         shape = slots, self.n_envs
 
         def by_slot(x: Array) -> Array:
             return x.reshape(*shape, *x.shape[1:])
 
-        images = {name: x for name, x in arrays.items() if name != "rows"}
+        def back(name: str, slots_back: int) -> Array:
+            begin = jnp.repeat(arrays[name][: self.n_envs][None], slots_back, axis=0)
+            earlier = arrays[name][: max(0, slots - slots_back) * self.n_envs]
+            return jnp.concatenate([*begin[:slots], earlier])
+
         rewards, costs, terminated, truncated, valid = (by_slot(rows[:, columns.column(name)]) for name in OTHERS)
         return Trajectory(
-            observations=jax.tree.map(by_slot, self._observation(rows, 0, images, "image")),
+            observations=jax.tree.map(by_slot, self._observation(rows, 0, self._images_at(back))),
             actions=by_slot(rows[:, columns.observation : columns.others]),
             rewards=rewards,
             terminated=terminated > 0.0,
             truncated=truncated > 0.0,
             successors=jax.tree.map(
-                by_slot, self._observation(rows, columns.others + len(OTHERS), images, "next_image")
+                by_slot, self._observation(rows, columns.others + len(OTHERS), self._next_images_at(back))
             ),
             valid=valid > 0.0,
             episode_start=jnp.zeros(shape, bool),
@@ -390,12 +418,39 @@ class Replay:
         begin = self.columns.mask + begin
         return rows[:, begin : begin + self.masks] > 0.0 if self.masks else None
 
-    def _observation(self, rows: Array, begin: int, images: Arrays, name: str) -> Any:
+    def _images_at(self, look: Callable[[str, int], Array]) -> list[Array]:
+        """Return the images of observations; ``look(name, k)`` returns what is kept of the rows that are k slots older."""
+
+        def whole(i: int, leaf: Leaf) -> Array:
+            frames = [look(f"image_{i}", 0)]
+            if not self._is_stack(leaf):
+                return frames[0]
+            begun = jnp.zeros(len(frames[0]), bool)
+            for back in range(1, self.frames):
+                # Whatever was before the first frame of an episode, it stands in the stack in its place.
+                begun |= look(f"begun_{i}", back - 1) > 0
+                older = look(f"image_{i}", back)
+                frames.append(jnp.where(begun.reshape((-1,) + (1,) * (older.ndim - 1)), frames[-1], older))
+            return jnp.stack(frames[::-1], axis=1)
+
+        return [whole(i, leaf) for i, leaf in enumerate(self._images)]
+
+    def _next_images_at(self, look: Callable[[str, int], Array]) -> list[Array]:
+        """Return the images of successors: a stack is that of the observation without its oldest frame, and one more."""
+        newest = [look(f"next_image_{i}", 0) for i in range(len(self._images))]
+        if not self.oldest:
+            return newest
+        return [
+            jnp.concatenate([stack[:, 1:], new[:, None]], axis=1) if self._is_stack(leaf) else new
+            for leaf, stack, new in zip(self._images, self._images_at(look), newest, strict=True)
+        ]
+
+    def _observation(self, rows: Array, begin: int, images: list[Array]) -> Any:
         """Return the observations in rows, from column ``begin`` on, in the structure of the observation space."""
         parts: list[tuple[tuple[str | int, ...], Array]] = []
         for leaf in self.columns.leaves:
             end = begin + math.prod(leaf.shape)
             parts.append((leaf.path, rows[:, begin:end].reshape(-1, *leaf.shape).astype(leaf.dtype)))
             begin = end
-        parts += [(leaf.path, images[f"{name}_{i}"]) for i, leaf in enumerate(self._images)]
+        parts += [(leaf.path, image) for leaf, image in zip(self._images, images, strict=True)]
         return nested(parts)

@@ -17,7 +17,7 @@ from jumar.collecting.evaluation import LANES, Evaluator, compiled_evaluator, ho
 from jumar.collecting.halves import Halves
 from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.collecting.stored import StoredRunner
-from jumar.envs.compiled import stated_limit, traced_info
+from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
 from jumar.envs.sources import NoEnvironment, Source
 from jumar.errors import EnvironmentFault, UsageError
@@ -43,7 +43,7 @@ def assemble(
     if source.compiled:
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
-        update = make_update(plan, source, spaces, trained)
+        update = make_update(plan, source, spaces, trained, stacked_frames(env))
         if update.counts_episodes:
             raise UsageError(
                 f"train_freq counts episodes, which needs a host environment, and {source.name} is compiled; count steps."
@@ -61,7 +61,7 @@ def assemble(
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
     try:
-        update = make_update(plan, source, spaces, trained)
+        update = make_update(plan, source, spaces, trained, environments.frames)
         if update.needs_cost and environments.never_costs:
             check_one_cost(None)
     except Exception:
@@ -113,8 +113,10 @@ def check_cost(source: Source, warn: Warn) -> None:
         environments.close()
 
 
-def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | None = None) -> Update:
+def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | None = None, frames: int = 1) -> Update:
     """Put together the algorithm that a plan asks for, for the spaces of an environment; ``trained`` must be the same.
+
+    ``frames`` is how many frames the environment stacks in an image.
 
     Raises:
         UsageError: it is not for these spaces, the features that its policy is linear in are missing, or its replay buffer does
@@ -126,6 +128,8 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
     check_features(plan.features, plan.features_name, "the run's policy")
     policy = make_policy(*spaces, plan.settings, plan.features)
     update = algorithm(plan.algorithm).make(plan.settings, policy)
+    if plan.data is None:  # stored transitions need not follow each other, as stacks of frames do
+        update = update.among_frames(frames)
     if (buffer := Buffer.of(update, plan.n_seeds)) is not None:
         check_allowance(buffer, available_memory())
     return update

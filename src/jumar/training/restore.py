@@ -12,6 +12,7 @@ from gymnasium import Space
 
 from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.algorithms.registry import algorithm
+from jumar.envs.registry import MOST_FRAMES
 from jumar.envs.sources import Source
 from jumar.errors import DamagedFile, UsageError
 from jumar.experience.replay import Cursor
@@ -38,6 +39,7 @@ from jumar.runs.policy_files import ARRAYS, DESCRIPTION, has_policy, read_policy
 from jumar.runs.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
 from jumar.runs.segments import LARGEST_SLOT, SegmentStore, read_segments
 from jumar.spaces import check_spaces, require_same_spaces, space_from_json
+from jumar.text import counted
 from jumar.training.plan import Identity, Plan, check_features
 from jumar.training.remembered import Buffer
 from jumar.training.training import Training
@@ -179,7 +181,11 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
     }
     remembers = isinstance(plan.settings, ReplaySettings)
     if remembers:
-        readers |= {"slots": whole(0, LARGEST_SLOT), "segments": optional(read_segments)}
+        readers |= {
+            "slots": whole(0, LARGEST_SLOT),
+            "frames": whole(1, MOST_FRAMES),
+            "segments": optional(read_segments),
+        }
     logs = several(record(**{METRICS: log, EVALUATIONS: log}), lanes, lanes)
 
     def of_step(step: int) -> Reader[dict[str, Any]]:
@@ -202,7 +208,8 @@ def _rows_of(plan: Plan, found: dict[str, Any], folder: Path) -> dict[str, np.nd
         observations, actions = found["spaces"]
         check_spaces(observations, actions, "the run")
         policy = make_policy(observations, actions, PolicySettings.of(plan.settings), plan.features)
-        buffer = Buffer.of(algorithm(plan.algorithm).make(plan.settings, policy), plan.n_seeds)
+        update = algorithm(plan.algorithm).make(plan.settings, policy).among_frames(found["frames"])
+        buffer = Buffer.of(update, plan.n_seeds)
     except (UsageError, ValueError, TypeError) as error:
         raise DamagedEntry(f"has spaces that no method of this name trains in: {error}").inside("spaces") from None
     assert buffer is not None
@@ -249,7 +256,7 @@ def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> li
     an empty buffer, and that is warned of.
 
     Raises:
-        UsageError: the environment's spaces have changed since.
+        UsageError: the environment's spaces have changed since, or how many frames it stacks.
         DamagedFile: the checkpoint does not hold what the run's plan asks for.
     """
     observations, actions = checkpoint.record["spaces"]
@@ -258,6 +265,11 @@ def restore(training: Training, checkpoint: Checkpoint, run: RunDirectory) -> li
     state = arrays_to_tree(jax.device_get(training.state), checkpoint.arrays, path)
     buffer, memory, saved, warnings = training.buffer, None, checkpoint.record, []
     if buffer is not None:
+        if saved["frames"] != buffer.replay.frames:
+            raise UsageError(
+                f"{training.source.name} stacks {counted(buffer.replay.frames, 'frame')} in an observation, but the replay "
+                f"buffer of {run} is one of stacks of {saved['frames']}; resume it in the environment that it was trained in."
+            )
         _check_cursor(state.learner.clock.cursor, buffer.cursor(saved["slots"]), path)
         rows = saved.pop("buffer")
         if rows is None and saved["slots"] > 0:

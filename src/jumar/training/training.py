@@ -143,7 +143,7 @@ class Training:
             "last_evaluation": self.last_evaluation,
             "last_cut": self.last_cut,
             "spaces": [space_to_json(space) for space in self.spaces],
-            **({} if self.buffer is None else {"slots": self.slots}),
+            **({} if self.buffer is None else {"slots": self.slots, "frames": self.buffer.replay.frames}),
         }
 
     def restore(self, state: State, record: dict[str, Any], memory: Any = None) -> None:

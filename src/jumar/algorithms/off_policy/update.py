@@ -31,6 +31,7 @@ from jumar.algorithms.on_policy.costs import CostPenalty
 from jumar.algorithms.update import all_finite
 from jumar.critics.ensemble import ActionValues
 from jumar.critics.targets import polyak
+from jumar.errors import UsageError
 from jumar.experience.replay import ABSENT, Arrays, Fresh, Replay, Transitions
 from jumar.experience.rewards import RewardTransform
 from jumar.policies.exploration import Acting, Behaviour
@@ -38,6 +39,7 @@ from jumar.policies.moments import RunningMoments
 from jumar.policies.policy import Policy
 from jumar.solvers.ascent import Optimiser
 from jumar.solvers.problem import Diagnostics, Parameters
+from jumar.text import counted
 from jumar.trajectory import Trajectory, weighted_mean
 
 Fit = Callable[[Parameters], tuple[Array, Array, Any]]
@@ -450,6 +452,21 @@ class OffPolicy:
         return replace(
             self, replay=replace(self.replay, all_valid=False), cadence=replace(self.cadence, all_valid=False)
         )
+
+    def among_frames(self, frames: int) -> OffPolicy:
+        """Return the method for environments whose images are their last ``frames`` frames, which are remembered once.
+
+        Raises:
+            UsageError: there is no room for a stack.
+        """
+        replay = replace(self.replay, frames=frames)
+        if replay.slots <= replay.oldest:
+            raise UsageError(
+                f"buffer_size={replay.slots * replay.n_envs} holds {counted(replay.slots, 'step')} of each of "
+                f"{counted(replay.n_envs, 'environment')}; observations are stacks of {frames} frames, so it must hold "
+                f"{frames} or more."
+            )
+        return replace(self, replay=replay)
 
     def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
         """Return what the flight record shows of troubles."""
