@@ -166,11 +166,19 @@ def describe(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
         words = "a whole number"
     elif float in allowed:
         words = "a number"
-    elif any(typing.get_origin(kind) is tuple for kind in allowed):
+    elif _entry(allowed) is str:
+        words = "a list of names such as position,goal"
+    elif _entry(allowed) is int:
         words = "a list of whole numbers such as 64,64, or none"
     else:
         words = "a text"
     return words + (" or none" if type(None) in allowed else "")
+
+
+def _entry(allowed: tuple[Any, ...]) -> type | None:
+    """Return what a list that a field takes is made of; ``None`` where it takes none."""
+    lists = [kind for kind in allowed if typing.get_origin(kind) is tuple]
+    return typing.get_args(lists[0])[0] if lists else None
 
 
 @functools.cache
@@ -203,11 +211,12 @@ def _convert(value: Any, allowed: tuple[Any, ...]) -> Any:
         return int(number) if number.is_integer() else _refuse()
     if float in allowed:
         return float(value)
-    if any(typing.get_origin(kind) is tuple for kind in allowed):
+    if (entry := _entry(allowed)) is not None:
         parts = list(value)
         if isinstance(value, str):
-            parts = [] if value.strip().lower() in ("", "none") else value.replace("x", ",").split(",")
-        return tuple(_convert(part, (int,)) for part in parts)
+            listed = value.replace("x", ",") if entry is int else value
+            parts = [] if value.strip().lower() in ("", "none") else [part.strip() for part in listed.split(",")]
+        return tuple(_convert(part, (entry,)) for part in parts)
     return value if isinstance(value, str) else _refuse()
 
 

@@ -27,7 +27,8 @@ class Actor:
         policy: what the policy is made of.
         parameters: its parameters.
         moments: its observation normaliser; acting does not change it.
-        spaces: the (observation, action) spaces that it was trained in.
+        spaces: the (observation, action) spaces that it was trained in. Of a Dict observation it takes the parts that the
+            policy sees.
         seed: seeds the draws of ``deterministic=False``.
     """
 
@@ -40,7 +41,7 @@ class Actor:
         seed: int = 0,
     ) -> None:
         self.policy, self.parameters, self.moments = policy, parameters, moments
-        self.observation_space, self.action_space = spaces
+        self.observation_space, self.action_space = policy.encoder.acting_space(spaces[0]), spaces[1]
         self._key = jax.random.PRNGKey(seed)
         self._draws = 0
         self._greedy, self._sampled = _acting(policy)
@@ -92,7 +93,7 @@ class Actor:
 
     def _as_batch(self, observation: Any) -> tuple[Any, bool]:
         """Return the observation as a batch, and whether it was a single one."""
-        leaves = self.policy.encoder.leaves
+        leaves = self.policy.encoder.acting_leaves
         try:
             arrays = _arrays_in(self.observation_space, observation)
         except (KeyError, IndexError, TypeError, ValueError):

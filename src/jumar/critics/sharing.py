@@ -65,4 +65,6 @@ def share_trunk(policy: Policy, critic: Critic) -> tuple[Critic, Sharing]:
     torso = policy.torso
     if not (isinstance(torso, Torso) and torso.images and isinstance(critic, TorsoCritic)):
         return critic, Unshared()
+    if torso.places != critic.torso.places:  # they see different images
+        return critic, Unshared()
     return replace(critic, torso=replace(critic.torso, embeds=False)), SharedTrunk(torso)

@@ -17,7 +17,7 @@ from jax import Array
 
 from jumar.networks.layers import Linear, Parameters, Torso
 from jumar.policies.observations import Encoder
-from jumar.policies.policy import PolicySettings, make_torso
+from jumar.policies.policy import PolicySettings, make_critic_torso
 from jumar.trajectory import Batch, of_actions
 
 TIME = "time"
@@ -346,10 +346,12 @@ def make_taken_action_critic(encoder: Encoder, settings: PolicySettings, n_actio
 
 def _parts(encoder: Encoder, settings: PolicySettings, outputs: int) -> tuple[Torso, Linear, Timing]:
     """Return the torso, the last layer and the timing of a critic of so many outputs."""
-    torso, horizon = make_torso(encoder, settings), settings.critic_horizon
+    torso, horizon = make_critic_torso(encoder, settings), settings.critic_horizon
     timing: Timing = Timeless()
     if settings.critic_time == "scaled":
-        timing, torso = ScaledTime(horizon), replace(torso, vector=torso.vector + 1)
+        seen, last = torso.seen, encoder.vector_size  # where the time lies
+        with_time = None if seen is None else replace(seen, ranges=(*seen.ranges, (last, last + 1)))
+        timing, torso = ScaledTime(horizon), replace(torso, vector=torso.vector + 1, seen=with_time)
     elif settings.critic_time == "steps":
         timing, outputs = LayerPerStep(horizon), (horizon + 1) * outputs
     return torso, Linear(torso.outputs, outputs, 1.0, settings.initialiser), timing

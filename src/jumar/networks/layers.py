@@ -302,6 +302,26 @@ RECURRENT_CORES: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Which parts of encoded observations a network sees."""
+
+    ranges: tuple[tuple[int, int], ...]
+    """The columns of the vector, from the first of each to before the second, in order."""
+    images: tuple[int, ...]
+    """The numbers of the images."""
+
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return sum(end - begin for begin, end in self.ranges)
+
+    def of(self, vector: Array) -> Array:
+        """Return the columns of ``[..., n]``."""
+        parts = [vector[..., begin:end] for begin, end in self.ranges]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+
+@dataclass(frozen=True)
 class Torso:
     """From encoded observations to a latent vector: CNNs for images, then an optional recurrent core, then an MLP.
 
@@ -319,6 +339,13 @@ class Torso:
     initialiser: Initialiser = orthogonal
     embeds: bool = True
     """Whether the torso has convolutional networks of its own, where there are images."""
+    seen: Seen | None = None
+    """Which parts of the features it takes; ``None``: all. ``vector`` and ``images`` are those alone."""
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The number that each image has among the features."""
+        return tuple(range(len(self.images))) if self.seen is None else self.seen.images
 
     @property
     def cnns(self) -> tuple[CNN, ...]:
@@ -350,7 +377,8 @@ class Torso:
         keys = jax.random.split(key, len(self.cnns) + 2)
         parameters: Parameters = {}
         if self.embeds:
-            parameters = {f"image_{i}": cnn.init(keys[i + 2]) for i, cnn in enumerate(self.cnns)}
+            numbered = enumerate(zip(self.places, self.cnns, strict=True))
+            parameters = {f"image_{place}": cnn.init(keys[i + 2]) for i, (place, cnn) in numbered}
         if self.core:
             parameters["core"] = self.core.init(keys[1])
         return {**parameters, "mlp": self.mlp.init(keys[0])}
@@ -398,7 +426,8 @@ class Torso:
 
         Features that are embedded already stay as they are.
         """
-        images = {f"image_{i}": cnn for i, cnn in enumerate(self.cnns) if f"image_{i}" in features}
+        numbered = zip(self.places, self.cnns, strict=True)
+        images = {f"image_{i}": cnn for i, cnn in numbered if f"image_{i}" in features}
         others = {name: x for name, x in features.items() if name not in images}
         embedded = {
             name.replace("image", "embedded"): cnn.apply(parameters[name], features[name])
@@ -416,7 +445,7 @@ class Torso:
         """
         embedded = self.embed(parameters, features)
         others = {name: x for name, x in successors.items() if not name.startswith("image_")}
-        for i, cnn in enumerate(self.cnns):
+        for i, cnn in zip(self.places, self.cnns, strict=True):
             if (name := f"image_{i}") in features:
                 apply = functools.partial(cnn.apply, parameters[name])
                 others[f"embedded_{i}"] = of_successors(
@@ -426,8 +455,10 @@ class Torso:
 
     def _join(self, parameters: Parameters, features: Parameters) -> Array:
         features = self.embed(parameters, features)
-        parts = [features["vector"]] if self.vector else []
-        parts += [features[f"embedded_{i}"] for i in range(len(self.images))]
+        parts = []
+        if self.vector:
+            parts = [features["vector"] if self.seen is None else self.seen.of(features["vector"])]
+        parts += [features[f"embedded_{i}"] for i in self.places]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 

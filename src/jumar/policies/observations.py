@@ -19,9 +19,10 @@ import numpy as np
 from gymnasium import spaces
 from jax import Array
 
-from jumar.errors import UsageError
-from jumar.networks.layers import Image
+from jumar.errors import UsageError, unknown
+from jumar.networks.layers import Image, Seen
 from jumar.policies.moments import RunningMoments
+from jumar.spaces import describe_space
 
 MASK_KEY = "action_mask"
 
@@ -114,6 +115,8 @@ class Encoder:
     normalise: bool
     """Whether the numbers in it are normalised by running moments."""
     clip: float
+    acting: tuple[str, ...] | None = None
+    """The parts of a Dict that are there when the policy acts; ``None``: all that are encoded."""
 
     @classmethod
     def of(
@@ -124,8 +127,13 @@ class Encoder:
         clip: float = 10.0,
         mask_size: int | None = None,
         flatten: bool = False,
+        acting: tuple[str, ...] | None = None,
+        judging: tuple[str, ...] | None = None,
     ) -> Encoder:
         """Build the encoder of an observation space.
+
+        ``acting`` are the parts of a Dict that the policy sees, ``judging`` those that the critic does; ``None``: all. What
+        neither sees is left out.
 
         ``flatten`` joins images (divided by 255) and planes to the vector too, so that nothing is convolved.
 
@@ -133,7 +141,7 @@ class Encoder:
         is the mask and must have that length; where there is none, it is an observation like any other.
 
         Raises:
-            UsageError: the entry does not have the mask's length.
+            UsageError: the entry does not have the mask's length, or the observation does not have a part that is named.
         """
         mask = space.spaces.get(MASK_KEY) if mask_size is not None and isinstance(space, spaces.Dict) else None
         shape = () if mask is None else mask.shape or ()
@@ -142,7 +150,12 @@ class Encoder:
                 f"the observation's {MASK_KEY} has {found} entries; the action space needs {mask_size}, one per choice "
                 "(two per bit)."
             )
-        return cls(tuple(_leaves(space, (), mask is not None, flatten)), len(shape), normalise, clip)
+        leaves = tuple(_leaves(space, (), mask is not None, flatten))
+        for name, keys in (("policy_observations", acting), ("critic_observations", judging)):
+            _check_parts(name, keys, space, mask is not None)
+        if acting is not None and judging is not None:
+            leaves = tuple(leaf for leaf in leaves if leaf.path[0] in (*acting, *judging))
+        return cls(leaves, len(shape), normalise, clip, acting)
 
     @property
     def vector_size(self) -> int:
@@ -154,6 +167,24 @@ class Encoder:
         """What goes to convolutional networks, one for each."""
         return tuple(leaf.image for leaf in self.leaves if leaf.convolved)
 
+    def seen(self, keys: tuple[str, ...] | None) -> Seen | None:
+        """Return which parts of the features are those of some parts of a Dict observation; ``None`` where they are all."""
+        if keys is None or all(leaf.path[0] in keys for leaf in self.leaves):
+            return None
+        ranges: list[tuple[int, int]] = []
+        images, column, image = [], 0, 0
+        for leaf in self.leaves:
+            begin, end = column, column + leaf.width
+            if leaf.path[0] in keys:
+                if leaf.convolved:
+                    images.append(image)
+                elif ranges and ranges[-1][1] == begin:
+                    ranges[-1] = ranges[-1][0], end
+                else:
+                    ranges.append((begin, end))
+            column, image = end, image + leaf.convolved
+        return Seen(tuple(ranges), tuple(images))
+
     @property
     def is_number(self) -> np.ndarray:
         """Which entries of the joined vector are numbers, to be normalised (one-hot entries and bits are not)."""
@@ -164,7 +195,20 @@ class Encoder:
         """Say in words what becomes of each part of an observation; nothing of one that is a plain vector or a number."""
         if len(self.leaves) == 1 and self.leaves[0].kind == "numbers" and len(self.leaves[0].shape) < 2:
             return []
-        return [leaf.describe() for leaf in self.leaves]
+        acting = self.acting_leaves
+        return [leaf.describe() + ("" if leaf in acting else ", which the critic alone sees") for leaf in self.leaves]
+
+    @property
+    def acting_leaves(self) -> tuple[Leaf, ...]:
+        """The leaves that are there when the policy acts."""
+        return tuple(leaf for leaf in self.leaves if self.acting is None or leaf.path[0] in self.acting)
+
+    def acting_space(self, space: gym.Space[Any]) -> gym.Space[Any]:
+        """Return what of the observation space the policy acts on, the mask of actions included."""
+        if self.acting is None or not isinstance(space, spaces.Dict):
+            return space
+        kept = (*self.acting, MASK_KEY) if self.mask_axes else self.acting
+        return spaces.Dict({key: part for key, part in space.spaces.items() if key in kept})
 
     def initial_moments(self) -> RunningMoments:
         """Return the moments of the joined vector before any observation."""
@@ -175,6 +219,28 @@ class Encoder:
         parts = [leaf.encode(observation) for leaf in self.leaves if leaf.width]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
+    def encode_to_act(self, observation: Any, moments: RunningMoments) -> dict[str, Array]:
+        """Return the features of an observation of which only the parts that the policy sees need to be there.
+
+        The others are 0, and images among them are missing.
+        """
+        return self.encode(observation, moments) if self.acting is None else self._encode_some(observation, moments)
+
+    def _encode_some(self, observation: Any, moments: RunningMoments) -> dict[str, Array]:
+        here = self.acting_leaves
+        x = jnp.asarray(here[0].pick(observation))
+        batch = x.shape[: x.ndim - len(here[0].shape)]
+
+        def part(leaf: Leaf) -> Array:
+            return leaf.encode(observation) if leaf in here else jnp.zeros((*batch, leaf.width), jnp.float32)
+
+        features = {}
+        if self.vector_size:
+            vector = jnp.concatenate([part(leaf) for leaf in self.leaves if leaf.width], axis=-1)
+            features["vector"] = self._normalised(vector, moments)
+        images = [leaf for leaf in self.leaves if leaf.convolved]
+        return features | {f"image_{i}": leaf.encode(observation) for i, leaf in enumerate(images) if leaf in here}
+
     def encode(self, observation: Any, moments: RunningMoments) -> dict[str, Array]:
         """Return the features of an observation (or of any batch of them).
 
@@ -183,12 +249,14 @@ class Encoder:
         """
         features: dict[str, Array] = {}
         if self.vector_size:
-            vector = self.vector(observation)
-            if self.normalise:
-                vector = jnp.where(self.is_number, moments.normalise(vector, self.clip), vector)
-            features["vector"] = vector
+            features["vector"] = self._normalised(self.vector(observation), moments)
         images = [leaf for leaf in self.leaves if leaf.convolved]
         return features | {f"image_{i}": leaf.encode(observation) for i, leaf in enumerate(images)}
+
+    def _normalised(self, vector: Array, moments: RunningMoments) -> Array:
+        if not self.normalise:
+            return vector
+        return jnp.where(self.is_number, moments.normalise(vector, self.clip), vector)
 
     def keep(self, observation: Any) -> Any:
         """Return what a store must keep of an observation (or of any batch of them) so that it encodes to the same.
@@ -209,6 +277,26 @@ class Encoder:
             return None
         mask = jnp.asarray(observation[MASK_KEY])
         return mask.reshape(*mask.shape[: mask.ndim - self.mask_axes], -1).astype(bool)
+
+
+def _check_parts(name: str, keys: tuple[str, ...] | None, space: gym.Space[Any], has_mask: bool) -> None:
+    """Refuse parts that an observation does not have. Raises ``UsageError``."""
+    if keys is None:
+        return
+    if not isinstance(space, spaces.Dict):
+        raise UsageError(
+            f"{name} names parts of a Dict observation, and this one is {describe_space(space)}; leave it out."
+        )
+    known = [key for key in space.spaces if not (has_mask and key == MASK_KEY)]
+    for key in keys:
+        if key == MASK_KEY and has_mask:
+            raise UsageError(
+                f"{name} has {MASK_KEY}, which is the mask of actions and is always used as that; leave it out."
+            )
+        if key not in known:
+            raise unknown("part of the observation", key, known)
+    if not keys:
+        raise UsageError(f"{name} is empty; it must name one or more of {', '.join(known)}.")
 
 
 def nested(parts: list[tuple[tuple[str | int, ...], Array]]) -> Any:

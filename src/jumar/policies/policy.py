@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.errors import UsageError
-from jumar.networks.layers import Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
+from jumar.networks.layers import ACTIVATIONS, Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
 from jumar.policies.actions import ActionCodec
 from jumar.policies.distributions import DiagGaussian, Distribution, Outcomes
 from jumar.policies.features import Features, FeatureTorso
@@ -64,8 +64,18 @@ class PolicySettings(Settings):
     """The settings of a policy, its observation normaliser and its critic; they are saved in ``policy.json``."""
 
     net_arch: tuple[int, ...] = setting((64, 64), "sizes of the hidden layers, of actor and critic each", at_least=1)
-    activation: str = setting(
-        "tanh", "activation of the hidden layers", choices=("tanh", "relu", "elu", "silu", "gelu")
+    critic_net_arch: tuple[int, ...] | None = setting(
+        None, "sizes of the critic's hidden layers; none: as the policy's", at_least=1
+    )
+    activation: str = setting("tanh", "activation of the hidden layers", choices=tuple(ACTIVATIONS))
+    critic_activation: str | None = setting(
+        None, "activation of the critic's hidden layers; none: as the policy's", choices=tuple(ACTIVATIONS)
+    )
+    policy_observations: tuple[str, ...] | None = setting(
+        None, "parts of a Dict observation that the policy sees; none: all of them"
+    )
+    critic_observations: tuple[str, ...] | None = setting(
+        None, "parts of a Dict observation that the critic sees, more than the policy's, say; none: all of them"
     )
     ortho_init: bool = setting(True, "begin with orthogonal weight matrices (gain sqrt 2, heads 0.01 and 1)")
     head_bias: bool = setting(
@@ -199,7 +209,7 @@ class Policy:
         noise: Array,
     ) -> tuple[Array, Carry]:
         """Return random actions of ``N`` environments, made from ``noise``; the observation normaliser is left as it is."""
-        features = self.encoder.encode(observation, moments)
+        features = self.encoder.encode_to_act(observation, moments)
         mask = self.encoder.mask(observation, mask)
         latent, core = self.torso.apply(parameters["torso"], features, carry.core, episode_start)
         if not isinstance(self.head, StateDependentNoiseHead):
@@ -218,7 +228,7 @@ class Policy:
         mask: Array | None,
     ) -> tuple[Array, Carry]:
         """Return the actions of ``N`` environments that are taken where none are drawn: the distributions' modes."""
-        features = self.encoder.encode(observation, moments)
+        features = self.encoder.encode_to_act(observation, moments)
         mask = self.encoder.mask(observation, mask)
         distribution, core = self.distribution(parameters, features, carry.core, episode_start, mask)
         return distribution.mode(), carry._replace(core=core)
@@ -289,6 +299,8 @@ def make_policy(
         clip=settings.clip_observations,
         mask_size=codec.mask_size,
         flatten=settings.features_extractor == "flatten",
+        acting=settings.policy_observations,
+        judging=settings.critic_observations,
     )
     if not encoder.leaves:
         raise UsageError(f"the observation space {describe_space(observation_space)} holds nothing to act on.")
@@ -302,15 +314,30 @@ def make_policy(
 
 
 def make_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
-    """Build the network from encoded observations to a latent vector: actor and critic have one each."""
+    """Build the policy's network from encoded observations to a latent vector."""
+    return _torso(encoder, settings, settings.policy_observations, settings.net_arch, settings.activation)
+
+
+def make_critic_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
+    """Build the critic's network from encoded observations to a latent vector."""
+    sizes = settings.net_arch if settings.critic_net_arch is None else settings.critic_net_arch
+    activation = settings.critic_activation or settings.activation
+    return _torso(encoder, settings, settings.critic_observations, sizes, activation)
+
+
+def _torso(
+    encoder: Encoder, settings: PolicySettings, keys: tuple[str, ...] | None, sizes: tuple[int, ...], activation: str
+) -> Torso:
+    seen, images = encoder.seen(keys), encoder.images
     return Torso(
-        encoder.vector_size,
-        encoder.images,
-        settings.net_arch,
-        settings.activation,
+        encoder.vector_size if seen is None else seen.width,
+        images if seen is None else tuple(images[i] for i in seen.images),
+        sizes,
+        activation,
         settings.recurrent,
         settings.recurrent_size,
         settings.initialiser,
+        seen=seen,
     )
 
 
@@ -326,6 +353,8 @@ def _feature_torso(features: Features, encoder: Encoder, codec: ActionCodec, set
         raise UsageError(
             f"features have no memory, and recurrent={settings.recurrent} asks for one; leave one of them out."
         )
+    if settings.policy_observations is not None:
+        raise UsageError("features are functions of the whole observation; leave policy_observations out.")
     if encoder.images:
         raise UsageError("features are functions of a vector, and the observation has an image; leave them out.")
     return FeatureTorso.of(features, encoder.vector_size, codec.choices[0] if codec.kind == "discrete" else None)

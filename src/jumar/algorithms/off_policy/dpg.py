@@ -14,7 +14,7 @@ from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.compatible import Compatible
 from jumar.critics.ensemble import First
 from jumar.errors import UsageError
-from jumar.policies.policy import Policy, make_torso
+from jumar.policies.policy import Policy, make_critic_torso
 from jumar.settings import setting
 
 
@@ -54,8 +54,7 @@ def dpg(settings: DPGSettings, policy: Policy) -> OffPolicy:
     if settings.critic == "compatible":
         if settings.n_critics > 1:
             raise UsageError(f"n_critics={settings.n_critics}: there is one compatible critic; leave it out.")
-        values = dataclasses.replace(settings, net_arch=settings.critic_net_arch or settings.net_arch)
-        update = replace(update, critic=Compatible(policy, make_torso(policy.encoder, values)), jointly=False)
+        update = replace(update, critic=Compatible(policy, make_critic_torso(policy.encoder, settings)), jointly=False)
     if not settings.on_policy:
         return update
     # One slot more than a round has: the last step of the one before was followed by the first of this one.

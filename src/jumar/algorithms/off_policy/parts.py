@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import optax
 
@@ -16,9 +17,8 @@ from jumar.critics.ensemble import Ensemble, Layers, Least
 from jumar.errors import UsageError
 from jumar.experience.replay import Replay
 from jumar.experience.rewards import NormalisedRewards, RawRewards
-from jumar.networks.layers import Torso
 from jumar.policies.exploration import Exploring, ExploringChoices, parse_noise
-from jumar.policies.policy import Policy
+from jumar.policies.policy import Policy, make_critic_torso
 from jumar.solvers.ascent import Optimiser
 
 
@@ -106,14 +106,12 @@ def least(settings: ReplaySettings) -> Least:
 def ensemble(settings: ReplaySettings, policy: Policy) -> Ensemble:
     """Return the critics of a method."""
     encoder = policy.encoder
-    sizes = settings.net_arch if settings.critic_net_arch is None else settings.critic_net_arch
-    joiner = Torso(encoder.vector_size, encoder.images, (), settings.activation, None, 1, settings.initialiser)
-    between = Layers(
-        settings.activation, settings.critic_dropout, settings.critic_layer_norm, settings.critic_batch_norm
-    )
+    torso = make_critic_torso(encoder, settings)
+    joiner = replace(torso, sizes=(), recurrent=None)
+    between = Layers(torso.activation, settings.critic_dropout, settings.critic_layer_norm, settings.critic_batch_norm)
     discrete = policy.actions.kind == "discrete"
     inputs, outputs = (0, policy.actions.units) if discrete else (policy.actions.size, 0)
-    return Ensemble(joiner, inputs, sizes, between, settings.n_critics, settings.initialiser, outputs)
+    return Ensemble(joiner, inputs, torso.sizes, between, settings.n_critics, settings.initialiser, outputs)
 
 
 OF_LARGEST_ENTROPY = 0.7

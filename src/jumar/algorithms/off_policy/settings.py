@@ -11,6 +11,7 @@ from gymnasium import spaces
 from jumar.algorithms.off_policy.cadence import parse_train_freq
 from jumar.algorithms.settings import CollectingSettings
 from jumar.errors import UsageError
+from jumar.networks.layers import ACTIVATIONS
 from jumar.policies.actions import check_bounds
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
@@ -22,12 +23,7 @@ class ReplaySettings(CollectingSettings):
     """The settings of every off-policy method; the defaults are Stable-Baselines3's where it has them."""
 
     net_arch: tuple[int, ...] = setting((256, 256), "sizes of the policy's hidden layers", at_least=1)
-    critic_net_arch: tuple[int, ...] | None = setting(
-        None, "sizes of the hidden layers of each critic; none: the same as net_arch", at_least=1
-    )
-    activation: str = setting(
-        "relu", "activation of the hidden layers", choices=("tanh", "relu", "elu", "silu", "gelu")
-    )
+    activation: str = setting("relu", "activation of the hidden layers", choices=tuple(ACTIVATIONS))
     ortho_init: bool = setting(
         False, "begin with orthogonal weight matrices instead of uniform ones within 1 / sqrt(inputs)"
     )
