@@ -444,3 +444,16 @@ _READERS: dict[str, Callable[[Mapping[str, Any], _Limits], Space]] = {
     "Tuple": _read_tuple,
     "Dict": _read_dict,
 }
+
+
+def nested(parts: list[tuple[tuple[str | int, ...], Any]]) -> Any:
+    """Return a tree of dictionaries with an array at the end of each path; an empty path is the array alone."""
+    tree: Any = {}
+    for path, part in parts:
+        if not path:
+            return part
+        place = tree
+        for step in path[:-1]:
+            place = place.setdefault(step, {})
+        place[path[-1]] = part
+    return tree

@@ -61,9 +61,10 @@ def wrapper_words(text: str) -> tuple[str, list[str]]:
     return found[1], assignments
 
 
-def repeat_words(env: str | None, wrappers: Iterable[str]) -> str:
-    """Return the options, each after a space, that repeat the user's own environment and wrappers."""
+def repeat_words(env: str | None, wrappers: Iterable[str], encoder: str | None = None) -> str:
+    """Return the options, each after a space, that repeat the user's own environment, wrappers and encoder."""
     options = [*([("--env", env)] if env else []), *(("--wrapper", name) for name in wrappers)]
+    options += [("--encoder", encoder)] if encoder else []
     return "".join(f" {option} {shlex.quote(value)}" for option, value in options)
 
 

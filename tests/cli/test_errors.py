@@ -285,7 +285,7 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
     assert cli.main(["resume", "r1", "--total-timesteps", "2M", *again]) == 0
     wrappers = [("mine:Grey", {}), ("mine:Small", {"size": 8, "keys": [1, 2]})]
     typed = {"run": "r1", "total_timesteps": 2_000_000, "env": "mine:Hill-v0", "wrappers": wrappers}
-    assert seen == {**typed, "save_dataset": None}
+    assert seen == {**typed, "save_dataset": None, "encoder": None}
     seen.clear()
     assert cli.main(["evaluate", "r1", "--episodes", "3", "--seed", "5", "--stochastic", "--best"]) == 0
     assert callable(seen.pop("warn"))
@@ -297,6 +297,7 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
         "best": True,
         "env": None,
         "wrappers": [],
+        "encoder": None,
     }
     assert "mean return 1.00 +- 0 over 3 episodes" in capfd.readouterr().out
 

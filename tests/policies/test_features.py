@@ -23,6 +23,7 @@ from jumar.lab.gradients import policy_gradient
 from jumar.lab.tabular import action_values, random_mdp, visitation
 from jumar.policies.distributions import Categorical
 from jumar.policies.features import FeatureTorso
+from jumar.policies.own_code import OwnCode
 from jumar.policies.policy import Policy, PolicySettings, make_policy
 from jumar.trajectory import Batch
 
@@ -50,7 +51,7 @@ def rows(vectors: Any, actions: Any, mask: Any = None) -> Batch:
 
 def test_the_logits_are_the_products_with_the_weights_by_hand() -> None:
     """phi = (s_0 a, s_1 s_2, a^2, s_0 + a) at s = (2, 3, 5) with theta = (1, 1, -1, 0.5): 16, 17.5 and 17."""
-    policy = make_policy(BOX, CHOICES, PolicySettings(), products)
+    policy = make_policy(BOX, CHOICES, PolicySettings(), OwnCode(products))
     parameters = {"torso": {}, "head": {"theta": jnp.array([1.0, 1.0, -1.0, 0.5])}}
     at = policy.evaluate(parameters, rows([[2.0, 3.0, 5.0]], [1]))
     assert isinstance(at, Categorical)
@@ -63,7 +64,7 @@ def test_the_logits_are_the_products_with_the_weights_by_hand() -> None:
 
 
 def test_the_score_is_the_feature_minus_its_mean_under_the_policy() -> None:
-    policy = make_policy(BOX, CHOICES, PolicySettings(), products)
+    policy = make_policy(BOX, CHOICES, PolicySettings(), OwnCode(products))
     draw = np.random.default_rng(0)
     vectors, actions = draw.normal(size=(5, 3)), draw.integers(0, 3, 5)
     with jax.enable_x64(True):
@@ -81,7 +82,9 @@ def test_the_score_is_the_feature_minus_its_mean_under_the_policy() -> None:
 
 
 def test_the_mean_of_a_box_is_linear_in_the_features_and_so_is_its_score() -> None:
-    policy = make_policy(BOX, CONTINUOUS, PolicySettings(head_bias=False, deviation="fixed", log_std_init=-0.5), curve)
+    policy = make_policy(
+        BOX, CONTINUOUS, PolicySettings(head_bias=False, deviation="fixed", log_std_init=-0.5), OwnCode(curve)
+    )
     draw = np.random.default_rng(0)
     vectors, actions, theta = draw.normal(size=(5, 3)), draw.normal(size=(5, 2)), draw.normal(size=(6, 2))
     with jax.enable_x64(True):
@@ -109,7 +112,7 @@ def test_features_that_tell_states_and_actions_apart_are_the_table_of_the_lab() 
     table = jnp.stack([jnp.stack([mixed(jnp.eye(4)[s], jnp.int32(a)) for a in range(3)]) for s in range(4)])
     pairs = ((one_hot, families.softmax(mdp)), (mixed, families.linear_softmax(table)))
     for features, family in pairs:
-        policy = make_policy(spaces.Discrete(4), spaces.Discrete(3), PolicySettings(), features)
+        policy = make_policy(spaces.Discrete(4), spaces.Discrete(3), PolicySettings(), OwnCode(features))
         theta = jax.random.normal(KEY, (policy.count_parameters(),))
         moments = policy.encoder.initial_moments()
 
@@ -151,7 +154,7 @@ def test_features_that_tell_states_and_actions_apart_are_the_table_of_the_lab() 
 def test_features_that_do_not_fit_are_refused_in_words(spaces_of: Any, settings: Any, features: Any, said: str) -> None:
     observation_space, action_space = spaces_of
     with pytest.raises(UsageError, match=said):
-        make_policy(observation_space, action_space, PolicySettings(**settings), features)
+        make_policy(observation_space, action_space, PolicySettings(**settings), OwnCode(features))
 
 
 # -- agents and files -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 from jumar.collecting.gatherers import narrow
 from jumar.errors import UsageError
 from jumar.policies.features import Features
+from jumar.policies.own_code import OwnCode
 from jumar.policies.policy import Carry, Policy
 from jumar.spaces import describe_space
 from jumar.text import counted
@@ -174,7 +175,7 @@ def _acting(policy: Policy) -> tuple[Any, Any]:
     return jax.jit(greedy), jax.jit(sampled)
 
 
-def load_policy(path: str | Path, features: Features | None = None) -> Actor:
+def load_policy(path: str | Path, features: Features | None = None, encoder: Any = None) -> Actor:
     """Load a policy alone, from the two files ``policy.safetensors`` and ``policy.json`` in a directory.
 
     No environment is made and none of the run's other files is read: this is for deployment.
@@ -182,9 +183,10 @@ def load_policy(path: str | Path, features: Features | None = None) -> Actor:
     Args:
         path: the directory.
         features: the function that the policy was trained with, for a policy that is linear in features of one's own.
+        encoder: the network of one's own that it was trained with, if there was one.
 
     Raises:
-        UsageError: there is no policy in ``path``, or its features are missing.
+        UsageError: there is no policy in ``path``, or its features or its encoder are missing.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return Actor(*read_policy(read_path("path", path), features))
+    return Actor(*read_policy(read_path("path", path), OwnCode.passed(features, encoder)))

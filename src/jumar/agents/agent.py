@@ -38,7 +38,8 @@ from jumar.envs.registry import EnvironmentId
 from jumar.envs.sources import FromId, FromObject, GivenWrapper, Source, named_wrappers, source_of
 from jumar.envs.step_costs import parse_cost
 from jumar.errors import UsageError, unknown
-from jumar.policies.features import Features, name_of
+from jumar.policies.features import Features
+from jumar.policies.own_code import OwnCode
 from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.policy_files import has_policy
 from jumar.runs.run_directory import RunDirectory
@@ -97,6 +98,9 @@ class Agent:
             the environment's own ``info["cost"]``.
         features: a function of (observation, action), for Discrete actions, or of (observation), for a Box: the policy is
             linear in what it returns (:mod:`jumar.policies.features`). Files keep only its name; pass it to ``load`` again.
+        encoder: a network of your own that encodes observations, in policy and critic each with parameters of its own
+            (:mod:`jumar.networks.own`): a pair of functions ``init`` and ``apply``, an object that has them, or a function
+            from a key to an Equinox module. Files keep its parameters and its name; pass it to ``load`` again.
         preset: name of the tuned settings to start from, ``"none"`` for none; by default those of this algorithm for
             the environment's id, if there are any.
         init_from: a run, or a folder with a policy, to begin with: a warm start. Policy and observation normaliser are taken
@@ -126,6 +130,7 @@ class Agent:
         frame_stack: int | None = None,
         cost: str | None = None,
         features: Features | None = None,
+        encoder: Any = None,
         preset: str | None = None,
         init_from: str | Path | None = None,
         dataset: str | Path | None = None,
@@ -152,7 +157,8 @@ class Agent:
             raise UsageError(f"workers={workers}, but {source.name} is compiled and is not stepped by processes.")
         environment = source.id if isinstance(source, FromId) else None
         tuned = presets.choose(chosen.name, environment.name if environment else "", preset)
-        start = None if init_from is None else read_warm_start(init_from, features)
+        own_code = OwnCode.passed(features, encoder)
+        start = None if init_from is None else read_warm_start(init_from, own_code)
         if start is not None:
             settings = start.completed(settings, chosen.settings)
         data = start_data(dataset, prefill)
@@ -174,8 +180,8 @@ class Agent:
             n_seeds=n_seeds,
             workers=workers,
             cost=source.cost,
-            features_name=None if features is None else name_of(features),
-            features=features,
+            own_names=own_code.names,
+            own=own_code,
             init_from=start.origin if start else None,
             data=data.origin if data else None,
         )
@@ -194,6 +200,7 @@ class Agent:
         env: Any = None,
         wrappers: Sequence[GivenWrapper] = (),
         features: Features | None = None,
+        encoder: Any = None,
         **foreign: Any,
     ) -> AgentType:
         """Return a new agent from what was kept at ``path``, as :func:`load` does; it must be one of this class.
@@ -203,8 +210,8 @@ class Agent:
         """
         own = algorithm(cls.algorithm).setting_names if hasattr(cls, "algorithm") else ()
         others = [name for name in foreign if name not in own]
-        refuse_foreign(others, LOAD, "argument of load", ("path", "env", "wrappers", "features"))
-        return _load(path, env, wrappers, features, cls, foreign)
+        refuse_foreign(others, LOAD, "argument of load", ("path", "env", "wrappers", "features", "encoder"))
+        return _load(path, env, wrappers, OwnCode.passed(features, encoder), cls, foreign)
 
     @classmethod
     def _from_plan(cls: type[AgentType], plan: Plan, source: Source) -> AgentType:
@@ -608,6 +615,7 @@ def load(
     env: Any = None,
     wrappers: Sequence[GivenWrapper] = (),
     features: Features | None = None,
+    encoder: Any = None,
     **settings: Any,
 ) -> Agent:
     """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept, ready to predict and to go on learning.
@@ -618,13 +626,14 @@ def load(
         wrappers: around a run's own environment the ``module:Name`` of each wrapper that is code of your own, once more; around
             an object or a function passed as ``env`` any wrappers.
         features: the function that the policy was trained with; needed where it was linear in features of one's own.
+        encoder: the network of one's own that encodes observations; needed where there was one.
         settings: none: the agent goes on exactly as before. With other settings ``init_from`` begins a new one.
 
     Raises:
-        UsageError: nothing is there, ``env`` or ``features`` is needed or does not fit, or a setting is given.
+        UsageError: nothing is there, ``env``, ``features`` or ``encoder`` is needed or does not fit, or a setting is given.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return _load(path, env, wrappers, features, Agent, settings)
+    return _load(path, env, wrappers, OwnCode.passed(features, encoder), Agent, settings)
 
 
 def _refuse_settings(given: Mapping[str, Any], kind: type[Agent], path: str | Path) -> None:
@@ -635,7 +644,7 @@ def _refuse_settings(given: Mapping[str, Any], kind: type[Agent], path: str | Pa
     """
     for name in given:
         if name not in algorithm(kind.algorithm).setting_names:
-            raise unknown("argument of jumar.load", name, ("path", "env", "wrappers", "features"))
+            raise unknown("argument of jumar.load", name, ("path", "env", "wrappers", "features", "encoder"))
         raise UsageError(
             f"jumar.load takes no {name}: it goes on with the settings that are saved. With others, make a new agent with what "
             f"was learnt: {kind.__name__}(env, init_from={str(path)!r}, {name}=...)."
@@ -646,14 +655,14 @@ def _load(
     path: str | Path,
     env: Any,
     wrappers: Sequence[GivenWrapper],
-    features: Features | None,
+    own: OwnCode,
     cls: type[AgentType],
     settings: Mapping[str, Any],
 ) -> AgentType:
     run = RunDirectory.open(read_path("path", path))
     refuse_part_of_many(run)
     saved = run.read_config()
-    plan = Plan.from_json(saved, run.config).with_features(features)
+    plan = Plan.from_json(saved, run.config).with_own(own)
     kind = AGENTS[plan.algorithm]
     if not issubclass(kind, cls):
         raise UsageError(
@@ -667,7 +676,7 @@ def _load(
     agent = kind._from_plan(replace(plan, environment=_id_of(source)), source)
     for words in restore(agent._training, checkpoint, run):
         warnings.warn(words, stacklevel=3)
-    if has_policy(run.policy) and (step := read_saved_policy(run.policy, features).step) != checkpoint.step:
+    if has_policy(run.policy) and (step := read_saved_policy(run.policy, own).step) != checkpoint.step:
         warnings.warn(
             f"the state in {run} is of step {checkpoint.step} and the policy beside it of step {step}; this agent has the "
             "former, jumar.load_policy gives the latter.",

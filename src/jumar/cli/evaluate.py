@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         env=arguments.env,
         warn=Silent(sys.stderr).warn,
         wrappers=typed_wrappers(arguments),
+        encoder=arguments.encoder,
     )
     return Outcome(result, words(result))
 

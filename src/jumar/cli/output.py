@@ -123,7 +123,7 @@ def _next_words(summary: Mapping[str, Any], evaluated: Any) -> str:
     from jumar.text import repeat_words
 
     run = shlex.quote(str(summary.get("run_dir", "RUN")))
-    again = repeat_words(summary.get("repeat_env"), summary.get("repeat_wrappers") or ())
+    again = repeat_words(summary.get("repeat_env"), summary.get("repeat_wrappers") or (), summary.get("repeat_encoder"))
     in_one = " --env ENV" if summary.get("backend") == "data" else ""  # it learnt without an environment
     total = 2 * int(summary.get("total_timesteps") or 1_000_000)
     return "\n".join(

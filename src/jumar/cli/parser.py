@@ -379,6 +379,10 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         help="tuned settings to start from (default: those of this algorithm and environment, if there are any; "
         "`jumar list presets` lists them)",
     )  # fmt: skip
+    general.add_argument(
+        "--encoder", metavar="module:Name",
+        help="a network of your own that encodes observations, for policy and critic (default: Jumar's)",
+    )  # fmt: skip
     start = general.add_argument(
         "--init-from", metavar="RUN",
         help="begin with the policy, normaliser and critic of another run, in an environment with equal spaces; method and "
@@ -544,6 +548,9 @@ def _add_run(parser: Parser, command: str) -> None:
         "--wrapper", action="append", type=wrapper, metavar="module:Name",
         help="a wrapper once more, where it is code of your own; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--encoder", metavar="module:Name", help="the run's encoder of your own once more, if it has one"
+    )
 
 
 def _add_resume(parser: Parser) -> None:

@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
             env=arguments.env,
             reporter=reporter,
             wrappers=typed_wrappers(arguments),
+            encoder=arguments.encoder,
             save_dataset=None if arguments.save_dataset is None else Path(arguments.save_dataset),
         )
     return Outcome(summary, run_words(summary), kept=True)

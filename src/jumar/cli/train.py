@@ -52,6 +52,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         checkpoint_every=arguments.checkpoint_every,
         preset=arguments.preset,
         n_seeds=arguments.n_seeds,
+        encoder=arguments.encoder,
         init_from=_folder("--init-from", "a run", arguments.init_from),
         dataset=_folder("--dataset", "a data set", arguments.dataset),
         prefill=_folder("--prefill", "a data set", arguments.prefill),

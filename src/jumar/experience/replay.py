@@ -29,7 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.policies.observations import Encoder, Leaf, nested
+from jumar.policies.observations import Encoder, Leaf
+from jumar.spaces import nested
 from jumar.trajectory import Trajectory
 
 Arrays = dict[str, Array]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.networks import convolutions
+from jumar.networks.own import OwnNetwork
 from jumar.networks.taps import Tapped
 
 Parameters = dict[str, Any]
@@ -341,6 +342,8 @@ class Torso:
     """Whether the torso has convolutional networks of its own, where there are images."""
     seen: Seen | None = None
     """Which parts of the features it takes; ``None``: all. ``vector`` and ``images`` are those alone."""
+    own: OwnNetwork | None = None
+    """The user's network that stands in the place of convolutional networks and of joining; there are no ``images`` then."""
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -354,7 +357,9 @@ class Torso:
 
     @property
     def joined(self) -> int:
-        """The length of the vector and the images' outputs together."""
+        """The length of the vector and the images' outputs together, or of what the user's network makes of all."""
+        if self.own is not None:
+            return self.own.outputs
         return self.vector + sum(cnn.outputs for cnn in self.cnns)
 
     @property
@@ -379,6 +384,8 @@ class Torso:
         if self.embeds:
             numbered = enumerate(zip(self.places, self.cnns, strict=True))
             parameters = {f"image_{place}": cnn.init(keys[i + 2]) for i, (place, cnn) in numbered}
+        if self.own is not None:
+            parameters["encoder"] = self.own.init(jax.random.fold_in(key, 0))
         if self.core:
             parameters["core"] = self.core.init(keys[1])
         return {**parameters, "mlp": self.mlp.init(keys[0])}
@@ -454,6 +461,8 @@ class Torso:
         return embedded, others
 
     def _join(self, parameters: Parameters, features: Parameters) -> Array:
+        if self.own is not None:
+            return self.own.apply(parameters["encoder"], features)
         features = self.embed(parameters, features)
         parts = []
         if self.vector:

@@ -21,8 +21,9 @@ from jax import Array
 
 from jumar.errors import UsageError, unknown
 from jumar.networks.layers import Image, Seen
+from jumar.networks.own import Named, Part
 from jumar.policies.moments import RunningMoments
-from jumar.spaces import describe_space
+from jumar.spaces import describe_space, nested
 
 MASK_KEY = "action_mask"
 
@@ -117,6 +118,8 @@ class Encoder:
     clip: float
     acting: tuple[str, ...] | None = None
     """The parts of a Dict that are there when the policy acts; ``None``: all that are encoded."""
+    own: Named | None = None
+    """The user's network that goes on from here, in policy and critic each with parameters of its own."""
 
     @classmethod
     def of(
@@ -129,11 +132,12 @@ class Encoder:
         flatten: bool = False,
         acting: tuple[str, ...] | None = None,
         judging: tuple[str, ...] | None = None,
+        own: Named | None = None,
     ) -> Encoder:
         """Build the encoder of an observation space.
 
         ``acting`` are the parts of a Dict that the policy sees, ``judging`` those that the critic does; ``None``: all. What
-        neither sees is left out.
+        neither sees is left out. ``own`` is a network of the user's that encodes further.
 
         ``flatten`` joins images (divided by 255) and planes to the vector too, so that nothing is convolved.
 
@@ -155,7 +159,7 @@ class Encoder:
             _check_parts(name, keys, space, mask is not None)
         if acting is not None and judging is not None:
             leaves = tuple(leaf for leaf in leaves if leaf.path[0] in (*acting, *judging))
-        return cls(leaves, len(shape), normalise, clip, acting)
+        return cls(leaves, len(shape), normalise, clip, acting, own)
 
     @property
     def vector_size(self) -> int:
@@ -166,6 +170,18 @@ class Encoder:
     def images(self) -> tuple[Image, ...]:
         """What goes to convolutional networks, one for each."""
         return tuple(leaf.image for leaf in self.leaves if leaf.convolved)
+
+    def parts(self, keys: tuple[str, ...] | None) -> tuple[Part, ...]:
+        """Return where the parts of an observation lie among the features; ``keys`` are those of a Dict, ``None`` all."""
+        made, column, image = [], 0, 0
+        for leaf in self.leaves:
+            if keys is None or leaf.path[0] in keys:
+                shape = (leaf.width,) if leaf.kind == "one_hot" else leaf.shape
+                if leaf.convolved:
+                    shape = leaf.image.height, leaf.image.width, leaf.image.channels
+                made.append(Part(leaf.path, shape, column, image if leaf.convolved else None, leaf.dtype))
+            column, image = column + leaf.width, image + leaf.convolved
+        return tuple(made)
 
     def seen(self, keys: tuple[str, ...] | None) -> Seen | None:
         """Return which parts of the features are those of some parts of a Dict observation; ``None`` where they are all."""
@@ -297,19 +313,6 @@ def _check_parts(name: str, keys: tuple[str, ...] | None, space: gym.Space[Any],
             raise unknown("part of the observation", key, known)
     if not keys:
         raise UsageError(f"{name} is empty; it must name one or more of {', '.join(known)}.")
-
-
-def nested(parts: list[tuple[tuple[str | int, ...], Array]]) -> Any:
-    """Return a tree of dictionaries with an array at the end of each path; an empty path is the array alone."""
-    tree: Any = {}
-    for path, part in parts:
-        if not path:
-            return part
-        place = tree
-        for step in path[:-1]:
-            place = place.setdefault(step, {})
-        place[path[-1]] = part
-    return tree
 
 
 def finite(observation: Any) -> Any:

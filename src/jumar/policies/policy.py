@@ -7,7 +7,7 @@ moments are the policy's observation normaliser), a torso and a head that makes 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -17,6 +17,7 @@ from jax import Array
 
 from jumar.errors import UsageError
 from jumar.networks.layers import ACTIVATIONS, Initialiser, Linear, Parameters, Torso, orthogonal, uniform_fan_in
+from jumar.networks.own import OwnNetwork
 from jumar.policies.actions import ActionCodec
 from jumar.policies.distributions import DiagGaussian, Distribution, Outcomes
 from jumar.policies.features import Features, FeatureTorso
@@ -38,6 +39,7 @@ from jumar.policies.heads import (
 )
 from jumar.policies.moments import RunningMoments
 from jumar.policies.observations import Encoder
+from jumar.policies.own_code import NO_CODE, OwnCode
 from jumar.settings import Settings, setting
 from jumar.spaces import describe_space
 from jumar.trajectory import Batch
@@ -273,7 +275,7 @@ def make_policy(
     observation_space: gym.Space[Any],
     action_space: gym.Space[Any],
     settings: PolicySettings,
-    features: Features | None = None,
+    own: OwnCode = NO_CODE,
 ) -> Policy:
     """Build the policy of two spaces: an encoder, a torso and the head that the action space asks for.
 
@@ -281,7 +283,8 @@ def make_policy(
         observation_space: what is observed.
         action_space: what is done.
         settings: all else.
-        features: a function that the policy is linear in (:mod:`jumar.policies.features`), in the place of a neural torso.
+        own: the user's code: a function that the policy is linear in, in the place of a neural torso, or a network that encodes
+            observations, in the place of Jumar's.
 
     Raises:
         TypeError: a space that no encoder or head knows (callers check spaces before).
@@ -301,16 +304,20 @@ def make_policy(
         flatten=settings.features_extractor == "flatten",
         acting=settings.policy_observations,
         judging=settings.critic_observations,
+        own=own.encoder,
     )
     if not encoder.leaves:
         raise UsageError(f"the observation space {describe_space(observation_space)} holds nothing to act on.")
-    if features is not None:
-        torso = _feature_torso(features, encoder, codec, settings)
+    if own.features is not None:
+        if own.encoder is not None:
+            raise UsageError("features and an encoder do not go together; leave one of them out.")
+        torso = _feature_torso(own.features, encoder, codec, settings)
         if codec.kind == "discrete":
             return Policy(encoder, torso, LogLinearHead(codec.choices[0], torso.outputs), codec)
     else:
         torso = make_torso(encoder, settings)
-    return Policy(encoder, torso, _head(codec, torso.outputs, settings), codec, settings.sde_sample_freq)
+    head = _head(codec, torso.outputs, settings)
+    return Policy(encoder, torso, head, codec, settings.sde_sample_freq)
 
 
 def make_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
@@ -326,10 +333,14 @@ def make_critic_torso(encoder: Encoder, settings: PolicySettings) -> Torso:
 
 
 def _torso(
-    encoder: Encoder, settings: PolicySettings, keys: tuple[str, ...] | None, sizes: tuple[int, ...], activation: str
+    encoder: Encoder,
+    settings: PolicySettings,
+    keys: tuple[str, ...] | None,
+    sizes: tuple[int, ...],
+    activation: str,
 ) -> Torso:
     seen, images = encoder.seen(keys), encoder.images
-    return Torso(
+    torso = Torso(
         encoder.vector_size if seen is None else seen.width,
         images if seen is None else tuple(images[i] for i in seen.images),
         sizes,
@@ -339,6 +350,14 @@ def _torso(
         settings.initialiser,
         seen=seen,
     )
+    if encoder.own is None:
+        return torso
+    if settings.critic_time == "scaled":
+        raise UsageError(
+            "critic_time=scaled adds an input that an encoder of your own does not know; take steps, or none."
+        )
+    network = OwnNetwork.of(encoder.own, encoder.parts(keys))
+    return replace(torso, vector=network.outputs, images=(), seen=None, own=network)
 
 
 def _feature_torso(features: Features, encoder: Encoder, codec: ActionCodec, settings: PolicySettings) -> FeatureTorso:

@@ -19,9 +19,8 @@ from gymnasium import Space, spaces
 from jumar.errors import DamagedFile, UsageError
 from jumar.fields import DamagedEntry
 from jumar.policies.actions import narrow_dtype
-from jumar.policies.observations import nested
 from jumar.runs.files import read_bytes, sha256, unpack_arrays, write_atomically
-from jumar.spaces import check_spaces, describe_space, space_from_json, space_to_json
+from jumar.spaces import check_spaces, describe_space, nested, space_from_json, space_to_json
 
 OBSERVATIONS, SUCCESSORS = "observations", "next_observations"
 PLAIN = {"rewards": "f", "terminated": "b", "truncated": "b"}

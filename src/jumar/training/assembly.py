@@ -24,7 +24,7 @@ from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
 from jumar.training.allowance import available_memory, check_allowance
-from jumar.training.plan import Plan, check_features
+from jumar.training.plan import Plan
 from jumar.training.remembered import Buffer
 
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
@@ -119,14 +119,14 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
     ``frames`` is how many frames the environment stacks in an image.
 
     Raises:
-        UsageError: it is not for these spaces, the features that its policy is linear in are missing, or its replay buffer does
+        UsageError: it is not for these spaces, the user's code that its policy is made of is missing, or its replay buffer does
             not fit into the memory.
     """
     check_spaces(*spaces, source.name)
     if trained is not None:
         require_same_spaces(spaces, trained, source.name)
-    check_features(plan.features, plan.features_name, "the run's policy")
-    policy = make_policy(*spaces, plan.settings, plan.features)
+    plan.own.check(plan.own_names, "the run's policy")
+    policy = make_policy(*spaces, plan.settings, plan.own)
     update = algorithm(plan.algorithm).make(plan.settings, policy)
     if plan.data is None:  # stored transitions need not follow each other, as stacks of frames do
         update = update.among_frames(frames)

@@ -30,7 +30,7 @@ from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
 from jumar.training.remembered import discard_unnamed
 from jumar.training.request import TrainRequest
-from jumar.training.resolve import make_plan, with_checkpoints, with_environment
+from jumar.training.resolve import make_plan, typed_code, with_checkpoints, with_environment
 from jumar.training.restore import (
     check_same_spaces,
     lanes,
@@ -54,9 +54,10 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         JumarError: training could not go on; the last good state is saved.
     """
     prepare_compiler(reporter.warn, request.n_seeds)
-    start = None if request.init_from is None else read_warm_start(request.init_from)
+    own = typed_code(request.encoder)
+    start = None if request.init_from is None else read_warm_start(request.init_from, own)
     data = start_data(request.dataset, request.prefill)
-    plan = make_plan(request, reporter, start, data)
+    plan = make_plan(request, reporter, start, data, own)
     check_saving(plan, request.save_dataset)
     source = _source(plan, data.data.spaces if data else None)
     with ExitStack() as stack:
@@ -91,17 +92,19 @@ def resume(
     reporter: Reporter,
     wrappers: Sequence[TypedWrapper] = (),
     save_dataset: Path | None = None,
+    encoder: str | None = None,
 ) -> dict[str, Any]:
     """Go on from the newest sound checkpoint, to the same total or to a new one; return the summary.
 
     Raises:
-        UsageError: there is no run, it cannot be resumed, or it needs ``--env`` or ``--wrapper`` repeated.
+        UsageError: there is no run, it cannot be resumed, or it needs ``--env``, ``--wrapper`` or ``--encoder``
+            repeated.
         DamagedFile: no checkpoint is sound.
     """
     run = RunDirectory.open(run_path)
     refuse_part_of_many(run)
     saved = run.read_config()
-    kept = Plan.from_json(saved, run.config)
+    kept = Plan.from_json(saved, run.config).with_own(typed_code(encoder))
     plan = with_environment(kept, env, wrappers)
     check_saving(plan, save_dataset)
     prepare_compiler(reporter.warn, plan.n_seeds)
@@ -166,13 +169,14 @@ def evaluate(
     env: str | None,
     warn: Warn,
     wrappers: Sequence[TypedWrapper] = (),
+    encoder: str | None = None,
 ) -> dict[str, Any]:
     """Run episodes of a run's policy in fresh environments; the run is not changed. Return the numbers to print.
 
     ``warn`` hears of episodes that were cut before they ended.
 
     Raises:
-        UsageError: no run or policy is there, or it needs ``--env`` or ``--wrapper`` repeated.
+        UsageError: no run or policy is there, or it needs ``--env``, ``--wrapper`` or ``--encoder`` repeated.
         DamagedFile: a file is damaged, or the environment's spaces are not those that the policy was trained in.
     """
     prepare_compiler(lambda words: None)
@@ -187,7 +191,7 @@ def evaluate(
         other = "" if best or not (run.best / "policy.json").exists() else ", or use its best one so far with --best"
         what = "best policy: it was never evaluated" if best else f"final policy: go on with jumar resume {run}{other}"
         raise UsageError(f"{run} has no {what}.")
-    policy, parameters, moments, spaces = read_policy(folder)
+    policy, parameters, moments, spaces = read_policy(folder, typed_code(encoder))
     if plan.environment is None:
         raise UsageError(f"{run} learnt from stored transitions without an environment; evaluate it with --env ENV.")
     source = FromId(plan.environment, plan.cost)
@@ -323,7 +327,7 @@ def _require_saved(files: Files, run: RunDirectory) -> None:
 
 
 def _stopped_words(training: Training, files: Files, run: RunDirectory) -> str:
-    again = repeat_words(training.plan.repeat_env, training.plan.repeat_wrappers)
+    again = repeat_words(training.plan.repeat_env, training.plan.repeat_wrappers, training.plan.own_names.encoder)
     words = f"stopped after {training.steps} steps; "
     if files.unsaved:
         words += f"{' and '.join(files.unsaved)} could not be saved in {run}. "
@@ -353,6 +357,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "run_dir": str(run),
         "repeat_env": plan.repeat_env,
         "repeat_wrappers": plan.repeat_wrappers,
+        "repeat_encoder": plan.own_names.encoder,
         "algorithm": plan.algorithm,
         "env": plan.environment_name,
         "backend": plan.backend,

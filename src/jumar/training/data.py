@@ -18,10 +18,10 @@ from jumar.algorithms.registry import Algorithm
 from jumar.algorithms.settings import CollectingSettings
 from jumar.errors import UsageError
 from jumar.experience.replay import Arrays
-from jumar.policies.observations import MASK_KEY, nested
+from jumar.policies.observations import MASK_KEY
 from jumar.runs.datasets import Dataset, parts, read_dataset
 from jumar.runs.minari import read_minari
-from jumar.spaces import require_same_spaces
+from jumar.spaces import nested, require_same_spaces
 from jumar.training.plan import DataOrigin
 from jumar.training.remembered import Buffer
 from jumar.trajectory import Trajectory

@@ -39,7 +39,8 @@ def describe_policy(training: Training, lane: int) -> dict[str, Any]:
         "policy": PolicySettings.of(plan.settings).to_json(),
         "observation_space": space_to_json(training.spaces[0]),
         "action_space": space_to_json(training.spaces[1]),
-        "features": plan.features_name,
+        "features": plan.own_names.features,
+        "encoder": plan.own_names.encoder,
     }
 
 

@@ -19,7 +19,7 @@ from jumar.envs.registry import EnvironmentId
 from jumar.envs.step_costs import GIVEN, Cost, parse_cost
 from jumar.errors import UsageError
 from jumar.fields import DamagedEntry, Reader, exact_record, made_by, mapping, optional, reading, record, text, whole
-from jumar.policies.features import Features, name_of
+from jumar.policies.own_code import NO_CODE, OwnCode, OwnNames
 
 MOST_SEEDS = 10_000
 """How many seeds may share a program."""
@@ -178,10 +178,10 @@ class Plan:
     preset: str | None = None
     schedule_start: int = 0
     """The step at which schedules begin; they end with the total."""
-    features_name: str | None = None
-    """What the function is called that the policy is linear in, where there is one: all that a file keeps of it."""
-    features: Features | None = field(default=None, compare=False)
-    """The function itself, which is passed anew in each process."""
+    own_names: OwnNames = OwnNames()
+    """What the user's code is called that the policy is made of: all that a file keeps of it."""
+    own: OwnCode = field(default=NO_CODE, compare=False)
+    """The code itself, which is passed anew in each process."""
     init_from: Origin | None = None
     """What the run began with, where that was not a policy drawn at random."""
     data: DataOrigin | None = None
@@ -242,14 +242,14 @@ class Plan:
         steps = self.settings.steps_per_iteration
         return -(-self.total_timesteps // steps) * steps
 
-    def with_features(self, features: Features | None) -> Plan:
-        """Return the plan with the function that its policy is linear in, passed again.
+    def with_own(self, own: OwnCode) -> Plan:
+        """Return the plan with the user's code that its policy is made of, passed again.
 
         Raises:
-            UsageError: it is missing, or the policy is not made of features.
+            UsageError: something is missing, or the policy is not made of it.
         """
-        check_features(features, self.features_name, "the run's policy")
-        return replace(self, features=features)
+        own.check(self.own_names, "the run's policy")
+        return replace(self, own=own)
 
     def with_total(self, total_timesteps: int) -> Plan:
         """Return the plan with a new total; schedules are anchored to it."""
@@ -271,7 +271,8 @@ class Plan:
             "workers": self.workers,
             "preset": self.preset,
             "schedule_start": self.schedule_start,
-            "features": self.features_name,
+            "features": self.own_names.features,
+            "encoder": self.own_names.encoder,
             "init_from": self.init_from.to_json() if self.init_from else None,
             "data": self.data.to_json() if self.data else None,
         }
@@ -285,9 +286,10 @@ class Plan:
         """
         with reading(path):
             identity = Identity.from_json(data)
-            rest = _READ_REST({"data": None, **data})  # plans from before data sets do not speak of them
-            name = rest.pop("features")
-            return cls(**{key: getattr(identity, key) for key in _OF_IDENTITY}, **rest, features_name=name)
+            # Plans from before data sets and encoders do not speak of them.
+            rest = _READ_REST({"data": None, "encoder": None, **data})
+            names = OwnNames(rest.pop("features"), rest.pop("encoder"))
+            return cls(**{key: getattr(identity, key) for key in _OF_IDENTITY}, **rest, own_names=names)
 
     @staticmethod
     def differences_in_versions(data: Any, path: str | Path = "config.json") -> list[str]:
@@ -319,6 +321,7 @@ _OF_IDENTITY = ("algorithm", "settings", *_IDENTITY)
 _READ_REST = record(
     preset=optional(text()),
     features=optional(text()),
+    encoder=optional(text()),
     init_from=optional(Origin.from_json),
     data=optional(DataOrigin.from_json),
     **{name: whole(*limits) for name, limits in RANGES.items() if name not in _IDENTITY},
@@ -330,26 +333,6 @@ def _read_versions(value: Any) -> dict[str, str]:
 
 
 _READ_VERSIONS = record(jumar=text(), versions=_read_versions)
-
-
-def check_features(features: Features | None, name: str | None, whose: str) -> None:
-    """Refuse to make a policy without the function that it is linear in, or with one that it is not.
-
-    Args:
-        features: the function that was passed.
-        name: what the function is called, ``None`` where there is none.
-        whose: the policy, in words.
-
-    Raises:
-        UsageError: the message says what would be right.
-    """
-    if features is None and name is not None:
-        raise UsageError(
-            f"{whose} is linear in features of your own ({name}), which no file can bring back: pass them again from Python, "
-            "jumar.load(path, features=...) or jumar.load_policy(path, features=...)."
-        )
-    if features is not None and name is None:
-        raise UsageError(f"{whose} is not made of features; leave features={name_of(features)} out.")
 
 
 def check_seed(seed: int, n_seeds: int | None = None) -> None:

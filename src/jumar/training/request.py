@@ -31,6 +31,7 @@ class TrainRequest:
         checkpoint_every: Steps between checkpoints, 0 for one at the end only.
         preset: Name of the preset, ``"none"``, or ``None`` for the one of this algorithm and environment.
         n_seeds: Train this many seeds in one program (compiled environments only).
+        encoder: The user's network that encodes observations, as ``module:Name``.
         init_from: A run, or a folder with a policy, that the run begins with: a warm start.
         dataset: A data set to learn from alone; the environment only evaluates.
         prefill: A data set that is in the replay buffer before any step.
@@ -54,6 +55,7 @@ class TrainRequest:
     checkpoint_every: int | None = None
     preset: str | None = None
     n_seeds: int | None = None
+    encoder: str | None = None
     init_from: Path | None = None
     dataset: Path | None = None
     prefill: Path | None = None

@@ -13,10 +13,13 @@ import numpy as np
 from jumar import presets
 from jumar.algorithms.registry import algorithm
 from jumar.console.reporter import Reporter
+from jumar.envs.gymnasium_factory import import_module
 from jumar.envs.registry import EnvironmentId, TypedWrapper, parse_wrapper, resolve
 from jumar.envs.sources import NO_ENVIRONMENT, FromId
 from jumar.envs.step_costs import parse_cost
-from jumar.errors import JumarError, UsageError
+from jumar.errors import JumarError, UsageError, unknown
+from jumar.networks.own import Named
+from jumar.policies.own_code import NO_CODE, OwnCode
 from jumar.text import repeat_words
 from jumar.training.data import StartData, check_data
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
@@ -34,9 +37,20 @@ CHECKPOINTS = 10
 
 
 def make_plan(
-    request: TrainRequest, reporter: Reporter, start: WarmStart | None = None, data: StartData | None = None
+    request: TrainRequest,
+    reporter: Reporter,
+    start: WarmStart | None = None,
+    data: StartData | None = None,
+    own: OwnCode = NO_CODE,
 ) -> Plan:
-    """Resolve a request: every setting gets its value. ``start`` is what ``request.init_from`` holds, ``data`` the data set.
+    """Resolve a request: every setting gets its value.
+
+    Args:
+        request: what was asked for.
+        reporter: whom to tell what was chosen.
+        start: what ``request.init_from`` holds.
+        data: the data set.
+        own: what ``request.encoder`` names.
 
     Raises:
         UsageError: something in it is unknown or out of range.
@@ -81,6 +95,8 @@ def make_plan(
         n_seeds=request.n_seeds,
         workers=workers,
         preset=preset.name if preset else None,
+        own_names=own.names,
+        own=own,
         init_from=start.origin if start else None,
         data=data.origin if data else None,
     )
@@ -178,6 +194,23 @@ def with_environment(plan: Plan, env: str | None, wrappers: Sequence[TypedWrappe
     if (typed.backend, typed.module, typed.name) != (saved.backend, saved.module, saved.name):
         raise UsageError(f"--env {env} is not the environment of this run, which is {saved.full_name}.")
     return replace(plan, environment=typed)
+
+
+def typed_code(encoder: str | None) -> OwnCode:
+    """Return the code that was typed as ``module:Name``, which is imported.
+
+    Raises:
+        UsageError: there is no such module or name.
+    """
+    if encoder is None:
+        return NO_CODE
+    module, colon, name = encoder.partition(":")
+    if not (module and colon and name):
+        raise UsageError(f"--encoder {encoder} must be written as module:Name.")
+    found = import_module(module, f"--encoder {encoder}")
+    if not hasattr(found, name):
+        raise unknown(f"name in module {module}", name, [known for known in vars(found) if not known.startswith("_")])
+    return OwnCode(encoder=Named(encoder, getattr(found, name)))
 
 
 def _typed(wrapper: TypedWrapper) -> Any:

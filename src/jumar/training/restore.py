@@ -31,7 +31,7 @@ from jumar.fields import (
     text,
     whole,
 )
-from jumar.policies.features import Features
+from jumar.policies.own_code import NO_CODE, OwnCode, OwnNames
 from jumar.policies.policy import Policy, PolicySettings, make_policy
 from jumar.runs.checkpoints import LARGEST_STEP, STATE, Checkpoint, CheckpointStore
 from jumar.runs.files import arrays_to_tree
@@ -40,7 +40,7 @@ from jumar.runs.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
 from jumar.runs.segments import LARGEST_SLOT, SegmentStore, read_segments
 from jumar.spaces import check_spaces, require_same_spaces, space_from_json
 from jumar.text import counted
-from jumar.training.plan import Identity, Plan, check_features
+from jumar.training.plan import Identity, Plan
 from jumar.training.remembered import Buffer
 from jumar.training.training import Training
 
@@ -64,39 +64,39 @@ class SavedPolicy(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-def read_saved_policy(folder: Path, features: Features | None = None) -> SavedPolicy:
+def read_saved_policy(folder: Path, own: OwnCode = NO_CODE) -> SavedPolicy:
     """Return a saved policy; its arrays are not looked at yet.
 
     Args:
         folder: where it is.
-        features: the function that it is linear in, for a policy that has one.
+        own: the user's code that it is made of.
 
     Raises:
-        UsageError: there is none, or the features are missing or do not fit.
+        UsageError: there is none, or the user's code is missing or does not fit.
         DamagedFile: it is damaged or foreign.
     """
     arrays, description = read_policy_files(folder)
     path = folder / DESCRIPTION
     with reading(path):
-        found = _READ_POLICY(description)
-    check_features(features, found["features"], f"the policy in {folder}")
+        found = _READ_POLICY({"encoder": None, **description})
+    own.check(OwnNames(found["features"], found["encoder"]), f"the policy in {folder}")
     spaces = found["observation_space"], found["action_space"]
     try:
         check_spaces(*spaces, "the policy")
-        policy = make_policy(*spaces, found["policy"]) if features is None else None
+        policy = make_policy(*spaces, found["policy"]) if own == NO_CODE else None
     except (UsageError, ValueError, TypeError) as error:
         raise DamagedFile(f"{path} does not describe a policy of this version of Jumar: {error}") from None
-    # With features, what does not fit is the caller's.
-    policy = policy or make_policy(*spaces, found["policy"], features)
+    # With code of the user's, what does not fit is the caller's.
+    policy = policy or make_policy(*spaces, found["policy"], own)
     return SavedPolicy(found["policy"], policy, spaces, found["step"], arrays)
 
 
-def read_policy(folder: Path, features: Features | None = None) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
+def read_policy(folder: Path, own: OwnCode = NO_CODE) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
     """Return a saved policy, its parameters, its observation moments, and its (observation, action) spaces.
 
     It takes and raises what :func:`read_saved_policy` does.
     """
-    saved = read_saved_policy(folder, features)
+    saved = read_saved_policy(folder, own)
     return saved.policy, *parameters_of(saved, folder), saved.spaces
 
 
@@ -118,6 +118,7 @@ _READ_POLICY = record(
     step=whole(0, LARGEST_STEP),
     policy=made_by(PolicySettings.make, mapping),
     features=optional(text()),
+    encoder=optional(text()),
     observation_space=space_from_json,
     action_space=space_from_json,
 )
@@ -207,7 +208,7 @@ def _rows_of(plan: Plan, found: dict[str, Any], folder: Path) -> dict[str, np.nd
     try:
         observations, actions = found["spaces"]
         check_spaces(observations, actions, "the run")
-        policy = make_policy(observations, actions, PolicySettings.of(plan.settings), plan.features)
+        policy = make_policy(observations, actions, PolicySettings.of(plan.settings), plan.own)
         update = algorithm(plan.algorithm).make(plan.settings, policy).among_frames(found["frames"])
         buffer = Buffer.of(update, plan.n_seeds)
     except (UsageError, ValueError, TypeError) as error:

@@ -22,8 +22,8 @@ from jumar.algorithms.update import Learner, Update
 from jumar.errors import DamagedFile, UsageError
 from jumar.experience.rewards import RewardScale
 from jumar.fields import LONGEST_TEXT
-from jumar.policies.features import Features
 from jumar.policies.moments import RunningMoments
+from jumar.policies.own_code import NO_CODE, OwnCode
 from jumar.policies.policy import PolicySettings
 from jumar.runs.files import PathLike, arrays_to_tree, pack_arrays, sha256
 from jumar.runs.policy_files import has_policy
@@ -158,19 +158,19 @@ def _shapes(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def read_warm_start(path: PathLike, features: Features | None = None) -> WarmStart:
+def read_warm_start(path: PathLike, own: OwnCode = NO_CODE) -> WarmStart:
     """Return what the run at ``path`` has learnt; ``path`` may also hold the two files of a policy alone. Nothing is changed.
 
-    ``features`` is the function that the policy is linear in, for one that has such.
+    ``own`` is the user's code that the policy is made of.
 
     Raises:
-        UsageError: nothing is there, it holds no policy, or the features are missing.
+        UsageError: nothing is there, it holds no policy, or code of the user's is missing.
         DamagedFile: a file is damaged or foreign, or no checkpoint is sound.
     """
     folder = Path(path)
     if not has_policy(folder):
         raise _no_policy(folder)
-    saved = read_saved_policy(folder, features)
+    saved = read_saved_policy(folder, own)
     parameters, moments = parameters_of(saved, folder)
     run, lane = _run_of(folder)
     critic, warnings = None, ()

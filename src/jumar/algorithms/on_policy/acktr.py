@@ -49,8 +49,13 @@ def acktr(settings: ACKTRSettings, policy: Policy) -> OnPolicy:
     normal of unit deviation around the critic's value, the Gauss-Newton matrix.
 
     Raises:
-        UsageError: another value loss than the squared error, whose Gauss-Newton matrix that is.
+        UsageError: another value loss than the squared error, whose Gauss-Newton matrix that is; or an encoder of the user's,
+            whose layers are not known.
     """
+    if policy.encoder.own is not None:
+        raise UsageError(
+            f"acktr needs to know every layer, and not those of encoder {policy.encoder.own.name}; take a2c or trpo."
+        )
     if settings.value_loss != "squared":
         raise UsageError(
             f"value_loss={settings.value_loss} has no part in acktr: its critic's natural step is that of the squared error; "
