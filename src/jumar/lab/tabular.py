@@ -308,7 +308,8 @@ class TabularEnvironment:
 
     An episode terminates in a state that is never left and pays nothing (:func:`terminal_states`), and at the horizon of a
     process that has one. It is cut after ``time_limit`` steps, so that the value of the last state still counts. So the
-    return of an episode has the mean J, but for what comes after the time limit. ``params`` is the process itself.
+    return of an episode has the mean J, but for what comes after the time limit. ``params`` is the process itself. The time is
+    not observed: with a horizon, an agent's policy is one of those that do not depend on it.
 
     Example:
         >>> mdp = random_mdp(jax.random.PRNGKey(0), n_states=4, n_actions=2, gamma=0.9)
