@@ -157,6 +157,7 @@ def expected_advantages(mdp: TabularMDP, policy: Categorical, new: Categorical) 
     return jnp.sum(new.probs * advantages(mdp, policy), -1)
 
 
+@in_double
 def over_time(mdp: TabularMDP, policy: Categorical) -> Categorical:
     """Return the policy with an axis of time where the process has a horizon, logits ``[H, S, A]``, and else as it is.
 
@@ -289,6 +290,7 @@ def _choose(probs: Array, number: Array) -> Array:
     return jnp.sum(bounds <= number[..., None] * bounds[..., -1:], -1, dtype=jnp.int32)
 
 
+@in_double
 def terminal_states(mdp: TabularMDP) -> np.ndarray:
     """Return which states are never left and pay nothing, bool ``[S]``: an episode may end there, with a value of 0."""
     kept = np.diagonal(np.asarray(mdp.transitions), axis1=0, axis2=2)  # [A, S]
