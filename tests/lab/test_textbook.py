@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -410,3 +412,16 @@ def test_the_exact_trust_region_update_finds_the_best_policy_of_the_regulator() 
     np.testing.assert_allclose(path.thetas[-1], regulator.OPTIMUM, atol=1e-4)
     assert path.utilities is not None
     assert (np.diff(path.utilities[:-1]) > 0.0).all()
+
+
+def test_the_example_of_the_page_of_the_lab_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "lab.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for module in ("jumar.lab.textbook", "jumar.lab.linear_quadratic"):
+        [block] = [block for block in blocks if f"from {module} import" in block]
+        exec(compile(block, "lab.md", "exec"), {})  # noqa: S102 (a text of this repository)
+    printed = capsys.readouterr().out
+    assert re.search(r"exact: \d+ updates to \[-(1|0\.99)", printed), printed
+    gains = re.search(r"gain: \[\[(-[\d.]+) (-[\d.]+)\]\]", printed)
+    assert gains is not None, printed
+    np.testing.assert_allclose([float(x) for x in gains.groups()], [-2.190966, -2.143044], atol=1e-5)
