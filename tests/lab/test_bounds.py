@@ -1,4 +1,4 @@
-"""Bounds of the gain from both sides: by hand on a literal process, and on random ones, with and without horizon and discount."""
+"""Bounds of the gain from both sides: by hand on a literal process, and on random ones, with and without an end."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def test_temporal_differences_with_exact_weights_have_the_exact_critic(name: str
     mdp = processes.process(None)
     family, size = processes.families(mdp)[name]
     flat = jnp.asarray(processes.parameters(size), float)
-    each, features, following, rewards, weights = transitions(family, flat)
-    w, v = compatible.lstd_q(*map(jnp.asarray, (each, features, following, rewards)), GAMMA, jnp.asarray(weights))
+    each, features, following, rewards, weights = map(jnp.asarray, transitions(family, flat))
+    w, v = compatible.lstd_q(each, features, following, rewards, GAMMA, weights)
     np.testing.assert_allclose(w, program(name, None)[0], rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(v, tabular.state_values(mdp, family(flat)), rtol=1e-8)
 

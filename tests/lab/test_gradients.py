@@ -247,7 +247,7 @@ def test_a_penalised_step_with_the_multiplier_of_delta_is_the_step_of_delta(delt
 
 
 def test_the_multiplier_of_the_bernoulli_policy_by_hand() -> None:
-    """F = 1/4 and g = 24.75 at theta = 0: F^-1 g = 99, g F^-1 g = 2450.25; with delta = 1/2 the multiplier is its root, 49.5."""
+    """F = 1/4 and g = 24.75 at theta = 0: F^-1 g = 99, and g F^-1 g = 2450.25, whose root is 49.5."""
     fisher, gradient = jnp.array([[0.25]]), jnp.array([24.75])
     np.testing.assert_allclose(gradients.multiplier(fisher, gradient, 0.5), 49.5, rtol=1e-12)
     np.testing.assert_allclose(gradients.natural_step(fisher, gradient, 0.5), [2.0], rtol=1e-12)

@@ -111,7 +111,7 @@ def test_a_root_with_a_constant_has_the_best_policy_where_it_is_flatter_than_the
 
 
 def test_a_root_with_a_larger_constant_keeps_the_old_policy() -> None:
-    """The limit is sqrt 2 sigma, sigma^2 = sum rho^2 pi A^2 / d: below it the best policy moves, above it there is none better."""
+    """The limit is sqrt 2 sigma, sigma^2 = sum rho^2 pi A^2 / d: only below it is a small change worth its penalty."""
     mdp = process(None, 0.8)
     visits, worth = np.asarray(tabular.visitation(mdp, OLD)), np.asarray(tabular.advantages(mdp, OLD))
     shares = visits**2 / np.asarray(tabular.state_distribution(mdp, OLD))
@@ -145,7 +145,7 @@ def test_mistakes_are_named() -> None:
         minorise.minorise_maximise(mdp, OLD, 1, "mode")
     with pytest.raises(UsageError, match="horizon=6"):
         minorise.minorise_maximise(process(HORIZON, 0.8), OLD, 1, "mean")
-    with pytest.raises(UsageError, match="gamma=0.0 and horizon=None"):
+    with pytest.raises(UsageError, match=r"gamma=0\.0 and horizon=None"):
         minorise.minorise_maximise(process(None, 0.0), OLD, 1)
-    with pytest.raises(UsageError, match="constant=-1.0 must be above 0"):
+    with pytest.raises(UsageError, match=r"constant=-1\.0 must be above 0"):
         minorise.root_penalised(mdp, OLD, -1.0)

@@ -14,6 +14,7 @@ from jumar.errors import UsageError
 from jumar.lab import gradients, improvement, steepest, tabular
 from jumar.lab.families import linear_softmax
 from jumar.lab.steepest import Ascent
+from jumar.lab.tabular import ArrayLike
 from jumar.policies.distributions import Categorical
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -31,8 +32,8 @@ def measured(step: Array) -> tuple[Array, Array]:
     return tabular.performance(MDP, new) - tabular.performance(MDP, old), improvement.mean_kl(MDP, old, new)
 
 
-def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+def cosine(one: ArrayLike, other: ArrayLike) -> float:
+    return float(np.dot(one, other) / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def grid(size: float) -> np.ndarray:
@@ -72,9 +73,10 @@ def check(found: Ascent) -> None:
 
 def test_short_steps_are_those_of_the_gradient_and_of_the_natural_gradient() -> None:
     """The angle to the linearised step falls with its size, so that one less its cosine falls with the square."""
-    policy = FAMILY(jnp.asarray(FLAT))
-    gradient = gradients.policy_gradient(MDP, FAMILY, FLAT)
-    fisher = gradients.step_fisher(FAMILY, FLAT, tabular.state_distribution(MDP, policy))
+    flat = jnp.asarray(FLAT)
+    policy = FAMILY(flat)
+    gradient = gradients.policy_gradient(MDP, FAMILY, flat)
+    fisher = gradients.step_fisher(FAMILY, flat, tabular.state_distribution(MDP, policy))
     angles, natural_angles = [], []
     for size in (1e-1, 1e-2):
         step = steepest.best_in_ball(MDP, FAMILY, FLAT, size, KEY, starts=1).step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 STATES, ACTIONS, LENGTH, GAMMA = 2, 2, 3, 0.8
 MDP = tabular.random_mdp(jax.random.PRNGKey(2), STATES, ACTIONS, GAMMA, LENGTH)
 FAMILY = softmax(MDP)
-FLAT = np.random.default_rng(5).standard_normal(STATES * ACTIONS)
+FLAT = cast(jax.Array, np.random.default_rng(5).standard_normal(STATES * ACTIONS))  # in double precision from the start
 
 
 def policy(seed: int) -> Categorical:
