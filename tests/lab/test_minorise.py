@@ -94,6 +94,19 @@ def test_one_state_by_hand() -> None:
     np.testing.assert_allclose(found.divergences[0], kl, rtol=1e-9)
 
 
+def test_it_ends_at_the_optimum_and_stays_there() -> None:
+    """With a short horizon of the discount 20 steps will do; the policy is then as good as deterministic."""
+    mdp = process(None, 0.3)
+    found = minorise.minorise_maximise(mdp, OLD, 20, "mean", reverse=True)
+    values = np.zeros(STATES)
+    for _ in range(60):
+        values = np.max(np.asarray(mdp.rewards) + 0.3 * np.asarray(mdp.transitions) @ values, -1)
+    np.testing.assert_allclose(found.performance[-1], np.asarray(mdp.initial) @ values, rtol=1e-6)
+    assert np.all(found.gained >= found.guaranteed - 1e-14)
+    assert np.all(found.guaranteed >= 0.0)
+    assert np.exp(found.log_probs[-1]).max(-1).min() > 0.999
+
+
 # -- a constant times the root ------------------------------------------------------------------------------------------
 
 

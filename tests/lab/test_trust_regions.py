@@ -166,7 +166,28 @@ def test_where_all_actions_are_equally_good_nothing_moves() -> None:
     mdp = replace(processes.process(None), rewards=np.ones((STATES, ACTIONS)))
     for divergence in ("mean", "max"):
         found = trust_regions.trust_region(mdp, OLD, 0.1, divergence)
-        np.testing.assert_allclose(found.surrogate, 0.0, atol=1e-12)
+        np.testing.assert_allclose([found.surrogate, found.divergence, found.multiplier], 0.0, atol=1e-20)
+        np.testing.assert_allclose(found.policy.logits, OLD.log_probs, atol=1e-12)
+
+
+def test_the_answer_does_not_depend_on_the_scale_of_the_rewards() -> None:
+    mdp = processes.process(None)
+    for divergence, reverse in (("mean", False), ("mean", True), ("max", False), ("max", True)):
+        found = best(None, 0.1, divergence, reverse)
+        for scale in (1e-9, 1e9):
+            scaled = replace(mdp, rewards=scale * np.asarray(mdp.rewards, float))
+            other = trust_regions.trust_region(scaled, OLD, 0.1, divergence, reverse)
+            np.testing.assert_allclose(other.policy.logits, found.policy.logits, atol=1e-9)
+            np.testing.assert_allclose(other.multiplier, scale * found.multiplier, rtol=1e-9)
+
+
+def test_hardly_any_penalty_leaves_the_greedy_policy() -> None:
+    mdp = processes.process(None)
+    greedy = np.asarray(tabular.advantages(mdp, OLD)).argmax(-1)
+    for divergence, reverse in (("mean", False), ("mean", True), ("max", False), ("max", True)):
+        found = trust_regions.penalised(mdp, OLD, 1e-200, divergence, reverse)
+        np.testing.assert_array_equal(np.asarray(found.policy.logits).argmax(-1), greedy)
+        assert np.isfinite([found.surrogate, found.divergence]).all()
 
 
 def test_mistakes_are_named() -> None:

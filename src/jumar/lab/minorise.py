@@ -77,7 +77,7 @@ def minorise_maximise(
         best, bound = (_max_step if penalty == "max" else _mean_step)(mdp, olds[-1], sums, reverse)
         steps.append(best)
         guaranteed.append(bound)
-        olds.append(old_policy(mdp, best.policy))
+        olds.append(old_policy(mdp, _floored(best.policy)))
     worth = np.array([old.performance for old in olds])
     return Iterates(
         log_probs=np.stack([old.log_probs for old in olds]),
@@ -188,6 +188,11 @@ def _zoomed(score: Callable[[np.ndarray], np.ndarray], tilts: Tilts) -> float:
         points = middle + width * np.linspace(-1.0, 1.0, 121)
         middle, width = points[np.argmax(score(points))], width / 10.0
     return float(middle)
+
+
+def _floored(policy: Categorical) -> Categorical:
+    """Return the policy with no probability below e^-700, as divergences need all to be above 0; no value changes by it."""
+    return Categorical(np.maximum(np.asarray(policy.logits), -700.0))  # type: ignore[arg-type]
 
 
 def _unmoved(tilts: Tilts) -> Optimum:

@@ -49,7 +49,7 @@ import numpy as np
 
 from jumar.errors import UsageError
 from jumar.lab.precision import in_double
-from jumar.lab.tabular import TabularMDP, advantages, occupancies, performance, visitation
+from jumar.lab.tabular import TabularMDP, action_values, advantages, occupancies, performance, visitation
 from jumar.lab.trajectories import horizon_of
 from jumar.policies.distributions import Categorical
 
@@ -131,7 +131,7 @@ class OldPolicy(NamedTuple):
     visits: np.ndarray
     r""":math:`\rho(s)`, ``[S]``, or with a horizon ``[H, S]``."""
     advantages: np.ndarray
-    """A, ``[S, A]``, or with a horizon ``[H, S, A]``."""
+    """A, ``[S, A]``, or with a horizon ``[H, S, A]``; 0 where it is only a rounding error of the values."""
     performance: float
     """J."""
 
@@ -153,21 +153,23 @@ def old_policy(mdp: TabularMDP, policy: Categorical) -> OldPolicy:
     Raises:
         UsageError: a probability is 0 (or not a number).
     """
-    log_probs, visits, advantage, worth = _old_policy(mdp, policy)
+    log_probs, visits, values, advantage, worth = _old_policy(mdp, policy)
     if not np.all(np.exp(log_probs) > 0.0):
         state, action = np.argwhere(~(np.exp(np.asarray(log_probs)) > 0.0))[0]
         raise UsageError(
             f"the old policy takes action {action} in state {state} with probability {np.exp(log_probs[state, action])}; "
             "all must be above 0, or divergences are not finite."
         )
-    return OldPolicy(np.asarray(log_probs), np.asarray(visits), np.asarray(advantage), float(worth))
+    real = np.abs(advantage) > 1e-13 * np.max(np.abs(values))
+    return OldPolicy(np.asarray(log_probs), np.asarray(visits), np.where(real, advantage, 0.0), float(worth))
 
 
 @in_double
 @jax.jit
 def _old_policy(mdp: TabularMDP, policy: Categorical) -> tuple[jax.Array, ...]:
     policy = Categorical(jnp.asarray(policy.logits))
-    return policy.log_probs, visitation(mdp, policy), advantages(mdp, policy), performance(mdp, policy)
+    values = action_values(mdp, policy), advantages(mdp, policy)
+    return policy.log_probs, visitation(mdp, policy), *values, performance(mdp, policy)
 
 
 # -- policies that can be best ------------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ class Tilts:
         r"""Return x for one multiplier, given as its logarithm: a number, or ``[..., 1]``; ``[..., S]``."""
         aim = np.broadcast_to(multiplier, np.broadcast_shapes(np.shape(multiplier), self.gaps.shape[:1]))
         if self.reverse:
-            return np.asarray(aim)
+            return np.maximum(aim, self.range[0])
         # lambda is at least c, and at most c over the probability of the best action.
         nearest = np.log(np.sum(np.exp(self.log_probs) * (self.gaps == 0.0), -1))
         return falling(lambda x: aim - x - self.changes(x).max(-1), aim + nearest, aim)
