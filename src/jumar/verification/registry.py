@@ -14,7 +14,7 @@ from jumar.errors import UsageError, unknown
 
 Measure = Callable[[], float]
 
-GROUPS = ("gradients",)
+GROUPS = ("estimators", "gradients")
 """The modules of ``jumar.verification.checks``, in the order in which their checks run."""
 
 
