@@ -10,9 +10,9 @@ from jumar.verification.registry import check
 from jumar.verification.updates import (
     DELTA,
     ENTROPY,
-    EXCESS,
     KL_COEF,
     RATE,
+    ROOM,
     SETTINGS,
     improved,
     probabilities,
@@ -141,7 +141,7 @@ def ppo_penalty() -> float:
 
 
 def constrained_step() -> np.ndarray:
-    r"""Return the best step that lowers the mean cost to its limit, ``[S, A]``, by bisection of the cost's multiplier."""
+    r"""Return the best step that raises the mean cost to its limit, ``[S, A]``, by bisection of the cost's multiplier."""
     rewards, costs = exact(1.0), exact(1.0, costs=True)
     g, b = rewards.gradient.reshape(-1) / LENGTH, costs.gradient.reshape(-1) / LENGTH
     inverse = np.linalg.pinv(rewards.fisher, rcond=1e-10)
@@ -154,7 +154,7 @@ def constrained_step() -> np.ndarray:
     low, high = 0.0, 1e6
     for _ in range(200):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if EXCESS / LENGTH + b @ step(middle) > 0.0 else (low, middle)
+        low, high = (middle, high) if -ROOM / LENGTH + b @ step(middle) > 0.0 else (low, middle)
     return step(high).reshape(STATES, ACTIONS)
 
 
