@@ -1,0 +1,109 @@
+"""Soft methods with Discrete actions on all transitions of a process, against the exact soft optimum."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+
+from jumar.algorithms.registry import algorithm
+from jumar.experience.replay import Transitions
+from jumar.lab import maximum_entropy
+from jumar.lab.tabular import TabularMDP
+from jumar.policies.distributions import Categorical
+from jumar.policies.policy import make_policy
+from jumar.verification.compare import gap, in_double
+from jumar.verification.exact_batches import ACTIONS, GAMMA, STATES, process
+from jumar.verification.registry import check
+from jumar.verification.replayed import scattered
+
+ALPHA = 0.5
+UPDATES = 4_000
+ADAM = 5e-3
+"""What is left of Adam's last steps."""
+
+
+@functools.cache
+def _optimum() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the best policy ``[S, A]``, its soft action values, and V of policies on the way by soft policy iteration."""
+
+    @in_double
+    def told(mdp: TabularMDP, logits: Any) -> Any:
+        best, values = maximum_entropy.soft_optimum(mdp, ALPHA)
+        _, course = maximum_entropy.soft_policy_iteration(mdp, Categorical(logits), ALPHA, 30)
+        return best.probs, values, course
+
+    return told(process(), np.random.default_rng(3).normal(size=(STATES, ACTIONS)))
+
+
+@functools.cache
+def _learnt(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the action values ``[n, S, A]`` and the policy ``[S, A]`` that a method learns from exact means."""
+    chosen = algorithm(name)
+    settings = chosen.settings.make(
+        {"ent_coef": ALPHA, "net_arch": (), "tau": 0.1, "target_update_interval": 1, "learning_rate": "linear:0.05"}
+    )
+    policy = make_policy(spaces.Discrete(STATES), spaces.Discrete(ACTIONS), settings)
+    update: Any = chosen.make(settings, policy)
+    mdp = process()
+    states, actions, successors = (x.ravel() for x in np.indices(np.shape(mdp.transitions)))
+    columns: dict[str, Any] = {
+        "observations": states.astype(np.int32),
+        "actions": actions.astype(np.float32)[:, None],
+        "rewards": np.asarray(mdp.rewards)[states, actions].astype(np.float32),
+        "discounts": np.full(len(states), GAMMA, np.float32),
+        "successors": successors.astype(np.int32),
+        "weights": np.asarray(mdp.transitions).ravel().astype(np.float32),
+    }
+    shapes = jax.eval_shape(lambda key: update.init(key, 1).parameters, jax.random.PRNGKey(0))
+
+    @jax.jit
+    def learnt(parameters: Any, rows: Transitions, key: Any) -> Any:
+        learner = update.begin_with(update.init(key, 1), parameters)
+
+        def step(state: Any, i: Any) -> tuple[Any, None]:
+            learner, sums = state
+            return update.improve(learner, sums, rows, 1.0 - i / UPDATES, key), None
+
+        (learner, _), _ = jax.lax.scan(step, (learner, update.begin().sums), jnp.arange(UPDATES, dtype=jnp.float32))
+        seen = policy.encoder.encode(jnp.arange(STATES), learner.observation_moments)
+        values, _ = update.critic.of_all(learner.parameters["critic"], (), seen, key, False)
+        distribution: Any = policy.at(learner.parameters["policy"], seen)
+        return values, distribution.probs
+
+    start = scattered({key: shapes[key] for key in ("policy", "critic", "temperature")}, 1)
+    values, probs = learnt(start, Transitions(**columns), np.zeros(2, np.uint32))
+    return np.asarray(values), np.asarray(probs)
+
+
+@check("soft/optimum", "the largest fall of a state's soft value in soft policy iteration, and what it ends at", 1e-9)
+def optimum() -> float:
+    _, values, course = _optimum()
+    best = ALPHA * np.log(np.sum(np.exp(values / ALPHA), -1))
+    return max(float(np.max(-np.diff(course, axis=0))), gap(course[-1], best))
+
+
+@check("soft/sql-values", "action values of soft Q-learning against the exact soft optimum", ADAM)
+def sql_values() -> float:
+    values, _ = _learnt("sql")
+    return gap(values, np.broadcast_to(_optimum()[1], values.shape))
+
+
+@check("soft/sql-policy", "its policy against exp(Q / alpha) of these", ADAM)
+def sql_policy() -> float:
+    return gap(_learnt("sql")[1], _optimum()[0])
+
+
+@check("soft/sac-values", "action values of SAC for Discrete actions against the exact soft optimum", ADAM)
+def sac_values() -> float:
+    values, _ = _learnt("sac")
+    return gap(values, np.broadcast_to(_optimum()[1], values.shape))
+
+
+@check("soft/sac-policy", "its policy against the best one", ADAM)
+def sac_policy() -> float:
+    return gap(_learnt("sac")[1], _optimum()[0])
