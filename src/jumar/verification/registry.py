@@ -14,7 +14,19 @@ from jumar.errors import UsageError, unknown
 
 Measure = Callable[[], float]
 
-GROUPS = ("estimators", "gradients")
+GROUPS = (
+    "distributions",
+    "estimators",
+    "objectives",
+    "experience",
+    "curvature",
+    "gradients",
+    "trust_regions",
+    "critics",
+    "soft",
+    "normaliser",
+    "runs",
+)
 """The modules of ``jumar.verification.checks``, in the order in which their checks run."""
 
 
