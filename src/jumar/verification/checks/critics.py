@@ -80,17 +80,24 @@ def _critic_step(name: str) -> float:
     return max(relative_gap(new[key] - old[key], wanted[key]) for key in wanted)
 
 
-@check("critics/ddpg", "the critic's step against the gradient with the paper's target", SINGLE)
+@check("critics/ddpg", "the critic's step against the gradient with the paper's target", SINGLE, quick=True)
 def ddpg() -> float:
     return _critic_step("ddpg")
 
 
-@check("critics/td3", "the critics' steps: the least of two, clipped noise on the target policy's action", SINGLE)
+@check(
+    "critics/td3",
+    "the critics' steps: the least of two, clipped noise on the target policy's action",
+    SINGLE,
+    quick=True,
+)
 def td3() -> float:
     return _critic_step("td3")
 
 
-@check("critics/sac", "the critics' steps: the least of two, less alpha log pi of a squashed action", SINGLE)
+@check(
+    "critics/sac", "the critics' steps: the least of two, less alpha log pi of a squashed action", SINGLE, quick=True
+)
 def sac() -> float:
     return _critic_step("sac")
 
@@ -120,17 +127,19 @@ def _deterministic(name: str) -> float:
     return _head_gap(name, {"mean": _pulled_back(slopes)})
 
 
-@check("critics/ddpg-policy", "the policy's step against the deterministic policy gradient", SINGLE)
+@check("critics/ddpg-policy", "the policy's step against the deterministic policy gradient", SINGLE, quick=True)
 def ddpg_policy() -> float:
     return _deterministic("ddpg")
 
 
-@check("critics/td3-policy", "the policy's step against that of the first critic", SINGLE)
+@check("critics/td3-policy", "the policy's step against that of the first critic", SINGLE, quick=True)
 def td3_policy() -> float:
     return _deterministic("td3")
 
 
-@check("critics/sac-policy", "the policy's step against the gradient through its action, with entropy", SINGLE)
+@check(
+    "critics/sac-policy", "the policy's step against the gradient through its action, with entropy", SINGLE, quick=True
+)
 def sac_policy() -> float:
     found, drawn, second = studied("sac"), double(rows()), noise()[1].astype(np.float64)
     units, _, deviations = _drawn(found.before["policy"], drawn.observations, second)
@@ -146,6 +155,7 @@ def sac_policy() -> float:
     "critics/temperature",
     "the step of log alpha against E[log pi] + target entropy: up where entropy is missing",
     SINGLE,
+    quick=True,
 )
 def temperature() -> float:
     found, drawn = studied("sac"), double(rows())
@@ -155,7 +165,7 @@ def temperature() -> float:
     return abs(float(change / missing) - 1.0)
 
 
-@check("critics/targets", "target networks against (1 - tau) of themselves and tau of the networks", 1e-6)
+@check("critics/targets", "target networks against (1 - tau) of themselves and tau of the networks", 1e-6, quick=True)
 def targets() -> float:
     worst = 0.0
     for name in ("ddpg", "td3", "sac"):
@@ -171,7 +181,12 @@ TINY = 0.02
 """States are so small that tanh, which squashes actions, is linear."""
 
 
-@check("critics/dpg-regulator", "DPG's step with the regulator's own Q against its exact deterministic gradient", 1e-3)
+@check(
+    "critics/dpg-regulator",
+    "DPG's step with the regulator's own Q against its exact deterministic gradient",
+    1e-3,
+    quick=True,
+)
 def dpg_regulator() -> float:
     """There is a state for each step, with the exact second moment, weighted by the discount."""
     problem, gain = Regulator(gamma=0.9), -0.6
@@ -213,7 +228,12 @@ def dpg_regulator() -> float:
     return abs(change / 4.0 * weights.sum() / TINY**2 / float(wanted) - 1.0)
 
 
-@check("critics/behaviour-cloning", "BC's step against the gradient of the log-likelihood of what was done", SINGLE)
+@check(
+    "critics/behaviour-cloning",
+    "BC's step against the gradient of the log-likelihood of what was done",
+    SINGLE,
+    quick=True,
+)
 def behaviour_cloning() -> float:
     chosen = algorithm("bc")
     settings = chosen.settings.make({"net_arch": (), "head_bias": False, "batch_size": 5, "buffer_size": 5})

@@ -92,18 +92,33 @@ def _observations() -> np.ndarray:
     return np.random.default_rng(2).normal(loc=(4.0, -1.0), scale=(2.0, 1.0), size=(STEPS, ENVS, 2)).astype(np.float32)
 
 
-@check("normaliser/acting", "actions drawn, in deviations from the mean at observations normalised as before", 5.0)
+@check(
+    "normaliser/acting",
+    "actions drawn, in deviations from the mean at observations normalised as before",
+    5.0,
+    quick=True,
+)
 def acting() -> float:
     return float(np.max(np.abs(_learnt()["distance"])))
 
 
-@check("normaliser/first-ratio", "divergence and clipped share of an update's first minibatch: its ratios are 1", 1e-6)
+@check(
+    "normaliser/first-ratio",
+    "divergence and clipped share of an update's first minibatch: its ratios are 1",
+    1e-6,
+    quick=True,
+)
 def first_ratio() -> float:
     told = _learnt()
     return abs(float(told["approx_kl"])) + float(told["clip_fraction"])
 
 
-@check("normaliser/moments", "moments after the update against those of all observations, which moved it last", 1e-5)
+@check(
+    "normaliser/moments",
+    "moments after the update against those of all observations, which moved it last",
+    1e-5,
+    quick=True,
+)
 def moments() -> float:
     rows, found = _observations().reshape(-1, 2).astype(np.float64), _learnt()["moments"]
     total = ROWS + len(rows)
