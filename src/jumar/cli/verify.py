@@ -74,7 +74,7 @@ def words(results: Sequence[Result], width: int | None) -> str:
     seconds = sum(result.seconds for result in results)
     passed = len(results) - len(failures)
     total = f"{counted(passed, 'check')} passed" + (f", {len(failures):,} failed" if failures else "")
-    return "\n".join([*lines, "", f"{total}, in {seconds:.0f} s"])
+    return "\n".join([*lines, "", *_wrapped(f"{total}, in {seconds:.0f} s", width, "")])
 
 
 def _cells(result: Result) -> tuple[str, ...]:
@@ -106,9 +106,13 @@ def _lines(row: Sequence[str], sizes: Sequence[int], width: int | None) -> list[
     if room >= 24:
         head, *more = textwrap.wrap(what, room) or [""]
         return [f"{first}  {head}", *(" " * (len(first) + 2) + part for part in more)]
+    if len(first) <= width:
+        return [first.rstrip()] if row is HEADER else [first, *_wrapped(what, width, "      ")]
     if row is HEADER:
-        return [first.rstrip()]
-    return [first, *_wrapped(what, width, "      ")]
+        return []
+    measured, bound, seconds = numbers
+    told = f"{verdict}  {name}", f"measured {measured}, bound {bound}, {seconds} s", what
+    return [line for text, indent in zip(told, ("", "  ", "  "), strict=True) for line in _wrapped(text, width, indent)]
 
 
 def _wrapped(text: str, width: int | None, indent: str) -> list[str]:

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from jumar.algorithms.off_policy.state_values import SampledSoftMaximum
 from jumar.algorithms.registry import algorithm
+from jumar.critics.ensemble import First
 from jumar.experience.replay import Transitions
 from jumar.lab import maximum_entropy
 from jumar.lab.tabular import TabularMDP
@@ -23,7 +25,7 @@ from jumar.verification.replayed import scattered
 
 ALPHA = 0.5
 UPDATES = 4_000
-ADAM = 5e-3
+ADAM = 1e-3
 """What is left of Adam's last steps."""
 
 
@@ -107,3 +109,29 @@ def sac_values() -> float:
 @check("soft/sac-policy", "its policy against the best one", ADAM)
 def sac_policy() -> float:
     return gap(_learnt("sac")[1], _optimum()[0])
+
+
+@check(
+    "soft/box-maximum", "the soft maximum over a Box of a linear Q, at a grid of actions, against its integral", 1e-4
+)
+def box_maximum() -> float:
+    half_range, slopes = (2.0, 5.0), np.array([0.7, -0.4])
+    points = (np.arange(200) + 0.5) / 100.0 - 1.0
+    grid = np.stack(np.meshgrid(points, points), -1).reshape(-1, 1, 2)
+
+    @in_double
+    def told(slopes: Any, grid: Any) -> Any:
+        class Linear:
+            """One critic: Q = 1 + b'a, of actions in half ranges."""
+
+            def of(self, units: Any) -> Any:
+                return (1.0 + units @ slopes)[None]
+
+        judges: Any = Linear()
+        value = SampledSoftMaximum(First(), grid.shape[0], half_range)
+        nothing: Any = None
+        return value(nothing, nothing, judges, jnp.asarray(ALPHA), grid, nothing).values
+
+    scaled = slopes / ALPHA
+    integral = np.prod(2.0 * np.array(half_range) * np.sinh(scaled) / scaled)
+    return abs(float(told(slopes, grid)[0]) - (1.0 + ALPHA * np.log(integral)))

@@ -9,11 +9,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jumar.lab import improvement, tabular
 from jumar.lab.tabular import TabularMDP
-from jumar.solvers import Boundary, ConjugateGradient, LineSearch, MeanKL, Penalty, Step
+from jumar.policies.distributions import Categorical
+from jumar.schedules import Constant
+from jumar.solvers import (
+    Ascent,
+    AverageTrustRegion,
+    Boundary,
+    ConjugateGradient,
+    Joint,
+    LineSearch,
+    MeanKL,
+    Optimiser,
+    Penalty,
+    Step,
+)
+from jumar.solvers.objectives import score
 from jumar.solvers.problem import Problem
+from jumar.trajectory import Batch, weighted_mean
 from jumar.verification import enumeration
 from jumar.verification.compare import gap, in_double
 from jumar.verification.exact_batches import exact_problem, family, parameters, process, unravel
@@ -209,3 +225,53 @@ def penalty() -> float:
         return jnp.stack(found)
 
     return gap(told(process(), parameters()), [2.0, 1.0, 0.5])
+
+
+@check("trust-regions/average", "ACER's step, bent away from where the divergence from the average policy grows", 1e-10)
+def average() -> float:
+    r"""By hand: each row's :math:`z = g - \max(0, (k^T g - \delta) / \|k\|^2) k` in its logits."""
+    probs, mean_probs, delta = enumeration.ACTED, enumeration.OTHER, 0.05
+    states, actions = (x.ravel() for x in np.indices(probs.shape))
+    advantages, weights = np.array([1.0, -0.6, 0.8, -2.0, -1.5, 0.4]), np.arange(1.0, 7.0)
+
+    @in_double
+    def told(logits: Any, mean_logits: Any, advantages: Any, weights: Any) -> Any:
+        zeros = jnp.zeros_like(weights)
+        batch = Batch(
+            features=jnp.asarray(states),
+            actions=jnp.asarray(actions),
+            log_probs=zeros,
+            advantages=advantages,
+            returns=zeros,
+            values=zeros,
+            weights=weights,
+            action_masks=None,
+            episode_start=zeros > 0.0,
+            carry=(),
+            critic_carry=(),
+        )
+
+        def distribution(parameters: Any, rows: Batch) -> Categorical:
+            return Categorical(parameters[rows.features])
+
+        def gain(new: Any, rows: Batch) -> Any:
+            return weighted_mean(score(new.log_prob(rows.actions), rows.advantages), rows.weights), {}
+
+        problem = Problem(gain, lambda parameters, rows: (jnp.zeros(()), {}), distribution, lambda _: batch)
+        inside = Joint(Ascent(Optimiser(Constant(1.0), optax.identity())), 0.0)
+        solver = AverageTrustRegion(inside, delta, 0.9)
+        start = {"policy": logits, "critic": {}}
+        state = {**solver.init(start), "average": mean_logits}
+        new, after, about = solver.solve(problem, start, state, jnp.ones(()), jnp.zeros(2, jnp.uint32))
+        return new["policy"] - logits, after["average"], about["projected"]
+
+    change, after, projected = told(np.log(probs), np.log(mean_probs), advantages, weights)
+    if not 0.1 < projected < 0.9:
+        raise ValueError(f"{float(projected):.2f} of the rows are bent, and the check needs both kinds")
+    gradients = advantages[:, None] * (np.eye(2)[actions] - probs[states])
+    outwards = (probs - mean_probs)[states]
+    excess = np.maximum(0.0, np.sum(outwards * gradients, -1) - delta) / np.sum(outwards**2, -1)
+    wanted = np.zeros(probs.shape)
+    np.add.at(wanted, states, (weights / weights.sum())[:, None] * (gradients - excess[:, None] * outwards))
+    follows = 0.9 * np.log(mean_probs) + 0.1 * (np.log(probs) + wanted)
+    return max(gap(change, wanted), gap(after, follows))
