@@ -296,7 +296,7 @@ def verified(source: Path, names: tuple[str, ...]) -> dict[str, Any]:
         command, capture_output=True, text=True, env=environment, cwd=source.parent, timeout=3600, check=False
     )
     lines = done.stdout.splitlines()
-    found = json.loads(lines[-1]) if lines else {"error": done.stderr}
+    found: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": done.stderr}
     if "error" in found:
         raise SystemExit(f"jumar verify cannot run: {found['error']}")
     assert (done.returncode == 1) == (found["failed"] > 0), "the exit code says something else than the result"

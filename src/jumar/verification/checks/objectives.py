@@ -30,7 +30,7 @@ def _told() -> dict[str, Any]:
     def told(log_ratios: Any) -> dict[str, Any]:
         zeros = jnp.zeros_like(log_ratios)
         found: dict[str, Any] = {}
-        for sign, advantage in (("good", 2.0), ("bad", -2.0)):
+        for sign, advantage in (("good", jnp.asarray(2.0)), ("bad", jnp.asarray(-2.0))):
             rows = {
                 "clipped": lambda x, a=advantage: objectives.clipped_surrogate(x, zeros, a, 0.2),
                 "surrogate": lambda x, a=advantage: objectives.surrogate(x, zeros, a),
@@ -110,7 +110,8 @@ def sampled_kl() -> float:
     def rows(new: Any, old: Any) -> Any:
         return objectives.sampled_kl(new, old)
 
-    return max(found, abs(float(old @ rows(np.log(new), np.log(old))) - float(old @ np.log(old / new))))
+    mean = float(old @ rows(np.log(new), np.log(old)))
+    return max(found, abs(mean - float(old @ np.log(old / new))))
 
 
 @check(
@@ -126,7 +127,7 @@ def kl_direction() -> float:
         return kl(first, second, batch), reverse_kl(first, second, batch)
 
     forward, backward = both(np.log(old), np.log(new))
-    return max(abs(float(forward) - old @ np.log(old / new)), abs(float(backward) - new @ np.log(new / old)))
+    return max(gap(forward, old @ np.log(old / new)), gap(backward, new @ np.log(new / old)))
 
 
 @check(
