@@ -40,6 +40,7 @@ COMMON: dict[str, Any] = {
     "buffer_size": 40,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
+    "dpg": {},
     "ddpg": {},
     "td3": {
         "policy_delay": 1,

@@ -56,7 +56,7 @@ def _drawn(policy: Any, observations: np.ndarray, drawn: np.ndarray) -> tuple[np
 def _target(name: str, found: Studied) -> np.ndarray:
     """Return the targets ``[B]`` of the paper."""
     old, drawn = found.before, double(rows())
-    target, successors = old["target"], drawn.successors
+    target, successors = {**old, **old["target"]}, drawn.successors
     first = noise()[0].astype(np.float64)
     if name == "sac":
         units, log_prob, _ = _drawn(old["policy"], successors, first)
@@ -78,6 +78,16 @@ def _critic_step(name: str) -> float:
     wanted = {"kernel": np.einsum("b,bi,nb->in", shares, inputs, errors), "bias": errors @ shares}
     old, new = found.before["critic"]["first"], found.after["critic"]["first"]
     return max(relative_gap(new[key] - old[key], wanted[key]) for key in wanted)
+
+
+@check(
+    "critics/dpg",
+    "the critic's step against the gradient with the target of critic and policy themselves",
+    SINGLE,
+    True,
+)
+def dpg() -> float:
+    return _critic_step("dpg")
 
 
 @check("critics/ddpg", "the critic's step against the gradient with the paper's target", SINGLE, quick=True)
@@ -125,6 +135,11 @@ def _deterministic(name: str) -> float:
     units = _mode(found.before["policy"], drawn.observations)
     slopes = found.after["critic"]["first"]["kernel"][3:, 0] * (1.0 - units**2)
     return _head_gap(name, {"mean": _pulled_back(slopes)})
+
+
+@check("critics/dpg-policy", "the policy's step against the deterministic policy gradient", SINGLE, True)
+def dpg_policy() -> float:
+    return _deterministic("dpg")
 
 
 @check("critics/ddpg-policy", "the policy's step against the deterministic policy gradient", SINGLE, quick=True)
