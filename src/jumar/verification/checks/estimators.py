@@ -337,3 +337,46 @@ def rate() -> float:
     keys = np.asarray(jax.random.split(jax.random.PRNGKey(3), SEEDS))
     errors = np.sqrt(np.mean(np.square(batches(process(), np.log(ACTED), known.values, keys)), 0))
     return abs(float(np.polyfit(np.log(SIZES), np.log(errors), 1)[0]) + 0.5)
+
+
+@check(
+    "estimators/expected-sarsa",
+    "advantage and mean target of actor-critic with exact Q against exact A and Q",
+    DOUBLE,
+    True,
+)
+def expected_sarsa() -> float:
+    all_of, (values, action_values) = everything(), _endless()
+    rows = _rows("truncated")
+
+    @in_double
+    def estimated(here: Any, after: Any, taken: Any, rows: Any) -> Any:
+        steps = advantages.Steps.on_policy(values=here, successor_values=after, **rows)
+        found = advantages.ExpectedSarsa(GAMMA)(steps._replace(action_values=taken))
+        return found.advantages, found.targets
+
+    taken = all_of.of(action_values)
+    found, targets = estimated(values[all_of.states], values[all_of.successors], taken, rows)
+    return max(gap(found, taken - values[all_of.states]), _mean_error(targets, action_values))
+
+
+@check(
+    "estimators/time-baseline",
+    "returns less their mean at the same step, rows of weight 0 left out",
+    DOUBLE,
+    quick=True,
+)
+def time_baseline() -> float:
+    rows, counted = _rows("terminated"), np.ones(everything().shape)
+    counted[:, ::3] = 0.0
+
+    @in_double
+    def estimated(rows: Any, counted: Any) -> Any:
+        zeros = jnp.zeros_like(counted)
+        steps = advantages.Steps.on_policy(values=zeros, successor_values=zeros, **rows)._replace(weights=counted)
+        part = advantages.TimeBaseline(advantages.RewardToGo(GAMMA))
+        return part(steps).advantages, advantages.RewardToGo(GAMMA)(steps).advantages
+
+    found, returns = estimated(rows, counted)
+    means = np.sum(counted * returns, 1) / np.sum(counted, 1)
+    return gap(found, returns - means[:, None])

@@ -23,12 +23,13 @@ from jumar.solvers import (
     Joint,
     LineSearch,
     MeanKL,
+    MeanOverTrajectories,
     Optimiser,
     Penalty,
     Step,
 )
 from jumar.solvers.objectives import score
-from jumar.solvers.problem import Problem
+from jumar.solvers.problem import Problem, kl, kl_of_actions, log_ratio_of_actions, mean_over_steps
 from jumar.trajectory import Batch, weighted_mean
 from jumar.verification import enumeration
 from jumar.verification.compare import gap, in_double
@@ -275,3 +276,40 @@ def average() -> float:
     np.add.at(wanted, states, (weights / weights.sum())[:, None] * (gradients - excess[:, None] * outwards))
     follows = 0.9 * np.log(mean_probs) + 0.1 * (np.log(probs) + wanted)
     return max(gap(change, wanted), gap(after, follows))
+
+
+@check(
+    "trust-regions/trajectories",
+    "means over all trajectories of KL, its estimate and log(old / new) against the exact",
+    1e-12,
+)
+def trajectories() -> float:
+    """All three are the divergence between the distributions of trajectories; the mean over steps is a third of it."""
+    all_of, size = enumeration.everything(), enumeration.everything().states.size
+    states, actions = all_of.states.T.ravel(), all_of.actions.T.ravel()
+
+    @in_double
+    def told(old_table: Any, new_table: Any) -> Any:
+        old, new = (Categorical(table[jnp.asarray(states)]) for table in (old_table, new_table))
+        zeros = jnp.zeros(size)
+        batch = Batch(
+            features=jnp.asarray(states),
+            actions=jnp.asarray(actions),
+            log_probs=old.log_prob(jnp.asarray(actions)),
+            advantages=zeros,
+            returns=zeros,
+            values=zeros,
+            weights=zeros + 1.0,
+            action_masks=None,
+            episode_start=jnp.arange(size) % enumeration.LENGTH == 0,
+            carry=(),
+            critic_carry=(),
+        )
+        mean = MeanOverTrajectories(all_of.shape[1])
+        whole = [mean(divergence(old, new, batch), batch) for divergence in (kl, kl_of_actions, log_ratio_of_actions)]
+        return jnp.stack(whole), mean_over_steps(kl(old, new, batch), batch)
+
+    old, new = enumeration.ACTED, enumeration.OTHER
+    exact = float(enumeration.exact(1.0).visits.sum(0) @ np.sum(old * np.log(old / new), -1))
+    whole, steps = told(np.log(old), np.log(new))
+    return max(gap(whole, np.full(3, exact)), gap(steps, exact / enumeration.LENGTH))
