@@ -86,7 +86,7 @@ MUTANTS = (
         "estimators/importance.py",
         "correction = bounded(jnp.minimum(rho_bar, ratio) * delta + jnp.minimum(c_bar, ratio) * carried)",
         "correction = bounded(ratio * delta + jnp.minimum(c_bar, ratio) * carried)",
-        ("estimators/v-trace-bounds",),
+        ("importance/v-trace-bounds",),
     ),
     Mutant(
         "states are not discounted",

@@ -15,7 +15,7 @@ from jumar.verification import registry
 from jumar.verification.registry import Check, check, checks, run_one, select
 
 CHECKS = checks()
-SHORT = ("distributions", "estimators", "objectives", "experience", "critics", "normaliser")
+SHORT = ("distributions", "estimators", "importance", "objectives", "experience", "critics", "normaliser")
 """Groups whose quick checks run here; the others have programs that take seconds to compile."""
 
 

@@ -17,6 +17,7 @@ Measure = Callable[[], float]
 GROUPS = (
     "distributions",
     "estimators",
+    "importance",
     "objectives",
     "experience",
     "curvature",

@@ -1,121 +1,31 @@
-"""Estimators of advantages, values and action values: their means over all trajectories, and how fast samples come near."""
+"""Estimators of advantages and values: their means over all trajectories, and how fast samples come near."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumar.estimators import advantages, importance
+from jumar.estimators import advantages
 from jumar.lab import tabular
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
+from jumar.verification import estimates
 from jumar.verification.compare import gap, in_double
-from jumar.verification.enumeration import ACTED, ACTIONS, GAMMA, LENGTH, OTHER, STATES, everything, exact, process
+from jumar.verification.enumeration import ACTED, GAMMA, LENGTH, everything, exact, process
+from jumar.verification.estimates import DOUBLE
 from jumar.verification.registry import check
-
-DOUBLE = 1e-12
-"""What double precision leaves of sums of some hundred terms."""
-
-
-@functools.cache
-def _endless() -> tuple[np.ndarray, np.ndarray]:
-    """Return V ``[S]`` and Q ``[S, A]`` of the policy that acts, in the process without an end."""
-
-    @in_double
-    def values(mdp: TabularMDP, logits: Any) -> Any:
-        policy = Categorical(logits)
-        return tabular.state_values(mdp, policy), tabular.action_values(mdp, policy)
-
-    return values(process(None), np.log(ACTED))
-
-
-@functools.cache
-def _rows(ends: str) -> dict[str, Any]:
-    """Return what estimators are given: all trajectories, which end ``terminated``, ``truncated`` or with the batch."""
-    all_of = everything()
-    last = np.zeros(all_of.shape, bool)
-    last[-1] = True
-    never = np.zeros(all_of.shape, bool)
-    return {
-        "rewards": all_of.of(process().rewards),
-        "terminated": last if ends == "terminated" else never,
-        "truncated": last if ends == "truncated" else never,
-    }
-
-
-@in_double
-def _gae(values: Any, successor_values: Any, rows: Any, gae_lambda: Any) -> Any:
-    return advantages.gae(values=values, successor_values=successor_values, gamma=GAMMA, gae_lambda=gae_lambda, **rows)
-
-
-@in_double
-def _n_steps(successor_values: Any, rows: Any) -> Any:
-    return [
-        advantages.n_step_returns(successor_values=successor_values, gamma=GAMMA, n=n, **rows) for n in (1, 2, LENGTH)
-    ]
-
-
-@in_double
-def _to_go(successor_values: Any, rows: Any) -> Any:
-    return advantages.discounted_returns(successor_values=successor_values, gamma=GAMMA, **rows)
-
-
-@in_double
-def _full(rows: Any) -> Any:
-    return advantages.full_returns(gamma=GAMMA, **rows)
-
-
-@in_double
-def _v_trace(values: Any, successor_values: Any, rows: Any, log_ratios: Any, bound: Any) -> Any:
-    return importance.v_trace(
-        values=values,
-        successor_values=successor_values,
-        log_ratios=log_ratios,
-        gamma=GAMMA,
-        gae_lambda=1.0,
-        rho_bar=bound,
-        c_bar=bound,
-        **rows,
-    )
-
-
-@in_double
-def _retrace(action_values: Any, successor_values: Any, rows: Any, log_ratios: Any) -> Any:
-    return importance.retrace(
-        action_values=action_values,
-        successor_values=successor_values,
-        log_ratios=log_ratios,
-        gamma=GAMMA,
-        retrace_lambda=0.9,
-        **rows,
-    )
-
-
-def _mean_error(estimates: Any, wanted: np.ndarray) -> float:
-    """Return how far the mean of the first step's estimates is from ``[S, A]``, over the states where episodes begin."""
-    all_of = everything()
-    estimates, totals, counts = np.asarray(estimates)[0], np.zeros((STATES, ACTIONS)), np.zeros((STATES, ACTIONS))
-    np.add.at(totals, (all_of.states[0], all_of.actions[0]), estimates)
-    np.add.at(counts, (all_of.states[0], all_of.actions[0]), 1.0)
-    begun = counts > 0
-    return gap(totals[begun] / counts[begun], np.asarray(wanted)[begun])
-
-
-def _log_ratios() -> np.ndarray:
-    return everything().of(np.log(OTHER / ACTED))
 
 
 @check("estimators/gae", "mean with exact values against the exact advantage, lambda 0, 0.5 and 1", DOUBLE, quick=True)
 def gae() -> float:
-    all_of, (values, action_values) = everything(), _endless()
+    all_of, (values, action_values) = everything(), estimates.endless()
     here, after = values[all_of.states], values[all_of.successors]
     wanted = action_values - values[:, None]
     return max(
-        _mean_error(_gae(here, after, _rows(ends), gae_lambda), wanted)
+        estimates.mean_error(estimates.gae(here, after, estimates.rows_ending(ends), gae_lambda), wanted)
         for ends in ("truncated", "batch")
         for gae_lambda in (0.0, 0.5, 1.0)
     )
@@ -123,123 +33,33 @@ def gae() -> float:
 
 @check("estimators/n-step", "mean over 1, 2 and 3 steps, then exact values, against the exact Q", DOUBLE, quick=True)
 def n_step() -> float:
-    all_of, (values, action_values) = everything(), _endless()
-    found = _n_steps(values[all_of.successors], _rows("truncated"))
-    return max(_mean_error(returns, action_values) for returns in found)
+    all_of, (values, action_values) = everything(), estimates.endless()
+    found = estimates.n_steps(values[all_of.successors], estimates.rows_ending("truncated"))
+    return max(estimates.mean_error(returns, action_values) for returns in found)
 
 
 @check("estimators/reward-to-go", "mean of whole episodes against the exact Q; values count for nothing", DOUBLE, True)
 def reward_to_go() -> float:
     anything = np.random.default_rng(0).normal(size=everything().shape)
-    return _mean_error(_to_go(anything, _rows("terminated")), exact().action_values[0])
+    return estimates.mean_error(
+        estimates.to_go(anything, estimates.rows_ending("terminated")), exact().action_values[0]
+    )
 
 
 @check("estimators/cut-returns", "mean of cut episodes with exact values behind them against the exact Q", DOUBLE, True)
 def cut_returns() -> float:
-    values, action_values = _endless()
-    found = [_to_go(values[everything().successors], _rows(ends)) for ends in ("truncated", "batch")]
-    return max(_mean_error(each, action_values) for each in found)
+    values, action_values = estimates.endless()
+    found = [
+        estimates.to_go(values[everything().successors], estimates.rows_ending(ends)) for ends in ("truncated", "batch")
+    ]
+    return max(estimates.mean_error(each, action_values) for each in found)
 
 
 @check("estimators/whole-returns", "returns of whole episodes, the same in all rows, against their sums", DOUBLE, True)
 def whole_returns() -> float:
-    rows = _rows("terminated")
+    rows = estimates.rows_ending("terminated")
     sums = (GAMMA ** np.arange(LENGTH)) @ rows["rewards"]
-    return gap(_full(rows), np.broadcast_to(sums, everything().shape))
-
-
-def _of_other() -> tuple[np.ndarray, np.ndarray]:
-    """Return V ``[T + 1, S]`` and Q ``[T + 1, S, A]`` of the policy that did not act; nothing is worth anything at the end."""
-    known = exact(other=True)
-    return tuple(np.concatenate([x, np.zeros_like(x[:1])]) for x in (known.values, known.action_values))  # type: ignore[return-value]
-
-
-@check(
-    "estimators/v-trace",
-    "mean target by another policy's trajectories, values wrong, against the exact V",
-    DOUBLE,
-    True,
-)
-def v_trace() -> float:
-    all_of, draw = everything(), np.random.default_rng(1)
-    wrong = draw.normal(size=(LENGTH + 1, STATES))
-    time = np.arange(LENGTH)[:, None]
-    here, after = wrong[time, all_of.states], wrong[time + 1, all_of.successors]
-    _, targets = _v_trace(here, after, _rows("terminated"), _log_ratios(), np.inf)
-    first = all_of.states[0]
-    means = np.bincount(first, targets[0], STATES) / np.maximum(np.bincount(first, minlength=STATES), 1)
-    begun = np.bincount(first, minlength=STATES) > 0
-    return gap(means[begun], exact(other=True).values[0][begun])
-
-
-@check("estimators/v-trace-bounds", "mean target with cut ratios at the exact V, which is where it stays", DOUBLE, True)
-def v_trace_bounds() -> float:
-    r"""With cut ratios it stays at the value of :math:`\pi_{\bar\rho} \propto \min(\bar\rho \mu, \pi)`."""
-    all_of = everything()
-    cut = np.minimum(ACTED, OTHER)
-    cut = cut / cut.sum(-1, keepdims=True)
-
-    @in_double
-    def values_of(mdp: TabularMDP, logits: Any) -> Any:
-        return tabular.state_values(mdp, Categorical(logits))
-
-    values = np.concatenate([values_of(process(), np.log(cut)), np.zeros((1, STATES))])
-    time = np.arange(LENGTH)[:, None]
-    here, after = values[time, all_of.states], values[time + 1, all_of.successors]
-    _, targets = _v_trace(here, after, _rows("terminated"), _log_ratios(), 1.0)
-    first = all_of.states[0]
-    counts = np.bincount(first, minlength=STATES)
-    means = np.bincount(first, targets[0], STATES)[counts > 0] / counts[counts > 0]
-    return gap(means, values[0][counts > 0])
-
-
-@check(
-    "estimators/retrace",
-    "mean target by another policy's trajectories at the exact Q, which is where it stays",
-    DOUBLE,
-    True,
-)
-def retrace() -> float:
-    all_of, (values, action_values) = everything(), _of_other()
-    time = np.arange(LENGTH)[:, None]
-    taken = action_values[time, all_of.states, all_of.actions]
-    found = _retrace(taken, values[time + 1, all_of.successors], _rows("terminated"), _log_ratios())
-    return _mean_error(found, action_values[0])
-
-
-@check(
-    "estimators/cut-ratios", "mean with cut ratios and what makes up for them against the policy's mean", DOUBLE, True
-)
-def cut_ratios() -> float:
-    worth = np.random.default_rng(2).normal(size=(STATES, ACTIONS))
-    log_ratios, bound = np.log(OTHER / ACTED), 1.1
-
-    @in_double
-    def beyond(log_ratios: Any, probs: Any) -> Any:
-        return importance.beyond_bound(log_ratios, probs, bound)
-
-    cut = np.sum(ACTED * np.minimum(bound, OTHER / ACTED) * worth, -1)
-    return gap(cut + np.sum(beyond(log_ratios, OTHER) * worth, -1), np.sum(OTHER * worth, -1))
-
-
-@check(
-    "estimators/trajectory-ratios", "mean return with ratios of trajectories against the other policy's J", DOUBLE, True
-)
-def trajectory_ratios() -> float:
-    rows = _rows("terminated")
-
-    @in_double
-    def ratios(log_ratios: Any, ended: Any) -> Any:
-        whole = importance.weights_of_trajectories(log_ratios, ended)
-        so_far = importance.weights_so_far(log_ratios, ended)
-        return whole, so_far, importance.weights_to_come(log_ratios, ended)
-
-    whole, so_far, to_come = ratios(_log_ratios(), rows["terminated"])
-    falling = GAMMA ** np.arange(LENGTH)[:, None]
-    wanted = float(exact(other=True).performance)
-    by_row = float(np.mean(np.sum(so_far * falling * rows["rewards"], 0)))
-    returns = np.sum(falling * rows["rewards"], 0)
-    return max(abs(float(np.mean(x * returns)) - wanted) for x in (whole[0], to_come[0])) + abs(by_row - wanted)
+    return gap(estimates.full(rows), np.broadcast_to(sums, everything().shape))
 
 
 SENTINEL = 1e6
@@ -248,7 +68,7 @@ SENTINEL = 1e6
 
 @check("estimators/terminations", "what a critic's value behind a termination changes", 0.0, quick=True)
 def terminations() -> float:
-    rows, zeros = _rows("terminated"), np.zeros(everything().shape)
+    rows, zeros = estimates.rows_ending("terminated"), np.zeros(everything().shape)
     loud = np.where(rows["terminated"], SENTINEL, 0.0)
     return max(gap(x, y) for x, y in zip(_estimated(zeros, rows), _estimated(loud, rows), strict=True))
 
@@ -256,11 +76,11 @@ def terminations() -> float:
 def _estimated(successor_values: np.ndarray, rows: Any) -> list[np.ndarray]:
     zeros = np.zeros(everything().shape)
     return [
-        _gae(zeros, successor_values, rows, 0.5),
-        *_n_steps(successor_values, rows)[1:],
-        _to_go(successor_values, rows),
-        _v_trace(zeros, successor_values, rows, zeros, np.inf)[1],
-        _retrace(zeros, successor_values, rows, zeros),
+        estimates.gae(zeros, successor_values, rows, 0.5),
+        *estimates.n_steps(successor_values, rows)[1:],
+        estimates.to_go(successor_values, rows),
+        estimates.v_trace(zeros, successor_values, rows, zeros, np.inf)[1],
+        estimates.retrace(zeros, successor_values, rows, zeros),
     ]
 
 
@@ -271,7 +91,7 @@ def _estimated(successor_values: np.ndarray, rows: Any) -> list[np.ndarray]:
     True,
 )
 def time_limits() -> float:
-    rows, zeros = _rows("truncated"), np.zeros(everything().shape)
+    rows, zeros = estimates.rows_ending("truncated"), np.zeros(everything().shape)
     loud = np.where(rows["truncated"], SENTINEL, 0.0)
     before, after = _estimated(zeros, rows), _estimated(loud, rows)
     return max(
@@ -286,7 +106,7 @@ def episode_borders() -> float:
     border = np.zeros(everything().shape, bool)
     border[1] = True
     for kind in ("terminated", "truncated"):
-        rows = {**_rows("batch"), kind: border}
+        rows = {**estimates.rows_ending("batch"), kind: border}
         louder = {**rows, "rewards": rows["rewards"] + np.where(np.arange(LENGTH)[:, None] > 1, SENTINEL, 0.0)}
         pairs = zip(_estimated(zeros, rows), _estimated(zeros, louder), strict=True)
         worst = max(worst, *(gap(x[:2], y[:2]) for x, y in pairs))
@@ -297,7 +117,7 @@ def episode_borders() -> float:
     "estimators/discounted-states", "the weights of rows against gamma to the number of steps before them", DOUBLE, True
 )
 def discounted_states() -> float:
-    rows = _rows("terminated")
+    rows = estimates.rows_ending("terminated")
 
     @in_double
     def weights(rewards: Any, terminated: Any, truncated: Any) -> Any:
@@ -346,8 +166,8 @@ def rate() -> float:
     True,
 )
 def expected_sarsa() -> float:
-    all_of, (values, action_values) = everything(), _endless()
-    rows = _rows("truncated")
+    all_of, (values, action_values) = everything(), estimates.endless()
+    rows = estimates.rows_ending("truncated")
 
     @in_double
     def estimated(here: Any, after: Any, taken: Any, rows: Any) -> Any:
@@ -357,7 +177,7 @@ def expected_sarsa() -> float:
 
     taken = all_of.of(action_values)
     found, targets = estimated(values[all_of.states], values[all_of.successors], taken, rows)
-    return max(gap(found, taken - values[all_of.states]), _mean_error(targets, action_values))
+    return max(gap(found, taken - values[all_of.states]), estimates.mean_error(targets, action_values))
 
 
 @check(
@@ -367,7 +187,7 @@ def expected_sarsa() -> float:
     quick=True,
 )
 def time_baseline() -> float:
-    rows, counted = _rows("terminated"), np.ones(everything().shape)
+    rows, counted = estimates.rows_ending("terminated"), np.ones(everything().shape)
     counted[:, ::3] = 0.0
 
     @in_double
