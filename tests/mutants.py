@@ -230,6 +230,13 @@ MUTANTS = (
         ("soft/sql-values",),
     ),
     Mutant(
+        "particles do not push each other away",
+        "algorithms/off_policy/stein.py",
+        "pushes = kernel * (scores[:, None] - 2.0 * apart / width[..., None])",
+        "pushes = kernel * scores[:, None]",
+        ("soft/stein",),
+    ),
+    Mutant(
         "the reset's row is stored as the successor",
         "envs/compiled.py",
         "return state, CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs)",

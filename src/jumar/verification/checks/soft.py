@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from jumar.algorithms.off_policy.state_values import SampledSoftMaximum
+from jumar.algorithms.off_policy.state_values import SampledSoftMaximum, States
+from jumar.algorithms.off_policy.stein import Stein
 from jumar.algorithms.registry import algorithm
 from jumar.critics.ensemble import First
 from jumar.experience.replay import Transitions
@@ -135,3 +136,52 @@ def box_maximum() -> float:
     scaled = slopes / ALPHA
     integral = np.prod(2.0 * np.array(half_range) * np.sinh(scaled) / scaled)
     return abs(float(told(slopes, grid)[0]) - (1.0 + ALPHA * np.log(integral)))
+
+
+@check("soft/stein", "the slope of SQL's sampler in a Box against Stein's direction, with the Jacobian of tanh", 1e-10)
+def stein() -> float:
+    """The sampler is noise and a shift, Q is linear, so that the slope in the shift is the mean direction."""
+    slopes, shift = np.array([0.7, -0.4]), np.array([0.3, -0.1])
+    noise = np.random.default_rng(6).normal(size=(8, 1, 2))
+
+    @in_double
+    def told(slopes: Any, shift: Any, noise: Any) -> Any:
+        class Shifted:
+            """A sampler, its own distribution and codec."""
+
+            actions = property(lambda self: self)
+
+            def __init__(self, shift: Any = None) -> None:
+                self.shift = shift
+
+            def at(self, parameters: Any, features: Any) -> Shifted:
+                return Shifted(parameters)
+
+            def outcome(self, noise: Any) -> Any:
+                return noise + self.shift
+
+            def to_unit(self, own: Any, xp: Any) -> Any:
+                return jnp.tanh(own)
+
+        class Linear:
+            states = States({}, None, (1, 2))
+
+            def of(self, units: Any) -> Any:
+                return (units @ slopes)[None]
+
+        sampler: Any = Shifted()
+        judges: Any = Linear()
+
+        def climbed(shift: Any) -> Any:
+            return Stein(First(), 8)(sampler, shift, judges, jnp.asarray(ALPHA), noise, jnp.zeros(2)).values[0]
+
+        return jax.grad(climbed)(shift)
+
+    u = (noise + shift)[:, 0]
+    pushing, moved = u[:4], u[4:]
+    scores = slopes / ALPHA * (1.0 - np.tanh(pushing) ** 2) - 2.0 * np.tanh(pushing)
+    apart = pushing[:, None] - moved[None]
+    squared = np.sum(apart**2, -1)
+    width = np.median(squared) / np.log(5.0)
+    directions = np.exp(-squared / width)[..., None] * (scores[:, None] - 2.0 * apart / width)
+    return gap(told(slopes, shift, noise), directions.mean((0, 1)))
