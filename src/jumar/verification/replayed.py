@@ -13,6 +13,7 @@ import optax
 from gymnasium import spaces
 
 from jumar.algorithms.off_policy.choices import Choice, Chosen
+from jumar.algorithms.off_policy.state_values import Sampled
 from jumar.algorithms.off_policy.update import OffPolicy, Optimisers
 from jumar.algorithms.registry import algorithm
 from jumar.experience.replay import Transitions
@@ -41,6 +42,7 @@ COMMON: dict[str, Any] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "dpg": {},
+    "dpg on policy": {"on_policy": True, "train_freq": ROWS},
     "ddpg": {},
     "td3": {
         "policy_delay": 1,
@@ -100,6 +102,7 @@ def rows() -> Transitions:
         "discounts": discounts,
         "successors": draw.normal(size=(ROWS, 3)).astype(np.float32),
         "weights": weights,
+        "next_actions": (MIDDLE + HALF * draw.uniform(-1.0, 1.0, (ROWS, 2))).astype(np.float32),
     }
     return Transitions(**columns)
 
@@ -117,15 +120,16 @@ def plain(update: OffPolicy) -> OffPolicy:
 
 @functools.cache
 def studied(name: str) -> Studied:
-    """Return what one update of a method makes of the rows."""
-    chosen = algorithm(name)
+    """Return what one update of a method makes of the rows; ``name`` is one of :data:`SETTINGS`."""
+    chosen = algorithm(name.partition(" ")[0])
     settings = chosen.settings.make({**COMMON, **SETTINGS[name]})
     update: Any = plain(chosen.make(settings, make_policy(SEEN, ACTIONS, settings)))  # type: ignore[arg-type]
     first, second = noise()
     climbed = update.improvement.value
+    if isinstance(update.successor, Sampled):
+        update = replace(update, successor=replace(update.successor, choice=Told(update.successor.choice, first)))
     update = replace(
         update,
-        successor=replace(update.successor, choice=Told(update.successor.choice, first)),
         improvement=replace(update.improvement, value=replace(climbed, choice=Told(climbed.choice, second))),
     )
     shapes = jax.eval_shape(lambda key: update.init(key, 1).parameters, jax.random.PRNGKey(0))

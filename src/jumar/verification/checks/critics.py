@@ -18,17 +18,20 @@ from jumar.policies.policy import make_policy
 from jumar.verification.compare import gap, in_double, relative_gap
 from jumar.verification.registry import check
 from jumar.verification.replayed import (
+    ACTIONS,
     HALF,
     MIDDLE,
     NOISE_CLIP,
     NOISE_SCALE,
     PLAIN,
+    SEEN,
     TAU,
     Studied,
     double,
     noise,
     plain,
     rows,
+    scattered,
     studied,
 )
 
@@ -61,6 +64,8 @@ def _target(name: str, found: Studied) -> np.ndarray:
     if name == "sac":
         units, log_prob, _ = _drawn(old["policy"], successors, first)
         bonus = -np.exp(old["temperature"]["log_alpha"]) * log_prob
+    elif name == "dpg on policy":
+        units, bonus = (drawn.next_actions - MIDDLE) / HALF, 0.0
     else:
         units, bonus = _mode(target["policy"], successors), 0.0
         if name == "td3":
@@ -88,6 +93,11 @@ def _critic_step(name: str) -> float:
 )
 def dpg() -> float:
     return _critic_step("dpg")
+
+
+@check("critics/dpg-on-policy", "the critic's step with the action that was taken next, as in Sarsa", SINGLE, True)
+def dpg_on_policy() -> float:
+    return _critic_step("dpg on policy")
 
 
 @check("critics/ddpg", "the critic's step against the gradient with the paper's target", SINGLE, quick=True)
@@ -190,6 +200,33 @@ def targets() -> float:
         pairs = zip(jax.tree.leaves(found.after["target"]), jax.tree.leaves(moved), strict=True)
         worst = max(worst, *(gap(*pair) for pair in pairs))
     return worst
+
+
+@check(
+    "critics/compatible",
+    "Q of DPG's compatible critic against V + (a - mu) J w, worked out for a linear policy",
+    SINGLE,
+    True,
+)
+def compatible() -> float:
+    chosen = algorithm("dpg")
+    settings = chosen.settings.make({"net_arch": (), "critic": "compatible"})
+    update: Any = chosen.make(settings, make_policy(SEEN, ACTIONS, settings))  # type: ignore[arg-type]
+    shapes = jax.eval_shape(lambda key: update.init(key, 1).parameters, jax.random.PRNGKey(0))
+    parameters, drawn = scattered({key: shapes[key] for key in ("policy", "critic")}, 8), rows()
+    units = ((drawn.actions - MIDDLE) / HALF).astype(np.float32)
+
+    @jax.jit
+    def told(parameters: Any, observations: Any, units: Any, key: Any) -> Any:
+        critic, policy = parameters["critic"], parameters["policy"]
+        return update.critic.apply(critic, policy, {"vector": observations}, units, key, True)[0][0]
+
+    found = told(parameters, drawn.observations, units, np.zeros(2, np.uint32))
+    exact, seen = double(parameters), np.asarray(drawn.observations, np.float64)
+    mode, w = _mode(exact["policy"], seen), exact["critic"]["weights"]["head"]["mean"]
+    slopes = (1.0 - mode**2) * (seen @ w["kernel"] + w["bias"])
+    value = seen @ exact["critic"]["value"]["kernel"][:, 0] + exact["critic"]["value"]["bias"]
+    return relative_gap(found, value + np.sum((units - mode) * slopes, -1))
 
 
 TINY = 0.02
