@@ -39,6 +39,7 @@ INTERNAL = (
     "jumar.console",
     "jumar.xla",
     "jumar.algorithms",
+    "jumar.verification",
 )
 """Packages that are not public as a whole."""
 PUBLIC_INSIDE = (

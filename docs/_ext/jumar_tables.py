@@ -4,7 +4,7 @@
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
 ``presets-table`` takes an algorithm's name and lists its presets, and ``trained-table`` the names of environments: of every
 algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and
-lists its names that are not Jumar's.
+lists its names that are not Jumar's. ``verification-table`` lists the checks of ``jumar verify``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from sphinx.util.docutils import SphinxDirective
 from jumar._stable_baselines3 import PLACES
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import SETTING, build
+from jumar.cli.verify import figure
 from jumar.presets import presets
 from jumar.settings import Settings, describe, kinds, range_words
+from jumar.verification.registry import checks
 
 Row = tuple[str, ...]
 
@@ -108,6 +110,16 @@ def trained_rows(environments: Sequence[str]) -> list[Row]:
     return rows
 
 
+def verification_rows() -> dict[str, list[Row]]:
+    """Return rows (check, what is compared, bound, whether it is quick) by group."""
+    groups: dict[str, list[Row]] = {}
+    for each in checks():
+        group, _, _ = each.name.partition("/")
+        row = (f"`{each.name}`", each.what, figure(each.bound), "yes" if each.quick else "")
+        groups.setdefault(group.replace("-", " ").capitalize(), []).append(row)
+    return groups
+
+
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:
     """Return a table in Markdown; a bar inside of a cell is escaped."""
     lines = [header, tuple("---" for _ in header), *rows]
@@ -186,6 +198,18 @@ class NamesTable(_Table):
         return {place: [(f"`{name}`", here) for name, here in table.items()] for place, table in PLACES.items()}
 
 
+class VerificationTable(_Table):
+    """The checks of ``jumar verify``."""
+
+    required_arguments = 0
+    header = ("check", "what is compared", "bound", "quick")
+
+    def run(self) -> list[nodes.Node]:
+        """Return a table for each group of checks."""
+        parts = [f"**{title}**\n\n{markdown_table(self.header, rows)}" for title, rows in verification_rows().items()]
+        return self.parse_text_to_nodes("\n\n".join(parts))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("settings-table", SettingsTable)
@@ -193,4 +217,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("presets-table", PresetsTable)
     app.add_directive("trained-table", TrainedTable)
     app.add_directive("names-table", NamesTable)
+    app.add_directive("verification-table", VerificationTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -61,6 +61,8 @@ class Parser(argparse.ArgumentParser):
         """By option: the algorithms that have it as a setting."""
         self.why_no_settings = ""
         """What to say of an option that is none of the command's, nor like one: it is taken to be a setting."""
+        self.several = ""
+        """The positional that may be left out, or be any number of words."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake instead of printing the usage and exiting."""
@@ -151,6 +153,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_count(self, positionals: list[str], options: Iterable[str]) -> None:
         names = [str(action.metavar) for action in self._get_positional_actions()]
+        if self.several in names:
+            return
         if len(positionals) > len(names):
             extra = " ".join(positionals[len(names) :])
             raise UsageError(f"{self.prog}: unexpected {extra!r}; usage: {self.usage}")
@@ -306,6 +310,7 @@ def build(
     _add_resume(parsers["resume"])
     _add_evaluate(parsers["evaluate"])
     _add_compare(parsers["compare"])
+    _add_verify(parsers["verify"])
     _add_list(parsers["list"])
     _add_completion(parsers["completion"])
     for command in parsers.values():
@@ -322,6 +327,7 @@ COMMANDS = (
         "train several methods and report how they compare",
         "jumar compare --algorithms A,B --envs E [options]",
     ),
+    ("verify", "hold methods and parts against exact results on this machine", "jumar verify [NAME...] [options]"),
     ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
@@ -643,6 +649,16 @@ def _add_compare(parser: Parser) -> None:
         help="returns that normalised scores of 0 and 1 stand for (default: the lowest and the highest score of any run)",
     )  # fmt: skip
     report.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_verify(parser: Parser) -> None:
+    parser.several = "NAME"
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*",
+        help="a check, or the beginning of the names of some: gradients, or gradients/ppo (default: all checks)",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="only those that take half a minute together")
+    parser.add_argument("--list", action="store_true", help="list the checks, one per line, the name first")
 
 
 def _add_list(parser: Parser) -> None:

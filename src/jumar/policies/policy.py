@@ -397,7 +397,8 @@ def _check_noise(codec: ActionCodec, action_space: gym.Space[Any], settings: Pol
     usual = settings.deviation in ("free", "clamped", "sampler")
     asked = {"use_sde": settings.use_sde, f"deviation={settings.deviation}": not usual}
     for name, given in asked.items():
-        if given and codec.kind != "box":
+        # None is what some methods always have: bc, which takes Discrete actions too.
+        if given and codec.kind != "box" and name != "deviation=none":
             raise UsageError(f"{name} needs a Box action space, and this one is {describe_space(action_space)}.")
     if all(asked.values()):
         raise UsageError(

@@ -1,0 +1,45 @@
+"""One line on a terminal that is written over as long as something runs, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import IO
+
+from jumar.text import printable
+
+CLEAR = "\r\x1b[K"
+
+
+class LiveLine:
+    """A line that is written over; only a terminal that can do so is written to.
+
+    It has no colours. A broken stream is left alone.
+    """
+
+    def __init__(self, stream: IO[str], environment: Mapping[str, str] | None = None) -> None:
+        environment = os.environ if environment is None else environment
+        self._stream = stream
+        self._shown = False
+        self._able = stream.isatty() and environment.get("TERM", "dumb") not in ("dumb", "unknown", "")
+
+    def show(self, text: str) -> None:
+        """Put a text in the place of the one before, cut to the terminal's width."""
+        if self._able:
+            width = shutil.get_terminal_size().columns - 1
+            self._write(CLEAR + printable(text)[: max(width, 0)])
+            self._shown = True
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            self._write(CLEAR)
+            self._shown = False
+
+    def _write(self, text: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        with suppress(OSError, ValueError):  # ValueError: the stream was closed
+            self._stream.write(text.encode(encoding, "replace").decode(encoding, "replace"))
+            self._stream.flush()
