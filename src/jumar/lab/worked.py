@@ -89,9 +89,8 @@ gradient is the first column of F whatever the last entry is.
 def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
     """Compute the update of the example. The step is not shortened, as the line search has nothing to do in it."""
     theta = jnp.asarray(example.theta)
-    actions = jnp.asarray(example.actions)
-    each = scores(lambda theta: gaussian(theta, actions).log_prob(actions[..., None]), theta)
-    steps = jnp.ones(actions.shape)
+    each = action_scores(example)
+    steps = jnp.ones(each.shape[:2])
     fisher = trajectory_fisher(each, steps)
     gradient = sampled_gradient(each, rollouts(example).returns(example.gamma), steps)
     new = theta + natural_step(fisher, gradient, example.epsilon)
@@ -105,6 +104,13 @@ def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
         objective=surrogate_objective(example, new),
         divergence=surrogate_divergence(example, new),
     )
+
+
+@in_double
+def action_scores(example: TrustRegionExample) -> Array:
+    r"""Return :math:`\nabla \log \pi(a_t)` of each step, ``[N, T, 2]``."""
+    actions = jnp.asarray(example.actions)
+    return scores(lambda theta: gaussian(theta, actions).log_prob(actions[..., None]), jnp.asarray(example.theta))
 
 
 @in_double

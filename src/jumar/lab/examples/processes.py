@@ -1,0 +1,44 @@
+"""Small processes whose numbers are written out, for examples whose own data are not printed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jumar.lab.tabular import TabularMDP
+
+EPISODE = TabularMDP.of(
+    transitions=[
+        [[0.8, 0.2, 0.0], [0.1, 0.6, 0.3]],
+        [[0.5, 0.5, 0.0], [0.0, 0.3, 0.7]],
+        [[0.2, 0.3, 0.5], [0.6, 0.0, 0.4]],
+    ],
+    rewards=[[0.0, -1.0], [1.0, 0.0], [-2.0, 3.0]],
+    initial=[0.7, 0.3, 0.0],
+    gamma=0.8,
+    horizon=4,
+)
+"""Three states, two actions, four steps."""
+
+ENDLESS = replace(EPISODE, horizon=None)
+"""The same without an end."""
+
+OLD = np.array([0.5, 0.0, 0.0, 0.5, 0.2, -0.2])
+"""The parameters of a tabular softmax policy in it, [S A]."""
+
+NEW = np.array([0.0, 0.6, 0.8, 0.0, -0.5, 0.3])
+"""Those of another one, rather far from it."""
+
+
+def tables(mdp: TabularMDP) -> dict[str, Any]:
+    """Return the numbers of a process by their names."""
+    data = {f"P(s' | s={s}, a)": mdp.transitions[s] for s in range(mdp.n_states)}
+    data |= {"r(s, a)": mdp.rewards, "P(s_0)": mdp.initial, "gamma": mdp.gamma}
+    return data if mdp.horizon is None else data | {"steps": mdp.horizon}
+
+
+def softmax_data(**flat: np.ndarray) -> dict[str, Any]:
+    """Return parameters of tabular softmax policies as tables [S, A], by what they are called."""
+    return {name: parameters.reshape(EPISODE.n_states, EPISODE.n_actions) for name, parameters in flat.items()}
