@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 WIDTH = 80
 NAMES = 40
 """How wide the column of names is at most."""
+NOTHING = 1e-12
+"""What is smaller is 0 but for rounding."""
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
@@ -40,11 +43,12 @@ def run(arguments: argparse.Namespace) -> Outcome:
 def words(example: Example, found: Findings) -> str:
     """Return the example as text of at most 80 columns."""
     wrong = set(found.wrong)
+    places = round(-math.log10(2.0 * found.tolerance)) if found.tolerance > 1e-6 else None
     lines = [f"{example.name}: {example.title}", *_wrapped(example.source), "", *_wrapped(example.question)]
     lines += ["", "Data", *_table(found.data), "", "Steps", *_table(found.steps), "", "Printed, and right"]
     for name, value in found.printed.items():
-        lines += [f"  {name}", *_entry("    printed", value, 14)]
-        lines += _entry("    right", found.right[name], 14) if name in wrong else ["    right       the same"]
+        lines += [f"  {name}", *_entry("    printed", value, 14, places)]
+        lines += _entry("    right", found.right[name], 14) if name in wrong else ["    right     the same"]
     return "\n".join([*lines, "", *_wrapped(found.verdict)])
 
 
@@ -57,31 +61,35 @@ def _table(values: Mapping[str, Any]) -> list[str]:
     return [line for name, value in values.items() for line in _entry(f"  {name}", value, width)]
 
 
-def _entry(name: str, value: Any, width: int) -> list[str]:
+def _entry(name: str, value: Any, width: int, places: int | None = None) -> list[str]:
     """Return the lines of a name with its value beside it, or below it where there is no room."""
-    shown = _shown(value, WIDTH - width)
-    if len(name) + 2 <= width:
-        first, *rest = shown
-        return [f"{name:<{width}}{first}", *(" " * width + line for line in rest)]
-    return [name, *(" " * width + line for line in shown)]
+    shown = _shown(value, WIDTH - width, places)
+    if max(map(len, shown)) > WIDTH - width:
+        return [name, *(" " * 4 + line for line in shown)]
+    if len(name) + 2 > width:
+        return [name, *(" " * width + line for line in shown)]
+    first, *rest = shown
+    return [f"{name:<{width}}{first}", *(" " * width + line for line in rest)]
 
 
-def _shown(value: Any, room: int) -> list[str]:
-    """Return a value as lines of at most ``room`` characters."""
+def _shown(value: Any, room: int, places: int | None) -> list[str]:
+    """Return a value as lines, of at most ``room`` characters but for matrices, whose rows stay whole."""
     if isinstance(value, str):
         return textwrap.wrap(value, room)
     array = np.asarray(value)
+    rows = [[_number(x, places) for x in row] for row in array.reshape(-1, array.shape[-1] if array.ndim else 1)]
     if array.ndim < 2:
-        cells = [_number(x) for x in array.ravel()]
-        return textwrap.wrap("  ".join(cells), room) if array.ndim else cells
-    rows = [[_number(x) for x in row] for row in array.reshape(-1, array.shape[-1])]
+        return textwrap.wrap("  ".join(rows[0]), room)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def _number(x: Any) -> str:
+def _number(x: Any, places: int | None) -> str:
+    """Return a number with six digits, or as printed, with so many decimal places."""
     if isinstance(x, (bool, np.bool_)):
         return "yes" if x else "no"
     if isinstance(x, (int, np.integer)):
         return str(x)
-    return f"{0.0 if abs(x) < 1e-12 else x:.6g}"
+    if places is not None:
+        return f"{x:.{places}f}"
+    return "0" if abs(x) < NOTHING else f"{x:.6g}"

@@ -20,7 +20,7 @@ def _find_maximum_entropy() -> Findings:
     def worth(p: np.ndarray) -> float:
         return float(p @ WORTH - WEIGHT * p @ np.log(p))
 
-    right, printed = (np.asarray(maximum_entropy_choice(WORTH, weight)) for weight in (WEIGHT, 1.0))
+    right, printed = (np.asarray(exactly(maximum_entropy_choice)(WORTH, weight)) for weight in (WEIGHT, 1.0))
     stationary = WORTH - WEIGHT * (np.log(right) + 1.0)
     return Findings(
         {"c": WORTH, "lambda": WEIGHT, "maximised": "sum p c - lambda sum p log p"},

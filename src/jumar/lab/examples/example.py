@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from jumar.lab.precision import in_double
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 BOOK = "Kochenderfer, Wheeler and Wray, Algorithms for Decision Making"
@@ -86,6 +85,6 @@ class Example:
         }
 
 
-def exactly(function: Callable[P, R]) -> Callable[P, R]:
+def exactly(function: Callable[..., R]) -> Callable[..., R]:
     """Return the function compiled as one program, and in double precision."""
     return in_double(jax.jit(function))

@@ -9,9 +9,10 @@ from jax import Array
 
 from jumar.lab import gradients, tabular, worked
 from jumar.lab.examples.example import LECTURE, NOTES, TRPO_SLIDES, Example, Findings, exactly
-from jumar.lab.examples.processes import EPISODE, NEW, OLD, softmax_data, tables
+from jumar.lab.examples.processes import EPISODE, EVEN, NEW, OLD, PATIENCE, by_action, policy, softmax_data, tables
 from jumar.lab.families import linear_softmax, softmax
 from jumar.lab.rollouts import discounts, sampled_gradient
+from jumar.lab.tabular import ArrayLike, TabularMDP
 from jumar.lab.trajectories import every_trajectory, log_ratios, probabilities
 from jumar.policies.distributions import DiagGaussian
 from jumar.solvers.fisher import scores
@@ -41,7 +42,7 @@ def _find_bernoulli() -> Findings:
         _, path = jax.lax.scan(further, jnp.zeros(3), None, length=STEPS)
         return path[:, 0], path[:, 1], path[:, 2]
 
-    gradient, fisher, natural, step = exactly(lambda: jax.vmap(local)(thetas))()
+    gradient, fisher, natural, step = exactly(jax.vmap(local))(thetas)
     plain, constant, normalised = exactly(climbed)()
     exponential = np.exp(thetas)
     return Findings(
@@ -79,20 +80,21 @@ def _find_bernoulli() -> Findings:
 # -- sums over all trajectories ----------------------------------------------------------------------------------------
 
 
-def _expected(signals: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
-    """Return the expectation of the sum over steps of weight, signal and score, in the process ``EPISODE``."""
-    family, every = softmax(EPISODE), every_trajectory(EPISODE)
+def _expected(mdp: TabularMDP, flat: np.ndarray, signals: ArrayLike, weights: ArrayLike | float = 1.0) -> np.ndarray:
+    """Return the expectation of the sum over steps of weight, signal and score, [S, A], of a tabular softmax policy."""
+    family, every = softmax(mdp), every_trajectory(mdp)
 
     def expectation(flat: Array) -> Array:
         each = scores(lambda flat: family(flat).log_probs, flat)[every.states, every.actions]
-        exact = probabilities(EPISODE, family(flat), every) * len(every.states)
-        return sampled_gradient(each, signals * exact[:, None], jnp.asarray(weights))
+        # A mean over trajectories that are weighted by their probabilities is an expectation.
+        exact = probabilities(mdp, family(flat), every) * len(every.states)
+        return sampled_gradient(each, jnp.asarray(signals) * exact[:, None], jnp.asarray(weights))
 
-    return np.asarray(exactly(expectation)(OLD))
+    return by_action(exactly(expectation)(flat))
 
 
-def _exact() -> np.ndarray:
-    return np.asarray(exactly(lambda flat: gradients.policy_gradient(EPISODE, softmax(EPISODE), flat))(OLD))
+def _exact(mdp: TabularMDP, flat: np.ndarray) -> np.ndarray:
+    return by_action(exactly(lambda flat: gradients.policy_gradient(mdp, softmax(mdp), flat))(flat))
 
 
 def _off(found: np.ndarray, exact: np.ndarray) -> float:
@@ -107,18 +109,21 @@ def _find_discounted() -> Findings:
     every = every_trajectory(EPISODE)
     to_go, whole = np.asarray(every.reward_to_go(EPISODE.gamma)), np.asarray(every.returns(EPISODE.gamma))
     weights = np.asarray(discounts(EPISODE.gamma, EPISODE.horizon or 0))
-    exact, without = _exact(), _expected(to_go)
+    exact, without = _exact(EPISODE, OLD), _expected(EPISODE, OLD, to_go)
     return Findings(
         DATA,
         {
             "gradient of J": exact,
-            "E[sum_t score_t R(tau)]": _expected(whole),
-            "E[sum_t gamma^t score_t G_t]": _expected(to_go, weights),
+            "E[sum_t score_t R(tau)]": _expected(EPISODE, OLD, whole),
+            "E[sum_t gamma^t score_t G_t]": _expected(EPISODE, OLD, to_go, weights),
             "E[sum_t score_t G_t]": without,
             "bias of the last one, share of the gradient": _off(without, exact),
         },
         {"gradient of discounted rewards": without, "of each term": "score_t G_t"},
-        {"gradient of discounted rewards": _expected(to_go, weights), "of each term": "gamma^t score_t G_t"},
+        {
+            "gradient of discounted rewards": _expected(EPISODE, OLD, to_go, weights),
+            "of each term": "gamma^t score_t G_t",
+        },
         "Wrong if only the reward-to-go is discounted. Of the discounted J each term of equation 4.3 has the weight "
         "gamma^t beside the discounted reward-to-go; the whole return needs none, as it carries its discounts. Training "
         "leaves gamma^t out on purpose.",
@@ -126,15 +131,15 @@ def _find_discounted() -> Findings:
 
 
 def _find_immediate() -> Findings:
-    every = every_trajectory(EPISODE)
-    weights = np.asarray(discounts(EPISODE.gamma, EPISODE.horizon or 0))
-    now = _expected(np.asarray(every.rewards), weights)
-    values = exactly(lambda flat: tabular.action_values(EPISODE, softmax(EPISODE)(flat)))(OLD)
-    judged = np.asarray(values)[np.arange(EPISODE.horizon or 0), every.states, every.actions]
-    exact, right = _exact(), _expected(judged, weights)
-    cosine = now @ exact / np.linalg.norm(now) / np.linalg.norm(exact)
+    every, horizon = every_trajectory(PATIENCE), PATIENCE.horizon or 0
+    weights = np.asarray(discounts(PATIENCE.gamma, horizon))
+    now = _expected(PATIENCE, EVEN, np.asarray(every.rewards), weights)
+    values = exactly(lambda flat: tabular.action_values(PATIENCE, softmax(PATIENCE)(flat)))(EVEN)
+    judged = np.asarray(values)[np.arange(horizon), every.states, every.actions]
+    exact, right = _exact(PATIENCE, EVEN), _expected(PATIENCE, EVEN, judged, weights)
+    cosine = np.sum(now * exact) / np.linalg.norm(now) / np.linalg.norm(exact)
     return Findings(
-        DATA,
+        {**tables(PATIENCE), "policy": "softmax of theta[s, a]", **softmax_data(theta=EVEN)},
         {
             "gradient of J": exact,
             "E[sum_t gamma^t score_t r_t]": now,
@@ -149,10 +154,10 @@ def _find_immediate() -> Findings:
 
 
 def _find_importance() -> Findings:
-    family, every = softmax(EPISODE), every_trajectory(EPISODE)
+    every = every_trajectory(EPISODE)
 
     def worths() -> tuple[Array, Array, Array, Array]:
-        old, new = family(OLD), family(NEW)
+        old, new = policy(OLD), policy(NEW)
         probs, logs = probabilities(EPISODE, old, every), log_ratios(new, old, every.states, every.actions)
         rewards = discounts(EPISODE.gamma, logs.shape[1]) * every.rewards
         steps = jnp.arange(1, logs.shape[1] + 1)
@@ -188,7 +193,7 @@ def _find_gaussian_score() -> Findings:
 
     def log_prob(theta: Array) -> Array:
         mean = features @ theta
-        return DiagGaussian(mean, jnp.full_like(mean, jnp.log(sigma))).log_prob(jnp.asarray(action))
+        return DiagGaussian(jnp.asarray(mean), jnp.full_like(mean, jnp.log(sigma))).log_prob(jnp.asarray(action))
 
     by_derivative = exactly(jax.grad(log_prob))(theta)
     mean = features @ theta
@@ -211,7 +216,7 @@ def _find_linear_score() -> Findings:
     def forms(flat: Array) -> tuple[Array, Array, Array, Array]:
         policy = family(flat)
         each = scores(lambda flat: family(flat).log_probs, flat)
-        formula = FEATURES - jnp.einsum("sa,sad->sd", policy.probs, FEATURES)[:, None]
+        formula = jnp.asarray(FEATURES) - jnp.einsum("sa,sad->sd", policy.probs, FEATURES)[:, None]
         visits = tabular.visitation(EPISODE, policy)[..., None] * policy.probs * tabular.advantages(EPISODE, policy)
         return (
             each,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,13 +21,12 @@ from jumar.lab.examples.example import (
     Findings,
     exactly,
 )
-from jumar.lab.examples.processes import ENDLESS, EPISODE, NEW, OLD, softmax_data, tables
-from jumar.lab.families import softmax
+from jumar.lab.examples.processes import ENDLESS, EPISODE, NEW, OLD, by_action, policy, softmax_data, tables
 from jumar.lab.rollouts import discounts
 from jumar.lab.trajectories import every_trajectory, probabilities, sampled_kl, trajectory_kl
 from jumar.solvers.fisher import scores
+from jumar.solvers.objectives import clipped_surrogate
 
-FAMILY = softmax(EPISODE)
 POLICIES = {"policies": "softmax of theta[s, a]", **softmax_data(**{"theta, old": OLD, "theta, new": NEW})}
 DATA = {**tables(EPISODE), **POLICIES}
 DATA_ENDLESS = {**tables(ENDLESS), **POLICIES}
@@ -35,7 +36,7 @@ def _find_difference() -> Findings:
     every = every_trajectory(EPISODE)
 
     def sums() -> tuple[Array, Array, Array]:
-        old, new = FAMILY(OLD), FAMILY(NEW)
+        old, new = policy(OLD), policy(NEW)
         steps = jnp.arange(EPISODE.horizon or 0)
         earned = tabular.advantages(EPISODE, old)[steps, every.states, every.actions]
         probs, weights = probabilities(EPISODE, new, every), discounts(EPISODE.gamma, len(steps))
@@ -54,7 +55,7 @@ def _find_difference() -> Findings:
 
 def _find_normalisation() -> Findings:
     def sums() -> tuple[Array, Array, Array]:
-        old, new = FAMILY(OLD), FAMILY(NEW)
+        old, new = policy(OLD), policy(NEW)
         each = jnp.sum(new.probs * tabular.advantages(ENDLESS, old), -1)
         difference = tabular.performance(ENDLESS, new) - tabular.performance(ENDLESS, old)
         return difference, tabular.state_distribution(ENDLESS, new) @ each, tabular.visitation(ENDLESS, new) @ each
@@ -72,7 +73,7 @@ def _find_normalisation() -> Findings:
 
 def _find_penalty_sign() -> Findings:
     def parts() -> tuple[Array, ...]:
-        old, new = FAMILY(OLD), FAMILY(NEW)
+        old, new = policy(OLD), policy(NEW)
         return (
             improvement.performance_difference(ENDLESS, old, new),
             improvement.surrogate(ENDLESS, old, new),
@@ -106,7 +107,7 @@ def _find_square_root() -> Findings:
     near = OLD + SHARE * (NEW - OLD)
 
     def parts() -> tuple[Array, ...]:
-        old, new = FAMILY(OLD), FAMILY(near)
+        old, new = policy(OLD), policy(near)
         return (
             improvement.performance_difference(ENDLESS, old, new),
             improvement.surrogate(ENDLESS, old, new),
@@ -136,50 +137,51 @@ def _find_square_root() -> Findings:
 
 def _find_at_old() -> Findings:
     def parts() -> tuple[Array, ...]:
-        old = FAMILY(OLD)
-        slope = jax.grad(lambda flat: improvement.surrogate(EPISODE, old, FAMILY(flat)))(jnp.asarray(OLD))
+        old = policy(OLD)
+        slope = jax.grad(lambda flat: improvement.surrogate(EPISODE, old, policy(flat)))(jnp.asarray(OLD))
         return (
             improvement.surrogate(EPISODE, old, old),
             tabular.performance(EPISODE, old),
             slope,
-            gradients.policy_gradient(EPISODE, FAMILY, jnp.asarray(OLD)),
+            gradients.policy_gradient(EPISODE, policy, jnp.asarray(OLD)),
         )
 
     at_old, worth, slope, gradient = exactly(parts)()
     return Findings(
         {**tables(EPISODE), "policy": "softmax of theta[s, a]", **softmax_data(theta=OLD)},
-        {"J(theta)": worth, "gradient of J at theta": gradient},
-        {"mean advantage of theta over itself": worth, "its gradient at theta": gradient},
-        {"mean advantage of theta over itself": at_old, "its gradient at theta": slope},
+        {"J(theta)": worth, "gradient of J at theta": by_action(gradient)},
+        {"mean advantage of theta over itself": worth, "its gradient at theta": by_action(gradient)},
+        {"mean advantage of theta over itself": at_old, "its gradient at theta": by_action(slope)},
         "Wrong: a policy has no advantage over itself, so the mean is 0 and not J. The gradients are the same, which may "
         "be what the slide means (with a distribution of states that is normalised, up to the factor 1 - gamma).",
     )
 
 
 def _find_mismatch() -> Findings:
-    mdp, old, new = mismatch_example()
+    scales = np.array([1.0, 100.0])
+    mdp, old, new = mismatch_example(1.0)
 
-    def parts() -> tuple[Array, ...]:
+    def parts(scale: Array) -> tuple[Array, ...]:
+        scaled = replace(mdp, rewards=scale * mdp.rewards)
         return (
-            improvement.performance_difference(mdp, old, new),
-            improvement.surrogate(mdp, old, new),
-            max_total_variation(old, new),
-            printed_mismatch_bound(mdp, old, new),
-            mismatch_bounds(mdp, old, new).lower,
+            improvement.performance_difference(scaled, old, new),
+            improvement.surrogate(scaled, old, new),
+            printed_mismatch_bound(scaled, old, new),
+            mismatch_bounds(scaled, old, new).lower,
         )
 
-    difference, promised, variation, printed, right = exactly(parts)()
+    difference, promised, printed, right = exactly(jax.vmap(parts))(scales)
     return Findings(
-        {**tables(mdp), "pi_old(a|s)": old.probs, "pi_new(a|s)": new.probs},
+        {**tables(mdp), "pi_old(a|s)": old.probs, "pi_new(a|s)": new.probs, "rewards times": scales},
         {
+            "max_s TV(old, new)": exactly(max_total_variation)(old, new),
             "J(new) - J(old)": difference,
             "surrogate L": promised,
-            "max_s TV(old, new)": variation,
             "L - 2 eps T^2": printed,
             "L - sum_t 2 t eps max_s |E_a A|": right,
         },
-        {"lower bound": "L - 2 eps T^2", "it is at most J(new) - J(old)": bool(printed <= difference)},
-        {"lower bound": "L - sum_t 2 t eps max_s |E_a A|", "it is at most J(new) - J(old)": bool(right <= difference)},
+        {"lower bound": "L - 2 eps T^2", "it is at most J(new) - J(old)": printed <= difference},
+        {"lower bound": "L - sum_t 2 t eps max_s |E_a A|", "it is at most J(new) - J(old)": right <= difference},
         "Wrong where rewards are large: what is subtracted has no scale of rewards in it. The size of the mean advantage "
         "is a factor, and eps is a total variation, as many actions may each differ by little.",
     )
@@ -190,12 +192,12 @@ DELTA = 0.01
 
 def _find_length() -> Findings:
     def steps(flat: Array) -> tuple[Array, ...]:
-        gradient = gradients.policy_gradient(ENDLESS, FAMILY, flat)
-        fisher = gradients.step_fisher(FAMILY, flat, tabular.state_distribution(ENDLESS, FAMILY(flat)))
+        gradient = gradients.policy_gradient(ENDLESS, policy, flat)
+        fisher = gradients.step_fisher(policy, flat, tabular.state_distribution(ENDLESS, policy(flat)))
         direction = gradients.solve(fisher, gradient)
         right = gradients.natural_step(fisher, gradient, DELTA)
         printed = jnp.sqrt(DELTA / (gradient @ fisher @ gradient)) * direction
-        kl = [improvement.mean_kl(ENDLESS, FAMILY(flat), FAMILY(flat + step)) for step in (right, printed)]
+        kl = [improvement.mean_kl(ENDLESS, policy(flat), policy(flat + step)) for step in (right, printed)]
         quadratic = [0.5 * step @ fisher @ step for step in (right, printed)]
         return gradient, direction, right, printed, jnp.stack(quadratic), jnp.stack(kl)
 
@@ -204,8 +206,8 @@ def _find_length() -> Findings:
     return Findings(
         {**tables(ENDLESS), "policy": "softmax of theta[s, a]", **softmax_data(theta=OLD), "delta": DELTA},
         {
-            "gradient g": gradient,
-            "F^-1 g": direction,
+            "gradient g": by_action(gradient),
+            "F^-1 g": by_action(direction),
             "quadratic divergence of the right step": quadratic[0],
             "of the printed one": quadratic[1],
             "mean KL after the right step": kl[0],
@@ -229,11 +231,11 @@ LENGTHS = np.array([0.05, 0.15, 0.3])
 
 def _find_sampled() -> Findings:
     def along(flat: Array) -> tuple[Array, Array]:
-        each = scores(lambda flat: FAMILY(flat).log_probs, flat)[SEEN, DONE]
+        each = scores(lambda flat: policy(flat).log_probs, flat)[SEEN, DONE]
         direction = jnp.sum(each, (0, 1))
-        old, sums, exact = FAMILY(flat), [], []
+        old, sums, exact = policy(flat), [], []
         for length in LENGTHS:
-            new = FAMILY(flat + length * direction)
+            new = policy(flat + length * direction)
             sums.append(jnp.sum(sampled_kl(old, new, SEEN, DONE)))
             exact.append(trajectory_kl(EPISODE, old, new))
         return jnp.stack(sums), jnp.stack(exact)
@@ -265,14 +267,14 @@ def _find_objective_sign() -> Findings:
     rate, beta = 0.05, 1.0
 
     def parts() -> tuple[Array, ...]:
-        old = FAMILY(OLD)
+        old = policy(OLD)
 
         def objective(flat: Array) -> Array:
-            new = FAMILY(flat)
+            new = policy(flat)
             return improvement.surrogate(EPISODE, old, new) - beta * improvement.mean_kl(EPISODE, old, new)
 
         slope = jax.grad(objective)(jnp.asarray(OLD))
-        worths = [tabular.performance(EPISODE, FAMILY(OLD + sign * rate * slope)) for sign in (0.0, 1.0, -1.0)]
+        worths = [tabular.performance(EPISODE, policy(OLD + sign * rate * slope)) for sign in (0.0, 1.0, -1.0)]
         values = [objective(OLD + sign * rate * slope) for sign in (1.0, -1.0)]
         return slope, *worths, *values
 
@@ -286,7 +288,7 @@ def _find_objective_sign() -> Findings:
             "step": rate,
         },
         {
-            "slope of L - lambda KL at theta": slope,
+            "slope of L - lambda KL at theta": by_action(slope),
             "J before": before,
             "objective after a step up": objective_up,
             "objective after a step down": objective_down,
@@ -295,6 +297,40 @@ def _find_objective_sign() -> Findings:
         {"penalised objective, and the clipped one": "max", "J after the step": up},
         "Wrong: both objectives are to be maximised, or their negatives minimised. A step that makes L - lambda KL "
         "smaller makes the policy worse, and goes away from the old one. The rule for lambda on the same slide is right.",
+    )
+
+
+CLIP_RANGE = 0.2
+COSTS = replace(EPISODE, rewards=EPISODE.rewards - 4.0)
+"""The same process with rewards that are all negative, as the regulator's are."""
+
+
+def _find_clipped_signal() -> Findings:
+    def slopes() -> tuple[Array, ...]:
+        old, at = policy(OLD), jnp.asarray(0.5 * (OLD + NEW))
+        visited = tabular.visitation(COSTS, old)[..., None] * old.probs
+        signals = (tabular.action_values(COSTS, old), tabular.advantages(COSTS, old))
+
+        def gained(flat: Array, signal: Array, clip_range: float) -> Array:
+            return jnp.sum(visited * clipped_surrogate(policy(flat).log_probs, old.log_probs, signal, clip_range))
+
+        return tuple(jax.grad(gained)(at, signal, clip_range) for clip_range in (1e6, CLIP_RANGE) for signal in signals)
+
+    free_by_value, free_by_advantage, by_value, by_advantage = map(by_action, exactly(slopes)())
+    cosine = np.sum(by_value * by_advantage) / np.linalg.norm(by_value) / np.linalg.norm(by_advantage)
+    return Findings(
+        {**tables(COSTS), **POLICIES, "clip range": CLIP_RANGE, "gradient at": "half of the way from old to new"},
+        {
+            "without clipping, by Q": free_by_value,
+            "without clipping, by A": free_by_advantage,
+            "clipped, by Q": by_value,
+            "clipped, by A": by_advantage,
+            "cosine of the clipped ones": cosine,
+        },
+        {"signal of Algorithm 12.6": "reward-to-go", "clipped gradient": by_value},
+        {"signal of Algorithm 12.6": "A, as in equation 12.22", "clipped gradient": by_advantage},
+        "Wrong if the algorithm is to be that of the equation: the sign of the signal decides where an action is clipped, "
+        "and a value subtracted from it no longer cancels. Where all rewards are negative, every action counts as bad.",
     )
 
 
@@ -354,6 +390,13 @@ EXAMPLES = (
         f"{NOTES}, Definition 4.6.4",
         "Can sums of log ratios over a few trajectories stand for the divergence in a constraint?",
         _find_sampled,
+    ),
+    Example(
+        "clipped-signal",
+        "what the clipped objective judges actions by",
+        f"{BOOK}, equation 12.22 and Algorithm 12.6",
+        "May the reward-to-go stand for the advantage in the clipped objective, as it may in the surrogate objective?",
+        _find_clipped_signal,
     ),
     Example(
         "objective-sign",

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from jumar.lab.tabular import TabularMDP
+from jumar.lab.families import softmax
+from jumar.lab.precision import in_double
+from jumar.lab.tabular import ArrayLike, TabularMDP
+from jumar.policies.distributions import Categorical
 
 EPISODE = TabularMDP.of(
     transitions=[
@@ -31,6 +35,24 @@ OLD = np.array([0.5, 0.0, 0.0, 0.5, 0.2, -0.2])
 NEW = np.array([0.0, 0.6, 0.8, 0.0, -0.5, 0.3])
 """Those of another one, rather far from it."""
 
+PATIENCE = TabularMDP.of(
+    transitions=[[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]],
+    rewards=[[1.0, 0.0], [3.0, 2.0]],
+    initial=[1.0, 0.0],
+    gamma=0.8,
+    horizon=3,
+)
+"""Two states, three steps: the action of state 0 that pays nothing leads to where every action pays more."""
+
+EVEN = np.zeros(4)
+"""Parameters of a tabular softmax policy in it that takes each action half of the time."""
+
+
+@in_double
+def policy(flat: ArrayLike) -> Categorical:
+    """Return the tabular softmax policy of three states; parameters ``[6]``."""
+    return softmax(EPISODE)(jnp.asarray(flat))
+
 
 def tables(mdp: TabularMDP) -> dict[str, Any]:
     """Return the numbers of a process by their names."""
@@ -39,6 +61,11 @@ def tables(mdp: TabularMDP) -> dict[str, Any]:
     return data if mdp.horizon is None else data | {"steps": mdp.horizon}
 
 
-def softmax_data(**flat: np.ndarray) -> dict[str, Any]:
+def softmax_data(**flat: ArrayLike) -> dict[str, Any]:
     """Return parameters of tabular softmax policies as tables [S, A], by what they are called."""
-    return {name: parameters.reshape(EPISODE.n_states, EPISODE.n_actions) for name, parameters in flat.items()}
+    return {name: by_action(parameters) for name, parameters in flat.items()}
+
+
+def by_action(flat: ArrayLike) -> np.ndarray:
+    """Return flat parameters, or a gradient in them, as a table [S, A] of two actions."""
+    return np.asarray(flat).reshape(-1, 2)

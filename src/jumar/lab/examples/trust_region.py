@@ -11,6 +11,7 @@ from jumar.lab.examples.example import BOOK, NATURAL_SLIDES, Example, Findings, 
 from jumar.lab.gradients import natural_step, solve
 from jumar.lab.rollouts import sampled_gradient
 from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1
+from jumar.solvers.ascent import scale_gradient
 from jumar.solvers.fisher import trajectory_fisher
 from jumar.solvers.objectives import clipped_surrogate
 
@@ -68,17 +69,15 @@ def _find_gradients() -> Findings:
         return sampled_gradient(worked.action_scores(EXAMPLE_12_1), to_go, jnp.ones(3)), slope
 
     to_go, slope = exactly(both)()
-    steps = {"gradient of the surrogate objective at theta": slope, "reward-to-go gradient": to_go}
-    printed = {"gradient of the surrogate objective": to_go, "its direction": to_go / np.linalg.norm(to_go)}
-    right = {"gradient of the surrogate objective": to_go / 3, "its direction": slope / np.linalg.norm(slope)}
+    length = len(EXAMPLE_12_1.actions[0])
     return Findings(
         ROLLOUTS,
-        steps,
-        printed,
-        right,
-        "Wrong by a factor that does no harm. At theta' = theta the surrogate objective of equation 12.18 has the "
-        "gradient of the reward-to-go, a sum over the steps. Algorithm 12.5 computes a mean over them, so that its "
-        "gradient is a third of that with three steps.",
+        {"reward-to-go gradient, a sum over steps": to_go, "slope of Algorithm 12.5's objective, a mean": slope},
+        {"slope of the objective, times the steps": to_go},
+        {"slope of the objective, times the steps": length * slope},
+        "Right: at theta' = theta the surrogate objective of equation 12.18 has the gradient of the reward-to-go. "
+        "Algorithm 12.5 computes a mean over the steps where the gradient is a sum, so that its objective has a third of "
+        "that slope with three steps.",
     )
 
 
@@ -91,12 +90,11 @@ def _find_inverse() -> Findings:
         return trajectory_fisher(each, jnp.ones((2, 3))), sampled_gradient(each, returns, jnp.ones(3))
 
     def step(fisher: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return solve(fisher, gradient), EXERCISE_12_2.theta + natural_step(fisher, gradient, EXERCISE_12_2.epsilon)
+        return solve(fisher, gradient), jnp.asarray(EXERCISE_12_2.theta) + natural_step(fisher, gradient, EXERCISE_12_2.epsilon)
 
-    step = exactly(step)
     update, (fisher, gradient) = _update(), exactly(of_draft)()
-    _, theta_draft = step(fisher, gradient)
-    u, theta = step(EXERCISE_12_2.fisher, EXERCISE_12_2.gradient)
+    _, theta_draft = exactly(step)(fisher, gradient)
+    u, theta = exactly(step)(EXERCISE_12_2.fisher, EXERCISE_12_2.gradient)
     divergence = exactly(lambda new: worked.surrogate_divergence(EXAMPLE_12_1, new))(theta)
     steps = {
         "from F and the gradient as printed: F^-1": np.linalg.inv(EXERCISE_12_2.fisher),
@@ -132,10 +130,15 @@ def _find_inverse() -> Findings:
 def _find_mean_divergence() -> Findings:
     each, mean = exactly(lambda: (worked.divergences(EXERCISE_12_3), worked.mean_divergence(EXERCISE_12_3)))()
     old, new = np.asarray(EXERCISE_12_3.old), np.asarray(EXERCISE_12_3.new)
-    terms = old[0] * np.log(old[0] / new[0])
+    terms = old[0] * exactly(lambda: worked.table(old[:1]).log_probs - worked.table(new[:1]).log_probs)()[0]
     return Findings(
         {"pi, by state": old, "pi', by state": new, "states visited": np.asarray(EXERCISE_12_3.visited) + 1},
-        {"KL(pi || pi') at s1": each[0], "KL(pi || pi') at s2": each[1], "terms of the sum at s1": terms},
+        {
+            "KL(pi || pi') at s1": each[0],
+            "KL(pi || pi') at s2": each[1],
+            "terms of the sum at s1": terms,
+            "KL at s1 with the third term as printed": each[0] - terms[2],
+        },
         {"mean of KL(pi || pi')": 0.285, "third term of KL at s1": 0.3 * np.log(0.3 / 0.3)},
         {"mean of KL(pi || pi')": mean, "third term of KL at s1": terms[2]},
         "Wrong in one term, right in the result: the line for s1 has 0.3 log(0.3 / 0.3), and 0.3 log(0.3 / 0.2) is meant. "
@@ -145,32 +148,28 @@ def _find_mean_divergence() -> Findings:
 
 
 def _find_directions() -> Findings:
-    reverse = EXERCISE_12_3._replace(old=EXERCISE_12_3.new, new=EXERCISE_12_3.old)
-    near = EXERCISE_12_3._replace(new=0.99 * np.asarray(EXERCISE_12_3.old) + 0.01 * np.asarray(EXERCISE_12_3.new))
-    turned = near._replace(old=near.new, new=near.old)
-    forward, backward, close, close_turned = exactly(
-        lambda: [worked.mean_divergence(one) for one in (EXERCISE_12_3, reverse, near, turned)]
-    )()
-    steps = {
-        "KL(pi || pi')": forward,
-        "KL(pi' || pi)": backward,
-        "ratio": backward / forward,
-        "a hundredth of the way to pi': KL(pi || .)": close,
-        "KL(. || pi)": close_turned,
-        "ratio there": close_turned / close,
-    }
+    old, new = np.asarray(EXERCISE_12_3.old), np.asarray(EXERCISE_12_3.new)
+    shares = np.array([1.0, 0.1, 0.01, 0.001])
+
+    def means(share: jax.Array) -> tuple[jax.Array, jax.Array]:
+        near = old + share * (new - old)
+        one = EXERCISE_12_3._replace(new=near)
+        return worked.mean_divergence(one), worked.mean_divergence(one._replace(old=near, new=old))
+
+    forward, backward = exactly(jax.vmap(means))(shares)
     return Findings(
+        {"pi, by state": old, "pi', by state": new, "states visited": np.asarray(EXERCISE_12_3.visited) + 1},
         {
-            "pi, by state": EXERCISE_12_3.old,
-            "pi', by state": EXERCISE_12_3.new,
-            "states visited": np.asarray(EXERCISE_12_3.visited) + 1,
+            "shares of the way from pi to pi'": shares,
+            "KL(pi || .) there": forward,
+            "KL(. || pi) there": backward,
+            "their ratio": backward / forward,
         },
-        steps,
-        {"constraint": "KL(pi_old || pi)", "line search": "KL(pi || pi_old)", "its value": backward},
-        {"constraint": "KL(pi_old || pi)", "line search": "KL(pi_old || pi)", "its value": forward},
+        {"constraint": "KL(pi_old || pi)", "line search": "KL(pi || pi_old)", "its value at pi'": backward[0]},
+        {"constraint": "KL(pi_old || pi)", "line search": "KL(pi_old || pi)", "its value at pi'": forward[0]},
         "Wrong, though by little: the constraint has the old policy first, the line search has it last. The two agree to "
-        "second order alone, so that near pi their ratio is 1. Jumar has the old policy first everywhere, like Schulman "
-        "et al. 2015.",
+        "second order alone, so that their ratio goes to 1 as the policies get near. Jumar has the old policy first "
+        "everywhere, like Schulman et al. 2015.",
     )
 
 
@@ -237,6 +236,41 @@ def _find_search() -> Findings:
     )
 
 
+def _find_degenerate() -> Findings:
+    update, nothing = _update(), np.zeros(2)
+    one = EXAMPLE_12_1._replace(actions=EXAMPLE_12_1.actions[:1])
+
+    def of_one() -> tuple[jax.Array, ...]:
+        each = worked.action_scores(one)
+        fisher = trajectory_fisher(each, jnp.ones((1, 3)))
+        gradient = sampled_gradient(each, worked.rollouts(one).returns(one.gamma), jnp.ones(3))
+        at_rest = natural_step(jnp.asarray(update.fisher), jnp.asarray(nothing), EXAMPLE_12_1.epsilon)
+        return fisher, gradient, solve(fisher, gradient), at_rest, scale_gradient(jnp.asarray(nothing), 1.0)
+
+    fisher, gradient, direction, at_rest, scaled = exactly(of_one)()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        printed = nothing * np.sqrt(2.0 * EXAMPLE_12_1.epsilon / (nothing @ nothing))
+    return Findings(
+        {**ROLLOUTS, "rollouts that are used": "tau1 alone"},
+        {
+            "F(tau1), of one rollout": fisher,
+            "its eigenvalues": np.linalg.eigvalsh(fisher),
+            "gradient of one rollout": gradient,
+            "direction u of least norm with F u = g": direction,
+            "F u": fisher @ direction,
+            "gradient 0, scaled to norm 1": scaled,
+        },
+        {"step u sqrt(2 eps / u^T u) for u = 0": printed, "F^-1 with fewer rollouts than parameters": "inverse of F"},
+        {
+            "step u sqrt(2 eps / u^T u) for u = 0": at_rest,
+            "F^-1 with fewer rollouts than parameters": "pseudo-inverse of F",
+        },
+        "Wrong at the edges. With a gradient of 0 equations 12.6 and 12.12 are 0 times infinity; no step is right. With "
+        "fewer rollouts than parameters F is singular. Its pseudo-inverse serves, as the gradient of the same rollouts "
+        "lies in the range of F; so do damping and conjugate gradient.",
+    )
+
+
 EXAMPLES = (
     Example(
         "example-12.1",
@@ -288,6 +322,13 @@ EXAMPLES = (
         f"{BOOK}, section 12.5",
         "For which probability ratios does an action no longer count in the gradient of the clamped surrogate objective?",
         _find_clip,
+    ),
+    Example(
+        "degenerate-steps",
+        "steps where the gradient is 0 or F is singular",
+        f"{BOOK}, Algorithms 12.2 to 12.4",
+        "What do the steps give for a gradient of 0, and where there are fewer rollouts than parameters?",
+        _find_degenerate,
     ),
     Example(
         "line-search-rule",
