@@ -37,8 +37,8 @@ def test_the_verdict_says_whether_something_is_printed_wrong(name: str) -> None:
     assert example.name == name
     assert list(found.printed) == list(found.right)
     assert all((found.data, found.steps, found.printed))
-    assert found.verdict.split()[0].rstrip(":.,") == ("Wrong" if found.wrong else "Right")
-    assert found.verdict.endswith(".")
+    assert example.verdict.split()[0].rstrip(":.,") == ("Wrong" if found.wrong else "Right")
+    assert example.verdict.endswith(".")
     for part in (found.data, found.steps, found.right):
         numbers = [np.asarray(value) for value in part.values() if not isinstance(value, str)]
         assert all(np.all(np.isfinite(value)) for value in numbers)
@@ -173,6 +173,15 @@ def test_a_clipped_objective_judges_otherwise_by_values_than_by_advantages() -> 
     steps = findings("clipped-signal").steps
     np.testing.assert_allclose(steps["without clipping, by Q"], steps["without clipping, by A"], atol=1e-12)
     assert np.max(np.abs(steps["clipped, by Q"] - steps["clipped, by A"])) > 1.0
+
+
+def test_fitted_policy_iteration_loses_where_it_was_not_fitted() -> None:
+    # Worked out by hand in the docstrings of fitted_iteration.FORK_POLICY and FORK_FEATURES.
+    steps = findings("fitted-policy-iteration").steps
+    np.testing.assert_allclose([steps["J of pi"], steps["J of pi_new"]], [0.525, -4.0], atol=1e-9)
+    np.testing.assert_allclose(steps["Delta, the worst advantage of pi_new"], -5.0, atol=1e-9)
+    assert steps["V_new - V_old with 2 steps left, by state"][2] == pytest.approx(-10.0)  # the bound is reached
+    assert np.all(np.max(findings("optimal-advantages").right["largest advantage of the optimal policy"]) < 1e-12)
 
 
 def test_an_unknown_name_gets_the_nearest_ones() -> None:

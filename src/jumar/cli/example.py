@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> Outcome:
     if arguments.list:
         width = max(map(len, EXAMPLES))
         lines = [f"{name:<{width}}  {example.title}" for name, example in EXAMPLES.items()]
-        rows = [{"name": one.name, "title": one.title, "source": one.source} for one in EXAMPLES.values()]
+        keys = ("name", "title", "source", "question", "verdict")
+        rows = [{key: getattr(one, key) for key in keys} for one in EXAMPLES.values()]
         return Outcome({"examples": rows}, "\n".join(lines))
     example = find(arguments.name)
     found = example.find()
@@ -49,7 +50,7 @@ def words(example: Example, found: Findings) -> str:
     for name, value in found.printed.items():
         lines += [f"  {name}", *_entry("    printed", value, 14, places)]
         lines += _entry("    right", found.right[name], 14) if name in wrong else ["    right     the same"]
-    return "\n".join([*lines, "", *_wrapped(found.verdict)])
+    return "\n".join([*lines, "", *_wrapped(example.verdict)])
 
 
 def _wrapped(text: str) -> list[str]:

@@ -8,12 +8,12 @@ are written out stands in (:mod:`~jumar.lab.examples.processes`). ``jumar exampl
 from __future__ import annotations
 
 from jumar.errors import UsageError, nearest
-from jumar.lab.examples import choices, gradients, improvement, trust_region
+from jumar.lab.examples import choices, gradients, improvement, iteration, trust_region
 from jumar.lab.examples.example import Example, Findings
 
-EXAMPLES: dict[str, Example] = {
-    example.name: example for module in (trust_region, gradients, improvement, choices) for example in module.EXAMPLES
-}
+MODULES = (trust_region, gradients, improvement, iteration, choices)
+
+EXAMPLES: dict[str, Example] = {example.name: example for module in MODULES for example in module.EXAMPLES}
 """All examples by their names."""
 
 

@@ -31,9 +31,6 @@ def _find_maximum_entropy() -> Findings:
         },
         {"p": printed, "formula": "e^c / Z"},
         {"p": right, "formula": "e^(c / lambda) / Z"},
-        "Wrong: the temperature is missing in the exponent. At the optimum c - lambda (log p + 1) is the same for every "
-        "choice, the multiplier of sum p = 1, which the slide leaves out too. A policy of maximum entropy is e^(Q / "
-        "alpha) / Z for the same reason.",
     )
 
 
@@ -46,8 +43,6 @@ def _find_coefficient() -> Findings:
         {"beta after it, KL < target / 1.5": right[0], "between": right[1], "KL > 1.5 target": right[2]},
         {"beta where KL is above its target": "smaller", "beta after each KL": 1.0 / right},
         {"beta where KL is above its target": "larger", "beta after each KL": right},
-        "Wrong in the prose, which shrinks the penalty where the divergence is too large; the algorithm on the same "
-        "slides doubles it. With the prose's rule the divergence would grow from update to update.",
     )
 
 
@@ -82,8 +77,6 @@ def _find_fields() -> Findings:
             "natural gradient points to the optimum": bool(natural.min() > 0.95),
             "true gradient mostly asks for less theta2": bool(down.mean() > 0.5 > down.min()),
         },
-        "Right as the caption says, generally: at theta1 = -2 and at 0 the part of the true gradient along theta1 is the "
-        "larger one.",
     )
 
 
@@ -97,6 +90,9 @@ EXAMPLES = (
         "the distribution of most value and entropy",
         f"{LECTURE}, maximum entropy",
         "Which distribution p maximises sum p c + lambda times its entropy?",
+        "Wrong: the temperature is missing in the exponent. At the optimum c - lambda (log p + 1) is the same for every "
+        "choice, the multiplier of sum p = 1, which the slide leaves out too. A policy of maximum entropy is e^(Q / "
+        "alpha) / Z for the same reason.",
         _find_maximum_entropy,
     ),
     Example(
@@ -104,6 +100,8 @@ EXAMPLES = (
         "how the penalty's coefficient is adapted",
         f"{TRPO_SLIDES}, PPO with an adaptive penalty",
         "An update's divergence is above its target. Does the coefficient of the penalty grow or shrink?",
+        "Wrong in the prose, which shrinks the penalty where the divergence is too large; the algorithm on the same "
+        "slides doubles it. With the prose's rule the divergence would grow from update to update.",
         _find_coefficient,
     ),
     Example(
@@ -111,6 +109,8 @@ EXAMPLES = (
         "the true and the natural gradient of the regulator",
         f"{BOOK}, Figure 12.2",
         "On a grid over the figure, does the natural gradient point to the optimum, and where does the true one point?",
+        "Right as the caption says, generally: at theta1 = -2 and at 0 the part of the true gradient along theta1 is the "
+        "larger one.",
         _find_fields,
     ),
 )

@@ -25,7 +25,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Findings:
-    """What an example gives: numbers in the order in which they are computed, and what they say of the print."""
+    """What an example gives: numbers in the order in which they are computed."""
 
     data: Values
     """What is given."""
@@ -35,8 +35,6 @@ class Findings:
     """What is printed; where that is a formula, what it gives with the data."""
     right: Values
     """What is right, by the same names."""
-    verdict: str
-    """A sentence or two; the first word is Right or Wrong."""
     tolerance: float = 1e-9
     """How far a printed number may be from the right one: half a unit of its last digit, where it was rounded."""
 
@@ -66,6 +64,8 @@ class Example:
     """The text, and the number in it."""
     question: str
     """What is asked, in one or two sentences."""
+    verdict: str
+    """What the numbers say of the print, in a few sentences; the first word is Right or Wrong."""
     find: Callable[[], Findings]
     """Compute everything."""
 
@@ -81,7 +81,7 @@ class Example:
             "printed": dict(found.printed),
             "right": dict(found.right),
             "wrong": list(found.wrong),
-            "verdict": found.verdict,
+            "verdict": self.verdict,
         }
 
 

@@ -71,9 +71,6 @@ def _find_bernoulli() -> Findings:
             "natural gradient, 99": natural,
             "steps of natural ascent, 99 eta": np.diff(constant, prepend=0.0),
         },
-        "Right. The natural gradient is 99 everywhere, where the plain one vanishes on both sides. That is so with a "
-        "fixed eta: a step normalised to the divergence delta is sqrt(2 delta / F), which grows without bound with "
-        "|theta|.",
     )
 
 
@@ -124,9 +121,6 @@ def _find_discounted() -> Findings:
             "gradient of discounted rewards": _expected(EPISODE, OLD, to_go, weights),
             "of each term": "gamma^t score_t G_t",
         },
-        "Wrong if only the reward-to-go is discounted. Of the discounted J each term of equation 4.3 has the weight "
-        "gamma^t beside the discounted reward-to-go; the whole return needs none, as it carries its discounts. Training "
-        "leaves gamma^t out on purpose.",
     )
 
 
@@ -148,8 +142,6 @@ def _find_immediate() -> Findings:
         },
         {"gradient of J": now, "what judges an action": "r(s, a)"},
         {"gradient of J": right, "what judges an action": "Q(s, a)"},
-        "Wrong: with the immediate reward, what an action leads to does not count. Q(s, a), the reward-to-go or the whole "
-        "return of the trajectory belong in its place.",
     )
 
 
@@ -175,8 +167,6 @@ def _find_importance() -> Findings:
         {"J of the policy that acted": old, "J of the policy": new},
         {"weight of step t": "prod_{i<=t} ratio(a_t, s_t)", "J by importance sampling": printed},
         {"weight of step t": "prod_{i<=t} ratio(a_i, s_i)", "J by importance sampling": right},
-        "Wrong in an index. The product goes over the steps up to t, each with the ratio of its own action. As printed it "
-        "is the ratio of step t to the power t + 1, and the expectation over the other policy is not J.",
     )
 
 
@@ -203,7 +193,6 @@ def _find_gaussian_score() -> Findings:
         {"mu = theta^T phi(s)": mean, "derivative of log pi(a|s)": by_derivative},
         {"score, phi (a - mu)^T / sigma^2": formula},
         {"score, phi (a - mu)^T / sigma^2": by_derivative},
-        "Right: the answer to the exercise, the score of a Gaussian policy whose mean is linear in features.",
     )
 
 
@@ -237,7 +226,6 @@ def _find_linear_score() -> Findings:
         {"derivative of log pi(a | s=0), by action": each[0], "gradient of J": exact},
         {"score at s=0, phi - E[phi]": formula[0], "gradient, E[sum_t gamma^t phi A]": expectation},
         {"score at s=0, phi - E[phi]": each[0], "gradient, E[sum_t gamma^t phi A]": exact},
-        "Right: the score is phi minus its mean under the policy, and the mean drops out of the gradient, as E_a[A] = 0.",
     )
 
 
@@ -250,8 +238,6 @@ def _find_softmax() -> Findings:
         {"sums over actions, as printed": printed.sum(-1), "sums over actions": right.sum(-1)},
         {"denominator": "sum_{s, a'} exp theta[s, a']", "pi(a|s)": printed},
         {"denominator": "sum_{a'} exp theta[s, a']", "pi(a|s)": right},
-        "Wrong: with a sum over all states the probabilities of a state do not sum to 1. The sum is over the actions of "
-        "the state.",
     )
 
 
@@ -262,6 +248,9 @@ EXAMPLES = (
         f"{NOTES}, Example 4.6.1",
         "One decision, whose action 1 is worth 100 and whose action 0 is worth 1. What are the gradient, the Fisher "
         "matrix and the natural gradient, and how do three kinds of ascent from theta = 0 go?",
+        "Right. The natural gradient is 99 everywhere, where the plain one vanishes on both sides. That is so with a "
+        "fixed eta: a step normalised to the divergence delta is sqrt(2 delta / F), which grows without bound with "
+        "|theta|.",
         _find_bernoulli,
     ),
     Example(
@@ -270,6 +259,9 @@ EXAMPLES = (
         f"{NOTES}, exercise on equation 4.3; the weights are missing in the sample objective of {TRPO_SLIDES}",
         "How does equation 4.3 change where rewards are discounted? Shown on a small process, by sums over all of its "
         "trajectories.",
+        "Wrong if only the reward-to-go is discounted. Of the discounted J each term of equation 4.3 has the weight "
+        "gamma^t beside the discounted reward-to-go; the whole return needs none, as it carries its discounts. Training "
+        "leaves gamma^t out on purpose.",
         _find_discounted,
     ),
     Example(
@@ -277,6 +269,8 @@ EXAMPLES = (
         "the immediate reward in the policy gradient",
         f"{LECTURE}, gradient of the first slides",
         "May an action be judged by its immediate reward? Shown on a small process, by sums over all of its trajectories.",
+        "Wrong: with the immediate reward, what an action leads to does not count. Q(s, a), the reward-to-go or the whole "
+        "return of the trajectory belong in its place.",
         _find_immediate,
     ),
     Example(
@@ -284,6 +278,8 @@ EXAMPLES = (
         "the weight of a step under another policy",
         f"{LECTURE}, off-policy gradient",
         "A policy is judged by what another one did. Which ratios of probabilities weigh the reward of step t?",
+        "Wrong in an index. The product goes over the steps up to t, each with the ratio of its own action. As printed it "
+        "is the ratio of step t to the power t + 1, and the expectation over the other policy is not J.",
         _find_importance,
     ),
     Example(
@@ -291,6 +287,7 @@ EXAMPLES = (
         "the score of a linear Gaussian policy",
         f"{NOTES}, exercise of section 4.5.3",
         "What is the score of the policy N(theta^T phi(s), sigma^2 I)?",
+        "Right: the answer to the exercise, the score of a Gaussian policy whose mean is linear in features.",
         _find_gaussian_score,
     ),
     Example(
@@ -298,6 +295,7 @@ EXAMPLES = (
         "the score of a softmax policy with features",
         f"{NOTES}, section 4.5.1",
         "What is the score of a policy proportional to exp(theta^T phi(s, a)), and what becomes of the policy gradient?",
+        "Right: the score is phi minus its mean under the policy, and the mean drops out of the gradient, as E_a[A] = 0.",
         _find_linear_score,
     ),
     Example(
@@ -305,6 +303,8 @@ EXAMPLES = (
         "what a softmax policy is divided by",
         f"{NOTES}, section 4.5",
         "What are the probabilities of a tabular softmax policy divided by?",
+        "Wrong: with a sum over all states the probabilities of a state do not sum to 1. The sum is over the actions of "
+        "the state.",
         _find_softmax,
     ),
 )

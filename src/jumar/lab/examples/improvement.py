@@ -49,7 +49,6 @@ def _find_difference() -> Findings:
         {"J(new) - J(old)": difference, "E[sum_t A(s_t, a_t)]": printed, "E[sum_t gamma^t A(s_t, a_t)]": right},
         {"of each term": "A(s_t, a_t)", "J(new) - J(old)": printed},
         {"of each term": "gamma^t A(s_t, a_t)", "J(new) - J(old)": right},
-        "Wrong: the discount is missing in the sum. With gamma^t it is the lemma of Kakade and Langford 2002.",
     )
 
 
@@ -66,8 +65,6 @@ def _find_normalisation() -> Findings:
         {"J(new) - J(old)": difference, "E[A], states from d": printed, "sum of A, states with rho": right},
         {"factor before the mean": "1", "J(new) - J(old)": printed},
         {"factor before the mean": "1 / (1 - gamma)", "J(new) - J(old)": printed / (1.0 - ENDLESS.gamma)},
-        "Wrong by the factor 1 / (1 - gamma), as d = (1 - gamma) rho is normalised to a distribution. Another slide has "
-        "the factor; the book, which defines its distribution up to a constant, needs it too.",
     )
 
 
@@ -95,8 +92,6 @@ def _find_penalty_sign() -> Findings:
         },
         {"lower bound": "L + C max KL", "it is at most J(new) - J(old)": bool(promised + penalty <= difference)},
         {"lower bound": "L - C max KL", "it is at most J(new) - J(old)": bool(bound <= difference)},
-        "Wrong sign, in three places of the slides; those on minorise-maximise have it right. The penalty is subtracted. "
-        "The slides leave C open: it is that of Schulman et al. 2015, with eps the largest |A|.",
     )
 
 
@@ -130,8 +125,6 @@ def _find_square_root() -> Findings:
         },
         {"lower bound": "L - C E[KL]", "it is at most J(new) - J(old)": bool(printed <= difference)},
         {"lower bound": "L - C sqrt(E[KL])", "it is at most J(new) - J(old)": bool(bound <= difference)},
-        "Wrong: the root is missing (Achiam et al. 2017). Where the policies are near, L misses the gain by an amount of "
-        "the order of KL, while C, with its eps, is itself small, so that C KL is less than that.",
     )
 
 
@@ -152,8 +145,6 @@ def _find_at_old() -> Findings:
         {"J(theta)": worth, "gradient of J at theta": by_action(gradient)},
         {"mean advantage of theta over itself": worth, "its gradient at theta": by_action(gradient)},
         {"mean advantage of theta over itself": at_old, "its gradient at theta": by_action(slope)},
-        "Wrong: a policy has no advantage over itself, so the mean is 0 and not J. The gradients are the same, which may "
-        "be what the slide means (with a distribution of states that is normalised, up to the factor 1 - gamma).",
     )
 
 
@@ -182,8 +173,6 @@ def _find_mismatch() -> Findings:
         },
         {"lower bound": "L - 2 eps T^2", "it is at most J(new) - J(old)": printed <= difference},
         {"lower bound": "L - sum_t 2 t eps max_s |E_a A|", "it is at most J(new) - J(old)": right <= difference},
-        "Wrong where rewards are large: what is subtracted has no scale of rewards in it. The size of the mean advantage "
-        "is a factor, and eps is a total variation, as many actions may each differ by little.",
     )
 
 
@@ -219,8 +208,6 @@ def _find_length() -> Findings:
             "its value": lengths[0],
             "quadratic divergence": quadratic[0],
         },
-        "Wrong: F stands in place of its inverse, and the factor 2 is missing. The step as printed does not end where the "
-        "quadratic divergence is delta.",
     )
 
 
@@ -257,9 +244,6 @@ def _find_sampled() -> Findings:
         },
         {"what is at most delta": "sum_m sum_h log(pi_k / pi)", "its values": sums},
         {"what is at most delta": "the mean over m of it, or exact KL", "its values": exact},
-        "Wrong by a factor of M, as the mean over the trajectories is missing. The mean is an unbiased estimate of their "
-        "divergence, but can be negative however far the policies are apart: along the sum of the scores it always is at "
-        "first. So it cannot be the only constraint; the exact divergence at the states visited can.",
     )
 
 
@@ -295,8 +279,6 @@ def _find_objective_sign() -> Findings:
         },
         {"penalised objective, and the clipped one": "min", "J after the step": down},
         {"penalised objective, and the clipped one": "max", "J after the step": up},
-        "Wrong: both objectives are to be maximised, or their negatives minimised. A step that makes L - lambda KL "
-        "smaller makes the policy worse, and goes away from the old one. The rule for lambda on the same slide is right.",
     )
 
 
@@ -329,8 +311,6 @@ def _find_clipped_signal() -> Findings:
         },
         {"signal of Algorithm 12.6": "reward-to-go", "clipped gradient": by_value},
         {"signal of Algorithm 12.6": "A, as in equation 12.22", "clipped gradient": by_advantage},
-        "Wrong if the algorithm is to be that of the equation: the sign of the signal decides where an action is clipped, "
-        "and a value subtracted from it no longer cancels. Where all rewards are negative, every action counts as bad.",
     )
 
 
@@ -340,6 +320,7 @@ EXAMPLES = (
         "what a new policy gains, by the old one's advantages",
         f"{BOOK}, equation 12.14",
         "By how much is a new policy better, as an expectation over its trajectories of the advantages of the old one?",
+        "Wrong: the discount is missing in the sum. With gamma^t it is the lemma of Kakade and Langford 2002.",
         _find_difference,
     ),
     Example(
@@ -347,6 +328,8 @@ EXAMPLES = (
         "the same as a mean over a distribution of states",
         f"{NATURAL_SLIDES}; likewise {BOOK}, equations 12.15 to 12.17",
         "By how much is a new policy better, as a mean of advantages over the normalised discounted visits d?",
+        "Wrong by the factor 1 / (1 - gamma), as d = (1 - gamma) rho is normalised to a distribution. Another slide has "
+        "the factor; the book, which defines its distribution up to a constant, needs it too.",
         _find_normalisation,
     ),
     Example(
@@ -354,6 +337,8 @@ EXAMPLES = (
         "the lower bound with the largest divergence",
         f"{TRPO_SLIDES}, surrogate of step I",
         "Which lower bound of the gain follows from the surrogate L and the largest divergence over states?",
+        "Wrong sign, in three places of the slides; those on minorise-maximise have it right. The penalty is subtracted. "
+        "The slides leave C open: it is that of Schulman et al. 2015, with eps the largest |A|.",
         _find_penalty_sign,
     ),
     Example(
@@ -361,6 +346,8 @@ EXAMPLES = (
         "the lower bound with the mean divergence",
         f"{NATURAL_SLIDES}, monotonic improvement",
         "Which lower bound of the gain follows from the surrogate L and the mean divergence?",
+        "Wrong: the root is missing (Achiam et al. 2017). Where the policies are near, L misses the gain by an amount of "
+        "the order of KL, while C, with its eps, is itself small, so that C KL is less than that.",
         _find_square_root,
     ),
     Example(
@@ -368,6 +355,8 @@ EXAMPLES = (
         "the lower bound with total variation",
         f"{LECTURE}, distribution mismatch",
         "The probabilities of two policies differ by at most eps. Which lower bound of the gain follows, over T steps?",
+        "Wrong where rewards are large: what is subtracted has no scale of rewards in it. The size of the mean advantage "
+        "is a factor, and eps is a total variation, as many actions may each differ by little.",
         _find_mismatch,
     ),
     Example(
@@ -375,6 +364,8 @@ EXAMPLES = (
         "the mean advantage at the old parameters",
         f"{LECTURE}, constrained objective",
         "What are the mean advantage of a policy over itself, and its gradient?",
+        "Wrong: a policy has no advantage over itself, so the mean is 0 and not J. The gradients are the same, which may "
+        "be what the slide means (with a distribution of states that is normalised, up to the factor 1 - gamma).",
         _find_at_old,
     ),
     Example(
@@ -382,6 +373,8 @@ EXAMPLES = (
         "how long a natural step is",
         f"{NOTES}, section 4.6.3",
         "How far along F^-1 g is the quadratic divergence delta?",
+        "Wrong: F stands in place of its inverse, and the factor 2 is missing. The step as printed does not end where the "
+        "quadratic divergence is delta.",
         _find_length,
     ),
     Example(
@@ -389,6 +382,9 @@ EXAMPLES = (
         "a divergence estimated from few trajectories",
         f"{NOTES}, Definition 4.6.4",
         "Can sums of log ratios over a few trajectories stand for the divergence in a constraint?",
+        "Wrong by a factor of M, as the mean over the trajectories is missing. The mean is an unbiased estimate of their "
+        "divergence, but can be negative however far the policies are apart: along the sum of the scores it always is at "
+        "first. So it cannot be the only constraint; the exact divergence at the states visited can.",
         _find_sampled,
     ),
     Example(
@@ -396,6 +392,8 @@ EXAMPLES = (
         "what the clipped objective judges actions by",
         f"{BOOK}, equation 12.22 and Algorithm 12.6",
         "May the reward-to-go stand for the advantage in the clipped objective, as it may in the surrogate objective?",
+        "Wrong if the algorithm is to be that of the equation: the sign of the signal decides where an action is clipped, "
+        "and a value subtracted from it no longer cancels. Where all rewards are negative, every action counts as bad.",
         _find_clipped_signal,
     ),
     Example(
@@ -403,6 +401,8 @@ EXAMPLES = (
         "whether PPO's objectives are minimised",
         f"{LECTURE}, PPO and PPO2",
         "Is the surrogate with a penalty to be minimised or maximised?",
+        "Wrong: both objectives are to be maximised, or their negatives minimised. A step that makes L - lambda KL "
+        "smaller makes the policy worse, and goes away from the old one. The rule for lambda on the same slide is right.",
         _find_objective_sign,
     ),
 )

@@ -54,10 +54,6 @@ def _find_example() -> Findings:
         steps,
         printed,
         names,
-        "Wrong in three entries. F(tau2)[2, 2] is 57.012; 29.529 is the mean of both rollouts. That mean is printed as "
-        "118.115, four times as much, left from a draft with doubled scores. F is symmetric, 1.020 on both sides. The "
-        "step is right all the same: the returns are the first scores, so that the gradient is the first column of F, and "
-        "F^-1 gradient is [1, 0] whatever the last entry is.",
         tolerance=5e-4,
     )
 
@@ -75,9 +71,6 @@ def _find_gradients() -> Findings:
         {"reward-to-go gradient, a sum over steps": to_go, "slope of Algorithm 12.5's objective, a mean": slope},
         {"slope of the objective, times the steps": to_go},
         {"slope of the objective, times the steps": length * slope},
-        "Right: at theta' = theta the surrogate objective of equation 12.18 has the gradient of the reward-to-go. "
-        "Algorithm 12.5 computes a mean over the steps where the gradient is a sum, so that its objective has a third of "
-        "that slope with three steps.",
     )
 
 
@@ -90,7 +83,9 @@ def _find_inverse() -> Findings:
         return trajectory_fisher(each, jnp.ones((2, 3))), sampled_gradient(each, returns, jnp.ones(3))
 
     def step(fisher: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return solve(fisher, gradient), jnp.asarray(EXERCISE_12_2.theta) + natural_step(fisher, gradient, EXERCISE_12_2.epsilon)
+        return solve(fisher, gradient), jnp.asarray(EXERCISE_12_2.theta) + natural_step(
+            fisher, gradient, EXERCISE_12_2.epsilon
+        )
 
     update, (fisher, gradient) = _update(), exactly(of_draft)()
     _, theta_draft = exactly(step)(fisher, gradient)
@@ -120,9 +115,6 @@ def _find_inverse() -> Findings:
             "theta'": np.array([0.766, 1.0]),
         },
         {"F^-1": np.linalg.inv(update.fisher), "u": update.direction, "theta'": update.theta},
-        "Wrong as an answer for Example 12.1, right for the F and the gradient that it begins with. These belong to a "
-        "draft: the second action of tau1 with the other sign, and the second score doubled. In Example 12.1 the step to "
-        "0.766 would break the constraint of 0.1.",
         tolerance=5e-4,
     )
 
@@ -141,8 +133,6 @@ def _find_mean_divergence() -> Findings:
         },
         {"mean of KL(pi || pi')": 0.285, "third term of KL at s1": 0.3 * np.log(0.3 / 0.3)},
         {"mean of KL(pi || pi')": mean, "third term of KL at s1": terms[2]},
-        "Wrong in one term, right in the result: the line for s1 has 0.3 log(0.3 / 0.3), and 0.3 log(0.3 / 0.2) is meant. "
-        "With the term as printed the divergence at s1 would be 0.335 instead of 0.456.",
         tolerance=5e-4,
     )
 
@@ -167,9 +157,6 @@ def _find_directions() -> Findings:
         },
         {"constraint": "KL(pi_old || pi)", "line search": "KL(pi || pi_old)", "its value at pi'": backward[0]},
         {"constraint": "KL(pi_old || pi)", "line search": "KL(pi_old || pi)", "its value at pi'": forward[0]},
-        "Wrong, though by little: the constraint has the old policy first, the line search has it last. The two agree to "
-        "second order alone, so that their ratio goes to 1 as the policies get near. Jumar has the old policy first "
-        "everywhere, like Schulman et al. 2015.",
     )
 
 
@@ -189,9 +176,6 @@ def _find_trajectories() -> Findings:
             "what epsilon bounds": length * update.divergence,
             "within epsilon": bool(length * update.divergence <= EXAMPLE_12_1.epsilon),
         },
-        "Wrong to read both as one bound. The natural step of equation 12.12 bounds the divergence of whole trajectories, "
-        "to second order; the line search of Algorithm 12.5 checks the mean per step, some three times smaller here. The "
-        "step that is accepted exceeds epsilon as a trajectory's divergence.",
     )
 
 
@@ -213,8 +197,6 @@ def _find_clip() -> Findings:
         {"slope of the objective, A = 1": good, "slope of the objective, A = -1": bad},
         {"no gradient, A > 0": RATIOS < 1.0 + CLIP_RANGE, "no gradient, A < 0": RATIOS > 1.0 - CLIP_RANGE},
         {"no gradient, A > 0": good == 0.0, "no gradient, A < 0": bad == 0.0},
-        "Wrong: the prose of section 12.5 has both conditions the wrong way round, Algorithm 12.6 has them right. By the "
-        "prose the gradient would be 0 at w = 1, where every update begins, so that no step would ever be taken.",
     )
 
 
@@ -230,9 +212,6 @@ def _find_search() -> Findings:
         },
         {"rule": "f >= 0", "accepts the step backward": bool(backward >= 0.0)},
         {"rule": "f >= f(theta)", "accepts the step backward": bool(backward >= update.objective_before)},
-        "Wrong where the signals are not centred. The rule assumes that the objective is 0 at the old parameters. With "
-        "rewards-to-go, or with sampled advantages, it is not, and a step that makes it worse can pass. Compare with its "
-        "value at theta.",
     )
 
 
@@ -265,9 +244,6 @@ def _find_degenerate() -> Findings:
             "step u sqrt(2 eps / u^T u) for u = 0": at_rest,
             "F^-1 with fewer rollouts than parameters": "pseudo-inverse of F",
         },
-        "Wrong at the edges. With a gradient of 0 equations 12.6 and 12.12 are 0 times infinity; no step is right. With "
-        "fewer rollouts than parameters F is singular. Its pseudo-inverse serves, as the gradient of the same rollouts "
-        "lies in the range of F; so do damping and conjugate gradient.",
     )
 
 
@@ -278,6 +254,10 @@ EXAMPLES = (
         f"{BOOK}, Example 12.1",
         "From two rollouts of three steps, estimate the Fisher matrix and the gradient, make the natural step, and judge "
         "it by the surrogate objective and constraint.",
+        "Wrong in three entries. F(tau2)[2, 2] is 57.012; 29.529 is the mean of both rollouts. That mean is printed as "
+        "118.115, four times as much, left from a draft with doubled scores. F is symmetric, 1.020 on both sides. The "
+        "step is right all the same: the returns are the first scores, so that the gradient is the first column of F, and "
+        "F^-1 gradient is [1, 0] whatever the last entry is.",
         _find_example,
     ),
     Example(
@@ -285,6 +265,9 @@ EXAMPLES = (
         "the gradient of the surrogate objective",
         f"{BOOK}, Exercise 12.1",
         "Is the gradient of the surrogate objective at the old parameters that of the reward-to-go?",
+        "Right: at theta' = theta the surrogate objective of equation 12.18 has the gradient of the reward-to-go. "
+        "Algorithm 12.5 computes a mean over the steps where the gradient is a sum, so that its objective has a third of "
+        "that slope with three steps.",
         _find_gradients,
     ),
     Example(
@@ -292,6 +275,9 @@ EXAMPLES = (
         "the inverse Fisher matrix of Example 12.1",
         f"{BOOK}, Exercise 12.2",
         "For Example 12.1, what are the inverse of the Fisher matrix, the natural gradient and the new parameters?",
+        "Wrong as an answer for Example 12.1, right for the F and the gradient that it begins with. These belong to a "
+        "draft: the second action of tau1 with the other sign, and the second score doubled. In Example 12.1 the step to "
+        "0.766 would break the constraint of 0.1.",
         _find_inverse,
     ),
     Example(
@@ -299,6 +285,8 @@ EXAMPLES = (
         "a mean divergence over visited states",
         f"{BOOK}, Exercise 12.3",
         "Two policies are tables. What is the mean of their divergence over five visited states?",
+        "Wrong in one term, right in the result: the line for s1 has 0.3 log(0.3 / 0.3), and 0.3 log(0.3 / 0.2) is meant. "
+        "With the term as printed the divergence at s1 would be 0.335 instead of 0.456.",
         _find_mean_divergence,
     ),
     Example(
@@ -307,6 +295,9 @@ EXAMPLES = (
         f"{NATURAL_SLIDES}, line search; likewise Yang's slides on TRPO",
         "The constraint and the line search have the divergence in opposite directions. By how much do they differ, with "
         "the policies of Exercise 12.3?",
+        "Wrong, though by little: the constraint has the old policy first, the line search has it last. The two agree to "
+        "second order alone, so that their ratio goes to 1 as the policies get near. Jumar has the old policy first "
+        "everywhere, like Schulman et al. 2015.",
         _find_directions,
     ),
     Example(
@@ -314,6 +305,9 @@ EXAMPLES = (
         "what epsilon bounds",
         f"{BOOK}, equations 12.7 and 12.19",
         "The same epsilon bounds the natural step and is the bound of the line search. What does it bound in Example 12.1?",
+        "Wrong to read both as one bound. The natural step of equation 12.12 bounds the divergence of whole trajectories, "
+        "to second order; the line search of Algorithm 12.5 checks the mean per step, some three times smaller here. The "
+        "step that is accepted exceeds epsilon as a trajectory's divergence.",
         _find_trajectories,
     ),
     Example(
@@ -321,6 +315,8 @@ EXAMPLES = (
         "where the clamped objective has no gradient",
         f"{BOOK}, section 12.5",
         "For which probability ratios does an action no longer count in the gradient of the clamped surrogate objective?",
+        "Wrong: the prose of section 12.5 has both conditions the wrong way round, Algorithm 12.6 has them right. By the "
+        "prose the gradient would be 0 at w = 1, where every update begins, so that no step would ever be taken.",
         _find_clip,
     ),
     Example(
@@ -328,6 +324,9 @@ EXAMPLES = (
         "steps where the gradient is 0 or F is singular",
         f"{BOOK}, Algorithms 12.2 to 12.4",
         "What do the steps give for a gradient of 0, and where there are fewer rollouts than parameters?",
+        "Wrong at the edges. With a gradient of 0 equations 12.6 and 12.12 are 0 times infinity; no step is right. With "
+        "fewer rollouts than parameters F is singular. Its pseudo-inverse serves, as the gradient of the same rollouts "
+        "lies in the range of F; so do damping and conjugate gradient.",
         _find_degenerate,
     ),
     Example(
@@ -335,6 +334,9 @@ EXAMPLES = (
         "when a line search accepts a step",
         f"{NATURAL_SLIDES}, Algorithm 2; likewise Yang's slides on TRPO",
         "A step is accepted if the surrogate objective is at least 0. Is that enough, with the objective of Example 12.1?",
+        "Wrong where the signals are not centred. The rule assumes that the objective is 0 at the old parameters. With "
+        "rewards-to-go, or with sampled advantages, it is not, and a step that makes it worse can pass. Compare with its "
+        "value at theta.",
         _find_search,
     ),
 )
