@@ -69,3 +69,7 @@ def softmax_data(**flat: ArrayLike) -> dict[str, Any]:
 def by_action(flat: ArrayLike) -> np.ndarray:
     """Return flat parameters, or a gradient in them, as a table [S, A] of two actions."""
     return np.asarray(flat).reshape(-1, 2)
+
+
+POLICIES = {"policies": "softmax of theta[s, a]", **softmax_data(**{"theta, old": OLD, "theta, new": NEW})}
+"""The two policies as data."""
