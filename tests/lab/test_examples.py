@@ -184,6 +184,22 @@ def test_fitted_policy_iteration_loses_where_it_was_not_fitted() -> None:
     assert np.all(np.max(findings("optimal-advantages").right["largest advantage of the optimal policy"]) < 1e-12)
 
 
+def test_steps_at_the_edges() -> None:
+    found = findings("degenerate-steps")
+    assert np.all(np.isnan(found.printed["step u sqrt(2 eps / u^T u) for u = 0"]))
+    np.testing.assert_array_equal(found.right["step u sqrt(2 eps / u^T u) for u = 0"], 0.0)
+    np.testing.assert_allclose(found.steps["F u"], found.steps["gradient of one rollout"], rtol=1e-9)
+    assert abs(found.steps["its eigenvalues"][0]) < 1e-12
+    found = findings("line-search-end")
+    np.testing.assert_array_equal(found.right["theta after it"], [0.0, 1.0])
+    assert np.all(found.steps["f after 0, 10, 30 and 60 halvings"] <= found.steps["f at theta"])
+
+
+def test_a_state_value_drops_out_in_expectation_alone() -> None:
+    assert abs(right("value-on-samples", "change that the term makes, exactly")) < 1e-12
+    assert abs(right("value-on-samples", "on the 6 trajectories")) > 0.01
+
+
 def test_an_unknown_name_gets_the_nearest_ones() -> None:
     with pytest.raises(UsageError, match=r"unknown example 'exercise-12\.4'; did you mean exercise-12\.3"):
         find("exercise-12.4")

@@ -45,7 +45,7 @@ class Findings:
 
     def _agrees(self, printed: Any, right: Any) -> bool:
         if isinstance(printed, str) or isinstance(right, str):
-            return printed == right
+            return isinstance(printed, str) and isinstance(right, str) and printed == right
         # A rounded number may be a little more than half a unit away, where its data were rounded too.
         return bool(
             np.allclose(np.asarray(printed, float), np.asarray(right, float), rtol=0.0, atol=1.2 * self.tolerance)

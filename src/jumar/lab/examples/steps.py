@@ -12,7 +12,10 @@ from jax import Array
 from jumar.lab import gradients, improvement, tabular
 from jumar.lab.examples.example import BOOK, LECTURE, NOTES, Example, Findings, exactly
 from jumar.lab.examples.processes import ENDLESS, EPISODE, NEW, OLD, POLICIES, by_action, policy, softmax_data, tables
-from jumar.lab.trajectories import sampled_kl, trajectory_kl
+from jumar.lab.rollouts import discounts
+from jumar.lab.tabular import ArrayLike
+from jumar.lab.trajectories import every_trajectory, log_ratios, probabilities, sampled_kl, trajectory_kl
+from jumar.policies.distributions import Categorical
 from jumar.solvers.fisher import scores
 from jumar.solvers.objectives import clipped_surrogate
 
@@ -53,6 +56,13 @@ def _find_length() -> Findings:
 
 SEEN = np.array([[0, 1, 2, 0], [1, 1, 2, 2], [0, 0, 0, 1], [0, 1, 1, 2], [1, 0, 1, 2], [0, 0, 1, 1]])
 DONE = np.array([[1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 1, 0], [0, 1, 1, 1], [0, 1, 0, 1]])
+DATA_SAMPLED = {
+    **tables(EPISODE),
+    "policy": "softmax of theta[s, a]",
+    **softmax_data(theta=OLD),
+    "states of 6 trajectories": SEEN,
+    "their actions": DONE,
+}
 LENGTHS = np.array([0.05, 0.15, 0.3])
 
 
@@ -69,14 +79,7 @@ def _find_sampled() -> Findings:
 
     sums, exact = exactly(along)(OLD)
     return Findings(
-        {
-            **tables(EPISODE),
-            "policy": "softmax of theta[s, a]",
-            **softmax_data(theta=OLD),
-            "states of 6 trajectories": SEEN,
-            "their actions": DONE,
-            "step, times the sum of scores": LENGTHS,
-        },
+        {**DATA_SAMPLED, "step, times the sum of scores": LENGTHS},
         {
             "sum of log(pi_old / pi_new), 6 trajectories": sums,
             "the mean, per trajectory": sums / len(SEEN),
@@ -119,6 +122,39 @@ def _find_objective_sign() -> Findings:
         },
         {"penalised objective, and the clipped one": "min", "J after the step": down},
         {"penalised objective, and the clipped one": "max", "J after the step": up},
+    )
+
+
+def _find_value() -> Findings:
+    every = every_trajectory(EPISODE)
+
+    def means() -> tuple[Array, ...]:
+        old, new = policy(OLD), policy(NEW)
+        values, times = tabular.state_values(EPISODE, old), jnp.arange(SEEN.shape[1])
+        weights = discounts(EPISODE.gamma, SEEN.shape[1])
+
+        def sums(at: Categorical, states: ArrayLike, actions: ArrayLike) -> Array:
+            return jnp.exp(log_ratios(at, old, states, actions)) * values[times, jnp.asarray(states)] @ weights
+
+        sampled = [jnp.mean(sums(at, SEEN, DONE)) for at in (old, new)]
+        probs = probabilities(EPISODE, old, every)
+        exact = [probs @ sums(at, every.states, every.actions) for at in (old, new)]
+        return *sampled, *exact
+
+    sampled_old, sampled_new, exact_old, exact_new = exactly(means)()
+    return Findings(
+        {**DATA_SAMPLED, **softmax_data(**{"theta, new": NEW})},
+        {
+            "E[sum gamma^t w V] at theta, exactly": exact_old,
+            "at theta, new": exact_new,
+            "6 trajectories, at theta": sampled_old,
+            "6 trajectories, at theta, new": sampled_new,
+        },
+        {"change that the term makes, exactly": 0.0, "on the 6 trajectories": 0.0},
+        {
+            "change that the term makes, exactly": exact_new - exact_old,
+            "on the 6 trajectories": sampled_new - sampled_old,
+        },
     )
 
 
@@ -173,6 +209,16 @@ EXAMPLES = (
         "divergence, but can be negative however far the policies are apart: along the sum of the scores it always is at "
         "first. So it cannot be the only constraint; the exact divergence at the states visited can.",
         _find_sampled,
+    ),
+    Example(
+        "value-on-samples",
+        "whether a state value may be dropped from advantages",
+        f"{BOOK}, equation 12.18",
+        "In the surrogate objective Q stands for A, as the value of a state does not depend on the action. Does that "
+        "change where the objective is largest?",
+        "Wrong for samples, right in expectation. The mean of w V over all trajectories is the same for every new policy. "
+        "Over a few of them it changes with the new policy, and so do the best parameters of the sampled objective.",
+        _find_value,
     ),
     Example(
         "clipped-signal",

@@ -9,8 +9,10 @@ import numpy as np
 from jumar.lab import worked
 from jumar.lab.examples.example import BOOK, NATURAL_SLIDES, Example, Findings, exactly
 from jumar.lab.gradients import natural_step, solve
+from jumar.lab.local_models import Known, Sampled
 from jumar.lab.rollouts import sampled_gradient
-from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1
+from jumar.lab.textbook import RestrictedPolicyGradient, TrustRegionUpdate
+from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1, OneState
 from jumar.solvers.ascent import scale_gradient
 from jumar.solvers.fisher import trajectory_fisher
 from jumar.solvers.objectives import clipped_surrogate
@@ -223,10 +225,12 @@ def _find_degenerate() -> Findings:
         each = worked.action_scores(one)
         fisher = trajectory_fisher(each, jnp.ones((1, 3)))
         gradient = sampled_gradient(each, worked.rollouts(one).returns(one.gamma), jnp.ones(3))
-        at_rest = natural_step(jnp.asarray(update.fisher), jnp.asarray(nothing), EXAMPLE_12_1.epsilon)
-        return fisher, gradient, solve(fisher, gradient), at_rest, scale_gradient(jnp.asarray(nothing), 1.0)
+        natural = natural_step(jnp.asarray(update.fisher), jnp.asarray(nothing), EXAMPLE_12_1.epsilon)
+        flat = RestrictedPolicyGradient(Known(lambda theta, _: jnp.zeros_like(theta)), EXAMPLE_12_1.epsilon)
+        restricted = flat.update(jnp.asarray(nothing), jax.random.PRNGKey(0)).theta
+        return fisher, gradient, solve(fisher, gradient), natural, restricted, scale_gradient(jnp.asarray(nothing), 1.0)
 
-    fisher, gradient, direction, at_rest, scaled = exactly(of_one)()
+    fisher, gradient, direction, natural, restricted, scaled = exactly(of_one)()
     with np.errstate(divide="ignore", invalid="ignore"):
         printed = nothing * np.sqrt(2.0 * EXAMPLE_12_1.epsilon / (nothing @ nothing))
     return Findings(
@@ -238,12 +242,36 @@ def _find_degenerate() -> Findings:
             "direction u of least norm with F u = g": direction,
             "F u": fisher @ direction,
             "gradient 0, scaled to norm 1": scaled,
+            "natural step for gradient 0": natural,
         },
         {"step u sqrt(2 eps / u^T u) for u = 0": printed, "F^-1 with fewer rollouts than parameters": "inverse of F"},
         {
-            "step u sqrt(2 eps / u^T u) for u = 0": at_rest,
+            "step u sqrt(2 eps / u^T u) for u = 0": restricted,
             "F^-1 with fewer rollouts than parameters": "pseudo-inverse of F",
         },
+    )
+
+
+def _find_search_end() -> Findings:
+    def search() -> tuple[jax.Array, ...]:
+        theta = jnp.asarray(EXAMPLE_12_1.theta)
+        model = Sampled(OneState(), len(EXAMPLE_12_1.actions))
+        local = model.of_rollouts(theta, worked.rollouts(EXAMPLE_12_1))
+        found = TrustRegionUpdate(model, EXAMPLE_12_1.epsilon).step(theta, local._replace(gradient=-local.gradient))
+        halves = jnp.asarray([0, 10, 30, 60])
+        tried = [local.objective(theta + (found.whole - theta) * 0.5**n) for n in halves]
+        return found.whole, jnp.stack(tried), found.shrinks, found.theta, local.objective(theta)
+
+    whole, tried, shrinks, theta, before = exactly(search)()
+    return Findings(
+        {**ROLLOUTS, "direction": "the wrong way: that of minus the gradient", "alpha": 0.5},
+        {
+            "theta' of the whole step": whole,
+            "f at theta": before,
+            "f after 0, 10, 30 and 60 halvings": tried,
+        },
+        {"the search ends": False, "theta after it": "none"},
+        {"the search ends": bool(shrinks < 1000), "theta after it": theta},
     )
 
 
@@ -328,6 +356,16 @@ EXAMPLES = (
         "fewer rollouts than parameters F is singular. Its pseudo-inverse serves, as the gradient of the same rollouts "
         "lies in the range of F; so do damping and conjugate gradient.",
         _find_degenerate,
+    ),
+    Example(
+        "line-search-end",
+        "when a line search gives up",
+        f"{BOOK}, Algorithm 12.5",
+        "What does the line search do if no step along the direction makes the surrogate objective larger?",
+        "Wrong where no step is good: the loop of Algorithm 12.5 has no end if f(theta') > f(theta) never comes true. It "
+        "can happen, as the direction is that of whole returns and f is of rewards-to-go, or with a gradient of 0 or one "
+        "that is not finite. Jumar tries a given number of steps and then keeps theta.",
+        _find_search_end,
     ),
     Example(
         "line-search-rule",
