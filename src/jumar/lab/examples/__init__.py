@@ -8,10 +8,10 @@ are written out stands in (:mod:`~jumar.lab.examples.processes`). ``jumar exampl
 from __future__ import annotations
 
 from jumar.errors import UsageError, nearest
-from jumar.lab.examples import choices, gradients, improvement, iteration, steps, trust_region
+from jumar.lab.examples import choices, gradients, improvement, iteration, safeguards, steps, trust_region
 from jumar.lab.examples.example import Example, Findings
 
-MODULES = (trust_region, gradients, improvement, steps, iteration, choices)
+MODULES = (trust_region, safeguards, gradients, improvement, steps, iteration, choices)
 
 EXAMPLES: dict[str, Example] = {example.name: example for module in MODULES for example in module.EXAMPLES}
 """All examples by their names."""
