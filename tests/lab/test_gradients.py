@@ -15,6 +15,7 @@ import pytest
 from jax import Array
 from processes import ACTIONS, GAMMA, HORIZON, HORIZONS, STATES
 
+from jumar.errors import UsageError
 from jumar.lab import gradients, improvement, tabular
 from jumar.lab.families import Family, softmax
 from jumar.lab.tabular import TabularMDP
@@ -160,7 +161,7 @@ def test_the_natural_gradient_of_a_tabular_softmax_is_the_advantages() -> None:
     np.testing.assert_allclose(at.natural.reshape(STATES, ACTIONS), wanted - wanted.mean(-1, keepdims=True), rtol=1e-8)
 
 
-@pytest.mark.parametrize("gap", [8.0, 20.0])
+@pytest.mark.parametrize("gap", [8.0, 16.0, 20.0])
 def test_the_natural_gradient_is_the_advantages_where_an_action_is_nearly_certain_too(gap: float) -> None:
     r"""The curvature there is :math:`e^{-gap}` of that of an undecided state, and no rounding error in double precision."""
     mdp = TabularMDP.of([[[0.0, 1.0], [1.0, 0.0]]] * 2, [[1.0, 0.0], [0.5, 0.0]], [0.5, 0.5], GAMMA)
@@ -229,3 +230,43 @@ def test_natural_steps_do_not_depend_on_the_parametrisation_and_gradients_do() -
     step_there = gradients.natural_step(gradients.step_fisher(other, z, at.states), gradient_there, 0.01)
     np.testing.assert_allclose(matrix @ step_there, gradients.natural_step(at.fisher, at.gradient, 0.01), rtol=1e-6)
     assert np.linalg.norm(matrix @ gradient_there - at.gradient) > 0.1 * np.linalg.norm(at.gradient)
+
+
+# -- multipliers, and where there is no curvature --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delta", [1e-4, 0.01])
+def test_a_penalised_step_with_the_multiplier_of_delta_is_the_step_of_delta(delta: float) -> None:
+    at = exact("linear")
+    factor = float(gradients.multiplier(at.fisher, at.gradient, delta))
+    step = gradients.natural_step(at.fisher, at.gradient, delta)
+    np.testing.assert_allclose(gradients.penalised_step(at.fisher, at.gradient, factor), step, rtol=1e-9)
+    # It is the slope of what the step promises.
+    up, down = (at.gradient @ gradients.natural_step(at.fisher, at.gradient, delta * x) for x in (1.001, 0.999))
+    np.testing.assert_allclose((up - down) / (0.002 * delta), factor, rtol=1e-5)
+
+
+def test_the_multiplier_of_the_bernoulli_policy_by_hand() -> None:
+    """F = 1/4 and g = 24.75 at theta = 0: F^-1 g = 99, and g F^-1 g = 2450.25, whose root is 49.5."""
+    fisher, gradient = jnp.array([[0.25]]), jnp.array([24.75])
+    np.testing.assert_allclose(gradients.multiplier(fisher, gradient, 0.5), 49.5, rtol=1e-12)
+    np.testing.assert_allclose(gradients.natural_step(fisher, gradient, 0.5), [2.0], rtol=1e-12)
+
+
+def test_a_family_whose_fisher_matrix_is_0_is_refused() -> None:
+    def constant(flat: Array) -> Categorical:
+        return Categorical(jnp.zeros((STATES, ACTIONS)) + 0.0 * flat[0])
+
+    mdp = processes.process(None)
+    with pytest.raises(UsageError, match="the Fisher matrix is 0: no parameter changes the policy"):
+        gradients.natural_gradient(mdp, constant, jnp.ones(2))
+    with pytest.raises(UsageError, match="would be 0/0"):
+        gradients.natural_step(jnp.zeros((2, 2)), jnp.zeros(2), 0.01)
+    with pytest.raises(UsageError, match="not finite"):
+        gradients.natural_step(jnp.full((2, 2), jnp.nan), jnp.zeros(2), 0.01)
+    with pytest.raises(UsageError, match=r"delta=0\.0 must be above 0"):
+        gradients.natural_step(jnp.eye(2), jnp.ones(2), 0.0)
+
+
+def test_where_the_gradient_is_0_so_is_the_step() -> None:
+    np.testing.assert_array_equal(gradients.natural_step(jnp.eye(2), jnp.zeros(2), 0.01), 0.0)
