@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from jumar.cli import main
 from jumar.cli.example import WIDTH, words
 from jumar.lab.examples import EXAMPLES, Example, Findings
+
+PAGE = Path(__file__).parents[2] / "docs" / "examples.md"
 
 
 def test_the_list_has_a_line_for_each_example_the_name_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,6 +32,7 @@ def test_an_example_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> N
     assert "    printed   0.285\n    right     the same" in text
     assert "    printed   0.000\n    right     0.12164" in text
     assert max(map(len, text.splitlines())) <= WIDTH
+    assert f"```text\n{text}```" in PAGE.read_text()
     assert main(["example", "exercise-12.3", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     keys = ["name", "title", "source", "question", "data", "steps", "printed", "right", "wrong", "verdict"]

@@ -261,7 +261,7 @@ def test_ppo_learns_it_and_never_makes_an_illegal_move(play: dict[str, np.ndarra
     agent = jumar.PPO("jax/2048-v0", n_envs=16, n_steps=128, learning_rate=1e-3, batch_size=256, seed=1)
     agent.learn(150_000)
     mean, _ = jumar.evaluate_policy(agent, "jax/2048-v0", n_eval_episodes=100)
-    assert mean > 1_500.0
+    assert cast(float, mean) > 1_500.0
     hard = np.flatnonzero(play["masks"].reshape(-1, 4).sum(-1) == 1)[:512]  # one move alone is legal
     boards, masks = play["boards"].reshape(-1, 4, 4)[hard], play["masks"].reshape(-1, 4)[hard]
     for deterministic in (True, False):

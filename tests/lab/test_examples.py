@@ -142,6 +142,8 @@ def test_gains_and_their_bounds() -> None:
 def test_the_right_natural_step_ends_where_the_quadratic_divergence_is_delta() -> None:
     np.testing.assert_allclose(right("natural-step-length", "quadratic divergence"), 0.01, rtol=1e-9)
     assert printed("natural-step-length", "quadratic divergence") > 0.3
+    steps = findings("natural-step-length").steps
+    np.testing.assert_allclose(steps["multiplier eta of g = eta F step"] * steps["1 / eta"], 1.0, rtol=1e-9)
 
 
 def test_sums_of_sampled_log_ratios_can_be_negative() -> None:

@@ -40,6 +40,8 @@ def _find_length() -> Findings:
         {
             "gradient g": by_action(gradient),
             "F^-1 g": by_action(direction),
+            "multiplier eta of g = eta F step": np.sqrt(gradient @ direction / (2.0 * DELTA)),
+            "1 / eta": lengths[0],
             "quadratic divergence of the right step": quadratic[0],
             "of the printed one": quadratic[1],
             "mean KL after the right step": kl[0],
@@ -196,8 +198,9 @@ EXAMPLES = (
         "how long a natural step is",
         f"{NOTES}, section 4.6.3",
         "How far along F^-1 g is the quadratic divergence delta?",
-        "Wrong: F stands in place of its inverse, and the factor 2 is missing. The step as printed does not end where the "
-        "quadratic divergence is delta.",
+        "Wrong: F stands in place of its inverse, and the factor 2 is missing. The notes derive g = eta F step, so that "
+        "the factor is 1 / eta, and then use eta itself. The step as printed does not end where the quadratic divergence "
+        "is delta.",
         _find_length,
     ),
     Example(
