@@ -25,6 +25,7 @@ from jumar.agents import agent as agents
 from jumar.algorithms import registry
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import build, find_algorithm
+from jumar.lab.examples import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -49,6 +50,7 @@ PUBLIC_INSIDE = (
     "jumar.studies.compare_request",
     "jumar.envs.compiled",
     "jumar.envs.classic_control",
+    "jumar.envs.game_2048",
     "jumar.algorithms.on_policy.a2c",
     "jumar.algorithms.off_policy.acer",
     "jumar.algorithms.on_policy.cpo",
@@ -178,6 +180,9 @@ def test_the_tables_have_every_setting_and_every_option() -> None:
     assert not any("gamma" in name for name in options)
     trained = tables.trained_rows(["CartPole-v1", "Pendulum-v1", "HalfCheetah-v5"])
     assert [row[0] for row in trained] == [f"`{name}`" for name in ALGORITHMS if name != "bc"]
+    examples = tables.example_rows("all")
+    assert [row[0] for row in examples] == [f"`{name}`" for name in EXAMPLES]
+    assert len(tables.example_rows("Decision")) < len(examples)
     assert tables.markdown_table(("a",), [("x|y",)]) == "| a |\n| --- |\n| x\\|y |"
 
 

@@ -4,7 +4,9 @@
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
 ``presets-table`` takes an algorithm's name and lists its presets, and ``trained-table`` the names of environments: of every
 algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and
-lists its names that are not Jumar's. ``verification-table`` lists the checks of ``jumar verify``.
+lists its names that are not Jumar's. ``verification-table`` lists the checks of ``jumar verify``. ``examples-table`` takes a
+word that a source has in it (``Decision``; ``all`` for all of them) and lists the worked examples, with what is said of the
+print.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from jumar._stable_baselines3 import PLACES
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import SETTING, build
 from jumar.cli.verify import figure
+from jumar.lab.examples import EXAMPLES
 from jumar.presets import presets
 from jumar.settings import Settings, describe, kinds, range_words
 from jumar.verification.registry import checks
@@ -120,6 +123,20 @@ def verification_rows() -> dict[str, list[Row]]:
     return groups
 
 
+def example_rows(source: str) -> list[Row]:
+    """Return rows (example, what is asked, verdict) of the examples whose source has the word in it, or of all."""
+    return [
+        (f"`{example.name}`", f"{example.title} ({example.source})", _plain(example.verdict))
+        for example in EXAMPLES.values()
+        if source == "all" or source in example.source
+    ]
+
+
+def _plain(text: str) -> str:
+    """Return text in which Markdown sees no markup."""
+    return re.sub(r"([*_<>\[\]^$])", r"\\\1", text)
+
+
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:
     """Return a table in Markdown; a bar inside of a cell is escaped."""
     lines = [header, tuple("---" for _ in header), *rows]
@@ -188,6 +205,16 @@ class CommandOptions(_Table):
         return option_rows(argument)
 
 
+class ExamplesTable(_Table):
+    """The worked examples of the textbooks."""
+
+    header = ("`jumar example`", "about", "what is printed")
+
+    def groups(self, argument: str) -> dict[str, list[Row]]:
+        """Return a row for each example, without a title."""
+        return {"": example_rows(argument)}
+
+
 class NamesTable(_Table):
     """What another library calls a thing, and what to write here."""
 
@@ -218,4 +245,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("trained-table", TrainedTable)
     app.add_directive("names-table", NamesTable)
     app.add_directive("verification-table", VerificationTable)
+    app.add_directive("examples-table", ExamplesTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -170,6 +170,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import listing
 
         return listing.run(arguments, _algorithms)
+    if command == "example":
+        from jumar.cli import example
+
+        return example.run(arguments)
     from jumar.cli import completion
 
     return completion.run(arguments, algorithms)

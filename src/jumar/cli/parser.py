@@ -312,6 +312,7 @@ def build(
     _add_compare(parsers["compare"])
     _add_verify(parsers["verify"])
     _add_list(parsers["list"])
+    _add_example(parsers["example"])
     _add_completion(parsers["completion"])
     for command in parsers.values():
         command.add_argument("--json", action="store_true", help="print one JSON object as the last line of the output")
@@ -329,6 +330,7 @@ COMMANDS = (
     ),
     ("verify", "hold methods and parts against exact results on this machine", "jumar verify [NAME...] [options]"),
     ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
+    ("example", "work a number or an exercise of the textbooks out", "jumar example NAME [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
 """Name, summary and usage of every command."""
@@ -667,6 +669,13 @@ def _add_list(parser: Parser) -> None:
     parser.add_argument(
         "what", metavar="WHAT", type=one_of("list", *known), choices=known, help="algorithms, envs or presets"
     )
+
+
+def _add_example(parser: Parser) -> None:
+    parser.examples = {"NAME": "jumar example example-12.1, or jumar example --list"}
+    parser.spared = {"NAME": "--list"}
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the example; --list shows all")
+    parser.add_argument("--list", action="store_true", help="list all examples, one per line, the name first")
 
 
 def _add_completion(parser: Parser) -> None:

@@ -117,11 +117,10 @@ class OneState:
 @in_double
 def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
     """Compute the update of the example, by :class:`jumar.lab.textbook.TrustRegionUpdate`; it does not shorten the step."""
-    theta, actions = jnp.asarray(example.theta), jnp.asarray(example.actions)
     local = _model(example)
-    found = textbook.TrustRegionUpdate(_sampled(example), example.epsilon).step(theta, local)
-    each = scores(lambda theta: gaussian(theta, actions).log_prob(actions[..., None]), theta)
-    steps = jnp.ones(actions.shape)
+    found = textbook.TrustRegionUpdate(_sampled(example), example.epsilon).step(jnp.asarray(example.theta), local)
+    each = action_scores(example)
+    steps = jnp.ones(each.shape[:2])
     return TrustRegionUpdate(
         fishers=jnp.stack([trajectory_fisher(one[None], steps[:1]) for one in each]),
         fisher=local.fisher,
@@ -132,6 +131,13 @@ def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
         objective=found.objective,
         divergence=found.constraint,
     )
+
+
+@in_double
+def action_scores(example: TrustRegionExample) -> Array:
+    r"""Return :math:`\nabla \log \pi(a_t)` of each step, ``[N, T, 2]``."""
+    actions = jnp.asarray(example.actions)
+    return scores(lambda theta: gaussian(theta, actions).log_prob(actions[..., None]), jnp.asarray(example.theta))
 
 
 @in_double

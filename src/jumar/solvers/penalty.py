@@ -17,6 +17,18 @@ SMALLEST, LARGEST = 1e-4, 1e4
 """The adaptive coefficient stays between these."""
 
 
+def adapted_coefficient(beta: Array, mean_kl: Array, target: float) -> Array:
+    r"""Return the coefficient after an update: :math:`2 \beta` where the divergence is above 1.5 times its target.
+
+    Where it is below the target divided by 1.5, :math:`\beta / 2`, and else :math:`\beta`; always between
+    :data:`SMALLEST` and :data:`LARGEST`.
+
+    Source: Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, section 4.
+    """
+    factor = jnp.where(mean_kl > 1.5 * target, 2.0, jnp.where(mean_kl < target / 1.5, 0.5, 1.0))
+    return jnp.clip(beta * factor, SMALLEST, LARGEST)
+
+
 @dataclass(frozen=True)
 class Penalty:
     r"""Penalty around any solver: :math:`\max_\theta L(\theta) - \beta E[KL(\pi_{old} \| \pi_\theta)]`.
@@ -67,7 +79,4 @@ class Penalty:
         return new, states, {**record, "kl_coef": beta}
 
     def _adapted(self, beta: Array, mean_kl: Array) -> Array:
-        if self.target is None:
-            return beta
-        factor = jnp.where(mean_kl > 1.5 * self.target, 2.0, jnp.where(mean_kl < self.target / 1.5, 0.5, 1.0))
-        return jnp.clip(beta * factor, SMALLEST, LARGEST)
+        return beta if self.target is None else adapted_coefficient(beta, mean_kl, self.target)
