@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from jumar.figures.drawing import BLACK, BLUE, CYCLE, RED, frame, label, legend, panels
+from jumar.figures.drawing import BLACK, BLUE, CYCLE, RED, frame, legend, panels
 from jumar.figures.figure import LECTURE_ADVANCED, Data, Figure
 from jumar.lab.maximum_entropy import maximum_entropy_choice
 from jumar.report.style import count_steps
