@@ -19,7 +19,7 @@ from jax import Array
 from jumar.errors import UsageError
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import discounts
-from jumar.lab.tabular import TabularMDP, advantages, state_distribution, visitation
+from jumar.lab.tabular import TabularMDP, advantages, visitation
 from jumar.policies.distributions import Categorical
 
 
@@ -48,7 +48,8 @@ def mean_kl(mdp: TabularMDP, old: Categorical, new: Categorical, reverse: bool =
     With ``reverse`` it is the mean of :math:`KL(\pi' \| \pi)`, still over the states of the old policy. The two agree to
     second order in the change of the policy.
     """
-    return jnp.sum(state_distribution(mdp, old) * (new.kl(old) if reverse else old.kl(new)))
+    visits = visitation(mdp, old)
+    return jnp.sum(visits * (new.kl(old) if reverse else old.kl(new))) / jnp.sum(visits)
 
 
 @in_double
