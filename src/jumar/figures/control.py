@@ -1,0 +1,88 @@
+"""Figures of tasks that are known exactly, and of what approximate policy iteration does in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jumar.figures.drawing import BLACK, BLUE, RED, frame, label, legend, look, panels
+from jumar.figures.figure import NOTES, Data, Figure
+from jumar.lab.conservative_iteration import conservative_policy_iteration
+from jumar.lab.dynamic_programming import exact, policy_iteration
+from jumar.lab.fitted_iteration import FORK, FORK_FEATURES, FORK_POLICY, fitted_step, least_squares
+from jumar.lab.tabular import action_values
+
+ROUNDS = 6
+
+
+def fitted_iteration() -> Data:
+    """Compute one step of fitted policy iteration, and several rounds of it and of two others."""
+    fit = least_squares(FORK_FEATURES)
+    step = fitted_step(FORK, FORK_POLICY, fit)
+    visits = np.asarray(step.visits)
+    values = np.asarray(action_values(FORK, FORK_POLICY))
+    weights = visits[0][..., None] * np.exp(FORK_POLICY.logits)
+    conservative = conservative_policy_iteration(FORK, FORK_POLICY, ROUNDS, fit)
+    data: dict[str, Any] = {
+        "states": ["fork", "road", "marsh"],
+        "visits_old": visits[0, 1],
+        "visits_new": visits[1, 1],
+        "action_values": values[1, 1:],
+        "fitted_values": np.asarray(fit(values, weights / weights.sum()))[1, 1:],
+        "performance": step.performance,
+        "bound": step.bound,
+        "worst_advantage": step.worst_advantage,
+        "shift": step.shift,
+        "rounds": np.arange(ROUNDS + 1),
+        "conservative": conservative.performance,
+    }
+    for name, one in (("fitted", fit), ("exact", exact)):
+        _, values = policy_iteration(FORK, FORK_POLICY, ROUNDS + 1, one)
+        data[name] = np.asarray(values)[:, 0] @ np.asarray(FORK.initial)
+    return data
+
+
+def draw_fitted_iteration(data: Data) -> Any:
+    """Draw the visits, the values at the second step, and the performance by round."""
+    figure, axes = panels(3, 3.5, 3.3)
+    places = np.arange(2)
+    for i, (name, colour) in enumerate((("old", BLUE), ("new", RED))):
+        bars = axes[0].bar(places + 0.4 * i - 0.2, data[f"visits_{name}"][1:], 0.36, color=colour, label=f"{name} policy")
+        for bar in bars.patches if i else ():
+            bar.set_hatch("//")
+            bar.set_edgecolor("white")
+    frame(axes[0], "where the second step is", "", "probability")
+    axes[0].set_xticks(places, data["states"][1:])
+    axes[0].set_ylim(0.0, 1.25)
+    legend(axes[0], loc="upper center", ncols=2)
+    names = ["run, road", "walk, road", "run, marsh", "walk, marsh"]
+    true, fitted = data["action_values"].ravel(), data["fitted_values"].ravel()
+    axes[1].axhline(0.0, color=BLACK, linewidth=0.8)
+    axes[1].plot(np.arange(4), true, "o", color=BLACK, markersize=8, linestyle="none", label="true")
+    axes[1].plot(np.arange(4), fitted, "X", color=RED, markersize=8, linestyle="none", label="fitted to the old policy")
+    frame(axes[1], "what actions are worth there", "", "$Q$")
+    axes[1].set_xticks(np.arange(4), [name.replace(", ", "\n") for name in names], fontsize=8)
+    legend(axes[1], loc="center left")
+    for i, name in enumerate(("exact", "conservative", "fitted")):
+        axes[2].plot(data["rounds"], data[name], marker="os^"[i], markersize=5, linewidth=1.7, label=name, **look((2, 0, 1)[i]))
+    axes[2].axhline(data["bound"], color=BLACK, linewidth=1.0, linestyle=":")
+    label(axes[2], 2.5, data["bound"] + 0.7, r"bound of the first step: $J - H |\Delta_\infty|$", BLACK)
+    frame(axes[2], "performance by round", "round", "$J$")
+    axes[2].legend(frameon=False, fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.36))
+    return figure
+
+
+FIGURES = (
+    Figure(
+        name="fitted-iteration",
+        title="fitted policy iteration makes a policy worse",
+        source=f"{NOTES}, section 4.6.1",
+        caption="At a fork a policy goes left to a road 19 times out of 20, else right to a marsh; in the second step it runs or "
+        "walks. Values are fitted to its data by features that cannot tell road from marsh, so running seems good everywhere. The "
+        "greedy policy goes to the marsh, where there were hardly any data, and runs: J falls from 0.525 to -4. Right: rounds of "
+        "exact, fitted and conservative policy iteration (the last mixes in the fitted greedy policy only as far as a gain is sure).",
+        compute=fitted_iteration,
+        draw=draw_fitted_iteration,
+    ),
+)
