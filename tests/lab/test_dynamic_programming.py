@@ -130,7 +130,7 @@ def _worth(mdp: TabularMDP, actions: np.ndarray) -> float:
     move, reward = (np.asarray(table)[np.arange(mdp.n_states), actions] for table in (mdp.transitions, mdp.rewards))
     states, worth = np.asarray(mdp.initial), 0.0
     for step in range(HORIZON):
-        worth += mdp.gamma**step * states @ reward
+        worth += float(mdp.gamma**step * states @ reward)
         states = states @ move
     return worth
 

@@ -82,7 +82,7 @@ class TabularMDP:
             raise UsageError(
                 f"horizon={horizon} must be at least 1 and a whole number, or None for a process without end."
             )
-        if not 0.0 <= gamma <= 1.0 or (horizon is None and gamma == 1.0):
+        if isinstance(gamma, str) or not 0.0 <= gamma <= 1.0 or (horizon is None and gamma == 1.0):
             raise UsageError(f"gamma={gamma} must be in [0, 1], and below 1 without a horizon.")
         return cls(transitions, rewards, initial, gamma, horizon)
 
