@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from jumar.figures.drawing import BLACK, BLUE, RED, frame, label, legend, look, panels
+from jumar.figures.drawing import BLACK, BLUE, RED, arrow, frame, label, legend, look, panels
 from jumar.figures.figure import NOTES, Data, Figure
 from jumar.lab.conservative_iteration import conservative_policy_iteration
-from jumar.lab.dynamic_programming import exact, policy_iteration
+from jumar.lab import worlds
+from jumar.lab.dynamic_programming import exact, optimal_action_values, policy_iteration
 from jumar.lab.fitted_iteration import FORK, FORK_FEATURES, FORK_POLICY, fitted_step, least_squares
+from jumar.lab.grids import CLIFF, FOUR_ROOMS, MOVES, cells, parse_map
 from jumar.lab.tabular import action_values
+from jumar.report.style import new_figure
 
 ROUNDS = 6
 
@@ -73,7 +76,70 @@ def draw_fitted_iteration(data: Data) -> Any:
     return figure
 
 
+# -- grid worlds --------------------------------------------------------------------------------------------------------
+
+WORLDS = {
+    "rooms": (FOUR_ROOMS, worlds.four_rooms(), "four rooms, slip 0.1"),
+    "cliff": (CLIFF, worlds.cliff_walk(), "cliff walk, no slips"),
+    "slippery": (CLIFF, worlds.cliff_walk(slip=0.2), "cliff walk, slip 0.2"),
+}
+
+
+def grid_worlds() -> Data:
+    """Compute the optimal values and policies of three worlds, on their maps; NaN and -1 where there is no state."""
+    data: dict[str, Any] = {}
+    for name, (rows, mdp, _) in WORLDS.items():
+        lines, values = parse_map(rows), np.asarray(optimal_action_values(mdp))
+        shape = len(lines), len(lines[0])
+        worth, action = np.full(shape, np.nan), np.full(shape, -1)
+        for (i, j), row in zip(cells(rows), values, strict=True):
+            worth[i, j] = row.max()
+            if lines[i][j] in ".S":
+                action[i, j] = row.argmax()
+        data |= {f"{name}_values": worth, f"{name}_actions": action, f"{name}_map": lines}
+    return data
+
+
+def draw_grid_worlds(data: Data) -> Any:
+    """Draw values as shades, and the optimal actions as arrows."""
+    figure = new_figure(10.4, 4.3)
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.0, 1.25])
+    for name, place in (("rooms", grid[:, 0]), ("cliff", grid[0, 1]), ("slippery", grid[1, 1])):
+        axes = figure.add_subplot(place)
+        values, actions, lines = data[f"{name}_values"], data[f"{name}_actions"], data[f"{name}_map"]
+        frame(axes, WORLDS[name][2], "", "")
+        axes.grid(visible=False)
+        axes.set_xticks(())
+        axes.set_yticks(())
+        shades = axes.pcolormesh(values, cmap="cividis", edgecolors="white", linewidth=0.4)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
+        figure.colorbar(shades, ax=axes, shrink=0.8, label=r"$V^*$")
+        middle = 0.5 * (np.nanmin(values) + np.nanmax(values))
+        for i, j in np.ndindex(*values.shape):
+            if lines[i][j] == "C":
+                axes.text(j + 0.5, i + 0.5, "cliff" if lines[i][j - 1] == "S" else "", fontsize=7, ha="center", va="center")
+            colour = BLACK if values[i, j] > middle else "white"
+            if lines[i][j] in "SG":
+                axes.text(j + 0.78, i + 0.3, lines[i][j], color=colour, fontsize=8, weight="bold", ha="center", va="center")
+            if actions[i, j] >= 0:
+                up, across = MOVES[actions[i, j]]
+                start = (j + 0.5 - 0.28 * across, i + 0.5 - 0.28 * up)
+                arrow(axes, start, (j + 0.5 + 0.3 * across, i + 0.5 + 0.3 * up), colour, 0.9, mutation_scale=7)
+    return figure
+
+
 FIGURES = (
+    Figure(
+        name="grid-worlds",
+        title="optimal values and policies of grid worlds",
+        source="Sutton and Barto, Reinforcement Learning, example 6.6; Sutton et al. 1999, the four rooms",
+        caption="Exact optimal values (shades) and optimal actions (arrows), by policy iteration. Left: four rooms, 1 at the goal G, "
+        "a discount of 0.97; a step goes to a side with a probability of 0.1. Right: the cliff walk, -1 a step and -100 for a fall, a "
+        "discount of 0.99: along the edge where steps never slip, far from it where they do with a probability of 0.2.",
+        compute=grid_worlds,
+        draw=draw_grid_worlds,
+    ),
     Figure(
         name="fitted-iteration",
         title="fitted policy iteration makes a policy worse",
