@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jumar.figures.drawing import BLACK, BLUE, RED, arrow, frame, label, legend, look, panels
+from jumar.figures.drawing import BLACK, BLUE, RED, frame, label, legend, look, panels
 from jumar.figures.figure import NOTES, Data, Figure
 from jumar.lab.conservative_iteration import conservative_policy_iteration
 from jumar.lab import worlds
@@ -96,6 +96,8 @@ def grid_worlds() -> Data:
             worth[i, j] = row.max()
             if lines[i][j] in ".S":
                 action[i, j] = row.argmax()
+            else:  # it ends there
+                worth[i, j] = np.nan
         data |= {f"{name}_values": worth, f"{name}_actions": action, f"{name}_map": lines}
     return data
 
@@ -111,21 +113,26 @@ def draw_grid_worlds(data: Data) -> Any:
         axes.grid(visible=False)
         axes.set_xticks(())
         axes.set_yticks(())
+        axes.spines["bottom"].set_visible(False)
         shades = axes.pcolormesh(values, cmap="cividis", edgecolors="white", linewidth=0.4)
         axes.invert_yaxis()
         axes.set_aspect("equal")
         figure.colorbar(shades, ax=axes, shrink=0.8, label=r"$V^*$")
         middle = 0.5 * (np.nanmin(values) + np.nanmax(values))
+        bright = values > middle
         for i, j in np.ndindex(*values.shape):
-            if lines[i][j] == "C":
-                axes.text(j + 0.5, i + 0.5, "cliff" if lines[i][j - 1] == "S" else "", fontsize=7, ha="center", va="center")
-            colour = BLACK if values[i, j] > middle else "white"
+            colour = BLACK if bright[i, j] or lines[i][j] == "G" else "white"
             if lines[i][j] in "SG":
-                axes.text(j + 0.78, i + 0.3, lines[i][j], color=colour, fontsize=8, weight="bold", ha="center", va="center")
-            if actions[i, j] >= 0:
-                up, across = MOVES[actions[i, j]]
-                start = (j + 0.5 - 0.28 * across, i + 0.5 - 0.28 * up)
-                arrow(axes, start, (j + 0.5 + 0.3 * across, i + 0.5 + 0.3 * up), colour, 0.9, mutation_scale=7)
+                axes.text(j + 0.78, i + 0.28, lines[i][j], color=colour, fontsize=8, weight="bold", ha="center", va="center")
+        if "C" in lines[-1]:
+            axes.text(len(lines[-1]) / 2, len(lines) - 0.5, "cliff", fontsize=8, ha="center", va="center")
+        for some, colour in ((bright, BLACK), (~bright, "white")):
+            i, j = np.nonzero(some & (actions >= 0))
+            up, across = np.array(MOVES)[actions[i, j]].T
+            axes.quiver(
+                j + 0.5, i + 0.5, 0.6 * across, 0.6 * up, color=colour, pivot="mid", angles="xy", scale_units="xy", scale=1.0,
+                units="xy", width=0.06, headwidth=4, headlength=4.5, headaxislength=4,
+            )  # fmt: skip
     return figure
 
 

@@ -247,7 +247,7 @@ def draw_baselines(data: Data) -> Any:
         for bar, value in zip(bars.patches, values, strict=True):
             bar.set_hatch(("", "//", "..", "xx")[i])
             bar.set_edgecolor("white")
-            axes.text(bar.get_x() + bar.get_width() / 2, value * 1.06, f"{value:.2g}", ha="center", fontsize=8)
+            axes.text(bar.get_x() + bar.get_width() / 2, value * 1.06, f"{value:.3g}", ha="center", fontsize=8)
     frame(axes, "", "", "total variance of one trajectory's gradient")
     axes.set_xticks(places, [BASELINE_SIGNALS[signal] for signal in data["signals"]])
     axes.set_yscale("log")
