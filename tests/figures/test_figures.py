@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from jumar.errors import DamagedFile, UsageError
-from jumar.figures import clipping, control, critics, fields, gradients, levels, off_policy, tasks, trust_regions, updates
+from jumar.figures import (
+    clipping,
+    control,
+    critics,
+    fields,
+    gradients,
+    levels,
+    off_policy,
+    tasks,
+    trust_regions,
+    updates,
+)
 from jumar.figures.drawing import field, panels, svg
 from jumar.figures.figure import Figure, data_file, picture
 from jumar.figures.registry import FIGURES, find, in_order
@@ -37,7 +48,7 @@ def test_all_figures_of_the_book_are_there() -> None:
 def test_figures_are_found_by_what_people_type() -> None:
     assert find("12.6") is find("Figure 12.6") is find("fig-12.6") is find("12_6") is FIGURES["12.6"]
     assert find("sigmoid_policy") is FIGURES["sigmoid-policy"]
-    with pytest.raises(UsageError, match="unknown figure .bernouli., did you mean bernoulli|did you mean bernoulli"):
+    with pytest.raises(UsageError, match="did you mean bernoulli"):
         find("bernouli")
 
 

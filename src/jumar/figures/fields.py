@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumar.figures.drawing import BLACK, BLUE, CONTOURS, RED, field, frame, optimum, panels
+from jumar.figures.drawing import BLUE, CONTOURS, RED, field, frame, optimum, panels
 from jumar.figures.figure import BOOK, SLIDES_TRPO, Data, Figure
 from jumar.lab import gradients, regulator
-from jumar.lab.linear_quadratic import LinearQuadratic, discounted_moments, linear_policy, optimum as best_policy, performance
+from jumar.lab.linear_quadratic import LinearQuadratic, linear_policy
 from jumar.lab.precision import in_double
+from jumar.lab.quadratic_values import discounted_moments, performance
+from jumar.lab.riccati import optimum as best_policy
 from jumar.policies.distributions import DiagGaussian
 from jumar.solvers.fisher import dense, fisher_product
 
@@ -122,7 +124,13 @@ def draw_linear_quadratic_fields(data: Data) -> Any:
     loss = np.log(np.where(worth < 0.0, -worth, np.nan))
     for axis, name, colour in zip(axes, ("true", "natural"), (RED, BLUE), strict=True):
         axis.contour(
-            data["contour_gains"], data["contour_deviations"], loss, 18, colors=CONTOURS, linewidths=0.7, linestyles="solid"
+            data["contour_gains"],
+            data["contour_deviations"],
+            loss,
+            18,
+            colors=CONTOURS,
+            linewidths=0.7,
+            linestyles="solid",
         )
         field(axis, data["gains"], data["deviations"], data[f"{name}_gradient"], colour)
         frame(axis, f"{name} gradient", "gain $K$", r"deviation $\sigma$" if name == "true" else "")
@@ -149,10 +157,11 @@ FIGURES = (
         name="peters-schaal",
         title="plain and natural gradients of a linear-quadratic problem",
         source=f"{SLIDES_TRPO}, the fields after Peters and Schaal 2008",
-        caption="A state s that becomes s + a and noise (variance 0.05), with the cost s² + a² / 2 and a discount of 0.95, and the policy "
-        "a ~ N(K s, σ²), exactly. Directions of the gradient of the return in K and σ (left) and of the natural gradient (right), over "
-        "contours of the return; the best policy is black. Plain gradients lead to little exploration early, where the natural ones still "
-        "change the gain.",
+        caption="A state s that becomes s + a and noise (variance 0.05), with the cost s² + a² / 2 and a discount "
+        "of 0.95, and the policy a ~ N(K s, σ²), exactly. Directions of the gradient of the return "
+        "(left) and of the natural gradient (right), over contours of the return; the best policy is black. The "
+        "plain gradient takes the exploration away first; the natural one changes the gain most where there is "
+        "little exploration.",
         compute=linear_quadratic_fields,
         draw=draw_linear_quadratic_fields,
     ),

@@ -18,12 +18,10 @@ from jumar.figures.drawing import (
     ORANGE,
     RED,
     arrow,
-    field,
     frame,
     label,
     legend,
     look,
-    optimum,
     panels,
 )
 from jumar.figures.figure import BOOK, NOTES, SLIDES_NATURAL, Data, Figure
@@ -245,9 +243,9 @@ FIGURES = (
         name="bernoulli",
         title="gradient, Fisher information and natural gradient of two actions",
         source=f"{NOTES}, Example 4.6.1",
-        caption="One decision between two actions, J = 100 π(1) + π(0) with π(1) = 1 / (1 + exp(-θ)), computed exactly. Gradient "
-        "and Fisher information vanish together where the policy is nearly certain; their quotient, the natural "
-        "gradient, is 99 everywhere.",
+        caption="One decision between two actions, J = 100 π(1) + π(0) with π(1) = 1 / (1 + exp(-θ)), computed "
+        "exactly. Gradient and Fisher information vanish together where the policy is nearly certain; their "
+        "quotient, the natural gradient, is 99 everywhere.",
         compute=bernoulli,
         draw=draw_bernoulli,
     ),

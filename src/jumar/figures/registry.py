@@ -6,7 +6,18 @@ import re
 from collections.abc import Iterable
 
 from jumar.errors import nearest, unknown
-from jumar.figures import clipping, control, critics, fields, gradients, off_policy, steps, tasks, trust_regions, updates
+from jumar.figures import (
+    clipping,
+    control,
+    critics,
+    fields,
+    gradients,
+    off_policy,
+    steps,
+    tasks,
+    trust_regions,
+    updates,
+)
 from jumar.figures.figure import Figure
 
 FIGURES: dict[str, Figure] = {

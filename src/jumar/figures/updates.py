@@ -21,8 +21,8 @@ from jumar.figures.drawing import (
     optimum,
     panels,
 )
-from jumar.figures.figure import BOOK, Data, Figure
 from jumar.figures.fields import THETA_1, THETA_2
+from jumar.figures.figure import BOOK, Data, Figure
 from jumar.figures.levels import edge, ellipse
 from jumar.lab import regulator, regulator_improvement
 from jumar.lab.local_models import ExactRegulator, Known, RegulatorProcess, Sampled, above_the_mean
