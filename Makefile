@@ -3,13 +3,14 @@
 # make quick   runs a minute of them: pure functions, files and tables
 # make slow    runs those that take long: learning, drills, many processes
 # make mutants holds jumar verify against copies of Jumar with one error each (ten minutes)
+# make figures draws the figures of the textbooks into the folder figures
 # make check   lint, types and docs, as CI runs them beside the tests
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: train test quick slow mutants check docs lock clean
+.PHONY: train test quick slow mutants figures check docs lock clean
 
 train: $(VENV)/.train
 	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000
@@ -29,6 +30,9 @@ slow: $(VENV)/.test
 
 mutants: $(VENV)/.test
 	$(VENV)/bin/python tests/mutants.py
+
+figures: $(VENV)/.train
+	$(VENV)/bin/jumar figure all --out figures
 
 check: $(VENV)/.check
 	$(VENV)/bin/ruff check .

@@ -6,7 +6,7 @@ default, the values it takes and what it does. ``command-options`` takes a comma
 algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and
 lists its names that are not Jumar's. ``verification-table`` lists the checks of ``jumar verify``. ``examples-table`` takes a
 word that a source has in it (``Decision``; ``all`` for all of them) and lists the worked examples, with what is said of the
-print.
+print. ``figures-table`` lists the figures, and ``figures-gallery`` shows them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from jumar._stable_baselines3 import PLACES
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import SETTING, build
 from jumar.cli.verify import figure
+from jumar.figures.registry import FIGURES
 from jumar.lab.examples import EXAMPLES
 from jumar.presets import presets
 from jumar.settings import Settings, describe, kinds, range_words
@@ -137,6 +138,23 @@ def _plain(text: str) -> str:
     return re.sub(r"([*_<>\[\]^$])", r"\\\1", text)
 
 
+def figure_rows() -> list[Row]:
+    """Return rows (name, what it shows, source) of the figures."""
+    return [
+        (f"`{name}`", figure.title + (" (slow)" if figure.slow else ""), figure.source)
+        for name, figure in FIGURES.items()
+    ]
+
+
+def gallery() -> str:
+    """Return the figures in Markdown, each with its title, caption, source and command."""
+    return "\n\n".join(
+        f"**{name}: {figure.title}**\n\n![{figure.title}](figures/{name}.svg)\n\n{figure.words()}\n\n"
+        f"After {figure.source}.\n\n```sh\njumar figure {name}\n```"
+        for name, figure in FIGURES.items()
+    )
+
+
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:
     """Return a table in Markdown; a bar inside of a cell is escaped."""
     lines = [header, tuple("---" for _ in header), *rows]
@@ -215,6 +233,22 @@ class ExamplesTable(_Table):
         return {"": example_rows(argument)}
 
 
+class FiguresTable(SphinxDirective):
+    """The figures, a line each."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes(markdown_table(("name", "what it shows", "after"), figure_rows()))
+
+
+class FiguresGallery(SphinxDirective):
+    """The figures with their captions."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the pictures and what belongs to them."""
+        return self.parse_text_to_nodes(gallery())
+
+
 class NamesTable(_Table):
     """What another library calls a thing, and what to write here."""
 
@@ -246,4 +280,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("names-table", NamesTable)
     app.add_directive("verification-table", VerificationTable)
     app.add_directive("examples-table", ExamplesTable)
+    app.add_directive("figures-table", FiguresTable)
+    app.add_directive("figures-gallery", FiguresGallery)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -61,8 +61,6 @@ class Parser(argparse.ArgumentParser):
         """By option: the algorithms that have it as a setting."""
         self.why_no_settings = ""
         """What to say of an option that is none of the command's, nor like one: it is taken to be a setting."""
-        self.several = ""
-        """The positional that may be left out, or be any number of words."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake instead of printing the usage and exiting."""
@@ -152,9 +150,10 @@ class Parser(argparse.ArgumentParser):
         return UsageError(f"unknown option {name!r}; {hint}")
 
     def _check_count(self, positionals: list[str], options: Iterable[str]) -> None:
-        names = [str(action.metavar) for action in self._get_positional_actions()]
-        if self.several in names:
-            return
+        actions = self._get_positional_actions()
+        if any(action.nargs in ("*", "+") for action in actions):
+            return  # any number will do; the command says so where it needs one
+        names = [str(action.metavar) for action in actions]
         if len(positionals) > len(names):
             extra = " ".join(positionals[len(names) :])
             raise UsageError(f"{self.prog}: unexpected {extra!r}; usage: {self.usage}")
@@ -311,6 +310,7 @@ def build(
     _add_evaluate(parsers["evaluate"])
     _add_compare(parsers["compare"])
     _add_verify(parsers["verify"])
+    _add_figure(parsers["figure"])
     _add_list(parsers["list"])
     _add_example(parsers["example"])
     _add_completion(parsers["completion"])
@@ -329,8 +329,9 @@ COMMANDS = (
         "jumar compare --algorithms A,B --envs E [options]",
     ),
     ("verify", "hold methods and parts against exact results on this machine", "jumar verify [NAME...] [options]"),
-    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
+    ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
     ("example", "work a number or an exercise of the textbooks out", "jumar example NAME [options]"),
+    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
 """Name, summary and usage of every command."""
@@ -654,13 +655,38 @@ def _add_compare(parser: Parser) -> None:
 
 
 def _add_verify(parser: Parser) -> None:
-    parser.several = "NAME"
     parser.add_argument(
         "names", metavar="NAME", nargs="*",
         help="a check, or the beginning of the names of some: gradients, or gradients/ppo (default: all checks)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="only those that take half a minute together")
     parser.add_argument("--list", action="store_true", help="list the checks, one per line, the name first")
+
+
+def _add_figure(parser: Parser) -> None:
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*",
+        help="figures, such as 12.2; all: every one that does not train for minutes",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="list the figures, one per line, the name first")
+    out = parser.add_argument(
+        "--out", metavar="PATH",
+        help="of one figure a file that ends in .png or .svg (default: NAME.png); of several a folder, in which each is "
+        "written as both (default: figures)",
+    )  # fmt: skip
+    data = parser.add_argument(
+        "--data", metavar="PATH",
+        help="write what is drawn, as JSON, too: of one figure a file, of several a folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=steps, metavar="STEPS",
+        help="environment steps of each training, in figures that train (default: the figure's own number)",
+    )  # fmt: skip
+    source = parser.add_argument(
+        "--from", dest="source", metavar="FILE",
+        help="results of your own to draw, in figures that show results (default: those that come with Jumar)",
+    )  # fmt: skip
+    out.complete = data.complete = source.complete = "file"  # type: ignore[attr-defined]
 
 
 def _add_list(parser: Parser) -> None:
