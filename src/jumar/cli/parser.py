@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -244,6 +245,17 @@ steps = count(1, "500000, 1e6 or 100k")
 steps_or_none = count(0, "50000, 1e5 or 50k (0: never)")
 
 
+def mean_return(text: str) -> float:
+    """Read a return: any finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number such as 475 or -200.")
+    return number
+
+
 def seed(text: str) -> int:
     """Read a seed: a whole number from 0 to 2^31 - 2, which is what all environments take."""
     number = count(0, "0 or 42")(text)
@@ -389,6 +401,7 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
     defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
     _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
     _add_saving_options(parser)
+    _add_events(parser)
     for entry in shown:
         _add_settings(parser, entry.settings, hidden=algorithm is None and not all_settings, choices=all_settings)
     for entry in algorithms.values():
@@ -469,6 +482,24 @@ def _add_saving_options(parser: Parser) -> None:
         "on environments that are not compiled each one resets them",
     )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_events(parser: Parser) -> None:
+    group = parser.add_argument_group("early stopping and logging")
+    group.add_argument(
+        "--stop-at-return", type=mean_return, metavar="R",
+        help="stop when an evaluation's mean return is at least R; with --n-seeds the mean over all seeds "
+        "(default: train to the total)",
+    )  # fmt: skip
+    group.add_argument(
+        "--stop-without-gain", type=count(1, "5"), metavar="N",
+        help="stop after N evaluations in a row without a new best mean return; with --n-seeds the mean over all seeds "
+        "(default: train to the total)",
+    )  # fmt: skip
+    group.add_argument(
+        "--log-info", action="append", metavar="KEY",
+        help="log the mean of info[KEY] over the steps of an iteration that have it, as info/KEY; may be repeated",
+    )  # fmt: skip
 
 
 def _add_settings(parser: Parser, settings: type[Settings], *, hidden: bool, choices: bool) -> None:

@@ -56,6 +56,9 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         dataset=_folder("--dataset", "a data set", arguments.dataset),
         prefill=_folder("--prefill", "a data set", arguments.prefill),
         save_dataset=_folder("--save-dataset", "a new data set", arguments.save_dataset),
+        stop_at_return=arguments.stop_at_return,
+        stop_without_gain=arguments.stop_without_gain,
+        log_info=tuple(arguments.log_info or ()),
         settings=settings,
     )
 

@@ -19,6 +19,7 @@ from jumar.envs.step_costs import parse_cost
 from jumar.errors import JumarError, UsageError
 from jumar.text import repeat_words
 from jumar.training.data import StartData, check_data
+from jumar.training.events import read_keys
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
 from jumar.training.request import TrainRequest
 from jumar.training.training import Training
@@ -83,6 +84,9 @@ def make_plan(
         preset=preset.name if preset else None,
         init_from=start.origin if start else None,
         data=data.origin if data else None,
+        stop_at_return=request.stop_at_return,
+        stop_without_gain=request.stop_without_gain,
+        log_info=read_keys(request.log_info),
     )
 
 
