@@ -318,6 +318,7 @@ def build(
     _add_resume(parsers["resume"])
     _add_evaluate(parsers["evaluate"])
     _add_compare(parsers["compare"])
+    _add_check(parsers["check"])
     _add_list(parsers["list"])
     _add_completion(parsers["completion"])
     for command in parsers.values():
@@ -334,6 +335,7 @@ COMMANDS = (
         "train several methods and report how they compare",
         "jumar compare --algorithms A,B --envs E [options]",
     ),
+    ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
     ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
@@ -366,14 +368,12 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         choices=tuple(algorithms) or None,
         help=f"the algorithm: {listing}".replace("%", "%%"),
     )
-    environment = parser.add_argument(
-        "env",
-        metavar="ENV",
-        nargs="?",
-        help="a Gymnasium id (HalfCheetah-v5, module:EnvId), or an id with its backend in front: gymnasium/, envpool/, "
+    _add_env(
+        parser,
+        "a Gymnasium id (HalfCheetah-v5, module:EnvId), or an id with its backend in front: gymnasium/, envpool/, "
         "jax/, gymnax/ or brax/; `jumar list envs` lists them; with --dataset it may be left out",
+        nargs="?",
     )
-    environment.complete = {"bash": "_jumar_environments", "zsh": "_jumar_environments"}  # type: ignore[attr-defined]
 
     general = parser.add_argument_group("general")
     default = f"default: {DEFAULT_TOTAL_TIMESTEPS:,}"
@@ -413,12 +413,13 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         parser.epilog = "The defaults of settings are those without a preset (--preset none)."
 
 
-def _add_environment_options(parser: Parser, n_envs: str) -> None:
-    group = parser.add_argument_group("environment")
-    group.add_argument(
-        "--n-envs", type=count(1), metavar="N",
-        help=f"environments stepped side by side (default: {n_envs})",
-    )  # fmt: skip
+def _add_env(parser: Parser, words: str, **options: Any) -> None:
+    environment = parser.add_argument("env", metavar="ENV", help=words, **options)
+    environment.complete = {"bash": "_jumar_environments", "zsh": "_jumar_environments"}  # type: ignore[attr-defined]
+
+
+def _add_making_options(group: Any) -> None:
+    """Add the options that say how an environment is made."""
     group.add_argument(
         "--env-kwargs", action=_Assignments, metavar="KEY=VALUE",
         help="arguments of the environment, one or more: --env-kwargs gravity=9.8 continuous=true",
@@ -429,6 +430,15 @@ def _add_environment_options(parser: Parser, n_envs: str) -> None:
         "a list is written as JSON: 'FilterObservation:filter_keys=[\"image\"]'",
     )  # fmt: skip
     group.add_argument("--frame-stack", type=count(1), metavar="K", help="show the policy the last K observations")
+
+
+def _add_environment_options(parser: Parser, n_envs: str) -> None:
+    group = parser.add_argument_group("environment")
+    group.add_argument(
+        "--n-envs", type=count(1), metavar="N",
+        help=f"environments stepped side by side (default: {n_envs})",
+    )  # fmt: skip
+    _add_making_options(group)
     group.add_argument(
         "--workers", type=workers, metavar="N|auto",
         help="worker processes that step the environments, 0 for none (default: auto, by measuring a step)",
@@ -667,6 +677,17 @@ def _add_compare(parser: Parser) -> None:
         help="returns that normalised scores of 0 and 1 stand for (default: the lowest and the highest score of any run)",
     )  # fmt: skip
     report.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_check(parser: Parser) -> None:
+    parser.examples = {"ENV": "jumar check CartPole-v1"}
+    _add_env(parser, "an environment, as `jumar train` takes it")
+    _add_making_options(parser)
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of everything random (default: 0)")
+    parser.add_argument(
+        "--steps", type=count(1), default=1000, metavar="N",
+        help="random actions to take; they end after 10 seconds (default: 1,000)",
+    )  # fmt: skip
 
 
 def _add_list(parser: Parser) -> None:
