@@ -294,7 +294,8 @@ def _fitting(findings: Findings, spaces: tuple[Any, Any], costs: bool) -> list[s
         else:
             fit.append(name)
     findings.what.append(f"Methods that fit, with their own settings: {', '.join(fit)}." if fit else "No method fits.")
-    findings.what += [f"Not {name}: {words}" for name, words in others.items()]
+    for reason in dict.fromkeys(others.values()):
+        findings.what.append(f"Not {', '.join(name for name, words in others.items() if words == reason)}: {reason}")
     if not fit:
         findings.prevent("No method can be trained in these spaces.")
     return fit

@@ -134,6 +134,8 @@ class Course:
             step = environments.step(action[None])
             taken = time.perf_counter() - start
             self._take(step, taken if i else None)
+            if i == 0:
+                began = time.perf_counter()  # a compiled environment was compiled in the first step
             observation, masks = step.observations, step.action_masks
             if time.perf_counter() - began > seconds:
                 break
