@@ -225,7 +225,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return train
 
 
-@pytest.mark.parametrize("env", ["jax/CartPole-v1", "gymnasium/CartPole-v1"])
+@pytest.mark.parametrize("env", ["jax/CartPole-v1", pytest.param("gymnasium/CartPole-v1", marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_between_evaluations_stops_where_the_whole_one_does(
     env: str, stopped: Any, tmp_path: Path
 ) -> None:
@@ -244,7 +244,8 @@ def test_a_stopped_run_is_finished_and_says_why(stopped: Any, tmp_path: Path) ->
     code, said = spoken("resume", run)
     assert code == 0
     assert (
-        "is finished: it has trained for 768 steps and was stopped by stop_without_gain=2; a new total goes on" in said
+        "is finished: it has trained for 768 steps and was stopped by stop_without_gain=2; to go on all the same, give"
+        in said
     )
     assert jumar("resume", run)["stopped_by"] == "stop_without_gain"
     assert digest(run) == digest(stopped("jax/CartPole-v1"))
@@ -424,7 +425,7 @@ def told(observation: Any, action: Any, time: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("n_seeds", [None, 2])
+@pytest.mark.parametrize("n_seeds", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_entries_of_a_compiled_environment(
     n_seeds: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -384,7 +384,7 @@ def _why_stopped(training: Training) -> str:
     if training.stopped_by is None:
         return ""
     value = getattr(training.plan, training.stopped_by)
-    return f" and was stopped by {training.stopped_by}={value:g}; a new total goes on: --total-timesteps"
+    return f" and was stopped by {training.stopped_by}={value:g}; to go on all the same, give --total-timesteps"
 
 
 def _known(**values: Any) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class SteppedFromPython:
 
     resets_take_steps = False
     never_costs = False
+    frames = 1
 
     def __init__(self, env: CompiledEnvironment, n_envs: int, name: str) -> None:
         self.n_envs, self.name = n_envs, name
