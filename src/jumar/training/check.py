@@ -41,6 +41,8 @@ from jumar.xla.compiler import count_processors, prepare_compiler
 STEPS = 1000
 """How many random actions are taken unless told."""
 MILLION = 1_000_000
+REPLAY_SECONDS, FEWEST_REPLAYED = 4.0, 10
+"""A replay of a slow environment takes about so many seconds, and at least so many steps."""
 COPIES = 64
 """How many copies of a compiled environment are timed."""
 TIMED = 100
@@ -183,7 +185,9 @@ def _look(
     look_at_info(findings, bench.numbers(environments))
     try:
         independent = bench.compiled is not None
-        numbers["digest"] = check_replays(findings, bench.make, seed, min(steps, REPLAYED), independent)
+        affordable = max(FEWEST_REPLAYED, int(REPLAY_SECONDS / (course.step_seconds or 1e-6)))
+        repeated = min(steps, REPLAYED, affordable)
+        numbers["digest"] = check_replays(findings, bench.make, seed, repeated, independent)
     except EnvironmentFault as fault:
         findings.prevent(str(fault))
         return
