@@ -48,6 +48,7 @@ PUBLIC_INSIDE = (
     "jumar.studies.compare",
     "jumar.studies.methods",
     "jumar.studies.compare_request",
+    "jumar.training.events",
     "jumar.envs.compiled",
     "jumar.envs.classic_control",
     "jumar.envs.game_2048",

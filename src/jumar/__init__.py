@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from jumar.policies import distributions
     from jumar.solvers import fisher as curvature
     from jumar.solvers import objectives
+    from jumar.training import events as callbacks
 
 _HOMES = {
     **dict.fromkeys(
@@ -75,6 +76,7 @@ _HOMES = {
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
 _PARTS = {
+    "callbacks": "jumar.training.events",
     "critics": "jumar.critics",
     "curvature": "jumar.solvers.fisher",
     "distributions": "jumar.policies.distributions",
@@ -113,6 +115,7 @@ __all__ = [
     "TrainingFailed",
     "UsageError",
     "__version__",
+    "callbacks",
     "critics",
     "curvature",
     "distributions",

@@ -27,7 +27,8 @@ NEW_ENVIRONMENT = "`agent.save(path)`, then `jumar.load(path, env=...)` goes on 
 OFF_POLICY = "not in Jumar yet; `jumar list algorithms` lists the methods"
 BUFFER = "the replay buffer is the agent's own; `buffer_size` says how many steps it holds"
 CALLBACK = (
-    "a function that is called once per iteration with the metrics (a dict), and returns `False` to stop training"
+    "a function that is called once per iteration with the metrics (a dict), and returns `False` to stop training, or an "
+    "object with methods `iteration`, `evaluation`, `checkpoint` and `end` (`jumar.callbacks`)"
 )
 LOGGER = "metrics go to the `callback`, and with `learn(..., run_dir=...)` to `metrics.jsonl` and `tensorboard/`"
 PARTS = (
@@ -116,9 +117,11 @@ PACKAGE: Mapping[str, str] = {
     "BaseCallback": CALLBACK,
     "CallbackList": "`learn(..., callback=[first, second])`",
     "EvalCallback": EVALUATE,
-    "CheckpointCallback": "`learn(..., checkpoint_every=10_000, run_dir=...)`; `jumar.load` goes on from there",
-    "StopTrainingOnRewardThreshold": CALLBACK,
-    "check_env": "environments are checked at every step",
+    "CheckpointCallback": "`learn(..., checkpoint_every=10_000, run_dir=...)`, and `jumar.load` goes on from there; or "
+    "`jumar.callbacks.SaveEvery(10_000, folder)`, policies alone",
+    "StopTrainingOnRewardThreshold": "`learn(..., callback=jumar.callbacks.StopAtReturn(475), eval_every=10_000)`",
+    "StopTrainingOnNoModelImprovement": "`learn(..., callback=jumar.callbacks.StopWithoutGain(5), eval_every=10_000)`",
+    "check_env": "`jumar check ENV` in a shell; environments are also checked at every step",
     "RecurrentPPO": '`jumar.PPO(env, recurrent="lstm")`',
     "MaskablePPO": "`jumar.PPO`: it takes action masks wherever an environment gives them",
     "DQN": OFF_POLICY,

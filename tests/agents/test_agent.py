@@ -30,7 +30,7 @@ from jumar.errors import DamagedFile, UsageError
 from jumar.runs import logs
 from jumar.schedules import Constant
 from jumar.solvers import objectives
-from jumar.training.loop import says_stop
+from jumar.training.events import says_stop
 
 untyped: Any = jumar
 """For calls that a type checker would refuse."""
@@ -483,7 +483,10 @@ def test_a_mistake_is_answered_by_a_sentence(arguments: dict[str, Any], said: st
             "log_interval is a name of Stable-Baselines3.*every iteration is log",
         ),
         (lambda agent: agent.learn(32, eval_evry=1), "unknown argument of learn 'eval_evry'; did you mean eval_every"),
-        (lambda agent: agent.learn(32, callback="x"), "callback='x' is not a function; write a function"),
+        (
+            lambda agent: agent.learn(32, callback="x"),
+            "callback='x' is not a function and has none of .* write a function",
+        ),
         (lambda agent: agent.learn(32, callback=[print, 3]), "callback=3 is not a function"),
         (lambda agent: agent.learn(32, run_dir=3), "run_dir=3 is not a path"),
         (lambda agent: agent.learn(32, eval_every=None), "eval_every=None is not a whole number"),

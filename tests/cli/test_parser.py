@@ -129,7 +129,7 @@ def test_wrappers_take_arguments_with_lists():
 
 
 def test_a_request_holds_what_was_typed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(train, "_assignments", lambda texts: dict(text.split("=") for text in texts))
+    monkeypatch.setattr(train, "assignments", lambda texts: dict(text.split("=") for text in texts))
     words = (
         "--env-kwargs gravity=9.8 wind=-1 climb Hill-v0 --env-kwargs rope=long --wrapper TimeLimit:max=9 --wrapper Flat "
         "--frame-stack 4 --workers auto --n-envs 16 --total-timesteps 10k --eval-every 0 --checkpoint-every 1e3 "

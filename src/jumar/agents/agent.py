@@ -18,7 +18,6 @@ import numpy as np
 from jumar import presets
 from jumar._stable_baselines3 import (
     AGENT,
-    CALLBACK,
     EVALUATE_POLICY,
     LEARN,
     LOAD,
@@ -46,8 +45,9 @@ from jumar.runs.run_directory import RunDirectory
 from jumar.text import counted
 from jumar.training.assembly import make_evaluator
 from jumar.training.data import check_data, start_data
+from jumar.training.events import Callback, Callbacks, sorted_out
 from jumar.training.keeper import Files, Nothing, save_lane, save_state, write_configs
-from jumar.training.loop import Callback, Keeper, run_loop, says_stop
+from jumar.training.loop import Keeper, run_loop
 from jumar.training.plan import MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
 from jumar.training.remembered import BufferFiles, discard_unnamed
 from jumar.training.resolve import with_environment
@@ -59,7 +59,7 @@ from jumar.training.restore import (
     refuse_part_of_many,
     restore,
 )
-from jumar.training.training import Metrics, Training
+from jumar.training.training import Training
 from jumar.training.warm_start import WarmStart, read_warm_start
 from jumar.xla.compiler import prepare_compiler
 
@@ -282,8 +282,9 @@ class Agent:
 
         Args:
             total_timesteps: environment steps, all environments together; ``1e6`` is fine.
-            callback: called once per iteration with the metrics; returning ``False`` stops training. Of a list all are
-                called, in order, and each may stop training.
+            callback: a function called once per iteration with the metrics, or an object with some of the methods
+                ``iteration``, ``evaluation``, ``checkpoint`` and ``end`` (``jumar.callbacks``); returning ``False`` stops
+                training. Of a list all are called, in order, and each may stop training.
             progress_bar: show the live panel on standard error.
             run_dir: keep the run there, as ``jumar train`` does; it must be new or empty.
             eval_every: evaluate every so many steps; 0: never.
@@ -300,7 +301,8 @@ class Agent:
         eval_every = read_count("eval_every", eval_every, 0)
         eval_episodes = read_count("eval_episodes", eval_episodes, 1)
         checkpoint_every = read_count("checkpoint_every", checkpoint_every, 0)
-        together = _together(callback)
+        ready = sorted_out(callback)
+        callbacks = Callbacks(ready.others)
         if run_dir is not None:
             read_path("run_dir", run_dir)
         training = self._training
@@ -316,14 +318,18 @@ class Agent:
             eval_every=eval_every,
             eval_episodes=eval_episodes,
             checkpoint_every=checkpoint_every,
+            stop_at_return=ready.stop_at_return,
+            stop_without_gain=ready.stop_without_gain,
         )
+        training.log(ready.log_info)
+        training.begin_rules()
         with ExitStack() as stack:
             reporter = stack.enter_context(closing(make_reporter(sys.stderr) if progress_bar else Silent()))
             training.reporter = reporter
             keeper = self._keeper(stack, run_dir, reporter)
             training.restart()
             keeper.checkpoint(training)
-            run_loop(training, keeper, reporter, callback=together)
+            run_loop(training, keeper, reporter, callbacks=callbacks)
         return self
 
     def actor(self, lane: int = 0) -> Actor:
@@ -570,26 +576,6 @@ def method(name: str, settings: type[CollectingSettings], build: Callable[..., U
 
 
 LEARN_ARGUMENTS = tuple(name for name in inspect.signature(Agent.learn).parameters if name not in ("self", "foreign"))
-
-
-def _together(callback: Callback | Sequence[Callback] | None) -> Callback | None:
-    """Return one callback that calls all of a list in order, and stops training if one of them does.
-
-    Raises:
-        UsageError: one of them is not a function.
-    """
-    if callback is None:
-        return None
-    given: Sequence[Any] = callback if isinstance(callback, (list, tuple)) else [callback]
-    for each in given:
-        if not callable(each):
-            raise UsageError(f"callback={each!r} is not a function; write {CALLBACK.replace('`', '')}.")
-
-    def together(metrics: Metrics) -> bool:
-        answers = [each(metrics) for each in given]
-        return not any(map(says_stop, answers))
-
-    return together
 
 
 SAVED = "agent"

@@ -162,6 +162,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import compare
 
         return compare.run(arguments)
+    if command == "check":
+        from jumar.cli import check
+
+        return check.run(arguments)
     if command == "verify":
         from jumar.cli import verify
 

@@ -116,6 +116,8 @@ def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
         words += f" in {clock_time(summary['wall_time_s'])}"
     if summary.get("steps_per_second"):
         words += f" ({summary['steps_per_second']:,.0f} steps/s)"
+    if (rule := summary.get("stopped_by")) is not None:
+        words += f"; {rule} stopped it"
     return f"{words}." + (f"\nEverything is saved in {summary.get('run_dir', '?')}" if saved else "")
 
 

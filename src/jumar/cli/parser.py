@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -247,6 +248,17 @@ steps = count(1, "500000, 1e6 or 100k")
 steps_or_none = count(0, "50000, 1e5 or 50k (0: never)")
 
 
+def mean_return(text: str) -> float:
+    """Read a return: any finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number such as 475 or -200.")
+    return number
+
+
 def seed(text: str) -> int:
     """Read a seed: a whole number from 0 to 2^31 - 2, which is what all environments take."""
     number = count(0, "0 or 42")(text)
@@ -309,6 +321,7 @@ def build(
     _add_resume(parsers["resume"])
     _add_evaluate(parsers["evaluate"])
     _add_compare(parsers["compare"])
+    _add_check(parsers["check"])
     _add_verify(parsers["verify"])
     _add_figure(parsers["figure"])
     _add_list(parsers["list"])
@@ -328,6 +341,7 @@ COMMANDS = (
         "train several methods and report how they compare",
         "jumar compare --algorithms A,B --envs E [options]",
     ),
+    ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
     ("verify", "hold methods and parts against exact results on this machine", "jumar verify [NAME...] [options]"),
     ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
     ("example", "work a number or an exercise of the textbooks out", "jumar example NAME [options]"),
@@ -363,14 +377,12 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         choices=tuple(algorithms) or None,
         help=f"the algorithm: {listing}".replace("%", "%%"),
     )
-    environment = parser.add_argument(
-        "env",
-        metavar="ENV",
-        nargs="?",
-        help="a Gymnasium id (HalfCheetah-v5, module:EnvId), or an id with its backend in front: gymnasium/, envpool/, "
+    _add_env(
+        parser,
+        "a Gymnasium id (HalfCheetah-v5, module:EnvId), or an id with its backend in front: gymnasium/, envpool/, "
         "jax/, gymnax/ or brax/; `jumar list envs` lists them; with --dataset it may be left out",
+        nargs="?",
     )
-    environment.complete = {"bash": "_jumar_environments", "zsh": "_jumar_environments"}  # type: ignore[attr-defined]
 
     general = parser.add_argument_group("general")
     default = f"default: {DEFAULT_TOTAL_TIMESTEPS:,}"
@@ -402,6 +414,7 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
     defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
     _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
     _add_saving_options(parser)
+    _add_events(parser)
     for entry in shown:
         _add_settings(parser, entry.settings, hidden=algorithm is None and not all_settings, choices=all_settings)
     for entry in algorithms.values():
@@ -413,12 +426,13 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         parser.epilog = "The defaults of settings are those without a preset (--preset none)."
 
 
-def _add_environment_options(parser: Parser, n_envs: str) -> None:
-    group = parser.add_argument_group("environment")
-    group.add_argument(
-        "--n-envs", type=count(1), metavar="N",
-        help=f"environments stepped side by side (default: {n_envs})",
-    )  # fmt: skip
+def _add_env(parser: Parser, words: str, **options: Any) -> None:
+    environment = parser.add_argument("env", metavar="ENV", help=words, **options)
+    environment.complete = {"bash": "_jumar_environments", "zsh": "_jumar_environments"}  # type: ignore[attr-defined]
+
+
+def _add_making_options(group: Any) -> None:
+    """Add the options that say how an environment is made."""
     group.add_argument(
         "--env-kwargs", action=_Assignments, metavar="KEY=VALUE",
         help="arguments of the environment, one or more: --env-kwargs gravity=9.8 continuous=true",
@@ -429,6 +443,15 @@ def _add_environment_options(parser: Parser, n_envs: str) -> None:
         "a list is written as JSON: 'FilterObservation:filter_keys=[\"image\"]'",
     )  # fmt: skip
     group.add_argument("--frame-stack", type=count(1), metavar="K", help="show the policy the last K observations")
+
+
+def _add_environment_options(parser: Parser, n_envs: str) -> None:
+    group = parser.add_argument_group("environment")
+    group.add_argument(
+        "--n-envs", type=count(1), metavar="N",
+        help=f"environments stepped side by side (default: {n_envs})",
+    )  # fmt: skip
+    _add_making_options(group)
     group.add_argument(
         "--workers", type=workers, metavar="N|auto",
         help="worker processes that step the environments, 0 for none (default: auto, by measuring a step)",
@@ -482,6 +505,24 @@ def _add_saving_options(parser: Parser) -> None:
         "on environments that are not compiled each one resets them",
     )  # fmt: skip
     group.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_events(parser: Parser) -> None:
+    group = parser.add_argument_group("early stopping and logging")
+    group.add_argument(
+        "--stop-at-return", type=mean_return, metavar="R",
+        help="stop when an evaluation's mean return is at least R; with --n-seeds the mean over all seeds "
+        "(default: train to the total)",
+    )  # fmt: skip
+    group.add_argument(
+        "--stop-without-gain", type=count(1, "5"), metavar="N",
+        help="stop after N evaluations in a row without a new best mean return; with --n-seeds the mean over all seeds "
+        "(default: train to the total)",
+    )  # fmt: skip
+    group.add_argument(
+        "--log-info", action="append", metavar="KEY",
+        help="log the mean of info[KEY] over the steps of an iteration that have it, as info/KEY; may be repeated",
+    )  # fmt: skip
 
 
 def _add_settings(parser: Parser, settings: type[Settings], *, hidden: bool, choices: bool) -> None:
@@ -687,6 +728,17 @@ def _add_figure(parser: Parser) -> None:
         help="results of your own to draw, in figures that show results (default: those that come with Jumar)",
     )  # fmt: skip
     out.complete = data.complete = source.complete = "file"  # type: ignore[attr-defined]
+
+
+def _add_check(parser: Parser) -> None:
+    parser.examples = {"ENV": "jumar check CartPole-v1"}
+    _add_env(parser, "an environment, as `jumar train` takes it")
+    _add_making_options(parser)
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of everything random (default: 0)")
+    parser.add_argument(
+        "--steps", type=count(1), default=1000, metavar="N",
+        help="random actions to take; they end after 10 seconds (default: 1,000)",
+    )  # fmt: skip
 
 
 def _add_list(parser: Parser) -> None:

@@ -42,7 +42,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         seed=arguments.seed,
         n_envs=arguments.n_envs,
         run_dir=_folder("--run-dir", "a new directory", arguments.run_dir),
-        env_kwargs=_assignments(arguments.env_kwargs or []),
+        env_kwargs=assignments(arguments.env_kwargs or []),
         frame_stack=arguments.frame_stack,
         wrappers=tuple((name, tuple(settings.items())) for name, settings in typed_wrappers(arguments)),
         workers=arguments.workers,
@@ -57,6 +57,9 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         dataset=_folder("--dataset", "a data set", arguments.dataset),
         prefill=_folder("--prefill", "a data set", arguments.prefill),
         save_dataset=_folder("--save-dataset", "a new data set", arguments.save_dataset),
+        stop_at_return=arguments.stop_at_return,
+        stop_without_gain=arguments.stop_without_gain,
+        log_info=tuple(arguments.log_info or ()),
         settings=settings,
     )
 
@@ -69,10 +72,11 @@ def _folder(option: str, what: str, text: str | None) -> Path | None:
 
 def typed_wrappers(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     """Return the wrappers that were typed, each with its settings."""
-    return [(name, _assignments(list(texts))) for name, texts in arguments.wrapper or ()]
+    return [(name, assignments(list(texts))) for name, texts in arguments.wrapper or ()]
 
 
-def _assignments(texts: list[str]) -> dict[str, Any]:
+def assignments(texts: list[str]) -> dict[str, Any]:
+    """Return the arguments of an environment that were typed. Raises ``UsageError`` for one that is none."""
     if not texts:
         return {}
     from jumar.envs.registry import parse_assignments

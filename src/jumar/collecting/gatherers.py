@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from jax import Array
 
+from jumar.collecting.info_means import InfoMeans, sums_of
 from jumar.envs.host import HostEnvironments, HostStep
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.step_costs import Cost
@@ -67,8 +68,13 @@ class StepLoop:
     """
 
     def __init__(
-        self, behaviour: Behaviour, n_steps: int, complain: Callable[[str], None] = lambda words: None
+        self,
+        behaviour: Behaviour,
+        n_steps: int,
+        complain: Callable[[str], None] = lambda words: None,
+        info: InfoMeans | None = None,
     ) -> None:
+        self._info = info or InfoMeans()
         self._behaviour, self._n_steps, self._complain = behaviour, n_steps, complain
         self._environments: HostEnvironments | None = None
         self._observations: Any = None
@@ -108,6 +114,8 @@ class StepLoop:
             step = environments.step(np.asarray(valid_actions))
             if step.complaint is not None:
                 self._complain(step.complaint)
+            if step.infos is not None:
+                self._info.add_step(step)
             rows.append(Row(observations, masks, actions, step))
             self._observations, self._masks = narrow(step.observations), step.action_masks
             if self._behaviour.recurrent:  # no other one looks at it
@@ -140,14 +148,17 @@ class PoolScan:
     computes in single precision all the same.
     """
 
-    def __init__(self, behaviour: Behaviour, n_steps: int) -> None:
+    def __init__(self, behaviour: Behaviour, n_steps: int, info: InfoMeans | None = None) -> None:
+        self._info = info or InfoMeans()
         self._behaviour, self._n_steps = behaviour, n_steps
         self._pool: EnvPoolEnvironments | None = None
         self._state: Any = None
         self._scan: Any = None
 
     @staticmethod
-    def of(environments: HostEnvironments, behaviour: Behaviour, n_steps: int) -> PoolScan | None:
+    def of(
+        environments: HostEnvironments, behaviour: Behaviour, n_steps: int, info: InfoMeans | None = None
+    ) -> PoolScan | None:
         """Return a scan for these environments, or ``None`` where EnvPool's XLA calls do not serve them.
 
         They serve plain Box observations without action masks, where JAX runs on the processor.
@@ -156,7 +167,7 @@ class PoolScan:
             return None
         if jax.default_backend() != "cpu" or n_steps < FEWEST_STEPS:
             return None
-        return PoolScan(behaviour, n_steps) if isinstance(environments.observation_space, spaces.Box) else None
+        return PoolScan(behaviour, n_steps, info) if isinstance(environments.observation_space, spaces.Box) else None
 
     def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
         """Take over the pool, and prepare the program that belongs to it."""
@@ -170,7 +181,9 @@ class PoolScan:
     def gather(self, acting: Acting, carry: Any, start: Any, key: Array) -> Gathered:
         """Run the scan once."""
         with jax.enable_x64(True):
-            self._state, gathered, start, carry = self._scan(acting, self._state, carry, start, key)
+            self._state, gathered, start, carry, *logged = self._scan(acting, self._state, carry, start, key)
+        for sums in logged:
+            self._info.add_sums(sums)
         return {**gathered, "action_masks": None, "successor_masks": None}, start, carry
 
     def close(self) -> None:
@@ -182,8 +195,8 @@ class PoolScan:
 
     def _gather_once(
         self, step: Any, cost: Cost, acting: Acting, state: Any, carry: Any, start: Array, key: Array
-    ) -> tuple[Any, dict[str, Any], Array, Any]:
-        behaviour = self._behaviour
+    ) -> tuple[Any, ...]:
+        behaviour, keys = self._behaviour, self._info.keys
 
         def row(state: Any, noise: Array) -> tuple[Any, dict[str, Any]]:
             handle, raw, carry, start, over = state
@@ -199,6 +212,7 @@ class PoolScan:
                 "truncated": truncated & ~terminated,
                 "valid": ~over,
                 "episode_start": start,
+                "infos": {key: info[key] for key in keys if key in info and jnp.ndim(info[key]) == 1},
                 "costs": cost(info[cost.entry], jnp).astype(jnp.float32) if cost.entry in info else None,
             }
             return (handle, raw, carry, ended | over, ended), taken
@@ -210,7 +224,9 @@ class PoolScan:
         last = raw.astype(rows["observations"].dtype)[None]
         # In NEXT_STEP mode the next row's observation is the true successor, also where the episode ended.
         rows["successors"] = jnp.concatenate([rows["observations"][1:], last])
-        return (handle, raw, over), rows, start, carry
+        infos = rows.pop("infos")
+        logged = (sums_of(infos, keys, rows["valid"]),) if keys else ()
+        return (handle, raw, over), rows, start, carry, *logged
 
 
 def over_after(step: HostStep) -> np.ndarray:

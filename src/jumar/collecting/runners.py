@@ -21,6 +21,7 @@ from jax import Array
 
 from jumar.algorithms.update import Update
 from jumar.collecting.gatherers import Gatherer, PoolScan, StepLoop, environment_seeds
+from jumar.collecting.info_means import InfoMeans, no_sums, sums_of
 from jumar.collecting.stopping import Abandoned, Pace, never
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.host import HostEnvironments
@@ -41,6 +42,8 @@ class Outcome(NamedTuple):
     valid: np.ndarray
     costs: np.ndarray | None
     """Where the environment gives any; with a further axis where it gives several."""
+    logged: np.ndarray | None = None
+    """Sums of the entries of ``info`` that are logged (:mod:`jumar.collecting.info_means`), ``[3, K]``, if any are."""
 
 
 class Held(NamedTuple):
@@ -111,6 +114,8 @@ class Collector(NamedTuple):
     observations: Any
     episode_start: Any
     carry: Any
+    logged: Any = ()
+    """Sums of the entries of ``info`` that are logged, since the iteration began."""
 
 
 def outcome_of(trajectory: Trajectory, strict: bool) -> tuple[Array | None, ...]:
@@ -183,14 +188,21 @@ class ProgramRunner:
         n_seeds: ``None`` for one run; K to map the whole program over K seeds, every array with a leading axis K but for
             those that the update says all seeds share, and to spread it over JAX's devices.
         cost_watch: what becomes of costs that are no numbers.
+        info: the entries of ``info`` that are logged.
     """
 
     has_barriers = False
 
     def __init__(
-        self, update: Update, name: str, n_envs: int, n_seeds: int | None, cost_watch: CostWatch | None = None
+        self,
+        update: Update,
+        name: str,
+        n_envs: int,
+        n_seeds: int | None,
+        cost_watch: CostWatch | None = None,
+        info: InfoMeans | None = None,
     ) -> None:
-        self._update, self._name = update, name
+        self._update, self._name, self._info = update, name, info or InfoMeans()
         self._cost_watch = cost_watch or CostWatch(update)
         self._n_envs, self._n_seeds = n_envs, n_seeds
         self._rows = 0
@@ -240,7 +252,16 @@ class ProgramRunner:
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += outcome[0].shape[-2]
         memory = held.memory if held.memory == () else self._store(held.memory, made, held.learner)
-        return Iterated(Held(learner, memory, collector), record, told_of(*outcome))
+        collector, logged = self._take_logged(collector)
+        return Iterated(Held(learner, memory, collector), record, told_of(*outcome)._replace(logged=logged))
+
+    def _take_logged(self, collector: Collector) -> tuple[Collector, np.ndarray | None]:
+        """Return the collector without what was logged in the iteration, and that."""
+        if not self._info.keys:
+            return collector, None
+        self._info.begin()
+        self._info.add_sums(jax.device_get(collector.logged))
+        return collector._replace(logged=jnp.zeros_like(collector.logged)), self._info.end()
 
     def close(self) -> None:
         """Release nothing: there is nothing to release."""
@@ -324,6 +345,7 @@ class CompiledRunner(ProgramRunner):
         n_steps: steps of each per round.
         n_seeds: as for :class:`ProgramRunner`.
         cost_watch: what becomes of costs that are no numbers.
+        info: the entries of ``info`` that are logged.
     """
 
     def __init__(
@@ -335,14 +357,16 @@ class CompiledRunner(ProgramRunner):
         n_steps: int,
         n_seeds: int | None,
         cost_watch: CostWatch | None = None,
+        info: InfoMeans | None = None,
     ) -> None:
         self._env, self._n_steps = env, n_steps
-        super().__init__(update, name, n_envs, n_seeds, cost_watch)
+        super().__init__(update, name, n_envs, n_seeds, cost_watch, info)
 
     def _init(self, key: Array) -> Collector:
         states, observations = reset_batch(self._env, self._env.params, key, self._n_envs)
         n = self._n_envs
-        return Collector(states, observations, jnp.ones((n,), bool), self._update.behaviour.initial_carry(n))
+        carry = self._update.behaviour.initial_carry(n)
+        return Collector(states, observations, jnp.ones((n,), bool), carry, no_sums(self._info.keys))
 
     def _round(
         self, state: tuple[Any, Any, Collector], memory: Any, key: Array, remaining: Array
@@ -354,7 +378,7 @@ class CompiledRunner(ProgramRunner):
         return learner, made, collector
 
     def _collect(self, acting: Acting, collector: Collector, key: Array) -> tuple[Collector, Trajectory]:
-        behaviour, env = self._update.behaviour, self._env
+        behaviour, env, keys = self._update.behaviour, self._env, self._info.keys
         carry = behaviour.begin_rollout(collector.carry)
 
         def step(
@@ -363,7 +387,7 @@ class CompiledRunner(ProgramRunner):
             states, observations, start, carry = state
             noise, env_key = random
             acted = behaviour.act(acting, finite(observations), carry, start, None, noise)
-            states, taken = step_batch(env, env.params, env_key, states, acted.given)
+            states, taken = step_batch(env, env.params, env_key, states, acted.given, keys)
             ended = taken.terminated | taken.truncated
             row = (observations, acted.kept, start, taken._replace(observations=None))
             return (states, taken.observations, ended, acted.carry), row
@@ -388,7 +412,10 @@ class CompiledRunner(ProgramRunner):
             carry=carry,
             critic_carry=(),
         )
-        return Collector(*last), trajectory
+        logged = collector.logged
+        if keys:
+            logged = logged + sums_of(dict(taken.infos), keys, trajectory.valid)
+        return Collector(*last, logged), trajectory
 
 
 REPORT = 2**32 - 1
@@ -476,6 +503,7 @@ class HostRunner:
         cost_watch: what becomes of costs that are no numbers.
         compiled: compiles the function that learns, as one program or as two at once
             (:class:`jumar.collecting.halves.Halves`).
+        info: the entries of ``info`` that are logged.
     """
 
     has_barriers = True
@@ -487,13 +515,15 @@ class HostRunner:
         n_steps: int,
         cost_watch: CostWatch | None = None,
         compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit,
+        info: InfoMeans | None = None,
     ) -> None:
+        self._info = info or InfoMeans()
         self._update, self._make, self._n_steps = update, make, n_steps
         self._cost_watch = cost_watch or CostWatch(update)
         self._gatherer: Gatherer | None = None
         self._name = ""
         self._rows = 0
-        self._step_loop = StepLoop(update.behaviour, n_steps, self._cost_watch.complain)
+        self._step_loop = StepLoop(update.behaviour, n_steps, self._cost_watch.complain, self._info)
         self._learn = compiled(self._learn_once)
         self._round, self._report = jax.jit(self._round_once, donate_argnums=(0, 1)), jax.jit(self._report_once)
         self._turn = jax.jit(self._turn_once, donate_argnums=(0, 1))
@@ -526,7 +556,7 @@ class HostRunner:
             environments.close()
             raise
         behaviour = self._update.behaviour
-        self._gatherer = PoolScan.of(environments, behaviour, self._n_steps) or self._step_loop
+        self._gatherer = PoolScan.of(environments, behaviour, self._n_steps, self._info) or self._step_loop
         self._gatherer.begin(environments, observations, masks)
         self._name, self._rows = environments.name, 0
         collector = Collector((), (), np.ones((n,), bool), behaviour.initial_carry(n))
@@ -535,6 +565,7 @@ class HostRunner:
     def iterate(self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool] = never) -> Iterated:
         """Gather and learn, round by round; then write down what is to be remembered."""
         assert self._gatherer is not None, "restart comes before iterate"
+        self._info.begin()
         pairs = np.asarray(self._keys(keys))
         # Where steps are remembered, rounds are done in one way however many an iteration has: its length changes no result.
         if len(pairs) == 1 and held.memory == ():
@@ -545,7 +576,8 @@ class HostRunner:
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += outcome[0].shape[0]
         memory = held.memory if held.memory == () else self._store(held.memory, made, held.learner)
-        return Iterated(Held(learner, memory, collector), record, told_of(*outcome))
+        logged = self._info.end() if self._info.keys else None
+        return Iterated(Held(learner, memory, collector), record, told_of(*outcome)._replace(logged=logged))
 
     def close(self) -> None:
         """Close the environments."""

@@ -24,6 +24,7 @@ SPEED = "time/steps_per_second"
 RETURN = "rollout/ep_rew_mean"
 EPISODE_LENGTH = "rollout/ep_len_mean"
 EPISODE_COST = "rollout/ep_cost_mean"
+INFO = "info/"
 
 
 class Reporter(Protocol):
@@ -277,12 +278,17 @@ SHOWN: tuple[tuple[tuple[str, ...], str, Callable[[float], str]], ...] = (
 
 def shown_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     """Return label and text of the metrics that are present, the most telling first."""
-    rows = []
+    rows = [(f"{INFO}{key}", short_number(x)) for key, x in _asked_for(metrics).items()]
     for keys, label, form in SHOWN:
         key = next((key for key in keys if key in metrics), None)
         if key is not None:
             rows.append((LABELS.get(key, label), form(float(metrics[key]))))
     return rows
+
+
+def _asked_for(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the means of entries of ``info``, which somebody has asked for."""
+    return {printable(name.removeprefix(INFO)): float(x) for name, x in metrics.items() if name.startswith(INFO)}
 
 
 LABELS = {"train/actor_loss": "actor loss"}

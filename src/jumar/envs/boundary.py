@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -151,6 +151,13 @@ class Boundary:
             return None
         return f"{self._who(extras.misfit.row)} gave {extras.misfit.what} {self._when()} that {extras.misfit}."
 
+    def info_complaints(self, extras: Extras) -> dict[str, str]:
+        """Return for logged entries of this step that were no numbers what was wrong, as sentences."""
+        return {
+            key: f"{self._who(misfit.row)} gave {misfit.what} {self._when()} that {misfit}."
+            for key, misfit in extras.info_misfits.items()
+        }
+
     def _who(self, row: int | None) -> str:
         return self.name if row is None else f"environment {self.first_index + row} of {self.name}"
 
@@ -162,14 +169,19 @@ class Boundary:
 
 
 class Extras:
-    """Action masks and costs of N environments, kept from when the first of them gives one.
+    """Action masks and costs of N environments, kept from when the first of them gives one, and entries of ``info``.
 
     An environment that gives no mask allows everything; one that gives no cost costs nothing, unless ``cost`` requires
     what it is made of in every step. Where it does not, a cost that is no number is none: not every ``info["cost"]`` is
-    meant for us. ``misfit`` says what was wrong with the first one of the present step.
+    meant for us. ``misfit`` says what was wrong with the first one of the present step. ``log`` are the entries of ``info``
+    that are kept as numbers.
     """
 
-    def __init__(self, n: int, action_space: Space, cost: Cost = GIVEN) -> None:
+    def __init__(self, n: int, action_space: Space, cost: Cost = GIVEN, log: Sequence[str] = ()) -> None:
+        self.log = tuple(log)
+        self._infos = np.full((len(self.log), n), np.nan)
+        self._info_misfits: dict[str, MisfitExtra] = {}
+        self._complained: set[str] = set()
         self.segments = batches.mask_segments(action_space)
         self.cost = cost
         self.has_masks = False
@@ -183,6 +195,9 @@ class Extras:
         self.misfit = None
         if self.has_costs:
             self._costs[:] = 0.0
+        if self.log:
+            self._infos[:] = np.nan
+            self._info_misfits = {}
 
     def read(
         self,
@@ -210,6 +225,29 @@ class Extras:
             self._take_cost(info[self.cost.entry], row)
         elif with_cost and self.cost.required:
             raise MissingEntry(self.cost.entry, row)
+        if with_cost and self.log:
+            for i, key in enumerate(self.log):
+                if key in info:
+                    self._take_info(i, info[key], row)
+
+    def _take_info(self, i: int, value: Any, row: int) -> None:
+        """Keep a logged entry; what is no number is left out, and is said once."""
+        key = self.log[i]
+        try:
+            self._infos[i, row] = read_number(f"an info[{key!r}]", value, row)
+        except MisfitExtra as misfit:
+            if key not in self._complained:
+                self._complained.add(key)
+                self._info_misfits[key] = misfit
+
+    def _take_vector_infos(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
+        for i, key in enumerate(self.log):
+            values, given = infos.get(key), infos.get(f"_{key}")
+            if values is None:
+                continue
+            for row in rows:
+                if given is None or given[row]:
+                    self._take_info(i, values[row], row)
 
     def _take_cost(self, value: Any, row: int) -> None:
         try:
@@ -242,7 +280,10 @@ class Extras:
                 self._masks[row] = True
 
     def read_vector_costs(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
-        """Take the costs of some rows from the info of a vector environment."""
+        """Take the costs, and the logged entries, of some rows from the info of a vector environment."""
+        if self.log:
+            rows = list(rows)
+            self._take_vector_infos(infos, rows)
         values, given = infos.get(self.cost.entry), infos.get(f"_{self.cost.entry}")
         if values is None and not self.cost.required:
             return
@@ -259,6 +300,15 @@ class Extras:
     def costs(self) -> np.ndarray | None:
         """Return a copy of this step's costs ``[N]``, if there ever were any."""
         return self._costs.copy() if self.has_costs else None
+
+    def infos(self) -> np.ndarray | None:
+        """Return a copy of this step's logged entries ``[K, N]``, NaN for those that are not there, if any are logged."""
+        return self._infos.copy() if self.log else None
+
+    @property
+    def info_misfits(self) -> Mapping[str, MisfitExtra]:
+        """What is wrong with this step's logged entries, each entry being named once only."""
+        return self._info_misfits
 
 
 def read_flag(what: str, value: Any) -> bool:

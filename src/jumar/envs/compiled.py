@@ -83,6 +83,7 @@ class CompiledStep(NamedTuple):
             ``terminated``, which wins.
         successors: the observations that the actions led to, also where the episode ended.
         costs: (N,) or (N, costs) float32 from ``info["cost"]``, or None where the environment gives none.
+        infos: those entries of ``info`` that were asked for, are there and are numbers, (N,) each; ``()`` if none was.
     """
 
     observations: PyTree
@@ -91,6 +92,7 @@ class CompiledStep(NamedTuple):
     truncated: jax.Array
     successors: PyTree
     costs: jax.Array | None
+    infos: Mapping[str, jax.Array] | tuple[()] = ()
 
 
 def reset_batch(env: CompiledEnvironment, params: PyTree, key: jax.Array, n: int) -> tuple[PyTree, PyTree]:
@@ -106,7 +108,12 @@ def reset_batch(env: CompiledEnvironment, params: PyTree, key: jax.Array, n: int
 
 
 def step_batch(
-    env: CompiledEnvironment, params: PyTree, key: jax.Array, states: PyTree, actions: jax.Array
+    env: CompiledEnvironment,
+    params: PyTree,
+    key: jax.Array,
+    states: PyTree,
+    actions: jax.Array,
+    log: tuple[str, ...] = (),
 ) -> tuple[PyTree, CompiledStep]:
     """Step N copies of ``env`` and reset, at once, those whose episode ended.
 
@@ -119,6 +126,7 @@ def step_batch(
         key: a key for this step; a used one must not be given again.
         states: from ``reset_batch`` or the step before.
         actions: (N, ...) actions in the space's shape; they are passed on as they are, so clip before where needed.
+        log: entries of ``info`` that are returned.
 
     Returns:
         The states to go on from, and what the step gave.
@@ -134,7 +142,9 @@ def step_batch(
         state, observation = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, (state, successor))
         costs = jnp.asarray(info["cost"], jnp.float32) if "cost" in info else None
         rewards = jnp.asarray(reward, jnp.float32)
-        return state, CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs)
+        infos = {entry: jnp.asarray(info[entry]) for entry in log if entry in info and jnp.shape(info[entry]) == ()}
+        step = CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs, infos or ())
+        return state, step
 
     # The number of actions counts the copies: a state may be empty.
     return jax.vmap(step_one)(_keys(key, actions.shape[0]), states, actions)

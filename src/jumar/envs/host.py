@@ -10,7 +10,7 @@ Steps are counted from 1, and from the last ``reset`` of all environments togeth
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -41,6 +41,8 @@ class HostStep(NamedTuple):
     environments give none.
     ``costs``: float ``[N]``, by default from ``info["cost"]``; ``None`` as long as no environment has given one.
     ``complaint``: a sentence about an ``info["cost"]`` that is no finite number and counts as none, else ``None``.
+    ``infos``: float ``[K, N]``, the entries of ``info`` that are logged, NaN where a step has none; ``None`` where none are.
+    ``info_complaints``: by entry a sentence about one that was no finite number, the first time that it was none.
     """
 
     observations: Batch
@@ -52,6 +54,8 @@ class HostStep(NamedTuple):
     action_masks: np.ndarray | None
     costs: np.ndarray | None
     complaint: str | None = None
+    infos: np.ndarray | None = None
+    info_complaints: Mapping[str, str] | None = None
 
 
 class HostEnvironments(Protocol):
@@ -97,6 +101,7 @@ class SerialEnvironments:
     With ``warn``, a watchdog warns when a call into an environment has not returned for ``patience`` seconds.
     ``first_index`` is the index of the first one, for messages. ``progress`` is where the index and the step being
     taken are kept up to date (worker processes share it with their parent). ``cost`` says what a step costs.
+    ``log`` are entries of ``info`` that are kept as numbers.
     ``passed_on`` are exceptions that are not taken for the environment's own: Ctrl-C, where it can reach this process.
 
     Raises:
@@ -117,6 +122,7 @@ class SerialEnvironments:
         first_index: int = 0,
         progress: MutableSequence[int] | memoryview | None = None,
         cost: Cost = GIVEN,
+        log: Sequence[str] = (),
         passed_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
     ) -> None:
         self._first = first_index
@@ -136,7 +142,7 @@ class SerialEnvironments:
         self._plain_box = isinstance(self.observation_space, spaces.Box)
         self._none, self._all = np.zeros(self.n_envs, dtype=bool), np.ones(self.n_envs, dtype=bool)
         self._none.flags.writeable = self._all.flags.writeable = False
-        self._extras = Extras(self.n_envs, self.action_space, cost)
+        self._extras = Extras(self.n_envs, self.action_space, cost, log)
         self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
         self._boundary = Boundary(
             self.name, self.n_envs, self.observation_space, self.action_space, self._progress, first_index
@@ -189,7 +195,7 @@ class SerialEnvironments:
         rewards, terminated, truncated, ended = self._step_rows(self._boundary.prepare_actions(actions), observations)
         rewards = self._boundary.read_rewards(rewards)
         self._boundary.check_observations(observations)
-        costs = self._extras.costs()
+        costs, infos = self._extras.costs(), self._extras.infos()
         successors = observations
         if ended:
             successors = batches.copy(observations)
@@ -210,6 +216,8 @@ class SerialEnvironments:
             self._extras.masks(),
             costs,
             self._boundary.complaint(self._extras),
+            infos,
+            None if infos is None else self._boundary.info_complaints(self._extras),
         )
 
     def close(self) -> None:

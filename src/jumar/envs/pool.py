@@ -108,7 +108,7 @@ class EnvPoolEnvironments:
 
     A pool cannot be seeded twice, so ``reset`` builds a new one. ``last_info`` holds what the last call gave as info,
     arrays with a leading axis N. ``num_threads`` is the number of EnvPool's threads (as many as processors by default);
-    results do not depend on it. ``cost`` says what a step costs.
+    results do not depend on it. ``cost`` says what a step costs, ``log`` which entries of ``info`` are kept as numbers.
 
     Raises:
         UsageError: where EnvPool, the id, a setting or what the cost is made of is missing, or the environment has
@@ -125,6 +125,7 @@ class EnvPoolEnvironments:
         num_threads: int | None = None,
         *,
         cost: Cost = GIVEN,
+        log: Sequence[str] = (),
         warn: Warn | None = None,
         patience: float = 60.0,
     ) -> None:
@@ -158,7 +159,7 @@ class EnvPoolEnvironments:
         self.never_costs = f"info:{cost.entry}" not in spec.state_array_spec
         if cost.required and self.never_costs:
             raise lacking(cost.entry, self.name)
-        self._extras = Extras(n_envs, self.action_space, cost)
+        self._extras = Extras(n_envs, self.action_space, cost, log)
         self._watchdog = start_watchdog(self, self._progress, warn, patience)
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
@@ -188,6 +189,7 @@ class EnvPoolEnvironments:
         valid = ~self._ended
         self._ended = terminated | truncated
         self._read_extras()
+        logged = self._extras.infos()
         return HostStep(
             batch,
             self._boundary.read_rewards(rewards),
@@ -198,6 +200,8 @@ class EnvPoolEnvironments:
             self._extras.masks(),
             self._extras.costs(),
             self._boundary.complaint(self._extras),
+            logged,
+            None if logged is None else self._boundary.info_complaints(self._extras),
         )
 
     def _call(self, function: Callable[[], Any], call: str) -> Any:

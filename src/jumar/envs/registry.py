@@ -374,13 +374,14 @@ def make_host(
     workers: int = 0,
     *,
     cost: Cost = GIVEN,
+    log: Sequence[str] = (),
     warn: Warn | None = None,
     patience: float = 60.0,
 ) -> HostEnvironments:
     """Make ``n_envs`` host environments: EnvPool's, or Gymnasium's in this process or in ``workers`` processes.
 
     A call that does not return within ``patience`` seconds ends in an error where it is made in a worker process, and
-    in a call of ``warn`` where it is made in this one.
+    in a call of ``warn`` where it is made in this one. ``log`` are entries of ``info`` that are kept as numbers.
 
     Raises:
         UsageError: where the environment cannot be made.
@@ -390,7 +391,9 @@ def make_host(
     if env_id.backend == "envpool":
         if workers:
             raise UsageError(f"EnvPool steps in threads of its own; use gymnasium/{env_id.name} for worker processes.")
-        return pool.EnvPoolEnvironments(env_id.name, n_envs, env_id.kwargs, cost=cost, warn=warn, patience=patience)
+        return pool.EnvPoolEnvironments(
+            env_id.name, n_envs, env_id.kwargs, cost=cost, log=log, warn=warn, patience=patience
+        )
     if env_id.compiled:
         raise UsageError(f"{env_id.text} is a compiled environment; it is not stepped from Python.")
     if env_id.module is not None:
@@ -403,10 +406,10 @@ def make_host(
     if workers:
         from jumar.envs.workers import WorkerEnvironments
 
-        return WorkerEnvironments(factories, workers, env_id.text, cost=cost, timeout=patience)
+        return WorkerEnvironments(factories, workers, env_id.text, cost=cost, log=log, timeout=patience)
     # By its id, so that Gymnasium warns, once, where there is a newer version.
     factories[0] = GymnasiumFactory(env_id.name, *settings)
-    return SerialEnvironments(factories, env_id.text, cost=cost, warn=warn, patience=patience)
+    return SerialEnvironments(factories, env_id.text, cost=cost, log=log, warn=warn, patience=patience)
 
 
 def _check_may_import(env_id: EnvironmentId) -> None:

@@ -50,8 +50,13 @@ class Source(Protocol):
         """How the user gives the environment a time limit, as a sentence."""
         ...
 
-    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
-        """Make environments that are stepped from Python; ``warn`` hears of a step that does not return."""
+    def make_host(
+        self, n_envs: int, workers: int, warn: Warn | None = None, log: Sequence[str] = ()
+    ) -> HostEnvironments:
+        """Make environments that are stepped from Python.
+
+        ``warn`` hears of a step that does not return; ``log`` are entries of ``info`` that are kept as numbers.
+        """
         ...
 
     def make_compiled(self) -> CompiledEnvironment:
@@ -97,9 +102,11 @@ class FromId:
             '(in Python env_kwargs={"max_episode_steps": 200}).'
         )
 
-    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
+    def make_host(
+        self, n_envs: int, workers: int, warn: Warn | None = None, log: Sequence[str] = ()
+    ) -> HostEnvironments:
         """Make environments that are stepped from Python."""
-        return make_host(self.id, n_envs, workers, cost=self.cost, warn=warn)
+        return make_host(self.id, n_envs, workers, cost=self.cost, log=log, warn=warn)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Make the compiled environment."""
@@ -119,13 +126,15 @@ class FromCallable:
     rebuildable = True
     time_limit_remedy = PUT_TIME_LIMIT
 
-    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
+    def make_host(
+        self, n_envs: int, workers: int, warn: Warn | None = None, log: Sequence[str] = ()
+    ) -> HostEnvironments:
         """Call the function ``n_envs`` times."""
         if workers:
             from jumar.envs.workers import WorkerEnvironments
 
-            return WorkerEnvironments([self.make] * n_envs, workers, self.name, cost=self.cost)
-        return SerialEnvironments([self.make] * n_envs, self.name, warn=warn, cost=self.cost)
+            return WorkerEnvironments([self.make] * n_envs, workers, self.name, cost=self.cost, log=log)
+        return SerialEnvironments([self.make] * n_envs, self.name, warn=warn, cost=self.cost, log=log)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: a function makes Gymnasium environments."""
@@ -145,17 +154,19 @@ class FromObject:
     rebuildable = False
     time_limit_remedy = PUT_TIME_LIMIT
 
-    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
+    def make_host(
+        self, n_envs: int, workers: int, warn: Warn | None = None, log: Sequence[str] = ()
+    ) -> HostEnvironments:
         """Wrap the object; it must hold ``n_envs`` environments."""
         if isinstance(self.object, gym.vector.VectorEnv):
             from jumar.envs.vector import VectorAdapter
 
-            return VectorAdapter(self.object, self.name, warn=warn, cost=self.cost)
+            return VectorAdapter(self.object, self.name, warn=warn, cost=self.cost, log=log)
         if n_envs != 1:
             raise UsageError(
                 f"n_envs={n_envs}, but {self.name} is one live environment; pass a function that makes one."
             )
-        return SerialEnvironments([self.object], self.name, warn=warn, cost=self.cost)
+        return SerialEnvironments([self.object], self.name, warn=warn, cost=self.cost, log=log)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: it is a Gymnasium environment."""
@@ -175,7 +186,9 @@ class FromCompiled:
     rebuildable = True
     time_limit_remedy = REPORT_TRUNCATED
 
-    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
+    def make_host(
+        self, n_envs: int, workers: int, warn: Warn | None = None, log: Sequence[str] = ()
+    ) -> HostEnvironments:
         """Refuse: it is compiled."""
         raise UsageError(f"{self.name} is a compiled environment.")
 
@@ -201,7 +214,9 @@ class NoEnvironment:
     cost = GIVEN
     time_limit_remedy = ""
 
-    def make_host(self, n_envs: int, workers: int, warn: Warn | None = None) -> HostEnvironments:
+    def make_host(
+        self, n_envs: int, workers: int, warn: Warn | None = None, log: Sequence[str] = ()
+    ) -> HostEnvironments:
         """Refuse: there is none."""
         raise UsageError(
             "the run learns from stored transitions without an environment; give --env ENV to evaluate it in one."

@@ -40,6 +40,7 @@ class VectorAdapter:
         name: str = "",
         *,
         cost: Cost = GIVEN,
+        log: Sequence[str] = (),
         warn: Warn | None = None,
         patience: float = 60.0,
     ) -> None:
@@ -56,7 +57,7 @@ class VectorAdapter:
         self._ended = np.zeros(self.n_envs, dtype=bool)
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
-        self._extras = Extras(self.n_envs, self.action_space, cost)
+        self._extras = Extras(self.n_envs, self.action_space, cost, log)
         self._watchdog = start_watchdog(self, self._progress, warn, patience)
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
@@ -83,7 +84,7 @@ class VectorAdapter:
         successors = batch
         # After an end a mask is only that of an action if it came from the reset, which SAME_STEP has already made.
         self._read_masks(infos, range(self.n_envs), None if self._mode is AutoresetMode.SAME_STEP else ended)
-        costs = self._costs(infos, ended)
+        costs, logged = self._costs(infos, ended), self._extras.infos()
         if self._mode is AutoresetMode.NEXT_STEP:
             valid, self._ended = ~self._ended, ended
         elif ended.any():
@@ -99,6 +100,8 @@ class VectorAdapter:
             self._extras.masks(),
             costs,
             self._boundary.complaint(self._extras),
+            logged,
+            None if logged is None else self._boundary.info_complaints(self._extras),
         )
 
     def close(self) -> None:

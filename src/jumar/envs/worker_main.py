@@ -109,6 +109,7 @@ def _make(making: Making, progress: memoryview) -> SerialEnvironments:
         first_index=making.first_index,
         progress=progress,
         cost=making.cost,
+        log=making.log,
         passed_on=(),
     )
 

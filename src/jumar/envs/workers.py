@@ -64,6 +64,7 @@ class Making:
     factories: bytes
     search_path: tuple[str, ...]
     cost: Cost
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class WorkerEnvironments:
     """N environments in worker processes; a :class:`~jumar.envs.host.HostEnvironments`.
 
     ``make`` holds a callable for each environment; they travel to the workers by cloudpickle. ``timeout`` is how many
-    seconds one step or reset of all environments may take. ``cost`` says what a step costs.
+    seconds one step or reset of all environments may take. ``cost`` says what a step costs, ``log`` which entries of ``info``
+    are kept as numbers.
 
     Raises:
         UsageError: where an environment cannot be made, or spaces are unsupported or differ.
@@ -111,6 +113,7 @@ class WorkerEnvironments:
         name: str = "",
         *,
         cost: Cost = GIVEN,
+        log: Sequence[str] = (),
         timeout: float = 60.0,
     ) -> None:
         if n_workers < 1:
@@ -125,7 +128,7 @@ class WorkerEnvironments:
         try:
             for rows in np.array_split(np.arange(self.n_envs), min(n_workers, self.n_envs)):
                 self._workers.append(_Worker(range(int(rows[0]), int(rows[-1]) + 1)))
-            descriptions = self._start(make, name, cost)
+            descriptions = self._start(make, name, cost, tuple(log))
         except BaseException:
             self.close()
             raise
@@ -137,14 +140,16 @@ class WorkerEnvironments:
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
 
-    def _start(self, make: Sequence[Callable[[], gym.Env]], name: str, cost: Cost) -> list[Description]:
+    def _start(
+        self, make: Sequence[Callable[[], gym.Env]], name: str, cost: Cost, log: tuple[str, ...]
+    ) -> list[Description]:
         makings = []
         for worker in self._workers:
             try:
                 factories = cloudpickle.dumps([make[index] for index in worker.indexes])
             except Exception as error:
                 raise UsageError(f"what makes {self.name} cannot be sent to a worker process: {error}.") from error
-            makings.append(Making(name, worker.indexes[0], factories, tuple(sys.path), cost))
+            makings.append(Making(name, worker.indexes[0], factories, tuple(sys.path), cost, log))
         descriptions = self._ask("make", makings, max(self._timeout, START_TIMEOUT))
         first = descriptions[0]
         for worker, own in zip(self._workers, descriptions, strict=True):
@@ -186,6 +191,8 @@ class WorkerEnvironments:
             self._join([part.action_masks for part in parts], True),
             self._join([part.costs for part in parts], 0.0),
             next((part.complaint for part in parts if part.complaint), None),
+            None if parts[0].infos is None else np.concatenate([part.infos for part in parts], axis=1),
+            {key: words for part in parts for key, words in (part.info_complaints or {}).items()},
         )
 
     def _join(self, parts: Sequence[np.ndarray | None], missing: bool | float) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from jumar.algorithms.registry import algorithm
 from jumar.algorithms.update import Update
 from jumar.collecting.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
 from jumar.collecting.halves import Halves
+from jumar.collecting.info_means import InfoMeans, not_numbers
 from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
@@ -31,11 +32,12 @@ Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
 def assemble(
-    plan: Plan, source: Source, warn: Warn, trained: Spaces | None = None
+    plan: Plan, source: Source, warn: Warn, trained: Spaces | None = None, info: InfoMeans | None = None
 ) -> tuple[Update, Runner, Spaces, int | None]:
     """Put together the update and the runner that a plan asks for; return the spaces and the stated time limit too.
 
-    ``trained`` are the spaces that the policy was trained in before, if it was, which the environment's must equal.
+    ``trained`` are the spaces that the policy was trained in before, if it was, which the environment's must equal. ``info``
+    adds up the entries of ``info`` that are logged.
     """
     settings = plan.settings
     if plan.offline:
@@ -51,12 +53,17 @@ def assemble(
         if update.needs_cost:
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
-        runner = CompiledRunner(update, env, source.name, settings.n_envs, settings.rows_per_round, plan.n_seeds, watch)
+        if plan.log_info:
+            for words in not_numbers(traced_info(env, source.name), plan.log_info):
+                warn(words)
+        runner = CompiledRunner(
+            update, env, source.name, settings.n_envs, settings.rows_per_round, plan.n_seeds, watch, info
+        )
         return update, runner, spaces, stated_limit(env)
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
     check_cost(source, warn)
-    environments = source.make_host(settings.n_envs, plan.workers, warn)
+    environments = source.make_host(settings.n_envs, plan.workers, warn, plan.log_info)
     if environments.n_envs != settings.n_envs:
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
@@ -71,7 +78,7 @@ def assemble(
         update = update.among_resets()
     watch = CostWatch(update, source.cost.required, warn)
     compiled = Halves if update.apart else jax.jit
-    runner = HostRunner(update, _once(environments, source, plan, warn), settings.rows_per_round, watch, compiled)
+    runner = HostRunner(update, _once(environments, source, plan, warn), settings.rows_per_round, watch, compiled, info)
     return update, runner, spaces, environments.episode_limit
 
 
@@ -142,7 +149,7 @@ def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Ca
     def make() -> HostEnvironments:
         if waiting:
             return waiting.pop()
-        return source.make_host(plan.settings.n_envs, plan.workers, warn)
+        return source.make_host(plan.settings.n_envs, plan.workers, warn, plan.log_info)
 
     return make
 

@@ -131,6 +131,14 @@ def resume(
                 raise UsageError(f"total_timesteps={total_timesteps}, but {run} has already trained for {start} steps.")
             plan = plan.with_total(total_timesteps)
             reporter.note(f"the new total is {total_timesteps} steps; schedules are anchored to it")
+        stopped_by = checkpoint.record["stopped_by"] if checkpoint else None
+        if stopped_by is not None and total_timesteps is not None and total_timesteps > start:
+            if (value := getattr(plan, stopped_by)) is not None:
+                reporter.note(
+                    f"{stopped_by}={value:g} stopped the run after {start} steps; as a total is given, training goes on "
+                    "without it"
+                )
+            plan = plan.without_rule(stopped_by)
         training = Training(plan, _source(plan, checkpoint.record["spaces"] if checkpoint else None), reporter)
         stack.callback(training.close)
         if checkpoint:
@@ -146,8 +154,8 @@ def resume(
         segments = checkpoint.record.get("segments") if checkpoint else None
         files = _open_files(stack, run, training, reporter, start, segments or ())
         files.take_back_best(training)
-        if training.steps >= plan.total_timesteps:
-            reporter.note(f"{run} is finished: it has trained for {training.steps} steps")
+        if training.steps >= plan.total_timesteps or training.stopped_by is not None:
+            reporter.note(f"{run} is finished: it has trained for {training.steps} steps{_why_stopped(training)}")
             files.policies(training)
             _save_dataset(training, save_dataset, reporter)
             _require_saved(files, run)
@@ -364,6 +372,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "preset": plan.preset,
         "seed": plan.seed,
         "total_timesteps": training.steps,
+        "stopped_by": training.stopped_by,
         "wall_time_s": training.elapsed,
         "steps_per_second": training.steps_per_second,
         "compile_time_s": training.stopwatch.compiling,
@@ -373,6 +382,14 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         **_known(ep_cost_mean=_mean([lane.get("ep_cost_mean") for lane in each])),
     }
     return summary if plan.n_seeds is None else {**summary, "runs": each}
+
+
+def _why_stopped(training: Training) -> str:
+    """Return what stopped a run before its total, as the end of a sentence; nothing where nothing did."""
+    if training.stopped_by is None:
+        return ""
+    value = getattr(training.plan, training.stopped_by)
+    return f" and was stopped by {training.stopped_by}={value:g}; to go on all the same, give --total-timesteps"
 
 
 def _known(**values: Any) -> dict[str, Any]:

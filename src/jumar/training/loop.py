@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -12,10 +11,8 @@ from jumar.collecting.stopping import Abandoned
 from jumar.console.reporter import Reporter
 from jumar.console.signals import StopFlag, Stopped
 from jumar.runs.standing import Standing, standing
+from jumar.training.events import COMPLETE, Callbacks
 from jumar.training.training import Metrics, Training
-
-Callback = Callable[[Metrics], Any]
-"""Called once per iteration with the metrics; what it returns is read by :func:`says_stop`."""
 
 
 class Keeper(Protocol):
@@ -43,16 +40,39 @@ def run_loop(
     keeper: Keeper,
     reporter: Reporter,
     stop: StopFlag | None = None,
-    callback: Callback | None = None,
+    callbacks: Callbacks | None = None,
 ) -> None:
-    """Train until the plan's total, a signal, or a callback that returns ``False``.
+    """Train until the plan's total, a rule of the plan's, a signal, or a callback that returns ``False``.
+
+    A run that a rule stops is complete: it ends with a checkpoint, like one that has reached its total.
 
     Raises:
         Stopped: a signal came; everything was saved before. An iteration of one round is finished first, one of many rounds
             is given up, and a resumed run does it again.
-        Exception: training cannot go on, or the callback raised; the last good state was saved before.
+        Exception: training cannot go on, or a callback raised; the last good state was saved before.
     """
-    plan = training.plan
+    callbacks = callbacks or Callbacks()
+    callbacks.attach(training)
+    try:
+        reason = _train(training, keeper, reporter, stop, callbacks)
+    except BaseException as error:
+        _say_the_end(callbacks, reporter, error)
+        raise
+    callbacks.end(reason)
+
+
+def _say_the_end(callbacks: Callbacks, reporter: Reporter, error: BaseException) -> None:
+    """Tell callbacks that an exception ends training; one that raises now must not hide it."""
+    try:
+        callbacks.end(str(error) or type(error).__name__)
+    except Exception as second:
+        notes = " ".join(getattr(second, "__notes__", ()))
+        reporter.warn(f"{type(second).__name__}: {second}. {notes}")
+
+
+def _train(training: Training, keeper: Keeper, reporter: Reporter, stop: StopFlag | None, callbacks: Callbacks) -> str:
+    """Do what :func:`run_loop` does; return why training ended."""
+    plan, reason = training.plan, COMPLETE
     if words := plan.settings.shortcoming(plan.whole_iterations):
         reporter.warn(words)
     try:
@@ -67,17 +87,23 @@ def run_loop(
                 _save_where_it_stopped(training, keeper)
                 raise Stopped(stop.signal or 0 if stop else 0) from None
             last = training.steps >= plan.total_timesteps
+            reason, record = COMPLETE if last else None, None
             if plan.eval_every and (last or _due(plan.eval_every, before, training.steps)):
-                _evaluate(training, keeper, reporter, all_metrics, stop)
-            wanted = _tell(training, keeper, reporter, all_metrics, callback)
-            if last or _due(plan.checkpoint_every, before, training.steps):
+                record = _evaluate(training, keeper, reporter, all_metrics, stop)
+                reason = training.judge(record, last) or reason
+            shown = _tell(training, keeper, reporter, all_metrics)
+            # Everything is logged before callbacks are called: one of them may raise.
+            answers = [None if record is None else callbacks.evaluation(record), callbacks.iteration(shown)]
+            if reason or _due(plan.checkpoint_every, before, training.steps):
                 training.cut()
-                keeper.checkpoint(training)
-                if not last:
+                _checkpoint(training, keeper, callbacks)
+                if not reason:
                     training.restart()
-            if not wanted:
+            if reason:
+                break
+            if stopper := answers[0] or answers[1]:
                 _save_where_it_stopped(training, keeper)
-                return
+                return f"stopped by the callback {stopper}"
     except Abandoned:
         # The evaluation belongs to the iteration before it: a resumed run repeats both, from the last checkpoint.
         keeper.policies(training)
@@ -85,35 +111,35 @@ def run_loop(
     except (Exception, KeyboardInterrupt):
         _save_where_it_stopped(training, keeper)
         raise
+    training.info.close()
     keeper.policies(training)
+    if training.stopped_by:
+        reporter.note(f"training stops after {training.steps:,} steps: {reason}")
+    return reason or COMPLETE
 
 
-def _tell(
-    training: Training, keeper: Keeper, reporter: Reporter, all_metrics: list[Metrics], callback: Callback | None
-) -> bool:
-    """Log an iteration, show it, and ask the callback whether to go on."""
+def _checkpoint(training: Training, keeper: Keeper, callbacks: Callbacks) -> None:
+    before = training.saved_at
+    keeper.checkpoint(training)
+    if training.saved_at != before and training.saved_at is not None:
+        callbacks.checkpoint(training.saved_at)
+
+
+def _tell(training: Training, keeper: Keeper, reporter: Reporter, all_metrics: list[Metrics]) -> Metrics:
+    """Log an iteration and show it; return what is shown, the mean over seeds."""
     for lane, metrics in enumerate(all_metrics):
         keeper.iteration(lane, metrics)
         for words in training.health(lane, metrics):
             reporter.warn(words)
     shown = mean_metrics(all_metrics)
     reporter.iteration({name: x for name, x in shown.items() if x is not None})
-    return callback is None or not says_stop(callback(shown))
-
-
-def says_stop(answer: Any) -> bool:
-    """Whether a callback's answer ends training: ``False`` alone does, a NumPy or JAX boolean too.
-
-    A comparison with a NumPy number gives such a boolean. Other values, ``None``, 0 and empty ones among them, go on.
-    """
-    if isinstance(answer, (bool, np.bool_)):
-        return not answer
-    return getattr(answer, "dtype", None) == np.bool_ and np.ndim(answer) == 0 and not answer
+    return shown
 
 
 def _evaluate(
     training: Training, keeper: Keeper, reporter: Reporter, all_metrics: list[Metrics], stop: StopFlag | None
-) -> None:
+) -> dict[str, Any]:
+    """Evaluate every seed, and keep what is best; return the evaluation of all seeds together."""
     lanes = range(len(all_metrics))
     records = [training.evaluate(lane, training.plan.eval_episodes, lambda: stop) for lane in lanes]
     for lane, metrics in enumerate(all_metrics):
@@ -134,6 +160,7 @@ def _evaluate(
     everything["cut_episodes"] = sum(record["cut_episodes"] for record in records)
     everything["cut_returns"] = [x for record in records for x in record.get("cut_returns", ())]
     reporter.evaluation(everything)
+    return everything
 
 
 def _save_where_it_stopped(training: Training, keeper: Keeper) -> None:

@@ -18,8 +18,22 @@ from jumar.algorithms.settings import CollectingSettings
 from jumar.envs.registry import EnvironmentId
 from jumar.envs.step_costs import GIVEN, Cost, parse_cost
 from jumar.errors import UsageError
-from jumar.fields import DamagedEntry, Reader, exact_record, made_by, mapping, optional, reading, record, text, whole
+from jumar.fields import (
+    DamagedEntry,
+    Reader,
+    exact_record,
+    made_by,
+    mapping,
+    number,
+    optional,
+    reading,
+    record,
+    several,
+    text,
+    whole,
+)
 from jumar.policies.own_code import NO_CODE, OwnCode, OwnNames
+from jumar.training.events import MOST_EVALUATIONS, MOST_KEYS, check_evaluated, read_keys, read_threshold
 
 MOST_SEEDS = 10_000
 """How many seeds may share a program."""
@@ -186,10 +200,25 @@ class Plan:
     """What the run began with, where that was not a policy drawn at random."""
     data: DataOrigin | None = None
     """The transitions that were in the replay buffer before any step."""
+    stop_at_return: float | None = None
+    """The mean return of an evaluation that is enough."""
+    stop_without_gain: int | None = None
+    """After how many evaluations in a row without a new best one training stops."""
+    log_info: tuple[str, ...] = ()
+    """Entries of ``info`` whose means are logged."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
             check_count(name, getattr(self, name), least, most)
+        if self.stop_at_return is not None:
+            read_threshold(self.stop_at_return)
+        if self.stop_without_gain is not None:
+            check_count("stop_without_gain", self.stop_without_gain, 1, MOST_EVALUATIONS)
+        read_keys(self.log_info)
+        none = "the run has no environment" if self.offline and self.environment is None else ""
+        check_evaluated(self.stop_at_return, self.stop_without_gain, self.eval_every, none)
+        if self.log_info and self.offline:
+            raise UsageError("log_info needs steps in an environment, and the run learns from a data set alone.")
 
     @property
     def offline(self) -> bool:
@@ -251,6 +280,10 @@ class Plan:
         own.check(self.own_names, "the run's policy")
         return replace(self, own=own)
 
+    def without_rule(self, name: str) -> Plan:
+        """Return the plan without one of the rules that stop it."""
+        return replace(self, **{name: None})
+
     def with_total(self, total_timesteps: int) -> Plan:
         """Return the plan with a new total; schedules are anchored to it."""
         return replace(self, total_timesteps=total_timesteps)
@@ -275,6 +308,9 @@ class Plan:
             "encoder": self.own_names.encoder,
             "init_from": self.init_from.to_json() if self.init_from else None,
             "data": self.data.to_json() if self.data else None,
+            "stop_at_return": self.stop_at_return,
+            "stop_without_gain": self.stop_without_gain,
+            "log_info": list(self.log_info),
         }
 
     @classmethod
@@ -286,10 +322,14 @@ class Plan:
         """
         with reading(path):
             identity = Identity.from_json(data)
-            # Plans from before data sets and encoders do not speak of them.
-            rest = _READ_REST({"data": None, "encoder": None, **data})
+            rest = _READ_REST({**_LATER, **data})
             names = OwnNames(rest.pop("features"), rest.pop("encoder"))
-            return cls(**{key: getattr(identity, key) for key in _OF_IDENTITY}, **rest, own_names=names)
+            known = {key: getattr(identity, key) for key in _OF_IDENTITY}
+            try:
+                return cls(**known, **rest, own_names=names)
+            except UsageError as error:  # two entries that do not go together
+                entry = str(error).partition("=")[0].split()[0]
+                raise DamagedEntry(f"contradicts another one: {str(error).removesuffix('.')}", (entry,)) from None
 
     @staticmethod
     def differences_in_versions(data: Any, path: str | Path = "config.json") -> list[str]:
@@ -318,12 +358,17 @@ _IDENTITY: dict[str, Reader[Any]] = {
 }
 """The readers of an identity's entries, beside the algorithm and its settings."""
 _OF_IDENTITY = ("algorithm", "settings", *_IDENTITY)
+_LATER = {"data": None, "encoder": None, "stop_at_return": None, "stop_without_gain": None, "log_info": []}
+"""What plans of earlier versions do not speak of."""
 _READ_REST = record(
     preset=optional(text()),
     features=optional(text()),
     encoder=optional(text()),
     init_from=optional(Origin.from_json),
     data=optional(DataOrigin.from_json),
+    stop_at_return=optional(made_by(read_threshold, number())),
+    stop_without_gain=optional(whole(1, MOST_EVALUATIONS)),
+    log_info=made_by(read_keys, several(text(), most=MOST_KEYS)),
     **{name: whole(*limits) for name, limits in RANGES.items() if name not in _IDENTITY},
 )
 

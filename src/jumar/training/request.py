@@ -36,6 +36,9 @@ class TrainRequest:
         dataset: A data set to learn from alone; the environment only evaluates.
         prefill: A data set that is in the replay buffer before any step.
         save_dataset: A file to write the replay buffer to at the end, as a data set.
+        stop_at_return: Stop when an evaluation's mean return is at least this.
+        stop_without_gain: Stop after so many evaluations in a row without a new best mean return.
+        log_info: Entries of ``info`` whose means are logged.
         settings: Hyperparameters that were given, by name, as values or as typed.
     """
 
@@ -60,4 +63,7 @@ class TrainRequest:
     dataset: Path | None = None
     prefill: Path | None = None
     save_dataset: Path | None = None
+    stop_at_return: float | None = None
+    stop_without_gain: int | None = None
+    log_info: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)

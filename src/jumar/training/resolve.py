@@ -22,6 +22,7 @@ from jumar.networks.own import Named
 from jumar.policies.own_code import NO_CODE, OwnCode
 from jumar.text import repeat_words
 from jumar.training.data import StartData, check_data
+from jumar.training.events import read_keys
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
 from jumar.training.request import TrainRequest
 from jumar.training.training import Training
@@ -99,6 +100,9 @@ def make_plan(
         own=own,
         init_from=start.origin if start else None,
         data=data.origin if data else None,
+        stop_at_return=request.stop_at_return,
+        stop_without_gain=request.stop_without_gain,
+        log_info=read_keys(request.log_info),
     )
 
 

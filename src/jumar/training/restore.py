@@ -19,6 +19,7 @@ from jumar.experience.replay import Cursor
 from jumar.fields import (
     DamagedEntry,
     Reader,
+    choice,
     exact_record,
     flag,
     made_by,
@@ -40,6 +41,7 @@ from jumar.runs.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
 from jumar.runs.segments import LARGEST_SLOT, SegmentStore, read_segments
 from jumar.spaces import check_spaces, require_same_spaces, space_from_json
 from jumar.text import counted
+from jumar.training.events import MOST_EVALUATIONS, RULES
 from jumar.training.plan import Identity, Plan
 from jumar.training.remembered import Buffer
 from jumar.training.training import Training
@@ -179,6 +181,8 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
         "last_cut": several(steps, lanes, lanes),
         "last_evaluation": returns,
         "spaces": several(space_from_json, 2, 2),
+        "stopped_by": optional(choice(*RULES)),
+        "waiting": optional(_read_waiting(plan.stop_without_gain)),
     }
     remembers = isinstance(plan.settings, ReplaySettings)
     if remembers:
@@ -193,12 +197,23 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
         def read(value: Any) -> dict[str, Any]:
             # What ``Agent.save`` made has no logs.
             with_logs = {"logs": logs} if isinstance(value, dict) and "logs" in value else {}
-            found = record(**readers, steps=whole(step, step), **with_logs)(value)
+            known = {**_LATER, **value} if isinstance(value, dict) else value
+            found = record(**readers, steps=whole(step, step), **with_logs)(known)
             return {**found, "buffer": _rows_of(plan, found, replay)} if remembers and replay is not None else found
 
         return read
 
     return of_step
+
+
+_LATER = {"stopped_by": None, "waiting": None}
+"""What checkpoints of earlier versions do not speak of."""
+
+
+def _read_waiting(patience: int | None) -> Reader[dict[str, Any]]:
+    """Return a reader of how long ``stop_without_gain`` has waited, which a run may have dropped since."""
+    most = MOST_EVALUATIONS if patience is None else patience
+    return exact_record(best=optional(number()), comparable=flag, evaluations=whole(0, most))
 
 
 def _rows_of(plan: Plan, found: dict[str, Any], folder: Path) -> dict[str, np.ndarray] | None:

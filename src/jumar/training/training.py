@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jax import Array
 
 from jumar.collecting.evaluation import Evaluator, longest_in_training
 from jumar.collecting.gatherers import SEED_LIMIT
+from jumar.collecting.info_means import InfoMeans, mean_of, no_sums
 from jumar.collecting.runners import Held, Outcome
 from jumar.collecting.stopping import never
 from jumar.console.reporter import Reporter
@@ -22,6 +24,7 @@ from jumar.policies.policy import Policy
 from jumar.spaces import space_to_json
 from jumar.training.allowance import in_bytes
 from jumar.training.assembly import assemble, make_evaluator
+from jumar.training.events import Record, Rule, StopAtReturn, StopWithoutGain, Waiting
 from jumar.training.metrics import EpisodeState, EpisodeStatistics, Health
 from jumar.training.plan import Plan
 from jumar.training.remembered import Buffer
@@ -81,12 +84,18 @@ class Training:
         """How many episodes of each seed's last evaluation were cut before they ended."""
         self.best_comparable = [True] * len(plan.seeds)
         """Whether the best evaluation of each seed can be compared with one of whole episodes; see ``standing``."""
+        self.stopped_by: str | None = None
+        """The rule that stopped training before the total, if one did."""
         self._told_of_cuts = False
         self.stopwatch = Stopwatch()
         self._steps_here = 0
+        self.info = InfoMeans(plan.log_info, source.name, self._warn)
+        """The entries of ``info`` that are logged."""
         self.update, self.runner, self.spaces, self.episode_limit = assemble(
-            plan, source, self._warn, start.spaces if start else None
+            plan, source, self._warn, start.spaces if start else None, self.info
         )
+        self.rules: list[Rule] = []
+        self.begin_rules()
         self._health = [Health(self.update.symptoms) for _ in plan.seeds]
         self.buffer = Buffer.of(self.update, plan.n_seeds)
         """What the replay buffer is like; ``None`` where there is none."""
@@ -126,7 +135,8 @@ class Training:
     @property
     def state(self) -> State:
         """What a checkpoint keeps. The state of host environments cannot be kept: a restart stands for it."""
-        collector = () if self.runner.has_barriers else self.collector
+        # What is logged does not outlive an iteration.
+        collector = () if self.runner.has_barriers else self.collector._replace(logged=())
         return State(self.learner, collector, [lane.state for lane in self.episodes], self.best_policies)
 
     @property
@@ -142,6 +152,8 @@ class Training:
             "best_comparable": self.best_comparable,
             "last_evaluation": self.last_evaluation,
             "last_cut": self.last_cut,
+            "stopped_by": self.stopped_by,
+            "waiting": next((dict(r.waiting._asdict()) for r in self.rules if isinstance(r, StopWithoutGain)), None),
             "spaces": [space_to_json(space) for space in self.spaces],
             **({} if self.buffer is None else {"slots": self.slots, "frames": self.buffer.replay.frames}),
         }
@@ -159,7 +171,15 @@ class Training:
         self.last_evaluation = list(record["last_evaluation"])
         self.best_comparable = list(record["best_comparable"])
         self.last_cut = list(record["last_cut"])
-        collector = self.collector if self.runner.has_barriers else state.collector
+        self.begin_rules()
+        stopped_by = record["stopped_by"]
+        self.stopped_by = stopped_by if any(rule.name == stopped_by for rule in self.rules) else None
+        for rule in self.rules:
+            if isinstance(rule, StopWithoutGain) and record["waiting"] is not None:
+                rule.waiting = Waiting(**record["waiting"])
+        collector = self.collector
+        if not self.runner.has_barriers:
+            collector = state.collector._replace(logged=collector.logged)
         self.held = Held(state.learner, self.held.memory if memory is None else memory, collector)
         self.slots = record.get("slots", 0)
         for lane, episodes in zip(self.episodes, state.episodes, strict=True):
@@ -183,6 +203,37 @@ class Training:
         So the checkpoint keeps their last steps as they are drawn from then on, in a resumed run as in one never stopped.
         """
         self.held = self.runner.cut(self.held)
+
+    def log(self, keys: tuple[str, ...]) -> None:
+        """Log these entries of ``info`` from now on. Host environments must be begun anew."""
+        if keys == self.plan.log_info:
+            return
+        self.plan = replace(self.plan, log_info=keys)
+        self.info = InfoMeans(keys, self.source.name, self._warn)
+        self.runner.close()
+        self.update, self.runner, *_ = assemble(self.plan, self.source, self._warn, self.spaces, self.info)
+        if not self.runner.has_barriers:
+            sums = no_sums(keys)
+            if keys and self.plan.n_seeds is not None:
+                sums = jnp.broadcast_to(sums, (self.plan.n_seeds, *sums.shape))
+            self.held = self.held._replace(collector=self.collector._replace(logged=sums))
+
+    def begin_rules(self) -> None:
+        """Make the rules of the plan that may stop training, from their beginning."""
+        plan, self.stopped_by = self.plan, None
+        self.rules = [] if plan.stop_at_return is None else [StopAtReturn(plan.stop_at_return)]
+        self.rules += [] if plan.stop_without_gain is None else [StopWithoutGain(plan.stop_without_gain)]
+
+    def judge(self, record: Record, last: bool = False) -> str | None:
+        """Show an evaluation of all seeds to the rules; return in words why one of them stops training, if one does.
+
+        After the last iteration none does: the run is complete, but it may be given a larger total.
+        """
+        stopping = [rule for rule in self.rules if not rule.evaluation(record)]  # all of them see it
+        if last or not stopping:
+            return None
+        self.stopped_by = stopping[0].name
+        return stopping[0].words(record)
 
     def restart(self) -> None:
         """Begin anew in host environments, from seeds derived from (seed, step); compiled ones go on as they are."""
@@ -319,6 +370,8 @@ class Training:
         }
         if outcome.costs is not None:
             metrics |= {"rollout/ep_cost_mean": statistics.mean_cost, "rollout/episode_cost": ended.mean_cost}
+        if outcome.logged is not None:
+            metrics |= {f"info/{key}": mean_of(outcome.logged[:, i]) for i, key in enumerate(self.plan.log_info)}
         known = {name: float(x) for name, x in record.items() if name != "finite" and not np.isnan(x)}
         metrics |= {name if "/" in name else f"train/{name}": x for name, x in known.items()}
         for name in ("learning_rate", "clip_range"):
