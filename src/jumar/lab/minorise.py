@@ -8,9 +8,9 @@ The last inequality holds because :math:`\pi_k` itself is a candidate, for which
 
 - ``max``: :math:`C \max_s KL`, C as in :func:`~jumar.lab.improvement.max_kl_constant`;
 - ``mean``: :math:`C \sqrt{E_{s \sim d} KL}`, C as in :func:`~jumar.lab.improvement.mean_kl_constant`: it is that of the
-  candidate and so vanishes with its change. With a constant in its place the root is steeper at 0 than L where
-  :math:`C \ge \sqrt2 \, \sigma`, :math:`\sigma^2 = \sum_{s,a} \rho(s)^2 \pi(a|s) A(s, a)^2 / d(s)`, and the old policy is the
-  best (:func:`root_penalised`).
+  candidate and so vanishes with its change. With a constant in its place (:func:`root_penalised`) every small change loses
+  where :math:`C > \sqrt2 \, \sigma`, :math:`\sigma^2 = \sum_{s,a} \rho(s)^2 \pi(a|s) A(s, a)^2 / d(s)`: there the root is
+  steeper at 0 than L.
 
 All maximisations are those of :mod:`jumar.lab.trust_regions`, over all probabilities of a tabular policy.
 
