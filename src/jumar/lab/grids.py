@@ -198,7 +198,10 @@ def numbers(rows: Map, values: ArrayLike, digits: int = 2) -> str:
     values = np.asarray(values)
     if values.shape != (len(places),):
         raise UsageError(f"values of shape {values.shape} are none of the map; they must be {(len(places),)}.")
-    texts = {place: f"{value:.{digits}f}" for place, value in zip(places, values, strict=True)}
+    # Adding 0 makes 0 of -0, which rounding would show as such.
+    texts = {
+        place: f"{round(value, digits) + 0.0:.{digits}f}" for place, value in zip(places, values.tolist(), strict=True)
+    }
     width = max(map(len, texts.values()))
     return "\n".join(
         " ".join(texts.get((i, j), letter).rjust(width) for j, letter in enumerate(line))
