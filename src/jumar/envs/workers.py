@@ -191,8 +191,7 @@ class WorkerEnvironments:
             self._join([part.action_masks for part in parts], True),
             self._join([part.costs for part in parts], 0.0),
             next((part.complaint for part in parts if part.complaint), None),
-            None if parts[0].infos is None else np.concatenate([part.infos for part in parts], axis=1),
-            {key: words for part in parts for key, words in (part.info_complaints or {}).items()},
+            *_joined_infos(parts),
         )
 
     def _join(self, parts: Sequence[np.ndarray | None], missing: bool | float) -> np.ndarray | None:
@@ -265,6 +264,15 @@ class WorkerEnvironments:
         self.close()
         who = f"environment {index} of {self.name}" if index >= 0 else f"a worker process of {self.name}"
         return EnvironmentFault(f"{who} did not return from {call} within {timeout:g} s and was stopped; {_GO_ON}")
+
+
+def _joined_infos(parts: Sequence[HostStep]) -> tuple[np.ndarray | None, dict[str, str] | None]:
+    """Join the logged entries of ``info`` of all workers, and what is wrong with them; ``None`` where none are logged."""
+    infos = [part.infos for part in parts if part.infos is not None]
+    if not infos:
+        return None, None
+    complaints = [part.info_complaints or {} for part in parts]
+    return np.concatenate(infos, axis=1), {key: words for each in complaints for key, words in each.items()}
 
 
 def _doing(command: str, index: int, step: int) -> str:
