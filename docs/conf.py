@@ -15,7 +15,7 @@ author = "The Jumar authors"
 copyright = "2026, The Jumar authors"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "jumar_tables"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "jumar_mathml", "jumar_tables"]
 exclude_patterns = ["_build"]
 templates_path: list[str] = []
 
@@ -34,6 +34,9 @@ napoleon_use_ivar = True
 smartquotes = False  # two hyphens are two hyphens
 
 html_theme = "furo"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = f"Jumar {release}"
 html_show_sourcelink = False
 
