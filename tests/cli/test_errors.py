@@ -90,7 +90,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 MISTAKES = [
     ("", "no command is given"),
     ("trian ppo CartPole-v1", "unknown command 'trian'; did you mean train?"),
-    ("frobnicate", "unknown command 'frobnicate'; known: train, resume, evaluate, compare, list, completion."),
+    ("frobnicate", "unknown command 'frobnicate'; known: train, resume, evaluate, compare, figure, list, completion."),
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),
     ("train ppo", "ENV is missing; for example: jumar train ppo CartPole-v1"),

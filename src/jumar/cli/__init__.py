@@ -162,6 +162,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import compare
 
         return compare.run(arguments)
+    if command == "figure":
+        from jumar.cli import figure
+
+        return figure.run(arguments)
     if command == "list":
         from jumar.cli import listing
 

@@ -150,7 +150,10 @@ class Parser(argparse.ArgumentParser):
         return UsageError(f"unknown option {name!r}; {hint}")
 
     def _check_count(self, positionals: list[str], options: Iterable[str]) -> None:
-        names = [str(action.metavar) for action in self._get_positional_actions()]
+        actions = self._get_positional_actions()
+        if any(action.nargs in ("*", "+") for action in actions):
+            return  # any number will do; the command says so where it needs one
+        names = [str(action.metavar) for action in actions]
         if len(positionals) > len(names):
             extra = " ".join(positionals[len(names) :])
             raise UsageError(f"{self.prog}: unexpected {extra!r}; usage: {self.usage}")
@@ -306,6 +309,7 @@ def build(
     _add_resume(parsers["resume"])
     _add_evaluate(parsers["evaluate"])
     _add_compare(parsers["compare"])
+    _add_figure(parsers["figure"])
     _add_list(parsers["list"])
     _add_completion(parsers["completion"])
     for command in parsers.values():
@@ -322,6 +326,7 @@ COMMANDS = (
         "train several methods and report how they compare",
         "jumar compare --algorithms A,B --envs E [options]",
     ),
+    ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
     ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
@@ -636,6 +641,32 @@ def _add_compare(parser: Parser) -> None:
         help="returns that normalised scores of 0 and 1 stand for (default: the lowest and the highest score of any run)",
     )  # fmt: skip
     report.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_figure(parser: Parser) -> None:
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*",
+        help="figures, such as 12.2; all: every one that does not train for minutes",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="list the figures, one per line, the name first")
+    out = parser.add_argument(
+        "--out", metavar="PATH",
+        help="of one figure a file that ends in .png or .svg (default: NAME.png); of several a folder, in which each is "
+        "written as both (default: figures)",
+    )  # fmt: skip
+    data = parser.add_argument(
+        "--data", metavar="PATH",
+        help="write what is drawn, as JSON, too: of one figure a file, of several a folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=steps, metavar="STEPS",
+        help="environment steps of each training, in figures that train (default: the figure's own number)",
+    )  # fmt: skip
+    source = parser.add_argument(
+        "--from", dest="source", metavar="FILE",
+        help="results of your own to draw, in figures that show results (default: those that come with Jumar)",
+    )  # fmt: skip
+    out.complete = data.complete = source.complete = "file"  # type: ignore[attr-defined]
 
 
 def _add_list(parser: Parser) -> None:

@@ -1,0 +1,254 @@
+"""Figures of gradients: true and natural fields, step lengths in two geometries, and what the parametrisation hides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jumar.figures.drawing import (
+    BLACK,
+    BLUE,
+    CONTOURS,
+    GREEN,
+    MARKERS,
+    RED,
+    arrow,
+    field,
+    frame,
+    label,
+    look,
+    optimum,
+    panels,
+)
+from jumar.figures.figure import BOOK, NOTES, SLIDES_NATURAL, Data, Figure
+from jumar.lab import gradients, regulator, worked
+from jumar.lab.precision import in_double
+from jumar.solvers.fisher import boundary_length
+
+THETA_1, THETA_2 = r"$\theta_1$ (gain)", r"$\theta_2$ (deviation)"
+
+# -- Figure 12.2 ------------------------------------------------------------------------------------------------------
+
+FIELD = regulator.Regulator(gamma=0.9)
+
+
+def fields() -> Data:
+    """Compute both gradients of the regulator on a grid, and how well they point to the optimum."""
+    theta_1, theta_2 = np.linspace(-2.0, 0.0, 9), np.linspace(0.05, 0.45, 9)
+    places = np.stack(np.meshgrid(theta_1, theta_2), -1)
+
+    def both(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return regulator.policy_gradient(FIELD, theta), regulator.natural_gradient(FIELD, theta)
+
+    true, natural = in_double(jax.jit(jax.vmap(jax.vmap(both))))(places)
+    ahead = np.asarray(regulator.OPTIMUM) - places
+    return {
+        "theta_1": theta_1,
+        "theta_2": theta_2,
+        "true_gradient": true,
+        "natural_gradient": natural,
+        "cosine_true": _cosines(true, ahead),
+        "cosine_natural": _cosines(natural, ahead),
+    }
+
+
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sum(a * b, -1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
+
+
+def draw_fields(data: Data) -> Any:
+    """Draw a panel for each gradient."""
+    figure, axes = panels(2, 4.6, 3.9, sharey=True)
+    for axis, name, colour in zip(axes, ("true", "natural"), (RED, BLUE), strict=True):
+        field(axis, data["theta_1"], data["theta_2"], data[f"{name}_gradient"], colour)
+        cosine = np.mean(data[f"cosine_{name}"])
+        frame(axis, f"{name} gradient (mean cosine {cosine:.2f})", THETA_1, THETA_2 if name == "true" else "")
+        optimum(axis, regulator.OPTIMUM)
+        axis.set_xlim(-2.15, 0.15)
+        axis.set_ylim(-0.02, 0.49)
+    return figure
+
+
+# -- Figure 12.3 ------------------------------------------------------------------------------------------------------
+
+CONSTRAINED, CONSTRAINED_AT, CONSTRAINED_BOUND = regulator.Regulator(gamma=0.9), np.array([-0.3, 0.3]), 0.15
+
+
+def ellipse(fisher: np.ndarray, delta: float, n: int = 200) -> np.ndarray:
+    r"""Return points ``[n, 2]`` with :math:`\frac12 x^T F x = \delta`, the first one again at the end."""
+    angles = np.linspace(0.0, 2.0 * np.pi, n)
+    circle = np.stack([np.cos(angles), np.sin(angles)])
+    return np.linalg.solve(np.linalg.cholesky(fisher).T, np.sqrt(2.0 * delta) * circle).T
+
+
+def natural_direction() -> Data:
+    """Compute the ellipse at one point of the regulator, and the longest steps in it along both gradients."""
+    fisher = regulator.trajectory_fisher(CONSTRAINED, CONSTRAINED_AT)
+    gradient = regulator.policy_gradient(CONSTRAINED, CONSTRAINED_AT)
+    length = boundary_length(gradient @ fisher @ gradient, CONSTRAINED_BOUND)
+    natural = gradients.natural_step(fisher, gradient, CONSTRAINED_BOUND)
+    return {
+        "theta": CONSTRAINED_AT,
+        "gradient": gradient,
+        "natural_gradient": gradients.solve(fisher, gradient),
+        "fisher": fisher,
+        "ellipse": ellipse(fisher, CONSTRAINED_BOUND),
+        "step_along_gradient": np.asarray(length) * gradient,
+        "natural_step": natural,
+        "gains": np.array([gradient @ (np.asarray(length) * gradient), gradient @ natural]),
+    }
+
+
+def draw_natural_direction(data: Data) -> Any:
+    """Draw the ellipse, both steps to its edge, and the line of equal promised gain that touches it."""
+    figure, [axes] = panels(1, 6.4, 3.2)
+    edge, step, natural = data["ellipse"], data["step_along_gradient"], data["natural_step"]
+    axes.fill(*edge.T, color=CONTOURS, alpha=0.25, linewidth=0)
+    axes.plot(*edge.T, color=BLACK, linewidth=1.4)
+    # All steps of one promised gain lie on a line that is perpendicular to the gradient.
+    across = np.array([-data["gradient"][1], data["gradient"][0]])
+    across = across / np.linalg.norm(across) * np.abs(edge).max() * 0.8
+    axes.plot(*np.stack([natural - across, natural + across]).T, color=CONTOURS, linestyle=":", linewidth=1.4)
+    arrow(axes, (0, 0), step, RED)
+    arrow(axes, (0, 0), natural, BLUE)
+    axes.plot(0, 0, "o", color=BLACK, markersize=5)
+    label(axes, step[0] + 0.02, step[1] - 0.012, r"$\nabla U(\theta)$", RED, ha="left", fontsize=12)
+    label(axes, natural[0] - 0.012, natural[1] - 0.008, r"$F^{-1} \nabla U(\theta)$", BLUE, ha="right", fontsize=12)
+    top = edge[np.argmax(edge[:, 1])]
+    label(axes, *(top + (0.0, 0.014)), r"$\frac{1}{2} \Delta\theta^T F \Delta\theta = \epsilon$", BLACK, fontsize=11)
+    frame(axes, "", r"$\Delta\theta_1$", r"$\Delta\theta_2$")
+    axes.set_aspect("equal")
+    axes.margins(0.12)
+    return figure
+
+
+# -- two actions ------------------------------------------------------------------------------------------------------
+
+SIGMOID_AT = np.array([4.0, 2.0, 0.0])
+
+
+def sigmoid_policy() -> Data:
+    """Compute the policy of two actions at three parameters, and how far one is from the next."""
+    theta = np.linspace(-2.0, 6.0, 161)
+
+    def probability(theta: jax.Array) -> jax.Array:
+        return worked.bernoulli(theta[None]).probs[0, 1]
+
+    def divergence(old: jax.Array, new: jax.Array) -> jax.Array:
+        return worked.bernoulli(old[None]).kl(worked.bernoulli(new[None]))[0]
+
+    curve = in_double(jax.jit(jax.vmap(probability)))
+    return {
+        "theta": theta,
+        "probability": curve(theta),
+        "points": SIGMOID_AT,
+        "probabilities": curve(SIGMOID_AT),
+        "divergences": in_double(jax.vmap(divergence))(SIGMOID_AT[:-1], SIGMOID_AT[1:]),
+    }
+
+
+def draw_sigmoid_policy(data: Data) -> Any:
+    """Draw the curve with the three points, and the policy at each of them."""
+    from matplotlib.gridspec import GridSpec
+
+    from jumar.report.style import new_figure
+
+    figure = new_figure(8.6, 3.3)
+    grid = GridSpec(1, 5, figure=figure, width_ratios=[2.6, 0.12, 1, 1, 1])
+    axes = figure.add_subplot(grid[0])
+    axes.plot(data["theta"], data["probability"], color=BLACK, linewidth=1.6)
+    frame(axes, "", r"$\theta$", r"$\pi(1) = \sigma(\theta)$")
+    axes.set_ylim(0.0, 1.08)
+    for i, (at, prob) in enumerate(zip(data["points"], data["probabilities"], strict=True)):
+        colour = (BLUE, GREEN, RED)[i]
+        axes.plot(at, prob, MARKERS[i], color=colour, markersize=8, zorder=4)
+        bars = figure.add_subplot(grid[2 + i])
+        bars.bar((1, 2), (prob, 1.0 - prob), color=colour, width=0.7)
+        for place, height in ((1, prob), (2, 1.0 - prob)):
+            bars.text(place, height + 0.02, f"{height:.2f}", ha="center", fontsize=9)
+        frame(bars, rf"$\theta = {at:g}$", "action", r"$\pi$" if i == 0 else "")
+        bars.set_ylim(0.0, 1.08)
+        bars.set_xticks((1, 2))
+        if i:
+            bars.set_yticklabels([])
+    for i, divergence in enumerate(data["divergences"]):
+        ends = data["points"][i : i + 2]
+        arrow(axes, (ends[0], 0.16 + 0.14 * i), (ends[1], 0.16 + 0.14 * i), BLACK, 1.2)
+        label(axes, float(np.mean(ends)), 0.22 + 0.14 * i, f"KL {divergence:.2f}", BLACK)
+    return figure
+
+
+# -- Example 4.6.1 ----------------------------------------------------------------------------------------------------
+
+
+def bernoulli() -> Data:
+    """Compute gradient, Fisher information and natural gradient of the policy of two actions."""
+    theta = np.linspace(-6.0, 6.0, 121)
+
+    def at(theta: jax.Array) -> tuple[jax.Array, ...]:
+        flat, states = theta[None], np.ones(1)
+        gradient = gradients.policy_gradient(worked.BERNOULLI, worked.bernoulli, flat)
+        fisher = gradients.step_fisher(worked.bernoulli, flat, states)
+        return gradient[0], fisher[0, 0], gradients.solve(fisher, gradient)[0]
+
+    gradient, fisher, natural = in_double(jax.jit(jax.vmap(at)))(theta)
+    return {"theta": theta, "gradient": gradient, "fisher": fisher, "natural_gradient": natural}
+
+
+def draw_bernoulli(data: Data) -> Any:
+    """Draw the three on a logarithmic scale."""
+    figure, [axes] = panels(1, 6.0, 3.8)
+    lines = (("gradient", r"$\nabla J$"), ("fisher", "$F$"), ("natural_gradient", r"$F^{-1} \nabla J$"))
+    for i, (name, text) in enumerate(lines):
+        values = data[name]
+        axes.plot(data["theta"], values, linewidth=2, **look(i))
+        label(axes, data["theta"][90], values[90] * 2.6 ** (1 if i < 2 else 0.75), text, look(i)["color"], fontsize=12)
+    frame(axes, "", r"$\theta$", "")
+    axes.set_yscale("log")
+    axes.set_ylim(1e-3, 4e2)
+    return figure
+
+
+FIGURES = (
+    Figure(
+        name="12.2",
+        title="true and natural gradients of the regulator",
+        source=f"{BOOK}, Figure 12.2",
+        caption="Directions of the true gradient (left) and the natural one (right) of the simple regulator, "
+        f"exactly, with 10 steps and a discount of {FIELD.gamma}; the best parameters are black. The true gradient mostly asks "
+        "for less noise; the natural one points to the optimum. The titles give the mean cosine with the way there.",
+        compute=fields,
+        draw=draw_fields,
+    ),
+    Figure(
+        name="12.3",
+        title="the natural gradient in the ellipse of its constraint",
+        source=f"{BOOK}, Figure 12.3",
+        caption="The steps that the quadratic divergence allows form an ellipse: here for trajectories of the regulator "
+        f"with 10 steps at θ = ({CONSTRAINED_AT[0]}, {CONSTRAINED_AT[1]}), with a bound of {CONSTRAINED_BOUND}. Along the "
+        "gradient the edge comes soon; the natural gradient leads to the point of the edge where the dotted line of equal "
+        "promised gain touches it.",
+        compute=natural_direction,
+        draw=draw_natural_direction,
+    ),
+    Figure(
+        name="sigmoid-policy",
+        title="equal steps in the parameter, unequal steps of the policy",
+        source=f"{SLIDES_NATURAL}, the figure with π(1) = σ(θ)",
+        caption="A policy of two actions with one parameter, at θ = 4, 2 and 0. Both steps change the parameter by 2. The "
+        "first hardly changes the policy, the second makes it a coin; the divergences KL(old ‖ new) say how much.",
+        compute=sigmoid_policy,
+        draw=draw_sigmoid_policy,
+    ),
+    Figure(
+        name="bernoulli",
+        title="gradient, Fisher information and natural gradient of two actions",
+        source=f"{NOTES}, Example 4.6.1",
+        caption="One decision between two actions, J = 100 π(1) + π(0) with π(1) = σ(θ), computed exactly. Gradient and Fisher "
+        "information vanish together where the policy is nearly certain; their quotient, the natural gradient, is 99 everywhere.",
+        compute=bernoulli,
+        draw=draw_bernoulli,
+    ),
+)

@@ -1,0 +1,7 @@
+"""Figures of divergences as constraints."""
+
+from __future__ import annotations
+
+from jumar.figures.figure import Figure
+
+FIGURES: tuple[Figure, ...] = ()
