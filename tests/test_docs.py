@@ -48,6 +48,7 @@ PUBLIC_INSIDE = (
     "jumar.studies.compare_request",
     "jumar.envs.compiled",
     "jumar.envs.classic_control",
+    "jumar.envs.game_2048",
     "jumar.algorithms.on_policy.a2c",
     "jumar.algorithms.off_policy.acer",
     "jumar.algorithms.on_policy.cpo",

@@ -347,8 +347,9 @@ _CHECKS: dict[str, Callable[[str, str, str | None, Settings], None]] = {
 
 def _own_compiled() -> Mapping[str, Callable[..., CompiledEnvironment]]:
     from jumar.envs.classic_control import ENVIRONMENTS
+    from jumar.envs.game_2048 import Game2048
 
-    return ENVIRONMENTS
+    return {**ENVIRONMENTS, "2048-v0": Game2048}
 
 
 def _unknown(text: str, name: str, backend: str | None) -> UsageError:
