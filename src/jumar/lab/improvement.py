@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.lab.precision import in_double
-from jumar.lab.tabular import TabularMDP, advantages, state_distribution, visitation
+from jumar.lab.tabular import TabularMDP, advantages, visitation
 from jumar.policies.distributions import Categorical
 
 
@@ -40,7 +40,8 @@ def surrogate(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
 @in_double
 def mean_kl(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return :math:`E_{s \sim d_\pi}[KL(\pi(\cdot|s) \| \pi'(\cdot|s))]`, with the states of the old policy."""
-    return jnp.sum(state_distribution(mdp, old) * old.kl(new))
+    visits = visitation(mdp, old)
+    return jnp.sum(visits * old.kl(new)) / jnp.sum(visits)
 
 
 @in_double
