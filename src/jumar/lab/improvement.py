@@ -19,7 +19,7 @@ from jax import Array
 from jumar.errors import UsageError
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import discounts
-from jumar.lab.tabular import TabularMDP, advantages, state_distribution, visitation
+from jumar.lab.tabular import TabularMDP, advantages, visitation
 from jumar.policies.distributions import Categorical
 
 
