@@ -23,6 +23,7 @@ from jumar.figures.drawing import (
     panels,
 )
 from jumar.figures.figure import BOOK, NOTES, SLIDES_NATURAL, Data, Figure
+from jumar.figures.levels import ellipse
 from jumar.lab import gradients, regulator, worked
 from jumar.lab.precision import in_double
 from jumar.solvers.fisher import boundary_length
@@ -74,13 +75,6 @@ def draw_fields(data: Data) -> Any:
 # -- Figure 12.3 ------------------------------------------------------------------------------------------------------
 
 CONSTRAINED, CONSTRAINED_AT, CONSTRAINED_BOUND = regulator.Regulator(gamma=0.9), np.array([-0.3, 0.3]), 0.15
-
-
-def ellipse(fisher: np.ndarray, delta: float, n: int = 200) -> np.ndarray:
-    r"""Return points ``[n, 2]`` with :math:`\frac12 x^T F x = \delta`, the first one again at the end."""
-    angles = np.linspace(0.0, 2.0 * np.pi, n)
-    circle = np.stack([np.cos(angles), np.sin(angles)])
-    return np.linalg.solve(np.linalg.cholesky(fisher).T, np.sqrt(2.0 * delta) * circle).T
 
 
 def natural_direction() -> Data:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable
 
 from jumar.errors import nearest, unknown
-from jumar.figures import clipping, gradients, off_policy, trust_regions
+from jumar.figures import clipping, gradients, off_policy, tasks, trust_regions, updates
 from jumar.figures.figure import Figure
 
 FIGURES: dict[str, Figure] = {
     figure.name: figure
-    for figure in (*gradients.FIGURES, *trust_regions.FIGURES, *clipping.FIGURES, *off_policy.FIGURES)
+    for figure in (*updates.FIGURES, *gradients.FIGURES, *trust_regions.FIGURES, *clipping.FIGURES, *off_policy.FIGURES, *tasks.FIGURES)
 }
 """Every figure, those of a module side by side."""
 
