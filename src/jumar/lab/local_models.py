@@ -27,6 +27,7 @@ from jumar.lab import regulator, regulator_improvement, tabular
 from jumar.lab.families import Family
 from jumar.lab.precision import in_double
 from jumar.lab.regulator import Regulator
+from jumar.lab.regulator_clamped import clamped_surrogate, clamped_surrogate_objective
 from jumar.lab.rollouts import Rollouts, discounts, sampled_gradient
 from jumar.policies.distributions import Categorical, Distribution
 from jumar.solvers.fisher import scores, trajectory_fisher
@@ -248,6 +249,8 @@ class ExactRegulator:
     r"""The simple regulator exactly: each function is the expectation of what :class:`Sampled` estimates from rollouts."""
 
     problem: Regulator = Regulator()
+    by_advantages: bool = False
+    """Whether the clamped objective judges actions by their advantages (equation 12.22), not by the reward-to-go."""
 
     @in_double
     def at(self, theta: Array, key: Array) -> LocalModel:
@@ -258,7 +261,8 @@ class ExactRegulator:
             return regulator_improvement.surrogate_objective(problem, theta, new) / problem.depth
 
         def clamped(new: Array, epsilon: float) -> Array:
-            raise NotImplementedError
+            which = clamped_surrogate if self.by_advantages else clamped_surrogate_objective
+            return which(problem, theta, new, epsilon) / problem.depth
 
         return LocalModel(
             gradient=regulator.policy_gradient(problem, theta),
