@@ -316,7 +316,7 @@ def test_python_blocks_are_python(page: Path) -> None:
 
 
 def test_the_example_of_the_lab_promises_no_more_than_it_gains(capsys: Any) -> None:
-    [block] = python_blocks(DOCS / "lab.md")
+    block, *_ = python_blocks(DOCS / "lab.md")
     exec(compile(block, "lab.md", "exec"), {})  # noqa: S102 (a text of this repository)
     numbers = dict(re.findall(r"^(\w+) (-?\d+\.\d+)$", capsys.readouterr().out, re.MULTILINE))
     gain, promised, distance = (float(numbers[name]) for name in ("gain", "promised", "divergence"))

@@ -130,7 +130,7 @@ def _worth(mdp: TabularMDP, actions: np.ndarray) -> float:
     move, reward = (np.asarray(table)[np.arange(mdp.n_states), actions] for table in (mdp.transitions, mdp.rewards))
     states, worth = np.asarray(mdp.initial), 0.0
     for step in range(HORIZON):
-        worth += mdp.gamma**step * states @ reward
+        worth += float(mdp.gamma**step * states @ reward)
         states = states @ move
     return worth
 
@@ -138,10 +138,17 @@ def _worth(mdp: TabularMDP, actions: np.ndarray) -> float:
 def test_outside_of_a_compiled_function_the_same_is_computed_in_double_precision() -> None:
     mdp = processes.process(None, 1)
     _, q = optimum(mdp)
+    given = []
+
+    def fit(values: Array, weights: Array) -> Array:
+        given.extend([values.dtype, weights.dtype, (values * weights).dtype])
+        return values
+
     with jax.enable_x64(False):
         values, policy = optimal_values(mdp), optimal_policy(mdp)
-        improved = greedy_improvement(mdp, policy)
+        improved = greedy_improvement(mdp, policy, fit)
     assert values.dtype == np.float64
+    assert given == [np.float64] * 3
     np.testing.assert_allclose(values, q.max(-1), rtol=1e-12)
     np.testing.assert_array_equal(improved.logits, policy.logits)
 

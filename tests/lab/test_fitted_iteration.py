@@ -128,7 +128,7 @@ def test_least_squares_solves_its_normal_equations(horizon: int | None) -> None:
 
 @jax.jit
 def misled(mdp: TabularMDP, policy: Categorical) -> dict[str, Array]:
-    new = greedy_improvement(mdp, policy, with_errors([[0.0, 2.0]]))
+    new = greedy_improvement(mdp, policy, with_errors(np.array([[0.0, 2.0]])))
     return {
         "worst": worst_advantage(mdp, policy, new),
         "before": tabular.performance(mdp, policy),

@@ -171,10 +171,12 @@ def test_many_policies_are_valued_one_after_the_other() -> None:
         ({"transitions": [[[0.9]]]}, "transitions must be probabilities"),
         ({"transitions": [[[np.nan]]]}, "transitions must be probabilities"),
         ({"initial": [-1.0]}, "initial must be probabilities"),
+        ({"rewards": [[np.inf]]}, "rewards must be finite"),
         ({"gamma": 1.0}, "gamma=1.0 must be in"),
         ({"gamma": -0.1}, "gamma=-0.1 must be in"),
         ({"gamma": 1.1, "horizon": 3}, "gamma=1.1 must be in"),
         ({"horizon": 0}, "horizon=0 must be at least 1"),
+        ({"horizon": 2.5}, "horizon=2.5 must be at least 1 and a whole number"),
     ],
 )
 def test_what_is_no_process_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -1,6 +1,9 @@
 """The lab: small problems in which every quantity of the on-policy family is known exactly.
 
 - ``tabular``: decision processes with a few states and actions; values, visits, and what a policy is worth.
+- ``grids``, ``worlds``: grid worlds and chains, as processes and as environments.
+- ``dynamic_programming``: optimal policies and values, and policy iteration.
+- ``fitted_iteration``, ``conservative_iteration``: what policy iteration loses with fitted values, and steps that cannot lose.
 - ``families``: policies with parameters in them: tabular softmax, linear in features, with a hidden layer.
 - ``gradients``: their exact policy gradients, Fisher matrices and natural gradients.
 - ``improvement``: what is known of a new policy from the old one: surrogate, divergences, lower bounds.

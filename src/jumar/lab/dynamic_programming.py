@@ -49,6 +49,7 @@ def greedy(values: Array) -> Categorical:
     return _always(jnp.argmax(values >= best - _rounding(values), -1), values)
 
 
+@in_double
 def greedy_improvement(mdp: TabularMDP, policy: Categorical, fit: Fit = exact) -> Categorical:
     """Return the greedy policy of the policy's action values, or of what is fitted to them.
 

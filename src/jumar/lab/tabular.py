@@ -82,7 +82,7 @@ class TabularMDP:
             raise UsageError(
                 f"horizon={horizon} must be at least 1 and a whole number, or None for a process without end."
             )
-        if not 0.0 <= gamma <= 1.0 or (horizon is None and gamma == 1.0):
+        if isinstance(gamma, str) or not 0.0 <= gamma <= 1.0 or (horizon is None and gamma == 1.0):
             raise UsageError(f"gamma={gamma} must be in [0, 1], and below 1 without a horizon.")
         return cls(transitions, rewards, initial, gamma, horizon)
 
@@ -157,6 +157,7 @@ def expected_advantages(mdp: TabularMDP, policy: Categorical, new: Categorical) 
     return jnp.sum(new.probs * advantages(mdp, policy), -1)
 
 
+@in_double
 def over_time(mdp: TabularMDP, policy: Categorical) -> Categorical:
     """Return the policy with an axis of time where the process has a horizon, logits ``[H, S, A]``, and else as it is.
 
@@ -289,6 +290,7 @@ def _choose(probs: Array, number: Array) -> Array:
     return jnp.sum(bounds <= number[..., None] * bounds[..., -1:], -1, dtype=jnp.int32)
 
 
+@in_double
 def terminal_states(mdp: TabularMDP) -> np.ndarray:
     """Return which states are never left and pay nothing, bool ``[S]``: an episode may end there, with a value of 0."""
     kept = np.diagonal(np.asarray(mdp.transitions), axis1=0, axis2=2)  # [A, S]
@@ -308,7 +310,8 @@ class TabularEnvironment:
 
     An episode terminates in a state that is never left and pays nothing (:func:`terminal_states`), and at the horizon of a
     process that has one. It is cut after ``time_limit`` steps, so that the value of the last state still counts. So the
-    return of an episode has the mean J, but for what comes after the time limit. ``params`` is the process itself.
+    return of an episode has the mean J, but for what comes after the time limit. ``params`` is the process itself. The time is
+    not observed: with a horizon, an agent's policy is one of those that do not depend on it.
 
     Example:
         >>> mdp = random_mdp(jax.random.PRNGKey(0), n_states=4, n_actions=2, gamma=0.9)
