@@ -1,11 +1,13 @@
 r"""Two-sided bounds of what a new policy gains, from total variation and from divergences, in a tabular process.
 
-All have the form :math:`L_\pi(\pi') - c \le J(\pi') - J(\pi) \le L_\pi(\pi') + c`, with the surrogate L, whose states are those of
-the old policy. They differ in the penalty ``c``: by how much the states of the two policies can differ, times what the advantages of
-the old one can make of it. They hold without a horizon for :math:`\gamma < 1`, and with a horizon H for :math:`\gamma \le 1`.
+All have the form :math:`L_\pi(\pi') - c \le J(\pi') - J(\pi) \le L_\pi(\pi') + c`, with the surrogate L, whose states are
+those of the old policy. They differ in the penalty ``c``: by how much the states of the two policies can differ, times what
+the advantages of the old one can make of it. They hold without a horizon for :math:`\gamma < 1`, and with a horizon H for
+:math:`\gamma \le 1`.
 
-Sources: Schulman et al. 2015, *Trust Region Policy Optimization*; Achiam et al. 2017, *Constrained Policy Optimization*; lecture
-notes *Advanced Policy Optimization* (the mismatch of distributions), whose bound is printed without the scale of the rewards.
+Sources: Schulman et al. 2015, *Trust Region Policy Optimization*; Achiam et al. 2017, *Constrained Policy Optimization*;
+lecture notes *Advanced Policy Optimization* (the mismatch of distributions), whose bound is printed without the scale of the
+rewards.
 """
 
 from __future__ import annotations
@@ -84,8 +86,8 @@ def state_shift(mdp: TabularMDP, old: Categorical, new: Categorical, length: int
 def state_shift_bound(old: Categorical, new: Categorical, length: int) -> Array:
     r"""Return :math:`2 t \epsilon`, which :func:`state_shift` is at most, ``[length]``; :math:`\epsilon = \max_s TV(s)`.
 
-    Source: lecture notes *Advanced Policy Optimization*; after Ross, Gordon and Bagnell 2011, *A Reduction of Imitation Learning
-    and Structured Prediction to No-Regret Online Learning*.
+    Source: lecture notes *Advanced Policy Optimization*; after Ross, Gordon and Bagnell 2011, *A Reduction of Imitation
+    Learning and Structured Prediction to No-Regret Online Learning*.
     """
     return 2.0 * max_total_variation(old, new) * jnp.arange(length)
 
@@ -94,8 +96,8 @@ def state_shift_bound(old: Categorical, new: Categorical, length: int) -> Array:
 def mismatch_bounds(mdp: TabularMDP, old: Categorical, new: Categorical) -> Bounds:
     r"""Return :math:`L_\pi(\pi') \pm \sum_t \gamma^t \, 2 t \epsilon \max_s |E_{a \sim \pi'} A_\pi(s, a)|`.
 
-    :math:`\epsilon = \max_s TV(s)`, and the maximum is over all states and, with a horizon, steps. Without a discount the sum of
-    :math:`2 t` over H steps is :math:`H (H - 1)`; without a horizon, :math:`\sum_t t \gamma^t = \gamma / (1 - \gamma)^2`.
+    :math:`\epsilon = \max_s TV(s)`, and the maximum is over all states and, with a horizon, steps. Without a discount the sum
+    of :math:`2 t` over H steps is :math:`H (H - 1)`; without a horizon, :math:`\sum_t t \gamma^t = \gamma / (1 - \gamma)^2`.
 
     The notes print :math:`L - 2 \epsilon H^2` (:func:`printed_mismatch_bound`).
 
@@ -110,10 +112,11 @@ def mismatch_bounds(mdp: TabularMDP, old: Categorical, new: Categorical) -> Boun
 
 @in_double
 def printed_mismatch_bound(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
-    r"""Return :math:`L_\pi(\pi') - 2 \epsilon H^2`, :math:`\epsilon = \max_{s,a} |\pi' - \pi|`: the bound as printed, which is wrong.
+    r"""Return :math:`L_\pi(\pi') - 2 \epsilon H^2`: the bound as printed, which is wrong.
 
-    It does not scale with the rewards, so that large rewards refute it (:func:`mismatch_example`). And probabilities of many
-    actions can each differ by little while the total variation is 1. ``mdp`` must have a horizon.
+    :math:`\epsilon = \max_{s,a} |\pi'(a|s) - \pi(a|s)|`. It does not scale with the rewards, so that large rewards refute it
+    (:func:`mismatch_example`). And probabilities of many actions can each differ by little while the total variation is 1.
+    ``mdp`` must have a horizon.
     """
     assert mdp.horizon is not None
     return surrogate(mdp, old, new) - 2.0 * jnp.max(jnp.abs(new.probs - old.probs)) * mdp.horizon**2
@@ -122,9 +125,9 @@ def printed_mismatch_bound(mdp: TabularMDP, old: Categorical, new: Categorical) 
 def mismatch_example(scale: float = 100.0) -> tuple[TabularMDP, Categorical, Categorical]:
     r"""Return a process of 4 steps, an old and a new policy, that refute the printed bound where ``scale`` is above 86.3.
 
-    It begins in state 0. There action 1 leads to state 1, which is never left, and where action 1 earns ``scale``; all else earns
-    nothing. The old policy takes each action half of the time, and :math:`J(\pi) = \frac{17}{16}` scale. The new one goes to state 1
-    with 0.6, and takes action 1 there with 0.4 only: it moves to where it is worse. Worked out by hand:
+    It begins in state 0. There action 1 leads to state 1, which is never left, and where action 1 earns ``scale``; all else
+    earns nothing. The old policy takes each action half of the time, and :math:`J(\pi) = \frac{17}{16}` scale. The new one
+    goes to state 1 with 0.6, and takes action 1 there with 0.4 only: it moves to where it is worse. Worked out by hand:
 
     ===========================================  ==================
     :math:`J(\pi') - J(\pi)`                     -0.1121 scale
@@ -186,10 +189,10 @@ def mean_kl_bounds(mdp: TabularMDP, old: Categorical, new: Categorical, reverse:
 
 @in_double
 def mean_tv_bounds(mdp: TabularMDP, old: Categorical, new: Categorical) -> Bounds:
-    r"""Return :math:`L_\pi(\pi') \pm 2 \epsilon \sum_k c_k E_{s \sim P(s_k)}[TV(s)]`, at least as tight as :func:`mean_kl_bounds`.
+    r"""Return :math:`L_\pi(\pi') \pm 2 \epsilon \sum_k c_k E_{s_k \sim \pi}[TV(s_k)]`, no wider than :func:`mean_kl_bounds`.
 
-    :math:`\epsilon = \max_s |E_{a \sim \pi'} A_\pi(s, a)|`, and :math:`c_k = \sum_{t > k} \gamma^t` is the weight of the steps that a
-    decision at step k can still change. Without a horizon the penalty is
+    :math:`\epsilon = \max_s |E_{a \sim \pi'} A_\pi(s, a)|`, and :math:`c_k = \sum_{t > k} \gamma^t` is the weight of the
+    steps that a decision at step k can still change. Without a horizon the penalty is
     :math:`\frac{2 \gamma \epsilon}{(1 - \gamma)^2} E_{s \sim d_\pi}[TV(s)]`.
 
     Raises:

@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
+from jumar.errors import UsageError
 from jumar.lab.families import Family
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, action_values, occupancies, state_distribution, visitation
@@ -58,14 +61,23 @@ def trajectory_fisher(mdp: TabularMDP, family: Family, flat: Array, length: int)
 
 @in_double
 def natural_gradient(mdp: TabularMDP, family: Family, flat: Array) -> Array:
-    r"""Return :math:`F^+ \nabla J`, ``[d]``, with the Fisher matrix per step under :math:`d` and its pseudo-inverse."""
+    r"""Return :math:`F^+ \nabla J`, ``[d]``, with the Fisher matrix per step under :math:`d` and its pseudo-inverse.
+
+    Raises:
+        UsageError: the Fisher matrix is 0: no parameter changes the policy.
+    """
     fisher = step_fisher(family, flat, state_distribution(mdp, family(flat)))
     return solve(fisher, policy_gradient(mdp, family, flat))
 
 
 @in_double
 def solve(fisher: Array, gradient: Array) -> Array:
-    """Return the direction ``x`` of least norm with ``F x = g``; F ``[d, d]`` may be singular, as of a tabular softmax."""
+    """Return the direction ``x`` of least norm with ``F x = g``; F ``[d, d]`` may be singular, as of a tabular softmax.
+
+    Raises:
+        UsageError: F is 0, or has entries that are not finite.
+    """
+    _check_fisher(fisher)
     return Dense().solve(lambda vector: fisher @ vector, gradient).x
 
 
@@ -73,9 +85,60 @@ def solve(fisher: Array, gradient: Array) -> Array:
 def natural_step(fisher: Array, gradient: Array, delta: float) -> Array:
     r"""Return :math:`\sqrt{2 \delta / g^T F^+ g} \; F^+ g`, ``[d]``: the best step with :math:`\frac12 x^T F x \le \delta`.
 
-    What ``delta`` bounds is what F belongs to: the divergence per step, or per trajectory.
+    What ``delta`` bounds is what F belongs to: the divergence per step, or per trajectory. Where the gradient is 0, so is the
+    step.
+
+    Raises:
+        UsageError: F is 0 or not finite (the length would be 0/0), or ``delta`` is not above 0.
 
     Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.12.
     """
+    _check_positive("delta", delta)
     direction = solve(fisher, gradient)
     return boundary_length(direction @ fisher @ direction, delta) * direction
+
+
+@in_double
+def multiplier(fisher: Array, gradient: Array, delta: float) -> Array:
+    r"""Return :math:`\lambda = \sqrt{g^T F^+ g / 2 \delta}`, with which a penalised step has the divergence ``delta``.
+
+    The step :math:`\arg\max_x g^T x - \frac{\lambda}{2} x^T F x = F^+ g / \lambda` (:func:`penalised_step`) is then
+    :func:`natural_step`, and :math:`\lambda` is the slope :math:`d (g^T x) / d \delta` of what that step promises,
+    :math:`\sqrt{2 \delta \, g^T F^+ g}`.
+
+    Raises:
+        UsageError: F is 0 or not finite, or ``delta`` is not above 0.
+
+    Source: lecture notes *Advanced Policy Optimization*, whose step for the multiplier is :math:`F^{-1} g / \lambda`; course
+    notes *Policy Gradients* print :math:`\sqrt{\delta / g^T F g}` for the length of the step.
+    """
+    _check_positive("delta", delta)
+    return jnp.sqrt(gradient @ solve(fisher, gradient) / (2.0 * delta))
+
+
+@in_double
+def penalised_step(fisher: Array, gradient: Array, multiplier: float) -> Array:
+    r"""Return :math:`F^+ g / \lambda`, ``[d]``: the best step under the penalty :math:`\frac{\lambda}{2} x^T F x`.
+
+    Raises:
+        UsageError: F is 0 or not finite, or the multiplier is not above 0.
+    """
+    _check_positive("multiplier", multiplier)
+    return solve(fisher, gradient) / multiplier
+
+
+def _check_positive(name: str, number: float | Array) -> None:
+    if not isinstance(number, Tracer) and not number > 0.0:
+        raise UsageError(f"{name}={number} must be above 0.")
+
+
+def _check_fisher(fisher: Array) -> None:
+    if isinstance(fisher, Tracer):
+        return
+    if not np.all(np.isfinite(fisher)):
+        raise UsageError("the Fisher matrix has entries that are not finite; look for parameters that are not finite.")
+    if not np.any(fisher):
+        raise UsageError(
+            "the Fisher matrix is 0: no parameter changes the policy, and a natural step would be 0/0. Choose other parameters "
+            "or another family."
+        )

@@ -65,15 +65,15 @@ def max_kl(old: Categorical, new: Categorical) -> Array:
 def max_kl_constant(mdp: TabularMDP, old: Categorical) -> Array:
     r"""Return the constant C of :func:`max_kl_bound`, in units of J a nat.
 
-    :math:`C = 4 \epsilon \sum_t t \gamma^t` with :math:`\epsilon = \max |A_\pi|` over all states, actions and, with a horizon, the
-    steps :math:`t < H`. Without a horizon it is :math:`4 \epsilon \gamma / (1 - \gamma)^2`; with one and without a discount,
-    :math:`2 \epsilon H (H - 1)`.
+    :math:`C = 4 \epsilon \sum_t t \gamma^t` with :math:`\epsilon = \max |A_\pi|` over all states, actions and, with a
+    horizon, the steps :math:`t < H`. Without a horizon it is :math:`4 \epsilon \gamma / (1 - \gamma)^2`; with one and without
+    a discount, :math:`2 \epsilon H (H - 1)`.
 
     Raises:
         UsageError: gamma is 1 and there is no horizon.
 
-    Source: Schulman et al. 2015, theorem 1. With a horizon: t steps after a policy began to differ, the states differ by at most
-    2 t max TV.
+    Source: Schulman et al. 2015, theorem 1. With a horizon: t steps after a policy began to differ, the states differ by at
+    most 2 t max TV.
     """
     return 4.0 * sums_of_discounts(mdp).elapsed * jnp.max(jnp.abs(advantages(mdp, old)))
 
@@ -82,9 +82,10 @@ def max_kl_constant(mdp: TabularMDP, old: Categorical) -> Array:
 def mean_kl_constant(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return the constant C of :func:`mean_kl_bound`, in units of J by the root of a nat.
 
-    :math:`C = \sqrt2 \epsilon \, (\sum_{t \ge 1} \gamma^t) (\sum_t \gamma^t)` with :math:`\epsilon = \max |E_{a \sim \pi'} A_\pi(s, a)|`
-    over all states and, with a horizon, the steps :math:`t < H`. Without a horizon it is
-    :math:`\sqrt2 \gamma \epsilon / (1 - \gamma)^2`; with one and without a discount, :math:`\sqrt2 \epsilon H (H - 1)`.
+    :math:`C = \sqrt2 \epsilon \, (\sum_{t \ge 1} \gamma^t) (\sum_t \gamma^t)` with
+    :math:`\epsilon = \max |E_{a \sim \pi'} A_\pi(s, a)|` over all states and, with a horizon, the steps :math:`t < H`.
+    Without a horizon it is :math:`\sqrt2 \gamma \epsilon / (1 - \gamma)^2`; with one and without a discount,
+    :math:`\sqrt2 \epsilon H (H - 1)`.
 
     Raises:
         UsageError: gamma is 1 and there is no horizon.
@@ -113,8 +114,8 @@ def max_kl_bound(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
 def mean_kl_bound(mdp: TabularMDP, old: Categorical, new: Categorical, reverse: bool = False) -> Array:
     r"""Return the lower bound :math:`L_\pi(\pi') - C \sqrt{E_{s \sim d_\pi} KL(\pi \| \pi')}` of :math:`J(\pi') - J(\pi)`.
 
-    C is :func:`mean_kl_constant`: :math:`\sqrt2 \gamma \epsilon / (1 - \gamma)^2` without a horizon. With ``reverse`` the divergence is
-    :math:`KL(\pi' \| \pi)`; the bound holds for both, as total variation is symmetric.
+    C is :func:`mean_kl_constant`: :math:`\sqrt2 \gamma \epsilon / (1 - \gamma)^2` without a horizon. With ``reverse`` the
+    divergence is :math:`KL(\pi' \| \pi)`; the bound holds for both, as total variation is symmetric.
 
     Raises:
         UsageError: gamma is 1 and there is no horizon.

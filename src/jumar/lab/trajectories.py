@@ -1,4 +1,4 @@
-r"""Distributions of whole trajectories of a tabular process: likelihoods, divergences, ratios, and all there are of a small one.
+r"""Distributions of whole trajectories of a tabular process: likelihoods, divergences, ratios, and their enumeration.
 
 A trajectory of T steps is :math:`s_0, a_0, \dots, s_{T-1}, a_{T-1}`, with the probability
 
@@ -8,8 +8,9 @@ A trajectory of T steps is :math:`s_0, a_0, \dots, s_{T-1}, a_{T-1}`, with the p
 In the ratio of two policies' probabilities of it the transitions cancel, so that divergences of trajectories are sums of
 divergences of decisions.
 
-Sources: course notes *Policy Gradients*, equation 4.2 and definitions 4.6.1 to 4.6.4; lecture notes *Advanced Policy Optimization*
-(ratios of state distributions); Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.7.
+Sources: course notes *Policy Gradients*, equation 4.2 and definitions 4.6.1 to 4.6.4; lecture notes *Advanced Policy
+Optimization* (ratios of state distributions); Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation
+12.7.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ def log_likelihood(mdp: TabularMDP, policy: Categorical, states: ArrayLike, acti
 def log_ratios(policy: Categorical, other: Categorical, states: ArrayLike, actions: ArrayLike) -> Array:
     r"""Return :math:`\log \pi(a|s) - \log \mu(a|s)` of each step, in the shape of ``states``; ``other`` is :math:`\mu`.
 
-    Their sums over a trajectory are the logarithms of its importance weight. The sums of :math:`\log \pi_k - \log \pi` are what one
-    set of notes constrains in place of the divergence of trajectories: their mean under :math:`\pi_k` is that divergence
-    (:func:`trajectory_kl`), but the sum of few trajectories can be negative.
+    Their sums over a trajectory are the logarithms of its importance weight. The sums of :math:`\log \pi_k - \log \pi` are
+    what one set of notes constrains in place of the divergence of trajectories: their mean under :math:`\pi_k` is that
+    divergence (:func:`trajectory_kl`), but the sum of few trajectories can be negative.
 
     Raises:
         UsageError: the shapes of states and actions differ.
@@ -79,9 +80,9 @@ def _check_shapes(states: Array, actions: Array) -> None:
 def sampled_kl(old: Categorical, new: Categorical, states: ArrayLike, actions: ArrayLike) -> Array:
     r"""Return :math:`\sum_t \log \pi(a_t|s_t) - \log \pi'(a_t|s_t)` of trajectories ``[..., T]`` of the old policy, ``[...]``.
 
-    The mean over M trajectories is an unbiased estimate of the undiscounted :func:`trajectory_kl`. It can be negative, also where
-    the policies are far apart, and so cannot serve alone as a constraint. The notes print the sum over the trajectories, which is
-    M times as large.
+    The mean over M trajectories is an unbiased estimate of the undiscounted :func:`trajectory_kl`. It can be negative, also
+    where the policies are far apart, and so cannot serve alone as a constraint. The notes print the sum over the
+    trajectories, which is M times as large.
 
     Raises:
         UsageError: the shapes of states and actions differ.
@@ -95,15 +96,15 @@ def sampled_kl(old: Categorical, new: Categorical, states: ArrayLike, actions: A
 def trajectory_kl(
     mdp: TabularMDP, old: Categorical, new: Categorical, discounted: bool = False, reverse: bool = False
 ) -> Array:
-    r"""Return :math:`KL(p_\pi(\tau) \| p_{\pi'}(\tau)) = \sum_t E_{s_t \sim \pi}[KL(\pi(\cdot|s_t) \| \pi'(\cdot|s_t))]`, in nats.
+    r"""Return :math:`KL(p_\pi(\tau) \| p_{\pi'}(\tau)) = \sum_t E_{s_t \sim \pi}[KL(\pi \| \pi')[s_t]]`, in nats.
 
     Args:
         mdp: the process; trajectories have its horizon as their length.
         old: :math:`\pi`.
         new: :math:`\pi'`.
         discounted: whether step t has the weight :math:`\gamma^t`. That is the divergence of the trajectories of a process that
-            ends after each step with the probability :math:`1 - \gamma`. A process without a horizon needs it, as the divergence
-            of endless trajectories is infinite.
+            ends after each step with the probability :math:`1 - \gamma`. A process without a horizon needs it, as the
+            divergence of endless trajectories is infinite.
         reverse: whether it is :math:`KL(p_{\pi'} \| p_\pi)`, whose states are those of the new policy.
 
     Raises:
@@ -118,7 +119,7 @@ def trajectory_kl(
 
 @in_double
 def trajectory_weights(mdp: TabularMDP, policy: Categorical, discounted: bool = False) -> Array:
-    r"""Return :math:`\sum_t P(s_t = s)`, or if ``discounted`` :math:`\sum_t \gamma^t P(s_t = s)`, ``[S]``: visits of a trajectory.
+    r"""Return the expected visits of a trajectory, :math:`\sum_t P(s_t = s)` or :math:`\sum_t \gamma^t P(s_t = s)`, ``[S]``.
 
     Raises:
         UsageError: the process has no horizon, and ``discounted`` is false.
@@ -135,8 +136,8 @@ def trajectory_weights(mdp: TabularMDP, policy: Categorical, discounted: bool = 
 def occupancy_ratio(mdp: TabularMDP, new: Categorical, old: Categorical) -> Array:
     r"""Return :math:`d_{\pi'}(s) / d_\pi(s)`, ``[S]``, or with a horizon :math:`P'(s_t = s) / P(s_t = s)`, ``[H, S]``.
 
-    It turns expectations over the states of the old policy into those over the states of the new one. Where neither visits a state
-    it is 0.
+    It turns expectations over the states of the old policy into those over the states of the new one. Where neither visits a
+    state it is 0.
 
     Raises:
         UsageError: the new policy visits a state that the old one never visits, where the ratio is infinite.
@@ -167,8 +168,8 @@ def off_policy_gradient(
         \nabla J = \sum_t \gamma^t E_{s, a \sim \mu} \left[ \frac{d_\pi(s)}{d_\mu(s)} \frac{\pi(a|s)}{\mu(a|s)}
         \nabla \log \pi(a|s) A_\pi(s, a) \right]
 
-    It equals :func:`~jumar.lab.gradients.policy_gradient`. Without ``correct_states`` the first ratio is left out, as off-policy
-    actor-critic does: that is another vector, the gradient of the surrogate with the states of :math:`\mu`.
+    It equals :func:`~jumar.lab.gradients.policy_gradient`. Without ``correct_states`` the first ratio is left out, as
+    off-policy actor-critic does: that is another vector, the gradient of the surrogate with the states of :math:`\mu`.
 
     Args:
         mdp: the process.

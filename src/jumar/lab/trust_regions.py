@@ -6,11 +6,12 @@ The surrogate is linear in the new policy, :math:`L(\pi') = \sum_{s,a} G(s, a) \
 .. math::
     \sum_s w(s) \, KL(\pi(\cdot|s) \| \pi'(\cdot|s)) \le \delta, \qquad \max_s KL(\pi(\cdot|s) \| \pi'(\cdot|s)) \le \delta,
 
-where w is the state distribution :math:`d_\pi` (``mean``), or the undiscounted visits :math:`\sum_t P(s_t = s)`, with which the sum is
-the divergence between the distributions of whole trajectories (``trajectory``); the second is ``max``.
+where w is the state distribution :math:`d_\pi` (``mean``), or the undiscounted visits :math:`\sum_t P(s_t = s)`, with which
+the sum is the divergence between the distributions of whole trajectories (``trajectory``); the second is ``max``.
 
-*Derivation.* With the multipliers :math:`\lambda` of the constraint and :math:`\mu_s` of :math:`\sum_a \pi'(a|s) = 1`, the derivative of
-the Lagrangian with respect to :math:`\pi'(a|s)` is :math:`G(s, a) + \lambda w(s) \pi(a|s) / \pi'(a|s) - \mu_s`, and it is 0 where
+*Derivation.* With the multipliers :math:`\lambda` of the constraint and :math:`\mu_s` of :math:`\sum_a \pi'(a|s) = 1`, the
+derivative of the Lagrangian with respect to :math:`\pi'(a|s)` is :math:`G(s, a) + \lambda w(s) \pi(a|s) / \pi'(a|s) - \mu_s`,
+and it is 0 where
 
 .. math::
     \pi'(a|s) = \frac{\lambda \, \pi(a|s)}{\nu_s - B(s, a)}, \qquad B = G / w, \quad \nu_s = \mu_s / w(s) > \max_a B(s, a).
@@ -21,18 +22,19 @@ With :math:`\nu_s = \max_a B + c_s`, :math:`c_s > 0`, normalising gives
 :math:`\lambda` of a given :math:`\delta`; and L is concave in :math:`\delta`, with the slope :math:`\lambda`. The penalised
 :math:`L - \beta \sum_s w(s) KL` is largest at :math:`\lambda = \beta`.
 
-Under the largest divergence the states are independent, each with a multiplier :math:`\lambda_s` of its own (and :math:`B = G`), and the
-slope in :math:`\delta` is :math:`\sum_s \lambda_s`. So :math:`L - \beta \max_s KL` is largest where :math:`\sum_s \lambda_s = \beta`.
+Under the largest divergence the states are independent, each with a multiplier :math:`\lambda_s` of its own (and
+:math:`B = G`), and the slope in :math:`\delta` is :math:`\sum_s \lambda_s`. So :math:`L - \beta \max_s KL` is largest where
+:math:`\sum_s \lambda_s = \beta`.
 
 With ``reverse`` the divergence is :math:`KL(\pi' \| \pi)`. Then the stationary policies are
 :math:`\pi'(a|s) \propto \pi(a|s) e^{B(s, a) / \lambda}`, and the rest is the same, but that the divergence is bounded by
 :math:`-\log \pi(a^*|s)`: from there on the constraint does not bind, the policy is greedy and :math:`\lambda = 0`.
 
-States that the old policy never visits keep their decisions. Functions here take numbers and return NumPy arrays; they cannot be
-traced.
+States that the old policy never visits keep their decisions. Functions here take numbers and return NumPy arrays; they cannot
+be traced.
 
-Sources: Schulman et al. 2015, *Trust Region Policy Optimization*; course notes *Policy Gradients*, definitions 4.6.2 and 4.6.7; for
-the tilted form Peters, Mülling and Altün 2010, *Relative Entropy Policy Search*.
+Sources: Schulman et al. 2015, *Trust Region Policy Optimization*; course notes *Policy Gradients*, definitions 4.6.2 and
+4.6.7; for the tilted form Peters, Mülling and Altün 2010, *Relative Entropy Policy Search*.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ def trust_region(
     if divergence == "max":
         at = tilts.within(delta)
         return tilts.optimum(at, float(np.sum(tilts.multipliers(at))))
-    multiplier = _falling(lambda x: tilts.divergence(tilts.at(x)) - delta, *tilts.range)
+    multiplier = falling(lambda x: tilts.divergence(tilts.at(x)) - delta, *tilts.range)
     if tilts.divergence(tilts.at(tilts.range[0])) <= delta:
         return tilts.optimum(tilts.at(tilts.range[0]), 0.0)
     return tilts.optimum(tilts.at(multiplier), float(np.exp(multiplier)))
@@ -114,8 +116,8 @@ def penalised_tilt(tilts: Tilts, beta: float) -> Optimum:
         return tilts.optimum(tilts.at(np.log(beta)), beta)
     if not np.any(tilts.gaps):
         return tilts.optimum(tilts.within(1.0), beta)
-    size = _falling(lambda x: np.sum(tilts.multipliers(tilts.within(np.exp(x)))) - beta, -80.0, 7.0)
-    return tilts.optimum(tilts.within(np.exp(size)), beta)
+    size = falling(lambda x: np.sum(tilts.multipliers(tilts.within(float(np.exp(x))))) - beta, -80.0, 7.0)
+    return tilts.optimum(tilts.within(float(np.exp(size))), beta)
 
 
 # -- the old policy -----------------------------------------------------------------------------------------------------
@@ -175,8 +177,8 @@ def _old_policy(mdp: TabularMDP, policy: Categorical) -> tuple[jax.Array, ...]:
 class Tilts:
     r"""The policies that solve the problem for some multiplier: one number x of each state says which.
 
-    Forward, :math:`x = \log c`; in reverse :math:`x = \log \lambda`. The larger x, the nearer to the old policy. Arrays of x may have
-    leading axes, ``[..., S]``.
+    Forward, :math:`x = \log c`; in reverse :math:`x = \log \lambda`. The larger x, the nearer to the old policy. Arrays of x
+    may have leading axes, ``[..., S]``.
     """
 
     log_probs: np.ndarray
@@ -250,12 +252,12 @@ class Tilts:
             return np.asarray(aim)
         # lambda is at least c, and at most c over the probability of the best action.
         nearest = np.log(np.sum(np.exp(self.log_probs) * (self.gaps == 0.0), -1))
-        return _falling(lambda x: aim - x - self.changes(x).max(-1), aim + nearest, aim)
+        return falling(lambda x: aim - x - self.changes(x).max(-1), aim + nearest, aim)
 
     def within(self, delta: float) -> np.ndarray:
         """Return x where the divergence of each state is ``delta``, or as large as it can be, ``[S]``."""
         low, high = (np.full(len(self.gaps), bound) for bound in self.range)
-        x = _falling(lambda x: self.divergences(self.changes(x)) - delta, low, high)
+        x = falling(lambda x: self.divergences(self.changes(x)) - delta, low, high)
         return np.where(self.divergences(self.changes(low)) > delta, x, low)
 
     def divergences(self, changes: np.ndarray) -> np.ndarray:
@@ -281,7 +283,9 @@ class Tilts:
         return Optimum(policy, float(self.surrogate(x)), float(self.divergence(x)), multiplier)
 
 
-def _falling(function: Callable[[np.ndarray], np.ndarray], low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
+def falling(
+    function: Callable[[np.ndarray], np.ndarray], low: np.ndarray | float, high: np.ndarray | float
+) -> np.ndarray:
     """Return where a function that falls from above 0 to below is 0, by 64 bisections; elementwise."""
     low, high = np.asarray(low, float), np.asarray(high, float)
     for _ in range(64):

@@ -1,16 +1,17 @@
-r"""Exact variances of estimators in tabular processes with a horizon: of a return by importance sampling, and of policy gradients.
+r"""Exact variances of estimators in tabular processes with a horizon: importance sampling and policy gradients.
 
 What is estimated from one trajectory is a random number or vector; from N independent ones the variance is an N-th of what
 is returned here.
 
-- Importance sampling (:func:`importance_moments`, :func:`weight_variance`): by a dynamic programme on second moments, so that the
-  horizon may be long.
+- Importance sampling (:func:`importance_moments`, :func:`weight_variance`): by a dynamic programme on second moments, so that
+  the horizon may be long.
 - Policy gradients (:func:`gradient_moments`, :func:`estimator_moments`): by enumerating all trajectories
   (:func:`~jumar.lab.trajectories.every_trajectory`), each of which goes through Jumar's own estimators. So the process must be
   small and the horizon short.
 
-Sources: Precup, Sutton and Singh 2000, *Eligibility Traces for Off-Policy Policy Evaluation*; Greensmith, Bartlett and Baxter 2004,
-*Variance Reduction Techniques for Gradient Estimates in Reinforcement Learning*; course notes *Policy Gradients*, section 4.4.
+Sources: Precup, Sutton and Singh 2000, *Eligibility Traces for Off-Policy Policy Evaluation*; Greensmith, Bartlett and Baxter
+2004, *Variance Reduction Techniques for Gradient Estimates in Reinforcement Learning*; course notes *Policy Gradients*,
+section 4.4.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def importance_moments(mdp: TabularMDP, old: Categorical, new: Categorical, per_
         E[X_t^2|s] = \sum_a \frac{\pi'(a|s)^2}{\pi(a|s)} \Bigl( r^2 + 2 \gamma r \sum_{s'} P(s'|s, a) V_{\pi'}(s') + \gamma^2
         \sum_{s'} P(s'|s, a) E[X_{t+1}^2|s'] \Bigr);
 
-    by whole trajectories 1 and :math:`V_{\pi'}` give way to the moments :math:`E[W^2|s']` and :math:`E[W^2 G|s']` of the later weight
-    W and reward-to-go G. With two equal policies both are the variance of the return.
+    by whole trajectories 1 and :math:`V_{\pi'}` give way to the moments :math:`E[W^2|s']` and :math:`E[W^2 G|s']` of the
+    later weight W and reward-to-go G. With two equal policies both are the variance of the return.
 
     Raises:
         UsageError: the process has no horizon.
@@ -101,8 +102,8 @@ def importance_moments(mdp: TabularMDP, old: Categorical, new: Categorical, per_
 def weight_variance(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return the variance of :math:`\prod_{i \le t} \rho_i` under the old policy for each step, ``[H]``.
 
-    The mean is 1. The last is the :math:`\chi^2` divergence between the trajectories of the two policies. It grows as a power of
-    the number of steps.
+    The mean is 1. The last is the :math:`\chi^2` divergence between the trajectories of the two policies. It grows
+    exponentially with the number of steps.
 
     Raises:
         UsageError: the process has no horizon.
@@ -201,8 +202,8 @@ def optimal_baseline(mdp: TabularMDP, family: Family, flat: ArrayLike, estimator
         b_t(s) = \frac{E[w_t \nabla \log \pi_t^T y \,|\, s_t = s]}{E[w_t^2 \|\nabla \log \pi_t\|^2 \,|\, s_t = s]},
 
     as scores at different steps are uncorrelated, so that each :math:`b_t(s)` can be chosen by itself. y has the terms of all
-    steps in it: with :math:`w_t \nabla \log \pi_t x_t` in its place (the form that is often given) the variance is a little larger.
-    It is 0 where the state is never visited at that step, or no score there differs from 0.
+    steps in it: with :math:`w_t \nabla \log \pi_t x_t` in its place (the form that is often given) the variance is a little
+    larger. It is 0 where the state is never visited at that step, or no score there differs from 0.
 
     Args:
         mdp: a small process with a short horizon.
@@ -213,8 +214,7 @@ def optimal_baseline(mdp: TabularMDP, family: Family, flat: ArrayLike, estimator
     Raises:
         UsageError: the process has no horizon or too many trajectories.
 
-    Source: the least squares of :math:`y` on the scores; Greensmith, Bartlett and Baxter 2004, theorem 13, has one time and one
-    state of it.
+    Source: the least squares of :math:`y` on the scores; Greensmith, Bartlett and Baxter 2004.
     """
     of = _everything(mdp, family, flat, np.zeros((horizon_of(mdp), mdp.n_states)))
     scored = np.asarray(of.estimates(estimator)[1]).T[..., None] * of.scores
@@ -258,7 +258,9 @@ def _everything(mdp: TabularMDP, family: Family, flat: ArrayLike, values: ArrayL
     time = np.arange(states.shape[1])
     q = np.asarray(action_values(mdp, policy))[time, states, actions]
     steps = _steps(np.asarray(rollouts.rewards), np.asarray(values)[time, states], q)
-    return _Everything(np.asarray(probabilities(mdp, policy, rollouts)), rollouts, steps, np.asarray(table)[states, actions])
+    return _Everything(
+        np.asarray(probabilities(mdp, policy, rollouts)), rollouts, steps, np.asarray(table)[states, actions]
+    )
 
 
 @in_double
@@ -284,8 +286,8 @@ def _estimates(estimator: Estimator, steps: Steps) -> tuple[Array, Array]:
 
 
 @in_double
-def _gradients(scores: Array, signals: Array, weights: Array) -> Array:
-    return jax.vmap(lambda *one: sampled_gradient(*(x[None] for x in one)))(scores, signals, weights)
+def _gradients(scores: ArrayLike, signals: Array, weights: Array) -> Array:
+    return jax.vmap(lambda *one: sampled_gradient(*(x[None] for x in one)))(jnp.asarray(scores), signals, weights)
 
 
 def _mean_signals(mdp: TabularMDP, family: Family, flat: ArrayLike, estimator: Estimator) -> np.ndarray:
