@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.core import Tracer
 
 from jumar.errors import UsageError
 from jumar.lab.local_models import LocalModel, Model, check_known
@@ -366,7 +367,8 @@ class ClampedSurrogateUpdate:
 
 
 def _check_above_zero(name: str, value: float) -> None:
-    if not value > 0.0:
+    # Under jax.jit a number may be an argument of the program, and not known yet.
+    if not isinstance(value, Tracer) and not value > 0.0:
         raise UsageError(f"{name}={value} must be above 0.")
 
 

@@ -8,19 +8,21 @@ course notes on policy gradients (Example 4.6.1, the Bernoulli policy).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jumar.lab.gradients import natural_step, solve
+from jumar.lab import textbook
+from jumar.lab.local_models import LocalModel, Sampled
 from jumar.lab.precision import in_double
-from jumar.lab.rollouts import Rollouts, discounts, sampled_gradient
+from jumar.lab.rollouts import Rollouts, discounts
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical, DiagGaussian
 from jumar.solvers.fisher import scores, trajectory_fisher
-from jumar.solvers.objectives import surrogate
 
 ArrayLike = Array | np.ndarray
 
@@ -85,25 +87,50 @@ gradient is the first column of F whatever the last entry is.
 """
 
 
+@dataclass(frozen=True)
+class OneState:
+    r"""The example's problem as a :class:`~jumar.lab.local_models.Process`: one state, and the action is the reward."""
+
+    gamma: float = 1.0
+    """Discount."""
+    depth: int = 3
+    """How many steps there are."""
+
+    def draw(self, theta: Array, key: Array, n: int) -> Rollouts:
+        """Draw ``n`` trajectories."""
+        noise = jax.random.normal(key, (n, self.depth))
+        return _rewarded(theta[0] + theta[1] * noise)
+
+    def distribution(self, theta: Array, states: Array) -> DiagGaussian:
+        r"""Return :math:`N(\theta_1, \theta_2^2)` for each of the states ``[...]``."""
+        return gaussian(theta, states)
+
+    def log_prob(self, theta: Array, states: Array, actions: Array) -> Array:
+        r"""Return :math:`\log \pi(a)`."""
+        return gaussian(theta, actions).log_prob(actions[..., None])
+
+    def state_values(self, theta: Array, states: Array) -> Array:
+        r"""Return :math:`\theta_1 \sum_{k < d - t} \gamma^k`: each reward has the mean :math:`\theta_1`."""
+        return theta[0] * jnp.cumsum(discounts(self.gamma, self.depth))[::-1] + jnp.zeros(states.shape)
+
+
 @in_double
 def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
-    """Compute the update of the example. The step is not shortened, as the line search has nothing to do in it."""
-    theta = jnp.asarray(example.theta)
-    actions = jnp.asarray(example.actions)
+    """Compute the update of the example, by :class:`jumar.lab.textbook.TrustRegionUpdate`; it does not shorten the step."""
+    theta, actions = jnp.asarray(example.theta), jnp.asarray(example.actions)
+    local = _model(example)
+    found = textbook.TrustRegionUpdate(_sampled(example), example.epsilon).step(theta, local)
     each = scores(lambda theta: gaussian(theta, actions).log_prob(actions[..., None]), theta)
     steps = jnp.ones(actions.shape)
-    fisher = trajectory_fisher(each, steps)
-    gradient = sampled_gradient(each, rollouts(example).returns(example.gamma), steps)
-    new = theta + natural_step(fisher, gradient, example.epsilon)
     return TrustRegionUpdate(
         fishers=jnp.stack([trajectory_fisher(one[None], steps[:1]) for one in each]),
-        fisher=fisher,
-        gradient=gradient,
-        direction=solve(fisher, gradient),
-        theta=new,
-        objective_before=surrogate_objective(example, theta),
-        objective=surrogate_objective(example, new),
-        divergence=surrogate_divergence(example, new),
+        fisher=local.fisher,
+        gradient=found.gradient,
+        direction=found.direction,
+        theta=found.theta,
+        objective_before=found.objective_before,
+        objective=found.objective,
+        divergence=found.constraint,
     )
 
 
@@ -113,24 +140,31 @@ def surrogate_objective(example: TrustRegionExample, new: ArrayLike) -> Array:
 
     Its gradient at the old parameters is that of the reward-to-go, divided by the number of steps (Exercise 12.1).
     """
-    actions = jnp.asarray(example.actions)
-    log_probs, old = (gaussian(at, actions).log_prob(actions[..., None]) for at in (new, example.theta))
-    weights = discounts(example.gamma, actions.shape[1])
-    return jnp.mean(weights * surrogate(log_probs, old, rollouts(example).reward_to_go(example.gamma)))
+    return _model(example).objective(jnp.asarray(new))
 
 
 @in_double
 def surrogate_divergence(example: TrustRegionExample, new: ArrayLike) -> Array:
     r"""Return the mean over rollouts and steps of :math:`\gamma^t KL(\pi_{old} \| \pi)`."""
-    actions = jnp.asarray(example.actions)
-    rows = gaussian(example.theta, actions).kl(gaussian(new, actions))
-    return jnp.mean(discounts(example.gamma, actions.shape[1]) * rows)
+    return _model(example).constraint(jnp.asarray(new))
+
+
+def _sampled(example: TrustRegionExample) -> Sampled:
+    n, depth = example.actions.shape
+    return Sampled(OneState(example.gamma, depth), n)
+
+
+def _model(example: TrustRegionExample) -> LocalModel:
+    return _sampled(example).of_rollouts(jnp.asarray(example.theta), rollouts(example))
 
 
 @in_double
 def rollouts(example: TrustRegionExample) -> Rollouts:
     """Return the example's rollouts: the reward of a step is its action."""
-    actions = jnp.asarray(example.actions)
+    return _rewarded(jnp.asarray(example.actions))
+
+
+def _rewarded(actions: Array) -> Rollouts:
     return Rollouts(jnp.zeros(actions.shape, jnp.int32), actions, actions)
 
 
