@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
-from jumar.figures.drawing import BLACK, BLUE, CONTOURS, RED, frame, label, panels
-from jumar.figures.figure import BOOK, SLIDES_TRPO, Data, Figure
+from jumar.algorithms.on_policy.update import OnPolicy
+from jumar.algorithms.registry import ALGORITHMS
+from jumar.algorithms.update import Learner
+from jumar.collecting.runners import CompiledRunner, Held, HostRunner
+from jumar.envs.sources import source_of
+from jumar.figures.drawing import BLACK, BLUE, CONTOURS, GREEN, RED, frame, label, legend, panels
+from jumar.figures.figure import BOOK, SLIDES_NATURAL, SLIDES_TRPO, Data, Figure
 from jumar.lab.precision import in_double
+from jumar.policies.policy import make_policy
 from jumar.solvers import objectives
+from jumar.solvers.problem import Diagnostics
+from jumar.trajectory import Trajectory, weighted_mean
 
 CLIP_RANGE = 0.2
 SIGNS = (("positive", 1.0), ("negative", -1.0))
@@ -102,6 +114,92 @@ def draw_clip_terms(data: Data) -> Any:
     return figure
 
 
+# -- objectives on the way from one policy to the next --------------------------------------------------------------------
+
+SEED, ROWS = 0, 2048
+HOST_TASK, COMPILED_TASK = "gymnasium/Hopper-v5", "jax/Pendulum-v1"
+SETTINGS = {"n_steps": ROWS, "n_envs": 1, "batch_size": 64, "n_epochs": 10, "learning_rate": 3e-4, "normalize_observations": False}
+
+
+@dataclass(frozen=True)
+class _Recording(OnPolicy):
+    """An update whose record has the rows that it learnt from and the policy's new parameters."""
+
+    def improve(
+        self, learner: Learner, trajectory: Trajectory, remaining: jax.Array, key: jax.Array
+    ) -> tuple[Learner, Diagnostics]:
+        new, record = super().improve(learner, trajectory, remaining, key)
+        return new, {**record, "batch": self._prepare(self.batch(learner, trajectory))}
+
+
+def interpolation() -> Data:
+    """Make the first update of PPO; compute objectives and divergence along the line through both policies."""
+    task = HOST_TASK if importlib.util.find_spec("mujoco") else COMPILED_TASK
+    update, old, new, batch = _first_update(task)
+    flat, unravel = ravel_pytree(old)
+    change = ravel_pytree(new)[0] - flat
+    share = np.linspace(-0.5, 2.5, 61)
+
+    @jax.jit
+    def at(share: jax.Array) -> tuple[jax.Array, ...]:
+        before = update.policy.evaluate(old, batch)
+        distribution = update.policy.evaluate(unravel(flat + share * change), batch)
+        log_probs = distribution.log_prob(batch.actions)
+        ratio = jnp.exp(objectives.log_ratio(log_probs, batch.log_probs))
+        clamped = jnp.log(jnp.clip(ratio, 1.0 - CLIP_RANGE, 1.0 + CLIP_RANGE))
+        zeros = jnp.zeros_like(clamped)
+        rows = (
+            before.kl(distribution),
+            objectives.surrogate(log_probs, batch.log_probs, batch.advantages),
+            objectives.surrogate(clamped, zeros, batch.advantages),
+            objectives.clipped_surrogate(log_probs, batch.log_probs, batch.advantages, CLIP_RANGE),
+        )
+        return tuple(weighted_mean(x, batch.weights) for x in rows)
+
+    kl, original, clamped, bound = map(np.asarray, jax.lax.map(at, jnp.asarray(share, jnp.float32)))
+    return {"task": task, "share": share, "kl": kl, "original": original, "clamped": clamped, "lower_bound": bound}
+
+
+def _first_update(task: str) -> tuple[OnPolicy, Any, Any, Any]:
+    """Return the update of PPO, the policy's parameters before and after its first one, and its rows."""
+    settings = ALGORITHMS["ppo"].settings.make(SETTINGS)
+    source = source_of(task)
+    env: Any = source.make_compiled() if source.compiled else source.make_host(SETTINGS["n_envs"], 0)
+    policy = make_policy(env.observation_space, env.action_space, settings)
+    update = _Recording(**vars(ALGORITHMS["ppo"].make(settings, policy)))
+    if source.compiled:
+        runner: Any = CompiledRunner(update, env, source.name, SETTINGS["n_envs"], ROWS, None)
+    else:
+        runner = HostRunner(update, lambda: env, ROWS)
+    first, key = jax.random.split(jax.random.PRNGKey(SEED))
+    with contextlib.closing(runner):
+        held = Held(update.init(first, SETTINGS["n_envs"]), runner.memory(), runner.init(key))
+        old = held.learner.parameters["policy"]
+        done = runner.iterate(runner.restart(held, SEED, 0), key[None], np.ones(1, np.float32))
+    return update, old, done.held.learner.parameters["policy"], done.record["batch"]
+
+
+def draw_interpolation(data: Data) -> Any:
+    """Draw the objectives and the divergence."""
+    figure, [axes] = panels(1, 6.8, 4.0)
+    lines = (
+        ("original", r"$E[w A]$", GREEN, "--"),
+        ("clamped", r"$E[\mathrm{clip}(w) A]$", RED, "-."),
+        ("lower_bound", "PPO: mean of the least", BLUE, "-"),
+        ("kl", r"$E[KL(\pi_k \| \pi)]$", BLACK, ":"),
+    )
+    for name, text, colour, line in lines:
+        axes.plot(data["share"], data[name], color=colour, linestyle=line, linewidth=2, label=text)
+    for place in (0.0, 1.0):
+        axes.axvline(place, color=CONTOURS, linewidth=0.9)
+    low, high = np.min(data["lower_bound"]), np.max(data["original"][data["share"] <= 2.0])
+    axes.set_ylim(max(low, -high) * 1.05, high * 1.25)
+    frame(axes, f"first update in {data['task'].partition('/')[2]}", "", "")
+    axes.set_xticks((0.0, 1.0, 2.0), (r"$\theta_k$", r"$\theta_{k+1}$", "twice as far"))
+    legend(axes, loc="lower center", ncols=2)
+    return figure
+
+
 FIGURES = (
     Figure(
         name="12.6",
@@ -122,5 +220,16 @@ FIGURES = (
         "never clipped: the dashed line w A is followed there.",
         compute=clip_terms,
         draw=draw_clip_terms,
+    ),
+    Figure(
+        name="interpolation",
+        title="objectives on the way from one policy to the next",
+        source=f"{SLIDES_NATURAL}, the figure of objectives; Schulman et al. 2017, Figure 2",
+        caption=f"The first update of PPO: {ROWS:,} steps, 10 passes of Adam with a rate of 3e-4, seed {SEED}, in Hopper-v5 where "
+        "MuJoCo is installed, else in Pendulum-v1 (the title says which). On the line from the old parameters through the new ones: "
+        "the surrogate, which goes on rising; the clamped one; the mean of the least of both, which PPO climbs and which is highest "
+        "near the new policy; and the mean divergence.",
+        compute=interpolation,
+        draw=draw_interpolation,
     ),
 )

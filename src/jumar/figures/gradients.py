@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -13,19 +14,22 @@ from jumar.figures.drawing import (
     CONTOURS,
     GREEN,
     MARKERS,
+    ORANGE,
     RED,
     arrow,
     field,
     frame,
     label,
+    legend,
     look,
     optimum,
     panels,
 )
 from jumar.figures.figure import BOOK, NOTES, SLIDES_NATURAL, Data, Figure
 from jumar.figures.levels import ellipse
-from jumar.lab import gradients, regulator, worked
+from jumar.lab import families, gradients, regulator, variances, worked
 from jumar.lab.precision import in_double
+from jumar.lab.tabular import random_mdp
 from jumar.solvers.fisher import boundary_length
 
 THETA_1, THETA_2 = r"$\theta_1$ (gain)", r"$\theta_2$ (deviation)"
@@ -205,6 +209,52 @@ def draw_bernoulli(data: Data) -> Any:
     return figure
 
 
+# -- baselines --------------------------------------------------------------------------------------------------------
+
+BASELINE_SIGNALS = {"return": "whole return", "to-go": "reward-to-go", "action-values": "exact $Q$"}
+BASELINES = {"none": "no baseline", "time": "mean of each step", "value": "$V_t(s)$", "optimal": "the best one"}
+SMALL_PROCESS = {"n_states": 3, "n_actions": 2, "gamma": 0.9, "horizon": 3}
+
+
+def baselines() -> Data:
+    """Compute the variance of the policy gradient from one trajectory, by signal and baseline."""
+    mdp = random_mdp(jax.random.PRNGKey(1), **SMALL_PROCESS)
+    # Rewards that are all positive, as many tasks have them, show what a baseline is for.
+    mdp = dataclasses.replace(mdp, rewards=mdp.rewards + 3.0)
+    theta = np.zeros(mdp.n_states * mdp.n_actions)
+    family = families.softmax(mdp)
+    exact = gradients.policy_gradient(mdp, family, theta)
+    moments = [
+        [variances.gradient_moments(mdp, family, theta, signal, baseline) for baseline in BASELINES]
+        for signal in BASELINE_SIGNALS
+    ]
+    return {
+        "signals": list(BASELINE_SIGNALS),
+        "baselines": list(BASELINES),
+        "variance": np.array([[float(one.total) for one in row] for row in moments]),
+        "error_of_the_mean": np.array([[np.max(np.abs(one.mean - exact)) for one in row] for row in moments]),
+        "squared_gradient": np.asarray(exact @ exact),
+    }
+
+
+def draw_baselines(data: Data) -> Any:
+    """Draw a group of bars for each signal."""
+    figure, [axes] = panels(1, 7.4, 3.6)
+    places = np.arange(len(data["signals"]))
+    for i, name in enumerate(data["baselines"]):
+        values = data["variance"][:, i]
+        bars = axes.bar(places + 0.21 * (i - 1.5), values, 0.19, color=(RED, ORANGE, BLUE, GREEN)[i], label=BASELINES[name])
+        for bar, value in zip(bars.patches, values, strict=True):
+            bar.set_hatch(("", "//", "..", "xx")[i])
+            bar.set_edgecolor("white")
+            axes.text(bar.get_x() + bar.get_width() / 2, value * 1.06, f"{value:.3g}", ha="center", fontsize=8)
+    frame(axes, "", "", "total variance of one trajectory's gradient")
+    axes.set_xticks(places, [BASELINE_SIGNALS[signal] for signal in data["signals"]])
+    axes.set_yscale("log")
+    legend(axes, loc="upper right", ncols=2)
+    return figure
+
+
 FIGURES = (
     Figure(
         name="12.2",
@@ -244,5 +294,15 @@ FIGURES = (
         "information vanish together where the policy is nearly certain; their quotient, the natural gradient, is 99 everywhere.",
         compute=bernoulli,
         draw=draw_bernoulli,
+    ),
+    Figure(
+        name="baselines",
+        title="the variance of the policy gradient by signal and baseline",
+        source=f"{NOTES}, section 4.4",
+        caption="The trace of the covariance of one trajectory's gradient, exactly, from all trajectories of a process with 3 states, "
+        "2 actions, 3 steps and a discount of 0.9 (drawn with seed 1, 3 added to each reward), at the uniform softmax policy. All "
+        "have the same mean, the gradient. The best baseline is that of all functions of step and state.",
+        compute=baselines,
+        draw=draw_baselines,
     ),
 )

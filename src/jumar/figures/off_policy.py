@@ -1,211 +1,153 @@
-"""Figures of other policies' experience, of critics and of entropy."""
+"""Figures of what another policy's experience says: how far states move, and what importance weights cost."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-import gymnasium as gym
+import jax
 import numpy as np
-from gymnasium import spaces
 
-from jumar.figures.drawing import BLACK, BLUE, CYCLE, RED, frame, legend, panels
-from jumar.figures.figure import LECTURE_ADVANCED, Data, Figure
-from jumar.lab.maximum_entropy import maximum_entropy_choice
-from jumar.report.style import count_steps
+from jumar.figures.drawing import BLACK, BLUE, CONTOURS, RED, frame, label, legend, look, panels
+from jumar.figures.figure import LECTURE_ADVANCED, NOTES, Data, Figure
+from jumar.lab import bounds, improvement, variances
+from jumar.lab.conservative_iteration import mixture
+from jumar.lab.precision import in_double
+from jumar.lab.tabular import TabularMDP, random_mdp
+from jumar.lab.worked import table
+from jumar.policies.distributions import Categorical
 
-# -- maximum entropy ---------------------------------------------------------------------------------------------------
-
-SCORES = np.array([1.0, 2.0, 3.0, 0.5])
-WEIGHTS = np.array([0.1, 0.3, 0.7, 2.0, 10.0])
+# -- the mismatch bound ------------------------------------------------------------------------------------------------
 
 
-def entropy_weights() -> Data:
-    """Compute the best choice among four for several weights of its entropy."""
+def mismatch() -> Data:
+    """Compute how far states move and what a policy gains, with their bounds, on the way to another policy."""
+    mdp, old, new = bounds.mismatch_example()
+    steps = 12
+    longer = TabularMDP.of(mdp.transitions, mdp.rewards, mdp.initial, mdp.gamma, steps)
+    share = np.linspace(0.0, 1.0, 41)
+
+    def at(share: jax.Array) -> tuple[jax.Array, ...]:
+        mixed = mixture(old, new, share)
+        bound = bounds.mismatch_bounds(mdp, old, mixed)
+        return (
+            improvement.performance_difference(mdp, old, mixed),
+            improvement.surrogate(mdp, old, mixed),
+            bound.lower,
+            bound.upper,
+            bounds.printed_mismatch_bound(mdp, old, mixed),
+        )
+
+    gain, promised, lower, upper, printed = in_double(jax.jit(jax.vmap(at)))(share)
     return {
-        "scores": SCORES,
-        "weights": WEIGHTS,
-        "probabilities": np.stack([maximum_entropy_choice(SCORES, float(weight)) for weight in WEIGHTS]),
+        "time": np.arange(steps),
+        "state_shift": bounds.state_shift(longer, old, new, steps),
+        "state_shift_bound": bounds.state_shift_bound(old, new, steps),
+        "share": share,
+        "gain": gain,
+        "surrogate": promised,
+        "lower_bound": lower,
+        "upper_bound": upper,
+        "printed_bound": printed,
     }
 
 
-def draw_entropy_weights(data: Data) -> Any:
-    """Draw a panel of bars for each weight."""
-    figure, axes = panels(len(data["weights"]), 1.75, 2.6, sharey=True)
-    for i, (axis, weight, probs) in enumerate(zip(axes, data["weights"], data["probabilities"], strict=True)):
-        places = np.arange(len(probs))
-        axis.bar(places, probs, color=BLUE, width=0.75)
-        for place, prob in zip(places, probs, strict=True):
-            axis.text(place, prob + 0.02, f"{prob:.2f}", ha="center", fontsize=7.5)
-        frame(axis, rf"$\lambda = {weight:g}$", "score $c$", "probability" if i == 0 else "")
-        axis.set_xticks(places, [f"{score:g}" for score in data["scores"]])
-        axis.set_ylim(0.0, 1.1)
+def draw_mismatch(data: Data) -> Any:
+    """Draw the shift of the states on the left, and the gain between its bounds on the right."""
+    figure, axes = panels(2, 4.7, 3.6)
+    time = data["time"]
+    axes[0].plot(time, data["state_shift_bound"], "--s", color=RED, markersize=4, linewidth=1.6)
+    axes[0].plot(time, data["state_shift"], "-o", color=BLUE, markersize=4, linewidth=1.8)
+    axes[0].axhline(2.0, color=BLACK, linewidth=0.9, linestyle=":")
+    label(axes[0], 6.0, data["state_shift_bound"][7], r"$2 t \epsilon$", RED, ha="right", fontsize=11)
+    label(axes[0], 9.0, data["state_shift"][9] + 0.25, r"$\sum_s |P'_t(s) - P_t(s)|$", BLUE, fontsize=11)
+    label(axes[0], 2.0, 1.88, "never above 2", BLACK)
+    frame(axes[0], "how far the states move", "step $t$", "")
+    share = data["share"]
+    axes[1].fill_between(share, data["lower_bound"], data["upper_bound"], color=CONTOURS, alpha=0.35, linewidth=0)
+    lines = (("gain", "true gain"), ("surrogate", "surrogate $L$"), ("lower_bound", "lower bound"), ("printed_bound", "as printed"))
+    for i, (name, text) in enumerate(lines):
+        axes[1].plot(share, data[name], linewidth=1.8, label=text, **look(i))
+    legend(axes[1], loc="lower left")
+    frame(axes[1], "what is gained", "share of the new policy", "")
     return figure
 
 
-# -- maximum-entropy policies that were trained --------------------------------------------------------------------------
+# -- importance weights over the horizon -------------------------------------------------------------------------------
 
-TEMPERATURES = (0.1, 0.3, 1.0)
-ACTIONS = np.linspace(-1.0, 1.0, 401)
-DRAWN = 4_000
-"""Actions that are drawn from each policy."""
-
-
-def hills(action: Any) -> Any:
-    """Return the reward of actions in [-1, 1]: a high and narrow hill on the left, a low and wide one on the right."""
-    return np.exp(-(((action + 0.5) / 0.2) ** 2)) + 0.9 * np.exp(-(((action - 0.4) / 0.3) ** 2))
+HORIZONS = (1, 2, 5, 10, 20, 35, 50)
+SHARES = (0.25, 0.5, 1.0)
+"""How much of another policy the two mixtures have."""
 
 
-class Hills(gym.Env):
-    """A task of one step in which nothing is seen: the reward is :func:`hills` of the action."""
-
-    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode."""
-        super().reset(seed=seed)
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Take the only step of an episode."""
-        return np.zeros(1, np.float32), float(hills(action[0])), True, False, {}
-
-
-def temperatures(steps: int) -> Data:
-    """Train SQL and SAC at three temperatures; return the actions that they draw, and the best density.
-
-    Args:
-        steps: environment steps of each training.
-    """
-    import jumar
-
-    exact = np.exp(hills(ACTIONS) / np.array(TEMPERATURES)[:, None])
-    exact /= exact.sum(-1, keepdims=True) * (ACTIONS[1] - ACTIONS[0])
-    data: dict[str, Any] = {"temperatures": np.array(TEMPERATURES), "actions": ACTIONS, "best_density": exact}
-    edges = np.linspace(-1.0, 1.0, 51)
-    data["edges"] = edges
-    for method in (jumar.SQL, jumar.SAC):
-        drawn = np.stack([_drawn(method, alpha, steps) for alpha in TEMPERATURES])
-        name = method.algorithm
-        data[f"{name}_density"] = np.stack([np.histogram(actions, edges, density=True)[0] for actions in drawn])
-        data[f"{name}_mean_reward"] = hills(drawn).mean(-1)
-        data[f"{name}_share_left"] = np.mean(drawn < -0.1, axis=-1)
-    width = ACTIONS[1] - ACTIONS[0]
-    data["best_mean_reward"] = exact @ hills(ACTIONS) * width
-    data["best_share_left"] = exact[:, ACTIONS < -0.1].sum(-1) * width
-    return data
+def importance_weights() -> Data:
+    """Compute the variance of products of ratios, and of returns estimated with them, by the number of steps."""
+    process = random_mdp(jax.random.PRNGKey(0), n_states=4, n_actions=2, gamma=1.0, horizon=HORIZONS[-1])
+    old = table(np.full((4, 2), 0.5))
+    other = table(np.array([[0.8, 0.2], [0.3, 0.7], [0.75, 0.25], [0.4, 0.6]]))
+    news = [mixture(old, other, share) for share in SHARES]
+    varied = in_double(jax.jit(variances.weight_variance))
+    moments = in_double(jax.jit(variances.importance_moments, static_argnums=3))
+    estimates: dict[str, list[float]] = {"per_step": [], "whole": []}
+    for horizon in HORIZONS:
+        shorter = TabularMDP(process.transitions, process.rewards, process.initial, 1.0, horizon)
+        for name, per_step in (("per_step", True), ("whole", False)):
+            estimates[name].append(float(moments(shorter, old, news[1], per_step).variance))
+        estimates.setdefault("on_policy", []).append(float(moments(shorter, news[1], news[1], True).variance))
+    return {
+        "steps": np.arange(1, HORIZONS[-1] + 1),
+        "shares": np.array(SHARES),
+        "weight_variance": np.stack([varied(process, old, new) for new in news]),
+        "mean_kl": np.array([float(np.mean(_divergences(old, new))) for new in news]),
+        "horizons": np.array(HORIZONS),
+        **{f"return_variance_{name}": np.array(values) for name, values in estimates.items()},
+    }
 
 
-def _drawn(method: Any, alpha: float, steps: int) -> np.ndarray:
-    agent = method(Hills, seed=0, preset="none", ent_coef=alpha, net_arch=(64, 64), learning_rate=1e-3, batch_size=64)
-    agent.learn(total_timesteps=steps)
-    actions, _ = agent.predict(np.zeros((DRAWN, 1), np.float32), deterministic=False)
-    return actions[:, 0]
+def _divergences(old: Categorical, new: Categorical) -> np.ndarray:
+    return np.asarray(in_double(lambda: old.kl(new))())
 
 
-def draw_temperatures(data: Data) -> Any:
-    """Draw a panel for each temperature: the densities of both methods, and the best one."""
-    figure, axes = panels(len(data["temperatures"]), 3.1, 2.9)
-    for i, (axis, alpha) in enumerate(zip(axes, data["temperatures"], strict=True)):
-        for name, colour, line in (("sql", BLUE, "-"), ("sac", RED, (0, (4, 1)))):
-            density = data[f"{name}_density"][i]
-            axis.stairs(density, data["edges"], color=colour, linestyle=line, linewidth=1.5, label=f"{name.upper()}'s policy")
-        axis.plot(data["actions"], data["best_density"][i], color=BLACK, linestyle=":", linewidth=1.6, label=r"$e^{r / \alpha} / Z$")
-        frame(axis, rf"$\alpha = {alpha:g}$", "action", "density" if i == 0 else "")
-    legend(axes[-1], loc="lower center")
+def draw_importance_weights(data: Data) -> Any:
+    """Draw both on logarithmic scales."""
+    figure, axes = panels(2, 4.7, 3.6)
+    for i, (values, kl) in enumerate(zip(data["weight_variance"], data["mean_kl"], strict=True)):
+        axes[0].plot(data["steps"], values, linewidth=1.9, label=f"KL {kl:.3f} a step", **look(i))
+    frame(axes[0], r"variance of $\prod_{i \leq t} \pi'(a_i|s_i) / \pi(a_i|s_i)$", "step $t$", "")
+    names = {"whole": "weights of trajectories", "per_step": "weights so far", "on_policy": "no weights: own trajectories"}
+    for i, (name, text) in enumerate(names.items()):
+        axes[1].plot(
+            data["horizons"], data[f"return_variance_{name}"], marker="os^"[i], markersize=5, linewidth=1.7, label=text,
+            **look((1, 0, 2)[i]),
+        )  # fmt: skip
+    frame(axes[1], "variance of an estimated return", "horizon", "")
+    for axis in axes:
+        axis.set_yscale("log")
+        legend(axis, loc="upper left")
     return figure
 
 
-# -- overestimation ----------------------------------------------------------------------------------------------------
-
-TASK, SEEDS = "gymnasium/Hopper-v5", 5
-QUANTITIES = {
-    "train/q_overestimation": "$Q - G$, mean over steps",
-    "train/q_mean": "$Q$, mean over the memory",
-    "rollout/ep_rew_mean": "return of training episodes",
-}
-
-
-def overestimation(steps: int) -> Data:
-    """Train DDPG and TD3 on Hopper; return what their critics promise and what comes of it, by line of the log.
-
-    Args:
-        steps: environment steps of each training.
-
-    Raises:
-        UsageError: MuJoCo is not installed.
-    """
-    import jumar
-
-    data: dict[str, Any] = {"methods": ["ddpg", "td3"]}
-    for method in (jumar.DDPG, jumar.TD3):
-        runs = [_logged(method, seed, steps) for seed in range(SEEDS)]
-        data[f"{method.algorithm} steps"] = np.array([line["time/total_timesteps"] for line in runs[0]], float)
-        for name in QUANTITIES:
-            values = [[line.get(name) for line in run] for run in runs]
-            data[f"{method.algorithm} {name}"] = np.array(values, float)  # None is NaN
-    return data
-
-
-def _logged(method: Any, seed: int, steps: int) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    settings = {"action_noise": "normal:0.1", "learning_starts": min(1_000, steps // 4), "net_arch": (64, 64)}
-    agent = method(TASK, seed=seed, preset="none", **settings)
-    agent.learn(total_timesteps=steps, callback=lambda metrics: lines.append(dict(metrics)))
-    return lines
-
-
-def draw_overestimation(data: Data) -> Any:
-    """Draw the median over the seeds of each quantity, and its range."""
-    figure, axes = panels(len(QUANTITIES), 3.1, 2.9)
-    with warnings.catch_warnings():  # before the first episode's end nothing is known
-        warnings.simplefilter("ignore", RuntimeWarning)
-        for axis, (name, text) in zip(axes, QUANTITIES.items(), strict=True):
-            for i, method in enumerate(data["methods"]):
-                steps, values = data[f"{method} steps"], data[f"{method} {name}"]
-                colour, line = CYCLE[1 - i], ("-", "--")[i]
-                known = ~np.all(np.isnan(values), axis=0)
-                low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-                axis.fill_between(steps[known], low[known], high[known], color=colour, alpha=0.18, linewidth=0)
-                middle = np.nanmedian(values, axis=0)
-                axis.plot(steps[known], middle[known], color=colour, linestyle=line, linewidth=1.8, label=method.upper())
-            frame(axis, text, "environment steps", "")
-            count_steps(axis)
-    axes[0].axhline(0.0, color=BLACK, linewidth=0.8)
-    legend(axes[0], loc="upper left")
-    return figure
-
-
-FIGURES: tuple[Figure, ...] = (
+FIGURES = (
     Figure(
-        name="entropy-weights",
-        title="the best choice among four, by the weight of its entropy",
-        source=f"{LECTURE_ADVANCED}, maximum entropy",
-        caption="The probabilities that maximise Σ p c - λ Σ p log p for the scores c = 1, 2, 3 and 0.5, exactly: "
-        "p ∝ exp(c / λ). With λ near 0 the best score is taken alone; with a large λ all are alike.",
-        compute=entropy_weights,
-        draw=draw_entropy_weights,
+        name="mismatch",
+        title="how far states move, and what that can cost",
+        source=f"{LECTURE_ADVANCED}, distribution mismatch",
+        caption="A process of two states whose second is never left. Left: the distance between the distributions of states of "
+        "two policies with a total variation of 0.1, and its bound 2 t ε. Right: with 4 steps and rewards of 100, the gain on the "
+        "way to the new policy, which is mixed into the old one. It lies in the grey band, the mismatch bound with the scale of the "
+        "advantages. The bound as printed, L - 2 ε T², has no such scale; from a share of about 0.85 on it is above the gain, so it is "
+        "false.",
+        compute=mismatch,
+        draw=draw_mismatch,
     ),
     Figure(
-        name="temperatures",
-        title="policies of maximum entropy at three temperatures",
-        source=f"{LECTURE_ADVANCED}, maximum entropy; Haarnoja et al. 2017, Figure 3",
-        caption="A task of one step whose reward has a high and narrow hill on the left and a low and wide one on the right. "
-        "Dotted: the density that is best, exp(r / α) / Z. The policies of SQL and SAC were trained with seed 0, two layers of "
-        f"64 and 20,000 steps; of each {DRAWN:,} actions were drawn.",
-        compute=temperatures,
-        draw=draw_temperatures,
-        steps=20_000,
-    ),
-    Figure(
-        name="overestimation",
-        title="what the critics of DDPG and TD3 promise",
-        source=f"{LECTURE_ADVANCED}, DDPG and TD3; Fujimoto et al. 2018, Figure 1",
-        caption=f"Five seeds of each method on {TASK.partition('/')[2]}, 30,000 steps, two layers of 64: the median and the "
-        "range of what the critic promises above the return that follows, of its values, and of the returns in training.",
-        compute=overestimation,
-        draw=draw_overestimation,
-        steps=30_000,
+        name="importance-weights",
+        title="the variance of importance weights by the number of steps",
+        source=f"{NOTES}, Definition 4.6.3",
+        caption="A process of 4 states and 2 actions (drawn with seed 0), whose old policy is uniform. Left: the variance of the "
+        "product of ratios after t steps, for three new policies: it grows exponentially. Right: the variance "
+        "of the return of the second of them, estimated from one trajectory of the old policy. Weights of the steps so far help; "
+        "own trajectories would be far better. All is exact.",
+        compute=importance_weights,
+        draw=draw_importance_weights,
     ),
 )
