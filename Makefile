@@ -2,13 +2,14 @@
 # make test    runs the tests, but for those that take long
 # make quick   runs a minute of them: pure functions, files and tables
 # make slow    runs those that take long: learning, drills, many processes
+# make figures draws the figures of the textbooks into the folder figures
 # make check   lint, types and docs, as CI runs them beside the tests
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: train test quick slow check docs lock clean
+.PHONY: train test quick slow figures check docs lock clean
 
 train: $(VENV)/.train
 	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000
@@ -25,6 +26,9 @@ quick: $(VENV)/.test
 
 slow: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow
+
+figures: $(VENV)/.train
+	$(VENV)/bin/jumar figure all --out figures
 
 check: $(VENV)/.check
 	$(VENV)/bin/ruff check .

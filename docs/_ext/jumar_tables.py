@@ -4,7 +4,7 @@
 default, the values it takes and what it does. ``command-options`` takes a command of ``jumar`` and lists its options.
 ``presets-table`` takes an algorithm's name and lists its presets, and ``trained-table`` the names of environments: of every
 algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and
-lists its names that are not Jumar's.
+lists its names that are not Jumar's. ``figures-table`` lists the figures, and ``figures-gallery`` shows them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 from jumar._stable_baselines3 import PLACES
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.parser import SETTING, build
+from jumar.figures.registry import FIGURES
 from jumar.presets import presets
 from jumar.settings import Settings, describe, kinds, range_words
 
@@ -108,6 +109,23 @@ def trained_rows(environments: Sequence[str]) -> list[Row]:
     return rows
 
 
+def figure_rows() -> list[Row]:
+    """Return rows (name, what it shows, source) of the figures."""
+    return [
+        (f"`{name}`", figure.title + (" (slow)" if figure.slow else ""), figure.source)
+        for name, figure in FIGURES.items()
+    ]
+
+
+def gallery() -> str:
+    """Return the figures in Markdown, each with its title, caption, source and command."""
+    return "\n\n".join(
+        f"**{name}: {figure.title}**\n\n![{figure.title}](figures/{name}.svg)\n\n{figure.words()}\n\n"
+        f"After {figure.source}.\n\n```sh\njumar figure {name}\n```"
+        for name, figure in FIGURES.items()
+    )
+
+
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:
     """Return a table in Markdown; a bar inside of a cell is escaped."""
     lines = [header, tuple("---" for _ in header), *rows]
@@ -176,6 +194,22 @@ class CommandOptions(_Table):
         return option_rows(argument)
 
 
+class FiguresTable(SphinxDirective):
+    """The figures, a line each."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes(markdown_table(("name", "what it shows", "after"), figure_rows()))
+
+
+class FiguresGallery(SphinxDirective):
+    """The figures with their captions."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the pictures and what belongs to them."""
+        return self.parse_text_to_nodes(gallery())
+
+
 class NamesTable(_Table):
     """What another library calls a thing, and what to write here."""
 
@@ -193,4 +227,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("presets-table", PresetsTable)
     app.add_directive("trained-table", TrainedTable)
     app.add_directive("names-table", NamesTable)
+    app.add_directive("figures-table", FiguresTable)
+    app.add_directive("figures-gallery", FiguresGallery)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -39,16 +39,19 @@ def run(arguments: argparse.Namespace) -> Outcome:
             "jumar figure: NAME is missing; `jumar figure --list` lists them; for example: jumar figure 12.2"
         )
     figures = in_order(arguments.names)
+    source = Path(arguments.source) if arguments.source is not None else None
+    for figure in figures:
+        figure.check(arguments.steps, source)
     targets = _targets(figures, "all" in arguments.names, arguments.out, arguments.data)
     left_out = [name for name, figure in FIGURES.items() if figure.slow] if "all" in arguments.names else []
-    files = [file for target in targets for file in _draw(target, arguments, len(targets) > 1)]
+    files = [file for target in targets for file in _draw(target, arguments.steps, source, len(targets) > 1)]
     return Outcome(
         {
             "figures": [figure.name for figure in figures],
             "files": [str(file) for file in files],
             "source": figures[0].source if len(figures) == 1 else {figure.name: figure.source for figure in figures},
         },
-        _words(figures, files, [name for name in left_out if name not in {figure.name for figure in figures}]),
+        _words(figures, files, arguments.steps, [name for name in left_out if FIGURES[name] not in figures]),
         kept=True,
     )
 
@@ -66,7 +69,7 @@ def _list() -> Outcome:
             "name": name,
             "title": figure.title,
             "source": figure.source,
-            "caption": figure.caption,
+            "caption": figure.words(),
             "slow": figure.slow,
             "steps": figure.steps,
         }
@@ -136,7 +139,7 @@ def _check_folder(folder: Path | None) -> None:
         raise UsageError(f"the folder {folder} cannot be written to; choose another place.")
 
 
-def _draw(target: Target, arguments: argparse.Namespace, tell: bool) -> list[Path]:
+def _draw(target: Target, steps: int | None, source: Path | None, tell: bool) -> list[Path]:
     """Compute, draw and write one figure; return the files."""
     from jumar.figures.figure import data_file, picture
     from jumar.runs.files import write_atomically
@@ -144,19 +147,19 @@ def _draw(target: Target, arguments: argparse.Namespace, tell: bool) -> list[Pat
     figure = target.figure
     if tell or figure.slow:
         print(f"{figure.name}: {figure.title} ...", file=sys.stderr, flush=True)
-    data = figure.data(arguments.steps, Path(arguments.source) if arguments.source else None)
+    data = figure.data(steps, source)
     for path in target.pictures:
         write_atomically(path, picture(figure, data, path.suffix.lower()))
     if target.data is None:
         return list(target.pictures)
-    write_atomically(target.data, data_file(figure, data))
+    write_atomically(target.data, data_file(figure, data, steps))
     return [*target.pictures, target.data]
 
 
-def _words(figures: list[Figure], files: list[Path], left_out: list[str]) -> str:
+def _words(figures: list[Figure], files: list[Path], steps: int | None, left_out: list[str]) -> str:
     if len(figures) == 1:
         [figure] = figures
-        return "\n".join([figure.caption, f"After {figure.source}.", *(f"Written to {file}" for file in files)])
+        return "\n".join([figure.words(steps), f"After {figure.source}.", *(f"Written to {file}" for file in files)])
     lines = [f"{counted(len(figures), 'figure')} written to {files[0].parent}: {counted(len(files), 'file')}."]
     if left_out:
         lines.append(f"Left out, as they train for minutes: {' '.join(left_out)}. Name them to draw them.")

@@ -22,7 +22,6 @@ from jumar.figures.figure import BOOK, SLIDES_NATURAL, SLIDES_TRPO, Data, Figure
 from jumar.lab.precision import in_double
 from jumar.policies.policy import make_policy
 from jumar.solvers import objectives
-from jumar.solvers.problem import Diagnostics
 from jumar.trajectory import Trajectory, weighted_mean
 
 CLIP_RANGE = 0.2
@@ -32,7 +31,7 @@ SIGNS = (("positive", 1.0), ("negative", -1.0))
 
 
 @in_double
-def objectives_of(ratio: jax.Array, advantage: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+def objectives_of(ratio: Any, advantage: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the original, the clamped and the lower-bound objective of ratios ``[n]``."""
     log_probs, zeros, advantages = jnp.log(ratio), jnp.zeros_like(ratio), jnp.full_like(ratio, advantage)
     clamped = jnp.log(jnp.clip(ratio, 1.0 - CLIP_RANGE, 1.0 + CLIP_RANGE))
@@ -63,7 +62,7 @@ def draw_clamped_objectives(data: Data) -> Any:
             values = data[f"{form}_{name}"] - advantage + 0.7 * (1 - i)
             axis.plot(data["ratio"], values, color=colour, linestyle=line, linewidth=2)
             axis.plot(1.0, 0.7 * (1 - i), "o", color=BLACK, markersize=5, zorder=4)
-            label(axis, 1.54, values[-1], form.replace("_", " "), colour, ha="left")
+            label(axis, (1.54, values[-1]), form.replace("_", " "), colour, ha="left")
         for bound in (1.0 - CLIP_RANGE, 1.0 + CLIP_RANGE):
             axis.axvline(bound, color=CONTOURS, linewidth=0.9, linestyle=":")
         axis.set_xlim(0.5, 1.92)
@@ -104,9 +103,9 @@ def draw_clip_terms(data: Data) -> Any:
         sign = ">" if advantage > 0 else "<"
         frame(axis, rf"$A {sign} 0$", "ratio $w$", r"$\min(w A, \mathrm{clip}(w)\, A)$" if advantage > 0 else "")
         place = 1.62 if advantage > 0 else 0.4
-        label(axis, place, values[np.argmin(abs(ratio - place))] - 0.13, "no gradient", RED)
+        label(axis, (place, values[np.argmin(abs(ratio - place))] - 0.13), "no gradient", RED)
         place, up = (0.72, "up") if advantage > 0 else (1.28, "down")
-        label(axis, place, advantage * place - 0.35, f"gradient\n{up}", BLUE)
+        label(axis, (place, advantage * place - 0.35), f"gradient\n{up}", BLUE)
         edge = 1.0 + advantage * CLIP_RANGE
         axis.axvline(edge, color=CONTOURS, linewidth=0.9, linestyle=":")
         axis.set_xticks((0, 1, 2))
@@ -118,7 +117,14 @@ def draw_clip_terms(data: Data) -> Any:
 
 SEED, ROWS = 0, 2048
 HOST_TASK, COMPILED_TASK = "gymnasium/Hopper-v5", "jax/Pendulum-v1"
-SETTINGS = {"n_steps": ROWS, "n_envs": 1, "batch_size": 64, "n_epochs": 10, "learning_rate": 3e-4, "normalize_observations": False}
+SETTINGS = {
+    "n_steps": ROWS,
+    "n_envs": 1,
+    "batch_size": 64,
+    "n_epochs": 10,
+    "learning_rate": 3e-4,
+    "normalize_observations": False,
+}
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ class _Recording(OnPolicy):
 
     def improve(
         self, learner: Learner, trajectory: Trajectory, remaining: jax.Array, key: jax.Array
-    ) -> tuple[Learner, Diagnostics]:
+    ) -> tuple[Learner, Any]:
         new, record = super().improve(learner, trajectory, remaining, key)
         return new, {**record, "batch": self._prepare(self.batch(learner, trajectory))}
 
@@ -205,9 +211,9 @@ FIGURES = (
         name="12.6",
         title="original, clamped and lower-bound objective",
         source=f"{BOOK}, Figure 12.6",
-        caption="The objective of one action over the ratio of its probabilities, for a positive and a negative advantage: w A, "
-        f"clip(w, 1 ± {CLIP_RANGE}) A, and the least of both, which is PPO's. The three are drawn apart; the black points are "
-        "where an update begins, w = 1.",
+        caption="The objective of one action over the ratio of its probabilities, for a positive and a negative "
+        f"advantage: w A, clip(w, 1 ± {CLIP_RANGE}) A, and the least of both, which is PPO's. The three are drawn "
+        "apart; the black points are where an update begins, w = 1.",
         compute=clamped_objectives,
         draw=draw_clamped_objectives,
     ),
@@ -215,9 +221,9 @@ FIGURES = (
         name="clip-terms",
         title="where the clipped objective has a gradient",
         source=f"{SLIDES_TRPO}, PPO, idea II; Schulman et al. 2017, Figure 1",
-        caption=f"PPO's objective of one action with a clip range of {CLIP_RANGE}. It has no gradient (dotted) exactly where a "
-        "good action has become more likely by more than the range, or a bad one less likely. A step in the wrong direction is "
-        "never clipped: the dashed line w A is followed there.",
+        caption=f"PPO's objective of one action with a clip range of {CLIP_RANGE}. It has no gradient (dotted) "
+        "exactly where a good action has become more likely by more than the range, or a bad one less likely. A "
+        "step in the wrong direction is never clipped: the dashed line w A is followed there.",
         compute=clip_terms,
         draw=draw_clip_terms,
     ),
@@ -225,10 +231,10 @@ FIGURES = (
         name="interpolation",
         title="objectives on the way from one policy to the next",
         source=f"{SLIDES_NATURAL}, the figure of objectives; Schulman et al. 2017, Figure 2",
-        caption=f"The first update of PPO: {ROWS:,} steps, 10 passes of Adam with a rate of 3e-4, seed {SEED}, in Hopper-v5 where "
-        "MuJoCo is installed, else in Pendulum-v1 (the title says which). On the line from the old parameters through the new ones: "
-        "the surrogate, which goes on rising; the clamped one; the mean of the least of both, which PPO climbs and which is highest "
-        "near the new policy; and the mean divergence.",
+        caption=f"The first update of PPO: {ROWS:,} steps, 10 passes of Adam with a rate of 3e-4, seed {SEED}, in "
+        "Hopper-v5 where MuJoCo is installed, else in Pendulum-v1 (the title says which). On the line from the old "
+        "parameters through the new ones: the surrogate, which goes on rising; the clamped one; the mean of the "
+        "least of both, which PPO climbs and which is highest near the new policy; and the mean divergence.",
         compute=interpolation,
         draw=draw_interpolation,
     ),

@@ -8,8 +8,8 @@ import numpy as np
 
 from jumar.figures.drawing import BLACK, BLUE, RED, frame, label, legend, look, panels
 from jumar.figures.figure import NOTES, Data, Figure
-from jumar.lab.conservative_iteration import conservative_policy_iteration
 from jumar.lab import worlds
+from jumar.lab.conservative_iteration import conservative_policy_iteration
 from jumar.lab.dynamic_programming import exact, optimal_action_values, policy_iteration
 from jumar.lab.fitted_iteration import FORK, FORK_FEATURES, FORK_POLICY, fitted_step, least_squares
 from jumar.lab.grids import CLIFF, FOUR_ROOMS, MOVES, cells, parse_map
@@ -23,8 +23,8 @@ def fitted_iteration() -> Data:
     """Compute one step of fitted policy iteration, and several rounds of it and of two others."""
     fit = least_squares(FORK_FEATURES)
     step = fitted_step(FORK, FORK_POLICY, fit)
-    visits = np.asarray(step.visits)
-    values = np.asarray(action_values(FORK, FORK_POLICY))
+    visits: Any = np.asarray(step.visits)
+    values: Any = np.asarray(action_values(FORK, FORK_POLICY))
     weights = visits[0][..., None] * np.exp(FORK_POLICY.logits)
     conservative = conservative_policy_iteration(FORK, FORK_POLICY, ROUNDS, fit)
     data: dict[str, Any] = {
@@ -51,7 +51,9 @@ def draw_fitted_iteration(data: Data) -> Any:
     figure, axes = panels(3, 3.5, 3.3)
     places = np.arange(2)
     for i, (name, colour) in enumerate((("old", BLUE), ("new", RED))):
-        bars = axes[0].bar(places + 0.4 * i - 0.2, data[f"visits_{name}"][1:], 0.36, color=colour, label=f"{name} policy")
+        bars = axes[0].bar(
+            places + 0.4 * i - 0.2, data[f"visits_{name}"][1:], 0.36, color=colour, label=f"{name} policy"
+        )
         for bar in bars.patches if i else ():
             bar.set_hatch("//")
             bar.set_edgecolor("white")
@@ -68,9 +70,11 @@ def draw_fitted_iteration(data: Data) -> Any:
     axes[1].set_xticks(np.arange(4), [name.replace(", ", "\n") for name in names], fontsize=8)
     legend(axes[1], loc="center left")
     for i, name in enumerate(("exact", "conservative", "fitted")):
-        axes[2].plot(data["rounds"], data[name], marker="os^"[i], markersize=5, linewidth=1.7, label=name, **look((2, 0, 1)[i]))
+        axes[2].plot(
+            data["rounds"], data[name], marker="os^"[i], markersize=5, linewidth=1.7, label=name, **look((2, 0, 1)[i])
+        )
     axes[2].axhline(data["bound"], color=BLACK, linewidth=1.0, linestyle=":")
-    label(axes[2], 2.5, data["bound"] + 0.7, r"bound of the first step: $J - H |\Delta_\infty|$", BLACK)
+    label(axes[2], (2.5, data["bound"] + 0.7), r"bound of the first step: $J - H |\Delta_\infty|$", BLACK)
     frame(axes[2], "performance by round", "round", "$J$")
     axes[2].legend(frameon=False, fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.36))
     return figure
@@ -123,7 +127,9 @@ def draw_grid_worlds(data: Data) -> Any:
         for i, j in np.ndindex(*values.shape):
             colour = BLACK if bright[i, j] or lines[i][j] == "G" else "white"
             if lines[i][j] in "SG":
-                axes.text(j + 0.78, i + 0.28, lines[i][j], color=colour, fontsize=8, weight="bold", ha="center", va="center")
+                axes.text(
+                    j + 0.78, i + 0.28, lines[i][j], color=colour, fontsize=8, weight="bold", ha="center", va="center"
+                )
         if "C" in lines[-1]:
             axes.text(len(lines[-1]) / 2, len(lines) - 0.5, "cliff", fontsize=8, ha="center", va="center")
         for some, colour in ((bright, BLACK), (~bright, "white")):
@@ -141,9 +147,10 @@ FIGURES = (
         name="grid-worlds",
         title="optimal values and policies of grid worlds",
         source="Sutton and Barto, Reinforcement Learning, example 6.6; Sutton et al. 1999, the four rooms",
-        caption="Exact optimal values (shades) and optimal actions (arrows), by policy iteration. Left: four rooms, 1 at the goal G, "
-        "a discount of 0.97; a step goes to a side with a probability of 0.1. Right: the cliff walk, -1 a step and -100 for a fall, a "
-        "discount of 0.99: along the edge where steps never slip, far from it where they do with a probability of 0.2.",
+        caption="Exact optimal values (shades) and optimal actions (arrows), by policy iteration. Left: four rooms, "
+        "1 at the goal G, a discount of 0.97; a step goes to a side with a probability of 0.1. Right: the cliff "
+        "walk, -1 a step and -100 for a fall, a discount of 0.99: along the edge where steps never slip, far from "
+        "it where they do with a probability of 0.2.",
         compute=grid_worlds,
         draw=draw_grid_worlds,
     ),
@@ -151,10 +158,11 @@ FIGURES = (
         name="fitted-iteration",
         title="fitted policy iteration makes a policy worse",
         source=f"{NOTES}, section 4.6.1",
-        caption="At a fork a policy goes left to a road 19 times out of 20, else right to a marsh; in the second step it runs or "
-        "walks. Values are fitted to its data by features that cannot tell road from marsh, so running seems good everywhere. The "
-        "greedy policy goes to the marsh, where there were hardly any data, and runs: J falls from 0.525 to -4. Right: rounds of "
-        "exact, fitted and conservative policy iteration (the last mixes in the fitted greedy policy only as far as a gain is sure).",
+        caption="At a fork a policy goes left to a road 19 times out of 20, else right to a marsh; in the second "
+        "step it runs or walks. Values are fitted to its data by features that cannot tell road from marsh, so "
+        "running seems good everywhere. The greedy policy goes to the marsh, where there were hardly any data, and "
+        "runs: J falls from 0.525 to -4. Right: rounds of exact, fitted and conservative policy iteration (the last "
+        "mixes in the fitted greedy policy only as far as a gain is sure).",
         compute=fitted_iteration,
         draw=draw_fitted_iteration,
     ),

@@ -16,7 +16,7 @@ from jumar.report.style import count_steps
 
 # -- maximum entropy ---------------------------------------------------------------------------------------------------
 
-SCORES = np.array([1.0, 2.0, 3.0, 0.5])
+SCORES: Any = np.array([1.0, 2.0, 3.0, 0.5])
 WEIGHTS = np.array([0.1, 0.3, 0.7, 2.0, 10.0])
 
 
@@ -110,8 +110,17 @@ def draw_temperatures(data: Data) -> Any:
     for i, (axis, alpha) in enumerate(zip(axes, data["temperatures"], strict=True)):
         for name, colour, line in (("sql", BLUE, "-"), ("sac", RED, (0, (4, 1)))):
             density = data[f"{name}_density"][i]
-            axis.stairs(density, data["edges"], color=colour, linestyle=line, linewidth=1.5, label=f"{name.upper()}'s policy")
-        axis.plot(data["actions"], data["best_density"][i], color=BLACK, linestyle=":", linewidth=1.6, label=r"$e^{r / \alpha} / Z$")
+            axis.stairs(
+                density, data["edges"], color=colour, linestyle=line, linewidth=1.5, label=f"{name.upper()}'s policy"
+            )
+        axis.plot(
+            data["actions"],
+            data["best_density"][i],
+            color=BLACK,
+            linestyle=":",
+            linewidth=1.6,
+            label=r"$e^{r / \alpha} / Z$",
+        )
         frame(axis, rf"$\alpha = {alpha:g}$", "action", "density" if i == 0 else "")
     legend(axes[-1], loc="lower center")
     return figure
@@ -169,7 +178,9 @@ def draw_overestimation(data: Data) -> Any:
                 low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
                 axis.fill_between(steps[known], low[known], high[known], color=colour, alpha=0.18, linewidth=0)
                 middle = np.nanmedian(values, axis=0)
-                axis.plot(steps[known], middle[known], color=colour, linestyle=line, linewidth=1.8, label=method.upper())
+                axis.plot(
+                    steps[known], middle[known], color=colour, linestyle=line, linewidth=1.8, label=method.upper()
+                )
             frame(axis, text, "environment steps", "")
             count_steps(axis)
     axes[0].axhline(0.0, color=BLACK, linewidth=0.8)
@@ -182,8 +193,8 @@ FIGURES: tuple[Figure, ...] = (
         name="entropy-weights",
         title="the best choice among four, by the weight of its entropy",
         source=f"{LECTURE_ADVANCED}, maximum entropy",
-        caption="The probabilities that maximise Σ p c - λ Σ p log p for the scores c = 1, 2, 3 and 0.5, exactly: "
-        "p ∝ exp(c / λ). With λ near 0 the best score is taken alone; with a large λ all are alike.",
+        caption="The probabilities that maximise Σ p c - λ Σ p log p for the scores c = 1, 2, 3 and 0.5, exactly: p "
+        "∝ exp(c / λ). With λ near 0 the best score is taken alone; with a large λ all are alike.",
         compute=entropy_weights,
         draw=draw_entropy_weights,
     ),
@@ -191,9 +202,9 @@ FIGURES: tuple[Figure, ...] = (
         name="temperatures",
         title="policies of maximum entropy at three temperatures",
         source=f"{LECTURE_ADVANCED}, maximum entropy; Haarnoja et al. 2017, Figure 3",
-        caption="A task of one step whose reward has a high and narrow hill on the left and a low and wide one on the right. "
-        "Dotted: the density that is best, exp(r / α) / Z. The policies of SQL and SAC were trained with seed 0, two layers of "
-        f"64 and 20,000 steps; of each {DRAWN:,} actions were drawn.",
+        caption="A task of one step whose reward has a high and narrow hill on the left and a low and wide one on "
+        "the right. Dotted: the best density. The policies of SQL and SAC were trained with "
+        f"seed 0, two layers of 64 and {{steps}} steps; of each {DRAWN:,} actions were drawn.",
         compute=temperatures,
         draw=draw_temperatures,
         steps=20_000,
@@ -202,8 +213,9 @@ FIGURES: tuple[Figure, ...] = (
         name="overestimation",
         title="what the critics of DDPG and TD3 promise",
         source=f"{LECTURE_ADVANCED}, DDPG and TD3; Fujimoto et al. 2018, Figure 1",
-        caption=f"Five seeds of each method on {TASK.partition('/')[2]}, 30,000 steps, two layers of 64: the median and the "
-        "range of what the critic promises above the return that follows, of its values, and of the returns in training.",
+        caption=f"Five seeds of each method on {TASK.partition('/')[2]}, {{steps}} steps, two layers of 64: the "
+        "median and the range of what the critic promises above the return that follows, of its values, and of the "
+        "returns in training.",
         compute=overestimation,
         draw=draw_overestimation,
         steps=30_000,

@@ -42,11 +42,11 @@ def frame(axes: Any, title: str, x: str, y: str) -> None:
     axes.tick_params(which="minor", length=0)
 
 
-def label(axes: Any, x: float, y: float, text: str, colour: str, **options: Any) -> None:
+def label(axes: Any, place: Any, text: str, colour: str, **options: Any) -> None:
     """Write a text at a point of the data, on a white ground so that no line runs through it."""
     options = {"ha": "center", "va": "center", "fontsize": 9, **options}
     ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
-    axes.text(x, y, text, color=colour, bbox=ground, zorder=6, **options)
+    axes.text(*place, text, color=colour, bbox=ground, zorder=6, **options)
 
 
 def arrow(axes: Any, start: Any, end: Any, colour: str, width: float = 1.8, **options: Any) -> None:

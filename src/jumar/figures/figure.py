@@ -37,7 +37,7 @@ class Figure:
     source: str
     """The text, and the figure's number if it has one."""
     caption: str
-    """What is seen, and how it was made: the problem, seeds and numbers."""
+    """What is seen, and how it was made: the problem, seeds and numbers; ``{steps}`` stands for the steps of a training."""
     compute: Callable[..., Data]
     """Computes the data; takes ``steps`` or ``path`` where the figure has them."""
     draw: Callable[[Data], Any]
@@ -52,6 +52,21 @@ class Figure:
         """Whether it trains for minutes."""
         return self.steps is not None
 
+    def words(self, steps: int | None = None) -> str:
+        """Return the caption, of a figure whose trainings have that many steps (None: the figure's own number)."""
+        return self.caption.replace("{steps}", f"{steps or self.steps or 0:,}")
+
+    def check(self, steps: int | None = None, path: Path | None = None) -> None:
+        """Refuse what the figure has no use for.
+
+        Raises:
+            UsageError: ``steps`` is given and it trains nothing, or ``path`` and it reads nothing.
+        """
+        if steps is not None and self.steps is None:
+            raise UsageError(f"figure {self.name} trains nothing; leave --steps {steps} out.")
+        if path is not None and not self.reads:
+            raise UsageError(f"figure {self.name} reads no file; leave --from {path} out.")
+
     def data(self, steps: int | None = None, path: Path | None = None) -> Data:
         """Compute the data.
 
@@ -62,10 +77,7 @@ class Figure:
         Raises:
             UsageError: ``steps`` or ``path`` is given and the figure has no use for it.
         """
-        if steps is not None and self.steps is None:
-            raise UsageError(f"figure {self.name} trains nothing; leave --steps {steps} out.")
-        if path is not None and not self.reads:
-            raise UsageError(f"figure {self.name} reads no file; leave --from {path} out.")
+        self.check(steps, path)
         options: dict[str, Any] = {} if self.steps is None else {"steps": self.steps if steps is None else steps}
         return self.compute(**options, **({} if path is None else {"path": path}))
 
@@ -76,8 +88,8 @@ def picture(figure: Figure, data: Data, ending: str) -> bytes:
     return png(drawn) if ending == ".png" else svg(drawn)
 
 
-def data_file(figure: Figure, data: Data) -> bytes:
+def data_file(figure: Figure, data: Data, steps: int | None = None) -> bytes:
     """Return the data as JSON, with the figure's name, title, source and caption; NaN and infinities become null."""
-    about = {"figure": figure.name, "title": figure.title, "source": figure.source, "caption": figure.caption}
+    about = {"figure": figure.name, "title": figure.title, "source": figure.source, "caption": figure.words(steps)}
     arrays = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in data.items()}
     return (json.dumps({**about, "data": plain(arrays, lambda _: None)}, indent=1) + "\n").encode("ascii")

@@ -58,13 +58,18 @@ def draw_mismatch(data: Data) -> Any:
     axes[0].plot(time, data["state_shift_bound"], "--s", color=RED, markersize=4, linewidth=1.6)
     axes[0].plot(time, data["state_shift"], "-o", color=BLUE, markersize=4, linewidth=1.8)
     axes[0].axhline(2.0, color=BLACK, linewidth=0.9, linestyle=":")
-    label(axes[0], 6.0, data["state_shift_bound"][7], r"$2 t \epsilon$", RED, ha="right", fontsize=11)
-    label(axes[0], 9.0, data["state_shift"][9] + 0.25, r"$\sum_s |P'_t(s) - P_t(s)|$", BLUE, fontsize=11)
-    label(axes[0], 2.0, 1.88, "never above 2", BLACK)
+    label(axes[0], (6.0, data["state_shift_bound"][7]), r"$2 t \epsilon$", RED, ha="right", fontsize=11)
+    label(axes[0], (9.0, data["state_shift"][9] + 0.25), r"$\sum_s |P'_t(s) - P_t(s)|$", BLUE, fontsize=11)
+    label(axes[0], (2.0, 1.88), "never above 2", BLACK)
     frame(axes[0], "how far the states move", "step $t$", "")
     share = data["share"]
     axes[1].fill_between(share, data["lower_bound"], data["upper_bound"], color=CONTOURS, alpha=0.35, linewidth=0)
-    lines = (("gain", "true gain"), ("surrogate", "surrogate $L$"), ("lower_bound", "lower bound"), ("printed_bound", "as printed"))
+    lines = (
+        ("gain", "true gain"),
+        ("surrogate", "surrogate $L$"),
+        ("lower_bound", "lower bound"),
+        ("printed_bound", "as printed"),
+    )
     for i, (name, text) in enumerate(lines):
         axes[1].plot(share, data[name], linewidth=1.8, label=text, **look(i))
     legend(axes[1], loc="lower left")
@@ -113,7 +118,11 @@ def draw_importance_weights(data: Data) -> Any:
     for i, (values, kl) in enumerate(zip(data["weight_variance"], data["mean_kl"], strict=True)):
         axes[0].plot(data["steps"], values, linewidth=1.9, label=f"KL {kl:.3f} a step", **look(i))
     frame(axes[0], r"variance of $\prod_{i \leq t} \pi'(a_i|s_i) / \pi(a_i|s_i)$", "step $t$", "")
-    names = {"whole": "weights of trajectories", "per_step": "weights so far", "on_policy": "no weights: own trajectories"}
+    names = {
+        "whole": "weights of trajectories",
+        "per_step": "weights so far",
+        "on_policy": "no weights: own trajectories",
+    }
     for i, (name, text) in enumerate(names.items()):
         axes[1].plot(
             data["horizons"], data[f"return_variance_{name}"], marker="os^"[i], markersize=5, linewidth=1.7, label=text,
@@ -131,11 +140,11 @@ FIGURES = (
         name="mismatch",
         title="how far states move, and what that can cost",
         source=f"{LECTURE_ADVANCED}, distribution mismatch",
-        caption="A process of two states whose second is never left. Left: the distance between the distributions of states of "
-        "two policies with a total variation of 0.1, and its bound 2 t ε. Right: with 4 steps and rewards of 100, the gain on the "
-        "way to the new policy, which is mixed into the old one. It lies in the grey band, the mismatch bound with the scale of the "
-        "advantages. The bound as printed, L - 2 ε T², has no such scale; from a share of about 0.85 on it is above the gain, so it is "
-        "false.",
+        caption="A process of two states whose second is never left. Left: the distance between the distributions "
+        "of states of two policies with a total variation of 0.1, and its bound 2 t ε. Right: with 4 steps and "
+        "rewards of 100, the gain on the way to the new policy, which is mixed into the old one. It lies in the "
+        "grey band, the mismatch bound with the scale of the advantages. The bound as printed, L - 2 ε T², has no "
+        "such scale; from a share of about 0.85 on it is above the gain, so it is false.",
         compute=mismatch,
         draw=draw_mismatch,
     ),
@@ -143,10 +152,10 @@ FIGURES = (
         name="importance-weights",
         title="the variance of importance weights by the number of steps",
         source=f"{NOTES}, Definition 4.6.3",
-        caption="A process of 4 states and 2 actions (drawn with seed 0), whose old policy is uniform. Left: the variance of the "
-        "product of ratios after t steps, for three new policies: it grows exponentially. Right: the variance "
-        "of the return of the second of them, estimated from one trajectory of the old policy. Weights of the steps so far help; "
-        "own trajectories would be far better. All is exact.",
+        caption="A process of 4 states and 2 actions (drawn with seed 0), whose old policy is uniform. Left: the "
+        "variance of the product of ratios after t steps, for three new policies: it grows exponentially. Right: "
+        "the variance of the return of the second of them, estimated from one trajectory of the old policy. Weights "
+        "of the steps so far help; own trajectories would be far better. All is exact.",
         compute=importance_weights,
         draw=draw_importance_weights,
     ),

@@ -6,12 +6,23 @@ import re
 from collections.abc import Iterable
 
 from jumar.errors import nearest, unknown
-from jumar.figures import clipping, control, critics, gradients, off_policy, steps, tasks, trust_regions, updates
+from jumar.figures import (
+    clipping,
+    control,
+    critics,
+    fields,
+    gradients,
+    off_policy,
+    steps,
+    tasks,
+    trust_regions,
+    updates,
+)
 from jumar.figures.figure import Figure
 
 FIGURES: dict[str, Figure] = {
     figure.name: figure
-    for module in (updates, gradients, trust_regions, steps, clipping, control, off_policy, critics, tasks)
+    for module in (updates, fields, gradients, trust_regions, steps, clipping, control, off_policy, critics, tasks)
     for figure in module.FIGURES
 }
 """Every figure, those of a module side by side."""

@@ -24,7 +24,8 @@ TWO_STATES = tabular.TabularMDP.of(
 """A process with two states, the second of which is better."""
 FEATURES = np.array([[[0.0, 0.0], [2.1, 0.0]], [[0.0, 0.0], [0.0, 0.7]]])
 """The two parameters are the logits of action 1 in the two states, in units of which the first is three times as large."""
-STEEPEST_AT, RADIUS, DIVERGENCE = np.array([-0.4, -0.6]), 0.5, 0.06
+STEEPEST_AT: Any = np.array([-0.4, -0.6])
+RADIUS, DIVERGENCE = 0.5, 0.06
 
 
 def two_geometries() -> Data:
@@ -70,9 +71,12 @@ def draw_two_geometries(data: Data) -> Any:
         arrow(axes, data["theta"], data["theta"] + data[name], colour)
     axes.plot(*data["theta"], "o", color=BLACK, markersize=6, zorder=6)
     gains, divergences = data["gains"], data["divergences"]
-    texts = (f"in parameters: +{gains[0]:.2f}\n(KL {divergences[0]:.2f})", f"in distributions: +{gains[1]:.2f}\n(KL {divergences[1]:.2f})")
-    label(axes, *(data["theta"] + data["step_in_parameters"] + (0.04, -0.25)), texts[0], RED, ha="left")
-    label(axes, *(data["theta"] + data["step_in_distributions"] + (0.04, 0.1)), texts[1], BLUE, ha="left")
+    texts = (
+        f"in parameters: +{gains[0]:.2f}\n(KL {divergences[0]:.2f})",
+        f"in distributions: +{gains[1]:.2f}\n(KL {divergences[1]:.2f})",
+    )
+    label(axes, data["theta"] + data["step_in_parameters"] + (0.04, -0.25), texts[0], RED, ha="left")
+    label(axes, data["theta"] + data["step_in_distributions"] + (0.04, 0.1), texts[1], BLUE, ha="left")
     frame(axes, "", r"$\theta_1$", r"$\theta_2$")
     axes.grid(visible=False)
     axes.set_aspect("equal")
@@ -83,9 +87,7 @@ def draw_two_geometries(data: Data) -> Any:
 
 # -- minorise and maximise ------------------------------------------------------------------------------------------------
 
-SHORT_SIGHTED = tabular.TabularMDP.of(
-    TWO_STATES.transitions, TWO_STATES.rewards, TWO_STATES.initial, gamma=0.3
-)
+SHORT_SIGHTED = tabular.TabularMDP.of(TWO_STATES.transitions, TWO_STATES.rewards, TWO_STATES.initial, gamma=0.3)
 """The same process with a discount at which the bound's constant is small enough to be drawn."""
 FIRST, SHOWN, ROUNDS = -2.0, 3, 40
 
@@ -136,7 +138,7 @@ def draw_minorants(data: Data) -> Any:
     axes[0].plot(last, np.interp(last, theta, worth), "o", color=BLACK, markersize=5, zorder=4)
     low, high = worth.min(), worth.max()
     axes[0].set_ylim(low - 0.2 * (high - low), high + 0.05 * (high - low))
-    label(axes[0], 0.2, np.interp(0.2, theta, worth) + 0.03, "$J$", BLACK, fontsize=11)
+    label(axes[0], (0.2, np.interp(0.2, theta, worth) + 0.03), "$J$", BLACK, fontsize=11)
     frame(axes[0], "minorants that touch $J$ where they begin", r"$\theta$, with $\pi(1) = \sigma(\theta)$", "$J$")
     names = {"max": r"$L - C\, \max KL$", "mean": r"$L - C \sqrt{E\, KL}$"}
     for i, (name, text) in enumerate(names.items()):
@@ -153,9 +155,10 @@ FIGURES = (
         name="two-geometries",
         title="the best step in parameters and in distributions",
         source=f"{SLIDES_NATURAL}, steepest ascent in parameter space and in distribution space",
-        caption="A process with two states and a softmax policy whose first parameter counts three times as much as its second. Red: all "
-        f"parameters within {RADIUS}, and the best step among them. Blue: all policies with a mean divergence of at most {DIVERGENCE}, and the "
-        "best step among those. Neither is linearised. Grey lines join policies of equal performance; the labels give what is gained.",
+        caption="A process with two states and a softmax policy whose first parameter counts three times as much as "
+        f"its second. Red: all parameters within {RADIUS}, and the best step among them. Blue: all policies with a "
+        f"mean divergence of at most {DIVERGENCE}, and the best step among those. Neither is linearised. Grey lines "
+        "join policies of equal performance; the labels give what is gained.",
         compute=two_geometries,
         draw=draw_two_geometries,
     ),
@@ -163,10 +166,11 @@ FIGURES = (
         name="minorants",
         title="minorise and maximise: lower bounds that touch",
         source=f"{SLIDES_TRPO}, the figure of minorise-maximise",
-        caption="Left: the performance of a policy with one parameter in a process of two states with a discount of 0.3, and the bound "
-        "L - C max KL from three policies, each the best place of the bound before (ticks). The bound touches J where it begins, so J "
-        f"never falls. Right: {ROUNDS} rounds over all policies of the process with a discount of 0.9, from the uniform one, with two bounds: "
-        "what is guaranteed is little, so the steps are small.",
+        caption="Left: the performance of a policy with one parameter in a process of two states with a discount of "
+        "0.3, and the bound L - C max KL from three policies, each the best place of the bound before (ticks). The "
+        f"bound touches J where it begins, so J never falls. Right: {ROUNDS} rounds over all policies of the process "
+        "with a discount of 0.9, from the uniform one, with two bounds: what is guaranteed is little, so the steps "
+        "are small.",
         compute=minorants,
         draw=draw_minorants,
     ),

@@ -63,7 +63,9 @@ def _results(path: Path | None) -> dict[str, dict[str, np.ndarray]]:
         text = path.read_text() if path else (resources.files("jumar.figures") / RESULTS).read_text()
         content = json.loads(text)
     except (OSError, ValueError, RecursionError):
-        raise DamagedFile(f"{path} is no JSON file of results; give one like benchmarks/results/returns.json.") from None
+        raise DamagedFile(
+            f"{path} is no JSON file of results; give one like benchmarks/results/returns.json."
+        ) from None
     with reading(path or RESULTS):
         tasks = mapping(mapping(content).get("tasks"))
         known = {task: mapping(tasks[task]) for task in TASKS if task in tasks}
@@ -72,7 +74,9 @@ def _results(path: Path | None) -> dict[str, dict[str, np.ndarray]]:
             for task, runs in known.items()
         }
     if not found:
-        raise DamagedFile(f"{path} has no results of {', '.join(TASKS)}; give one like benchmarks/results/returns.json.")
+        raise DamagedFile(
+            f"{path} has no results of {', '.join(TASKS)}; give one like benchmarks/results/returns.json."
+        )
     return found
 
 
@@ -135,18 +139,20 @@ def draw_robot_pipeline(data: Data) -> Any:
     axes.set_xlim(0.0, 10.4)
     axes.set_ylim(0.0, 2.2)
     width, gap = 2.1, 0.63
-    for i, (name, text, simulated) in enumerate(zip(data["steps"], data["contents"], data["in_simulation"], strict=True)):
+    for i, (name, text, simulated) in enumerate(
+        zip(data["steps"], data["contents"], data["in_simulation"], strict=True)
+    ):
         left, colour = 0.05 + i * (width + gap), (BLUE, GREEN, ORANGE, RED)[i]
         form = {"edgecolor": colour, "facecolor": "#fff4e0" if simulated else "white", "linewidth": 2.0}
         axes.add_patch(_box(left, 0.45, width, 1.35, form))
         axes.text(left + width / 2, 1.57, name, ha="center", va="center", color=BLACK, fontsize=10.5, weight="bold")
         axes.text(left + width / 2, 0.94, text, ha="center", va="center", color=TEXT_COLOUR, fontsize=8.5)
         place = "in simulation" if simulated else "on the robot"
-        label(axes, left + width / 2, 0.2, place, colour)
+        label(axes, (left + width / 2, 0.2), place, colour)
         if i < len(data["handed_on"]):
             start, end = (left + width + 0.04, 1.12), (left + width + gap - 0.04, 1.12)
             axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": BLACK, "linewidth": 1.6})
-            label(axes, left + width + gap / 2, 2.0, data["handed_on"][i], BLACK, fontsize=8.5)
+            label(axes, (left + width + gap / 2, 2.0), data["handed_on"][i], BLACK, fontsize=8.5)
     return figure
 
 
@@ -161,9 +167,9 @@ FIGURES = (
         name="mujoco-slate",
         title="returns of seven methods in tasks of MuJoCo",
         source=f"{SLIDES_NATURAL}, the performance of PPO and others; Schulman et al. 2017, Figure 3",
-        caption="Returns of deterministic episodes over one million steps: the interquartile mean of 5 seeds for each method, "
-        "evaluated 50 times by 10 episodes, from benchmarks/results/returns.json. The paper's slate also has InvertedPendulum "
-        "and Reacher, which were not measured; Ant is not in the paper.",
+        caption="Returns of deterministic episodes over one million steps: the interquartile mean of 5 seeds for "
+        "each method, evaluated 50 times by 10 episodes, from benchmarks/results/returns.json. The paper's slate "
+        "also has InvertedPendulum and Reacher, which were not measured; Ant is not in the paper.",
         compute=mujoco_slate,
         draw=draw_mujoco_slate,
         reads="results of one's own, as in benchmarks/results/returns.json",
@@ -172,8 +178,9 @@ FIGURES = (
         name="robot-pipeline",
         title="from a simulator to a legged robot, in four steps",
         source=f"{SLIDES_TRPO}, application of TRPO: legged robots; Hwangbo et al. 2019, Figure 1",
-        caption="How a policy for the robot ANYmal was made: its parameters are identified, a network learns what its actuators "
-        "do, the policy is trained in a simulator of both, and is then used on the robot as it is. A diagram; nothing is computed.",
+        caption="How a policy for the robot ANYmal was made: its parameters are identified, a network learns what "
+        "its actuators do, the policy is trained in a simulator of both, and is then used on the robot as it is. A "
+        "diagram; nothing is computed.",
         compute=robot_pipeline,
         draw=draw_robot_pipeline,
     ),

@@ -14,7 +14,6 @@ from jumar.figures.levels import edge
 from jumar.lab.precision import in_double
 from jumar.policies.distributions import DiagGaussian
 
-
 # -- Euclidean against manifold ----------------------------------------------------------------------------------------
 
 CENTRES = np.array([[-1.5, 0.35], [-0.4, 0.7], [1.2, 1.3]])
@@ -64,7 +63,7 @@ def draw_manifold(data: Data) -> Any:
             axis.plot(*centre, MARKERS[i], color=colour, markersize=6)
             value = data["largest_divergences"][i] if name == "circles" else DIVERGENCE
             text = f"KL up to {value:.2f}" if name == "circles" else f"KL = {value:g}"
-            label(axis, centre[0], around[:, 1].max() + 0.1, text, colour)
+            label(axis, (centre[0], around[:, 1].max() + 0.1), text, colour)
         axis.set_aspect("equal")
         axis.set_xlim(-2.1, 2.2)
         axis.set_ylim(0.0, 2.1)
@@ -78,9 +77,9 @@ FIGURES: tuple[Figure, ...] = (
         name="manifold",
         title="Euclidean balls against balls of the divergence",
         source=f"{LECTURE_ADVANCED}, natural gradient",
-        caption=f"Three normal distributions in the plane of their parameters. Left: all parameters within {RADIUS}; what that "
-        "changes of the distribution differs by a factor of 80. Right: all distributions with KL(old ‖ new) up to "
-        f"{DIVERGENCE}, exactly; their size grows with the deviation, and they are no ellipses.",
+        caption=f"Three normal distributions in the plane of their parameters. Left: all parameters within {RADIUS}; "
+        "what that changes of the distribution differs by a factor of 80. Right: all distributions with KL(old ‖ "
+        f"new) up to {DIVERGENCE}, exactly; their size grows with the deviation, and they are no ellipses.",
         compute=manifold,
         draw=draw_manifold,
     ),

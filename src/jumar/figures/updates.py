@@ -7,9 +7,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from jumar.figures.drawing import BLACK, BLUE, CONTOURS, GREEN, MARKERS, RED, frame, label, legend, look, optimum, panels
+from jumar.figures.drawing import (
+    BLACK,
+    BLUE,
+    CONTOURS,
+    GREEN,
+    MARKERS,
+    RED,
+    frame,
+    label,
+    legend,
+    look,
+    optimum,
+    panels,
+)
+from jumar.figures.fields import THETA_1, THETA_2
 from jumar.figures.figure import BOOK, Data, Figure
-from jumar.figures.gradients import THETA_1, THETA_2
 from jumar.figures.levels import edge, ellipse
 from jumar.lab import regulator, regulator_improvement
 from jumar.lab.local_models import ExactRegulator, Known, RegulatorProcess, Sampled, above_the_mean
@@ -75,14 +88,15 @@ def draw_paths(axes: Any, paths: np.ndarray) -> None:
     for i, path in enumerate(np.stack([paths[..., 0], np.abs(paths[..., 1])], -1)):
         axes.plot(*path.T, marker=MARKERS[i], markersize=4, linewidth=1.3, **look(i))
         axes.plot(*path[0], MARKERS[i], color=look(i)["color"], markersize=9)
-        label(axes, path[0, 0], path[0, 1] + 0.05, "start", look(i)["color"])
+        label(axes, (path[0, 0], path[0, 1] + 0.05), "start", look(i)["color"])
     axes.set_xlim(-2.15, 0.25)
     axes.set_ylim(-0.02, 0.83)
 
 
 # -- Figure 12.4 ------------------------------------------------------------------------------------------------------
 
-SEARCHED_FROM, SEARCH_BOUND = np.array([-0.35, 0.35]), 1.0
+SEARCHED_FROM: Any = np.array([-0.35, 0.35])
+SEARCH_BOUND = 1.0
 OF_TRAJECTORIES = Known(
     gradient=lambda theta, _: regulator.policy_gradient(PROBLEM, theta),
     fisher=lambda theta, _: regulator.trajectory_fisher(PROBLEM, theta),
@@ -104,7 +118,7 @@ def line_search() -> Data:
     return {
         "theta": old,
         "gradient": gradient,
-        "ellipse": old + ellipse(fisher, SEARCH_BOUND),
+        "ellipse": old + ellipse(np.asarray(fisher), SEARCH_BOUND),
         "constraint": edge(divergence, old, SEARCH_BOUND, 0.7),
         "points": points,
         "divergences": divergence(points),
@@ -126,12 +140,12 @@ def draw_line_search(data: Data) -> Any:
         text = f"{'accepted' if last else 'too far'}: g = {divergence:.2f}"
         side = 1 if last else -1
         place = point[0] + 0.02 * side, point[1] - 0.004 * side
-        label(axes, *place, text, GREEN if last else RED, ha="left" if last else "right")
+        label(axes, place, text, GREEN if last else RED, ha="left" if last else "right")
     axes.plot(*data["theta"], "o", color=BLACK, markersize=6, zorder=5)
-    label(axes, data["theta"][0] + 0.03, data["theta"][1] + 0.012, r"$\theta$", BLACK, fontsize=12)
+    label(axes, (data["theta"][0] + 0.03, data["theta"][1] + 0.012), r"$\theta$", BLACK, fontsize=12)
     top, right = data["ellipse"][:, 1].argmax(), data["constraint"][:, 1].argmax()
-    label(axes, *data["ellipse"][top] - (0.0, 0.016), r"$\frac{1}{2} \Delta\theta^T F \Delta\theta = \epsilon$", BLUE)
-    label(axes, *data["constraint"][right] + (0.0, 0.014), r"$g(\theta, \theta') = \epsilon$", BLACK)
+    label(axes, data["ellipse"][top] - (0.0, 0.016), r"$\frac{1}{2} \Delta\theta^T F \Delta\theta = \epsilon$", BLUE)
+    label(axes, data["constraint"][right] + (0.0, 0.014), r"$g(\theta, \theta') = \epsilon$", BLACK)
     frame(axes, "", THETA_1, THETA_2)
     return figure
 
@@ -158,7 +172,8 @@ def draw_trust_region_paths(data: Data) -> Any:
 
 # -- Figure 12.7 ------------------------------------------------------------------------------------------------------
 
-COMPARED_AT, COMPARED_BOUND, COMPARED_CLIP, PENALTY = np.array([-0.35, 0.35]), 1.0, 0.2, 2.0
+COMPARED_AT: Any = np.array([-0.35, 0.35])
+COMPARED_BOUND, COMPARED_CLIP, PENALTY = 1.0, 0.2, 2.0
 
 
 def surrogates() -> Data:
@@ -199,10 +214,11 @@ FIGURES = (
         name="12.1",
         title="scaled gradients against clipped ones",
         source=f"{BOOK}, Figure 12.1",
-        caption=f"Plain gradient ascent on {_PROBLEM}, from {_STARTS}: {UPDATES} updates with a step size of {STEP_FACTOR}, each "
-        f"with a gradient from {ROLLOUTS} rollouts (seed 0, rewards-to-go minus their mean). Scaled to a length of at most 1 the gradient keeps its direction; "
-        "clipped to [-1, 1] in each entry it does not. Both are short where the gradient itself is. The best parameters are "
-        "black, and grey lines join policies of equal performance.",
+        caption=f"Plain gradient ascent on {_PROBLEM}, from {_STARTS}: {UPDATES} updates with a step size of "
+        f"{STEP_FACTOR}, each with a gradient from {ROLLOUTS} rollouts (seed 0, rewards-to-go minus their mean). "
+        "Scaled to a length of at most 1 the gradient keeps its direction; clipped to [-1, 1] in each entry it does "
+        "not. Both are short where the gradient itself is. The best parameters are black, and grey lines join "
+        "policies of equal performance.",
         compute=limited_gradients,
         draw=draw_limited_gradients,
     ),
@@ -210,9 +226,10 @@ FIGURES = (
         name="12.4",
         title="the ellipse against the true constraint, and a line search",
         source=f"{BOOK}, Figure 12.4",
-        caption=f"Around θ = ({SEARCHED_FROM[0]}, {SEARCHED_FROM[1]}) of {_PROBLEM}: dashed, where the quadratic divergence of "
-        f"trajectories is {SEARCH_BOUND:g}; shaded, where the divergence itself is at most that. The natural step ends on the "
-        "ellipse. Where it is outside of the true constraint, the line search halves it. All is exact.",
+        caption=f"Around θ = ({SEARCHED_FROM[0]}, {SEARCHED_FROM[1]}) of {_PROBLEM}: dashed, where the quadratic "
+        f"divergence of trajectories is {SEARCH_BOUND:g}; shaded, where the divergence itself is at most that. The "
+        "natural step ends on the ellipse. Where it is outside of the true constraint, the line search halves it. "
+        "All is exact.",
         compute=line_search,
         draw=draw_line_search,
     ),
@@ -220,8 +237,9 @@ FIGURES = (
         name="12.5",
         title="trust-region policy optimization on the regulator",
         source=f"{BOOK}, Figure 12.5",
-        caption=f"{TRUST_REGION_UPDATES} updates of Algorithm 12.5 on {_PROBLEM}, from {_STARTS}, each with {TRUST_REGION_ROLLOUTS} "
-        f"rollouts (seed 0) and ε = {TRUST_REGION_BOUND:g}. The best parameters are black. (What the book's c = 2 is, it does not say.)",
+        caption=f"{TRUST_REGION_UPDATES} updates of Algorithm 12.5 on {_PROBLEM}, from {_STARTS}, each with "
+        f"{TRUST_REGION_ROLLOUTS} rollouts (seed 0) and ε = {TRUST_REGION_BOUND:g}. The best parameters are black. "
+        "(What the book's c = 2 is, it does not say.)",
         compute=trust_region_paths,
         draw=draw_trust_region_paths,
     ),
@@ -229,9 +247,10 @@ FIGURES = (
         name="12.7",
         title="surrogate objectives on the way to a natural update",
         source=f"{BOOK}, Figure 12.7",
-        caption=f"Three objectives on the way from θ = ({COMPARED_AT[0]}, {COMPARED_AT[1]}) to its natural update with ε = "
-        f"{COMPARED_BOUND:g}, for {_PROBLEM}, exactly: unclamped, clamped with {COMPARED_CLIP}, and with {PENALTY:g} times the "
-        "divergence as a penalty. Each is 0 at θ, and marked where it is highest. Unclamped, it rises all the way.",
+        caption=f"Three objectives on the way from θ = ({COMPARED_AT[0]}, {COMPARED_AT[1]}) to its natural update "
+        f"with ε = {COMPARED_BOUND:g}, for {_PROBLEM}, exactly: unclamped, clamped with {COMPARED_CLIP}, and with "
+        f"{PENALTY:g} times the divergence as a penalty. Each is 0 at θ, and marked where it is highest. Unclamped, "
+        "it rises all the way.",
         compute=surrogates,
         draw=draw_surrogates,
     ),
