@@ -150,7 +150,7 @@ def test_pages_have_formulas_without_scripts_and_broken_ones_fail(
         'html_math_renderer = "mathml"\nhtml_theme = "basic"\n'
     )
     (source / "index.md").write_text(
-        "# Page\n\nBy {eq}`here`, $x^2$.\n\n$$a = b$$ (here)\n\n```{eval-rst}\n.. math:: c\n```\n\n$\\nonsense$\n"
+        "# Page\n\nBy {eq}`here`, $x^2$, and so on.\n\n$$a = b$$ (here)\n\n```{eval-rst}\n.. math:: c\n```\n\n$\\nonsense$\n"
     )
     warnings = (tmp_path / "warnings").open("w+")
     folders = [str(tmp_path / name) for name in ("out", "doctrees")]
@@ -160,6 +160,7 @@ def test_pages_have_formulas_without_scripts_and_broken_ones_fail(
     assert page.count("<math ") == 3
     assert 'id="equation-here"' in page
     assert "(1)" in page
+    assert re.search(r"</math>,</span></span> and so on\.", page)  # the comma cannot begin a line
     assert not re.search(r"""(src|href)=["'](https?:)?//(?!www\.sphinx-doc)""", page)
     warnings.seek(0)
     said = warnings.read()

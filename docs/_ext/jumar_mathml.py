@@ -26,11 +26,24 @@ def _markup(node: nodes.Element, display: bool) -> str:
         return f"<code>{html.escape(tex)}</code>"
 
 
+def keep_punctuation(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
+    """Give formulas the comma or full stop after them, which must not begin a line."""
+    for node in doctree.findall(nodes.math):
+        following = node.next_node(descend=False, siblings=True)
+        if isinstance(following, nodes.Text):
+            text = following.astext()
+            signs = text[: len(text) - len(text.lstrip(",.;:!?)"))]
+            if signs:
+                node["after"] = signs
+                following.parent.replace(following, nodes.Text(text[len(signs) :]))
+
+
 def visit_inline(writer: Any, node: nodes.math) -> None:
     """Write a formula in a line of text."""
     writer.body.append(writer.starttag(node, "span", "", CLASS="math notranslate"))
-    # The word joiner keeps a comma after the formula on the same line.
-    writer.body.append(_markup(node, display=False) + "</span>&#8288;")
+    before, tag, last = _markup(node, display=False).rpartition("<math ")
+    after = html.escape(node.get("after", ""))
+    writer.body.append(f'{before}<span class="whole">{tag}{last}{after}</span></span>')
     raise nodes.SkipNode
 
 
@@ -48,5 +61,6 @@ def visit_block(writer: Any, node: nodes.math_block) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the renderer; ``html_math_renderer`` chooses it."""
+    app.connect("doctree-resolved", keep_punctuation)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
