@@ -95,6 +95,7 @@ def test_what_is_to_be_filled_in_has_no_spaces(tex_math: Any) -> None:
         (r"\lVert x \rVert^2", ["prefix", "postfix"]),
         (r"KL(\pi \| \pi')", ["infix"]),
         (r"KL(\pi \Vert \pi')", ["infix"]),
+        (r"KL(\pi \, \| \, \pi')", ["infix"]),
     ],
 )
 def test_bars_open_close_or_stand_between(tex_math: Any, tex: str, forms: list[str]) -> None:

@@ -104,6 +104,7 @@ def _prepared(tex: str) -> str:
     tex = re.sub(r"\\(begin|end)\s*\{(?:aligned|split)\}", r"\\\1{align*}", tex)
     tex = re.sub(r"\\arg\s*(?:\\,)?\s*\\(max|min)(?![a-z])", r"\\arg\1", tex)
     tex = re.sub(r"\\operatorname\*?\s*\{arg\\,(max|min)\}", r"\\arg\1", tex)
+    tex = re.sub(r"\\,\s*(\\\||\\Vert(?![a-z]))\s*\\,", r"\1 ", tex)  # the spaces around it are set below
     return WORD.sub(lambda found: found[1] or rf"\mathrm{{{found[2]}}}", tex)
 
 
