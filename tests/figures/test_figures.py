@@ -306,3 +306,14 @@ def test_figures_that_train_can_train_for_a_short_time(name: str) -> None:
         pytest.importorskip("mujoco")
     figure = find(name)
     assert svg(figure.draw(figure.data(steps=1_000)))
+
+
+# -- the gallery ------------------------------------------------------------------------------------------------------
+
+PICTURES = Path(__file__).parents[2] / "docs" / "figures"
+
+
+@pytest.mark.skipif(not PICTURES.is_dir(), reason="the pages are not part of an installed package")
+def test_the_gallery_has_every_figure_and_no_other() -> None:
+    assert {path.stem for path in PICTURES.glob("*.svg")} == set(FIGURES)
+    assert all(path.stat().st_size < 160_000 for path in PICTURES.glob("*.svg"))

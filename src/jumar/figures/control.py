@@ -10,7 +10,7 @@ from jumar.figures.drawing import BLACK, BLUE, RED, frame, label, legend, look, 
 from jumar.figures.figure import NOTES, Data, Figure
 from jumar.lab import worlds
 from jumar.lab.conservative_iteration import conservative_policy_iteration
-from jumar.lab.dynamic_programming import exact, optimal_action_values, policy_iteration
+from jumar.lab.dynamic_programming import exact, optimal_action_values, policy_iteration, training_weights
 from jumar.lab.fitted_iteration import FORK, FORK_FEATURES, FORK_POLICY, fitted_step, least_squares
 from jumar.lab.grids import CLIFF, FOUR_ROOMS, MOVES, cells, parse_map
 from jumar.lab.tabular import action_values
@@ -25,14 +25,13 @@ def fitted_iteration() -> Data:
     step = fitted_step(FORK, FORK_POLICY, fit)
     visits: Any = np.asarray(step.visits)
     values: Any = np.asarray(action_values(FORK, FORK_POLICY))
-    weights = visits[0][..., None] * np.exp(FORK_POLICY.logits)
     conservative = conservative_policy_iteration(FORK, FORK_POLICY, ROUNDS, fit)
     data: dict[str, Any] = {
         "states": ["fork", "road", "marsh"],
         "visits_old": visits[0, 1],
         "visits_new": visits[1, 1],
         "action_values": values[1, 1:],
-        "fitted_values": np.asarray(fit(values, weights / weights.sum()))[1, 1:],
+        "fitted_values": np.asarray(fit(values, training_weights(FORK, FORK_POLICY)))[1, 1:],
         "performance": step.performance,
         "bound": step.bound,
         "worst_advantage": step.worst_advantage,

@@ -80,8 +80,8 @@ def temperatures(steps: int) -> Data:
     """
     import jumar
 
-    exact = np.exp(hills(ACTIONS) / np.array(TEMPERATURES)[:, None])
-    exact /= exact.sum(-1, keepdims=True) * (ACTIONS[1] - ACTIONS[0])
+    width = ACTIONS[1] - ACTIONS[0]
+    exact = np.stack([maximum_entropy_choice(hills(ACTIONS), alpha) for alpha in TEMPERATURES]) / width
     data: dict[str, Any] = {"temperatures": np.array(TEMPERATURES), "actions": ACTIONS, "best_density": exact}
     edges = np.linspace(-1.0, 1.0, 51)
     data["edges"] = edges
@@ -91,7 +91,6 @@ def temperatures(steps: int) -> Data:
         data[f"{name}_density"] = np.stack([np.histogram(actions, edges, density=True)[0] for actions in drawn])
         data[f"{name}_mean_reward"] = hills(drawn).mean(-1)
         data[f"{name}_share_left"] = np.mean(drawn < -0.1, axis=-1)
-    width = ACTIONS[1] - ACTIONS[0]
     data["best_mean_reward"] = exact @ hills(ACTIONS) * width
     data["best_share_left"] = exact[:, ACTIONS < -0.1].sum(-1) * width
     return data

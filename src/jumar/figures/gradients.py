@@ -39,20 +39,27 @@ CONSTRAINED_AT: Any = np.array([-0.3, 0.3])
 
 def natural_direction() -> Data:
     """Compute the ellipse at one point of the regulator, and the longest steps in it along both gradients."""
-    fisher = regulator.trajectory_fisher(CONSTRAINED, CONSTRAINED_AT)
-    gradient = regulator.policy_gradient(CONSTRAINED, CONSTRAINED_AT)
-    length = boundary_length(gradient @ fisher @ gradient, CONSTRAINED_BOUND)
-    natural = gradients.natural_step(fisher, gradient, CONSTRAINED_BOUND)
+    fisher, gradient, natural, along, step = map(np.asarray, _natural_direction(CONSTRAINED_AT))
     return {
         "theta": CONSTRAINED_AT,
         "gradient": gradient,
-        "natural_gradient": gradients.solve(fisher, gradient),
+        "natural_gradient": natural,
         "fisher": fisher,
-        "ellipse": ellipse(np.asarray(fisher), CONSTRAINED_BOUND),
-        "step_along_gradient": np.asarray(length) * gradient,
-        "natural_step": natural,
-        "gains": np.array([gradient @ (np.asarray(length) * gradient), gradient @ natural]),
+        "ellipse": ellipse(fisher, CONSTRAINED_BOUND),
+        "step_along_gradient": along,
+        "natural_step": step,
+        "gains": np.array([gradient @ along, gradient @ step]),
     }
+
+
+@in_double
+@jax.jit
+def _natural_direction(theta: jax.Array) -> tuple[jax.Array, ...]:
+    fisher = regulator.trajectory_fisher(CONSTRAINED, theta)
+    gradient = regulator.policy_gradient(CONSTRAINED, theta)
+    along = boundary_length(gradient @ fisher @ gradient, CONSTRAINED_BOUND) * gradient
+    step = gradients.natural_step(fisher, gradient, CONSTRAINED_BOUND)
+    return fisher, gradient, gradients.solve(fisher, gradient), along, step
 
 
 def draw_natural_direction(data: Data) -> Any:

@@ -40,8 +40,8 @@ def mismatch() -> Data:
     gain, promised, lower, upper, printed = in_double(jax.jit(jax.vmap(at)))(share)
     return {
         "time": np.arange(steps),
-        "state_shift": bounds.state_shift(longer, old, new, steps),
-        "state_shift_bound": bounds.state_shift_bound(old, new, steps),
+        "state_shift": in_double(jax.jit(bounds.state_shift, static_argnums=3))(longer, old, new, steps),
+        "state_shift_bound": in_double(jax.jit(bounds.state_shift_bound, static_argnums=2))(old, new, steps),
         "share": share,
         "gain": gain,
         "surrogate": promised,

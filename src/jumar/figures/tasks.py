@@ -115,7 +115,7 @@ def draw_mujoco_slate(data: Data) -> Any:
 STEPS = (
     ("1  identify", "masses, lengths and friction\nof the robot, and how\nuncertain they are"),
     ("2  train an actuator net", "a network that predicts\ntorques from commands,\nfitted to the real robot"),
-    ("3  train the policy", "TRPO or PPO in a simulator\nof both, its parameters\ndrawn anew each episode"),
+    ("3  train the policy", "TRPO in a simulator of both,\nwhose parameters are\nvaried at random"),
     ("4  deploy", "the policy acts on the\nrobot itself, without\nfurther changes"),
 )
 HANDED_ON = ("a rigid-body model", "a model of the actuators", "a policy")

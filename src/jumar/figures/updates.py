@@ -109,7 +109,10 @@ OF_TRAJECTORIES = Known(
 def line_search() -> Data:
     """Compute the ellipse, the true constraint and the points of the line search at one place."""
     old = SEARCHED_FROM
-    fisher, gradient = regulator.trajectory_fisher(PROBLEM, old), regulator.policy_gradient(PROBLEM, old)
+    fisher, gradient = (
+        in_double(jax.jit(function))(PROBLEM, old)
+        for function in (regulator.trajectory_fisher, regulator.policy_gradient)
+    )
     search = TrustRegionUpdate(OF_TRAJECTORIES, SEARCH_BOUND)
     updated = search.update(old, jax.random.PRNGKey(0))
     tries = int(updated.shrinks) + 1
