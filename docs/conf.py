@@ -42,10 +42,13 @@ html_show_sourcelink = False
 
 
 def keep_colons(_app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Keep Napoleon from taking the words before a colon for the type of an attribute: it looks at the first line."""
+    """Keep Napoleon from taking the words before a colon for the type of an attribute.
+
+    It looks at the first line that is not empty, which is an empty comment now.
+    """
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")
-    if lines[1:2] and lines[1].startswith("Alias for field number"):  # what Python says of a named tuple's field
+        lines[:0] = ["..", ""]
+    if lines[2:3] and lines[2].startswith("Alias for field number"):  # what Python says of a named tuple's field
         lines.clear()
 
 
