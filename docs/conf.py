@@ -15,7 +15,7 @@ author = "The Jumar authors"
 copyright = "2026, The Jumar authors"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "jumar_tables"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "jumar_mathml", "jumar_tables"]
 exclude_patterns = ["_build"]
 templates_path: list[str] = []
 
@@ -34,15 +34,21 @@ napoleon_use_ivar = True
 smartquotes = False  # two hyphens are two hyphens
 
 html_theme = "furo"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = f"Jumar {release}"
 html_show_sourcelink = False
 
 
 def keep_colons(_app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Keep Napoleon from taking the words before a colon for the type of an attribute: it looks at the first line."""
+    """Keep Napoleon from taking the words before a colon for the type of an attribute.
+
+    It looks at the first line that is not empty, which is an empty comment now.
+    """
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")
-    if lines[1:2] and lines[1].startswith("Alias for field number"):  # what Python says of a named tuple's field
+        lines[:0] = ["..", ""]
+    if lines[2:3] and lines[2].startswith("Alias for field number"):  # what Python says of a named tuple's field
         lines.clear()
 
 

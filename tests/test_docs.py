@@ -29,7 +29,8 @@ from jumar.lab.examples import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "api").glob("*.md")])
+LEARN = sorted((DOCS / "learn").glob("*.md"))
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "api").glob("*.md"), *LEARN])
 INTERNAL = (
     "jumar.cli",
     "jumar.studies",
@@ -328,6 +329,53 @@ def test_the_example_of_the_lab_promises_no_more_than_it_gains(capsys: Any) -> N
     assert gain > 0.0
     assert promised == pytest.approx(gain, rel=0.2)
     assert distance == pytest.approx(0.01, rel=0.2)
+
+
+EXAMPLE = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"(?<![\w.])[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?")
+
+
+def assert_prints(printed: str, expected: str) -> None:
+    """The same words, and numbers that differ by no more than rounding: one in the last place that is shown."""
+    words, wanted_words = (re.sub(r"\s", "", NUMBER.sub("#", text)) for text in (printed, expected))
+    assert words == wanted_words
+    for found, wanted in zip(NUMBER.findall(printed), NUMBER.findall(expected), strict=True):
+        mantissa, _, exponent = wanted.partition("e")
+        places = len(mantissa.partition(".")[2])
+        unit = 10.0 ** (int(exponent or 0) - places)
+        assert abs(float(found) - float(wanted)) <= 1.01 * unit, (found, wanted)
+
+
+def test_printed_numbers_are_compared_by_their_last_place() -> None:
+    assert_prints("J [1.23  -4.]", "J [1.24 -4.]")
+    assert_prints("1.3e-05", "1.2e-05")
+    for printed, expected in (("1.25", "1.23"), ("J 1", "V 1"), ("1 2", "1"), ("2.0e-05", "1.2e-05")):
+        with pytest.raises(AssertionError):
+            assert_prints(printed, expected)
+
+
+@pytest.mark.parametrize("page", [page for page in LEARN if page.name != "index.md"], ids=lambda page: page.stem)
+def test_the_examples_of_a_lesson_print_what_it_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = EXAMPLE.findall(page.read_text())
+    assert examples
+    scope: dict[str, Any] = {}
+    for code, expected in examples:
+        exec(compile(code, page.name, "exec"), scope)  # noqa: S102 (a text of this repository)
+        assert_prints(capsys.readouterr().out, expected)
+
+
+def test_lessons_lead_on_to_the_next_one() -> None:
+    names = re.findall(r"^([a-z-]+)$", (DOCS / "learn" / "index.md").read_text(), re.MULTILINE)
+    assert sorted(f"{name}.md" for name in names) == [page.name for page in LEARN if page.name != "index.md"]
+    for number, name in enumerate(names, 1):
+        text = (DOCS / "learn" / f"{name}.md").read_text()
+        assert text.startswith(f"# {number}. ")
+        assert "<summary>Solution</summary>" in text
+        following = names[number] if number < len(names) else "index"
+        assert f"]({following}.md)" in text.strip().splitlines()[-1]
 
 
 @pytest.fixture
