@@ -176,8 +176,8 @@ MUTANTS = (
     Mutant(
         "the penalty shrinks where the divergence is too large",
         "solvers/penalty.py",
-        "factor = jnp.where(mean_kl > 1.5 * self.target, 2.0, jnp.where(mean_kl < self.target / 1.5, 0.5, 1.0))",
-        "factor = jnp.where(mean_kl > 1.5 * self.target, 0.5, jnp.where(mean_kl < self.target / 1.5, 2.0, 1.0))",
+        "factor = jnp.where(mean_kl > 1.5 * target, 2.0, jnp.where(mean_kl < target / 1.5, 0.5, 1.0))",
+        "factor = jnp.where(mean_kl > 1.5 * target, 0.5, jnp.where(mean_kl < target / 1.5, 2.0, 1.0))",
         ("trust-regions/penalty",),
     ),
     Mutant(
@@ -239,8 +239,8 @@ MUTANTS = (
     Mutant(
         "the reset's row is stored as the successor",
         "envs/compiled.py",
-        "return state, CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs)",
-        "return state, CompiledStep(observation, rewards, terminated, truncated & ~terminated, observation, costs)",
+        "CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs, infos or ())",
+        "CompiledStep(observation, rewards, terminated, truncated & ~terminated, observation, costs, infos or ())",
         ("experience/compiled-ends",),
     ),
     Mutant(

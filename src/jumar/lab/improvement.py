@@ -136,6 +136,7 @@ class Sums(NamedTuple):
     r""":math:`\sum_t t \gamma^t`, :math:`\gamma / (1 - \gamma)^2` without a horizon."""
 
 
+@in_double
 def sums_of_discounts(mdp: TabularMDP) -> Sums:
     """Return the sums of discounts that the constants of bounds are made of.
 
