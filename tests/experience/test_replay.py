@@ -15,6 +15,8 @@ from replays import BOX
 
 from jumar.experience.replay import ABSENT, Cursor, Fresh, Replay, Transitions
 from jumar.policies.observations import Encoder
+from jumar.training.data import dataset_of
+from jumar.training.remembered import Buffer
 from jumar.trajectory import Trajectory
 
 GAMMA = 0.5
@@ -444,3 +446,23 @@ def test_an_iteration_of_stacks_is_recalled_as_it_happened() -> None:
     told = replay.recalled(replay.add(replay.fresh(), steps).arrays, 8)
     np.testing.assert_array_equal(told.observations, steps.observations)
     np.testing.assert_array_equal(told.successors, steps.successors)
+
+
+def test_a_data_set_has_only_stacks_that_were_seen() -> None:
+    """Of a ring that has forgotten frames, the first steps of what is left are not written."""
+    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 4, frames=K, all_valid=False)
+    kept, screens, rows = Kept(replay), Screens(resets=True), []
+    for _ in range(6):
+        steps = screens.step(4)
+        rows.append(steps)
+        kept.add(steps)
+        kept.store()
+    box = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    found = dataset_of(Buffer(replay, None), kept.ring, 24, (SCREENS, box))
+    seen, successors, valid = (
+        np.concatenate([np.asarray(getattr(steps, name)) for steps in rows])[24 - SLOTS + K - 1 :]
+        for name in ("observations", "successors", "valid")
+    )
+    for name, x in (("observations", seen), ("successors", successors)):
+        expected = np.concatenate([x[:, i][valid[:, i]] for i in range(N)])
+        np.testing.assert_array_equal(getattr(found, name), expected)

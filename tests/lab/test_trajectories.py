@@ -58,6 +58,16 @@ def test_the_likelihood_of_one_trajectory_by_hand() -> None:
     np.testing.assert_allclose(found, [np.log(0.25 * 0.8 * 0.6 * 0.3), -np.inf], rtol=1e-12)
 
 
+def test_policies_that_depend_on_time_are_looked_up_at_each_step() -> None:
+    early, late = np.log([[0.7, 0.3], [0.8, 0.2]]), np.log([[0.4, 0.6], [0.5, 0.5]])
+    of, steady = Categorical(jnp.array([early, late])), Categorical(jnp.array(early))
+    states, actions = np.array([[1, 0], [0, 1]]), np.array([[0, 1], [1, 0]])
+    found = trajectories.log_ratios(of, steady, states, actions)
+    np.testing.assert_allclose(found, [[0.0, np.log(0.6 / 0.3)], [0.0, np.log(0.5 / 0.8)]], atol=1e-12)
+    with pytest.raises(UsageError, match="trajectories of 2 steps are longer than a policy of 1 step"):
+        trajectories.log_ratios(Categorical(of.logits[:1]), steady, states, actions)
+
+
 def test_all_trajectories_are_there_once_and_their_probabilities_sum_to_one(every: Everything) -> None:
     rows = np.column_stack([every.rollouts.states, every.rollouts.actions])
     assert len(rows) == (STATES * ACTIONS) ** LENGTH == len(np.unique(rows, axis=0))

@@ -239,6 +239,17 @@ def test_a_run_that_was_killed_between_evaluations_stops_where_the_whole_one_doe
     assert what_is_logged(run) == what_is_logged(stopped(env))
 
 
+def test_a_last_evaluation_without_gain_counts_where_a_larger_total_is_given(tmp_path: Path) -> None:
+    """The run waits for two evaluations when it reaches its total; the next one stops it, and its checkpoint is sound."""
+    run = tmp_path / "run"
+    short = [word if word != "2048" else "768" for word in STOPPING]
+    summary = jumar("train", "ppo", "jax/CartPole-v1", *short, *STILL, "--run-dir", run)
+    assert (summary["stopped_by"], summary["total_timesteps"]) == (None, 768)
+    summary = jumar("resume", run, "--total-timesteps", "1280")
+    assert (summary["stopped_by"], summary["total_timesteps"]) == ("stop_without_gain", 1024)
+    assert jumar("resume", run)["stopped_by"] == "stop_without_gain"
+
+
 def test_a_stopped_run_is_finished_and_says_why(stopped: Any, tmp_path: Path) -> None:
     run = copy_of(stopped("jax/CartPole-v1"), tmp_path / "run")
     code, said = spoken("resume", run)
@@ -298,8 +309,8 @@ def test_options_that_cannot_work_are_refused_before_training(words: list[str], 
         (
             "checkpoint",
             ("record", "waiting", "evaluations"),
-            3,
-            "evaluations is 3, but must be a whole number from 0 to 2",
+            -1,
+            "evaluations is -1, but must be a whole number from 0 to",
         ),
         (
             "checkpoint",

@@ -193,6 +193,15 @@ def test_a_forged_record_is_refused(change: dict[str, Any], said: str, agent: ju
         jumar.load(tmp_path / "agent")
 
 
+def test_a_record_that_does_not_speak_of_frames_is_one_without_stacks(agent: jumar.SAC, tmp_path: Path) -> None:
+    path = saved(agent, tmp_path / "agent")
+    data = read_json(path, "checkpoint")
+    arrays = data.pop("arrays")
+    assert data["record"].pop("frames") == 1
+    path.write_bytes(encode_json("checkpoint", data, arrays))
+    assert jumar.load(tmp_path / "agent").num_timesteps == agent.num_timesteps
+
+
 def test_a_forged_cursor_is_refused(agent: jumar.SAC, tmp_path: Path) -> None:
     path = saved(agent, tmp_path / "agent")
     data = read_json(path, "checkpoint")

@@ -318,7 +318,8 @@ def stacked_frames(env: gym.Env) -> int:
 
     Only stacks that a reset fills with its observation count, and only where the stack is the outermost wrapper.
     """
-    if isinstance(env, FrameStackObservation) and env.padding_type == "reset":
+    # A class derived from it may stack in another way.
+    if type(env) is FrameStackObservation and env.padding_type == "reset":
         return int(env.stack_size)
     return 1
 

@@ -29,6 +29,7 @@ from jumar.lab.improvement import (
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import discounts
 from jumar.lab.tabular import TabularMDP, expected_advantages, occupancies, state_distribution, visitation
+from jumar.lab.trajectories import horizon_of
 from jumar.lab.worked import table
 from jumar.policies.distributions import Categorical
 
@@ -115,10 +116,11 @@ def printed_mismatch_bound(mdp: TabularMDP, old: Categorical, new: Categorical) 
 
     :math:`\epsilon = \max_{s,a} |\pi'(a|s) - \pi(a|s)|`. It does not scale with the rewards, so that large rewards refute it
     (:func:`mismatch_example`). And probabilities of many actions can each differ by little while the total variation is 1.
-    ``mdp`` must have a horizon.
+
+    Raises:
+        UsageError: the process has no horizon.
     """
-    assert mdp.horizon is not None
-    return surrogate(mdp, old, new) - 2.0 * jnp.max(jnp.abs(new.probs - old.probs)) * mdp.horizon**2
+    return surrogate(mdp, old, new) - 2.0 * jnp.max(jnp.abs(new.probs - old.probs)) * horizon_of(mdp) ** 2
 
 
 def mismatch_example(scale: float = 100.0) -> tuple[TabularMDP, Categorical, Categorical]:

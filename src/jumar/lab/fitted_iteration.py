@@ -150,7 +150,7 @@ FORK_POLICY = Categorical(np.log([[0.95, 0.05], [0.5, 0.5], [0.5, 0.5]]))  # typ
 FORK_FEATURES = np.array([[[1, 0, 0, 0], [0, 1, 0, 0]], [[0, 0, 1, 0], [0, 0, 0, 1]], [[0, 0, 1, 0], [0, 0, 0, 1]]])
 r"""Features that cannot tell the road from the marsh, ``[S, A, 4]``.
 
-Nearly all data are of the road, so running seems to be worth :math:`0.95 \cdot 1 - 0.05 \cdot 10 = 0.45`, everywhere. Walking
-in the marsh is worth more than the old policy knows, so going right, which pays 6, seems better by
-:math:`6 - 5 - 0.5`. The greedy policy does both, and is worth :math:`6 - 10 = -4`.
+Nearly all data are of the road, so running seems to be worth :math:`0.95 \cdot 1 - 0.05 \cdot 10 = 0.45`, everywhere. Under
+the old policy going right is worth :math:`6 - 5 = 1` and going left 0.5, so the greedy policy goes right. As it also runs
+everywhere, it is worth :math:`6 - 10 = -4`.
 """

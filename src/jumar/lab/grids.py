@@ -47,7 +47,10 @@ FOUR_BY_THREE = "...G/.#.P/S..."
 """Russell and Norvig, *Artificial Intelligence*, section 17.1."""
 
 FROZEN_LAKE = "S.../.P.P/...P/P..G"
-"""The map of Gymnasium's FrozenLake-v1; with ``slip`` 2/3 it is the same process."""
+"""The map of Gymnasium's FrozenLake-v1.
+
+With ``slip=2/3`` and ``pit_reward=0`` it is the same process; Gymnasium numbers the actions left, down, right, up.
+"""
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 """What each action adds to row and column: up, right, down, left."""

@@ -93,6 +93,8 @@ class LinearQuadratic:
         control, mean = np.asarray(control, np.float64), np.asarray(mean, np.float64)
         if control.ndim != 2 or mean.shape != control.shape[:1]:
             raise UsageError(f"control is {control.shape} and mean {mean.shape}; they must be [n, m] and [n].")
+        if not (np.isfinite(control).all() and np.isfinite(mean).all()):
+            raise UsageError("control and mean must have finite entries.")
         n, m = control.shape
         zeros = np.zeros((n, n)) if final_cost is None else final_cost
         matrices = {
@@ -104,8 +106,10 @@ class LinearQuadratic:
             "final_cost": (zeros, n),
         }
         checked = {name: _checked(name, value, size) for name, (value, size) in matrices.items()}
-        if horizon is not None and horizon < 1:
-            raise UsageError(f"horizon={horizon} must be at least 1, or None for a process without end.")
+        if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
+            raise UsageError(
+                f"horizon={horizon} must be a whole number of at least 1, or None for a process without end."
+            )
         if not 0.0 <= gamma <= 1.0 or (horizon is None and gamma == 1.0):
             raise UsageError(f"gamma={gamma} must be in [0, 1], and below 1 without a horizon.")
         return cls(control=control, mean=mean, gamma=gamma, horizon=horizon, **checked)
@@ -205,9 +209,9 @@ def regulator_policy(theta: Array) -> LinearPolicy:
 
 @in_double
 def draw(problem: LinearQuadratic, policy: LinearPolicy, key: Array, n: int, length: int | None = None) -> Rollouts:
-    """Draw ``n`` trajectories of the horizon's length, or of ``length`` steps.
+    """Draw N = ``n`` trajectories of the horizon's length, or of ``length`` steps.
 
-    States are ``[n, T, n]`` and actions ``[n, T, m]``; the final cost is no reward of any step.
+    States are ``[N, T, n]`` and actions ``[N, T, m]``; the final cost is no reward of any step.
 
     Raises:
         UsageError: there is neither a horizon nor a ``length``.
@@ -267,15 +271,17 @@ class LinearQuadraticEnvironment:
     is cut after ``time_limit`` steps, so that the value of the last state still counts. ``params`` is the problem.
 
     Raises:
-        UsageError: the problem has no end, and no ``time_limit`` of at least 1 is given.
+        UsageError: the problem has no end and there is no ``time_limit``, or one below 1.
     """
 
     problem: LinearQuadratic = field(default_factory=double_integrator)
     time_limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.problem.horizon is None and (self.time_limit is None or self.time_limit < 1):
-            raise UsageError(f"time_limit={self.time_limit} must be at least 1: the problem has no end of its own.")
+        if self.problem.horizon is None and self.time_limit is None:
+            raise UsageError("time_limit=None, but the problem has no end of its own; give a number of at least 1.")
+        if self.time_limit is not None and self.time_limit < 1:
+            raise UsageError(f"time_limit={self.time_limit} must be at least 1.")
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -247,7 +247,10 @@ class Sampled:
 
 @dataclass(frozen=True)
 class ExactRegulator:
-    r"""The simple regulator exactly: each function is the expectation of what :class:`Sampled` estimates from rollouts."""
+    r"""The simple regulator exactly: each function is the expectation of what :class:`Sampled` estimates from rollouts.
+
+    The clamped objective by advantages is not: rollouts clamp by the sign of a sampled advantage, this one by the exact sign.
+    """
 
     problem: Regulator = Regulator()
     by_advantages: bool = False

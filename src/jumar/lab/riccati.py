@@ -86,7 +86,7 @@ MOST_STEPS = 100_000
 def _riccati_iterated(problem: LinearQuadratic, start: Array) -> tuple[Array, Array]:
     def unfinished(state: tuple[Array, Array, Array]) -> Array:
         steps, now, before = state
-        moved = jnp.max(jnp.abs(now - before)) > 1e-14 * jnp.max(jnp.abs(now))
+        moved = jnp.max(jnp.abs(now - before)) > 1e-13 * jnp.max(jnp.abs(now))
         return (steps < 2) | (moved & (steps < MOST_STEPS) & jnp.all(jnp.isfinite(now)))
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -176,7 +176,8 @@ class NaturalPolicyGradient:
     r"""Algorithm 12.4: :math:`\theta' = \theta + u \sqrt{2 \epsilon / \nabla U^T u}` with :math:`u = F^{-1} \nabla U`.
 
     F is that of whole trajectories, so that :math:`\epsilon` bounds their divergence to second order. With fewer rollouts than
-    parameters it is singular; the direction of least norm is taken then, which the gradient of the same rollouts always has.
+    parameters it is singular; the direction of least norm is taken then. With whole returns the gradient lies in the range of
+    F; with other signals its projection on that range is used.
 
     Raises:
         UsageError: ``epsilon`` is not above 0, or the model has no Fisher matrix.

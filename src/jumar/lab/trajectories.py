@@ -27,6 +27,7 @@ from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts
 from jumar.lab.tabular import ArrayLike, TabularMDP, advantages, occupancies, visitation
 from jumar.policies.distributions import Categorical
+from jumar.text import counted
 
 MOST = 500_000
 """The most trajectories that :func:`every_trajectory` makes."""
@@ -50,7 +51,7 @@ def log_likelihood(mdp: TabularMDP, policy: Categorical, states: ArrayLike, acti
     _check_shapes(states, actions)
     begun = jnp.log(jnp.asarray(mdp.initial))[states[..., 0]]
     moved = jnp.log(jnp.asarray(mdp.transitions))[states[..., :-1], actions[..., :-1], states[..., 1:]]
-    return begun + jnp.sum(moved, -1) + jnp.sum(policy.log_probs[states, actions], -1)
+    return begun + jnp.sum(moved, -1) + jnp.sum(_taken(policy.log_probs, states, actions), -1)
 
 
 @in_double
@@ -68,7 +69,18 @@ def log_ratios(policy: Categorical, other: Categorical, states: ArrayLike, actio
     """
     states, actions = jnp.asarray(states), jnp.asarray(actions)
     _check_shapes(states, actions)
-    return (policy.log_probs - other.log_probs)[states, actions]
+    return _taken(policy.log_probs, states, actions) - _taken(other.log_probs, states, actions)
+
+
+def _taken(table: Array, states: Array, actions: Array) -> Array:
+    """Return the entries of a table ``[S, A]``, or of one for each step, ``[H, S, A]``, at states and actions ``[..., T]``."""
+    if table.ndim == 2:
+        return table[states, actions]
+    if states.shape[-1] > len(table):
+        raise UsageError(
+            f"trajectories of {states.shape[-1]} steps are longer than a policy of {counted(len(table), 'step')}."
+        )
+    return table[jnp.arange(states.shape[-1]), states, actions]
 
 
 def _check_shapes(states: Array, actions: Array) -> None:

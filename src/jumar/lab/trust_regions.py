@@ -151,8 +151,10 @@ def old_policy(mdp: TabularMDP, policy: Categorical) -> OldPolicy:
     """Return what of a policy a trust region depends on.
 
     Raises:
-        UsageError: a probability is 0 (or not a number).
+        UsageError: a probability is 0 (or not a number), or the policy depends on time.
     """
+    if policy.logits.ndim != 2:
+        raise UsageError(f"logits of shape {policy.logits.shape} depend on time; a trust region is for logits [S, A].")
     log_probs, visits, values, advantage, worth = _old_policy(mdp, policy)
     if not np.all(np.exp(log_probs) > 0.0):
         state, action = np.argwhere(~(np.exp(np.asarray(log_probs)) > 0.0))[0]

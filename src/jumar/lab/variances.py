@@ -44,9 +44,9 @@ class Moments(NamedTuple):
     variance: ArrayLike
 
     @property
-    def total(self) -> Array:
+    def total(self) -> float:
         """The trace of the covariance: the expected squared distance from the mean."""
-        return jnp.trace(jnp.atleast_2d(jnp.asarray(self.variance)))
+        return float(np.trace(np.atleast_2d(np.asarray(self.variance))))
 
 
 # -- importance sampling ------------------------------------------------------------------------------------------------

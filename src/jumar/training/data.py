@@ -200,7 +200,10 @@ def dataset_of(buffer: Buffer, memory: Arrays, slots: int, spaces: tuple[Space, 
     found = buffer.rows(memory, slots - kept, kept)
     arrays = {name: jnp.asarray(np.concatenate(found[prefix + name])) for name in memory}
     told = jax.device_get(jax.jit(partial(replay.recalled, slots=kept))(arrays))
-    valid = np.swapaxes(told.valid, 0, 1).reshape(-1)
+    valid = np.array(told.valid)
+    if slots > kept:  # frames of their stacks are forgotten
+        valid[: replay.oldest] = False
+    valid = np.swapaxes(valid, 0, 1).reshape(-1)
 
     def listed(x: Any, dtype: Any = None) -> np.ndarray:
         x = np.swapaxes(np.asarray(x), 0, 1)

@@ -113,7 +113,8 @@ class StopWithoutGain:
         if best is None or here > Standing(self.waiting.comparable, best):
             self.waiting = Waiting(here.mean_return, here.comparable)
         else:
-            self.waiting = self.waiting._replace(evaluations=self.waiting.evaluations + 1)
+            # After the last evaluation of a run it may be n already, and the run be given a larger total.
+            self.waiting = self.waiting._replace(evaluations=min(self.waiting.evaluations + 1, self.n))
         return self.waiting.evaluations < self.n
 
     def words(self, record: Record) -> str:

@@ -182,7 +182,7 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
         "last_evaluation": returns,
         "spaces": several(space_from_json, 2, 2),
         "stopped_by": optional(choice(*RULES)),
-        "waiting": optional(_read_waiting(plan.stop_without_gain)),
+        "waiting": optional(_READ_WAITING),
     }
     remembers = isinstance(plan.settings, ReplaySettings)
     if remembers:
@@ -206,14 +206,12 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
     return of_step
 
 
-_LATER = {"stopped_by": None, "waiting": None}
+_LATER = {"stopped_by": None, "waiting": None, "frames": 1}
 """What checkpoints of earlier versions do not speak of."""
 
 
-def _read_waiting(patience: int | None) -> Reader[dict[str, Any]]:
-    """Return a reader of how long ``stop_without_gain`` has waited, which a run may have dropped since."""
-    most = MOST_EVALUATIONS if patience is None else patience
-    return exact_record(best=optional(number()), comparable=flag, evaluations=whole(0, most))
+_READ_WAITING = exact_record(best=optional(number()), comparable=flag, evaluations=whole(0, MOST_EVALUATIONS))
+"""How long ``stop_without_gain`` has waited."""
 
 
 def _rows_of(plan: Plan, found: dict[str, Any], folder: Path) -> dict[str, np.ndarray] | None:

@@ -61,9 +61,10 @@ def _find_search_end() -> Findings:
         found = TrustRegionUpdate(model, EXAMPLE_12_1.epsilon).step(theta, local._replace(gradient=-local.gradient))
         halves = jnp.asarray([0, 10, 30, 60])
         tried = [local.objective(theta + (found.whole - theta) * 0.5**n) for n in halves]
-        return found.whole, jnp.stack(tried), found.shrinks, found.theta, local.objective(theta)
+        ended = (found.shrinks + 1 == TrustRegionUpdate.most) & ~found.accepted
+        return found.whole, jnp.stack(tried), ended, found.theta, local.objective(theta)
 
-    whole, tried, shrinks, theta, before = exactly(search)()
+    whole, tried, ended, theta, before = exactly(search)()
     return Findings(
         {**ROLLOUTS, "direction": "the wrong way: that of minus the gradient", "alpha": 0.5},
         {
@@ -72,7 +73,7 @@ def _find_search_end() -> Findings:
             "f after 0, 10, 30 and 60 halvings": tried,
         },
         {"the search ends": False, "theta after it": "none"},
-        {"the search ends": bool(shrinks < 1000), "theta after it": theta},
+        {"the search ends": bool(ended), "theta after it": theta},
     )
 
 
