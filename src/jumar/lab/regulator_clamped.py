@@ -1,4 +1,4 @@
-r"""The clamped surrogate objectives of the simple regulator, exactly: to some twelve digits, by quadrature.
+r"""The clamped surrogate objectives of the simple regulator, exactly: to ten digits, by quadrature.
 
 With the ratio :math:`w` and what judges an action, :math:`X`, the clamped objective is the surrogate minus
 
