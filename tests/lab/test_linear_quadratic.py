@@ -232,6 +232,9 @@ def test_matrices_that_are_none_are_refused() -> None:
     runaway = LinearQuadratic.of(**{**good, "dynamics": [[2.0]], "control": [[0.0]]})
     with pytest.raises(UsageError, match=r"gamma=0\.9: no policy keeps the discounted cost finite"):
         riccati.optimum(runaway)
+    away = LinearPolicy(jnp.eye(2), jnp.zeros(2), jnp.eye(2))
+    with pytest.raises(UsageError, match=r"eigenvalue of A \+ B K is 1\.\d+, and must be below 1"):
+        quadratic_values.performance(problem(None), away)
     with pytest.raises(UsageError, match="length=None"):
         linear_quadratic.draw(problem(None), policy(), jax.random.PRNGKey(0), 2)
     with pytest.raises(UsageError, match="time_limit=None must be at least 1"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,9 @@ from jax import Array
 
 from jumar.errors import UsageError
 from jumar.lab import regulator, tabular, textbook
+from jumar.lab.exact_tabular import ExactTabular
 from jumar.lab.families import softmax
-from jumar.lab.gradients import policy_gradient, trajectory_fisher
+from jumar.lab.gradients import trajectory_fisher
 from jumar.lab.local_models import (
     ExactRegulator,
     Known,
@@ -231,18 +234,59 @@ def test_estimates_have_the_exact_quantities_as_their_expectations() -> None:
     assert spread["gradient advantage"] < spread["gradient to go"] < spread["gradient"]
 
 
-def test_in_a_tabular_process_too_with_its_singular_fisher_matrix() -> None:
-    mdp = tabular.random_mdp(jax.random.PRNGKey(3), 2, 2, 0.9, horizon=3)
-    family = softmax(mdp)
-    flat = jnp.array([0.3, -0.2, 0.5, 0.1])
-    model = Sampled(TabularProcess(mdp, family), 20_000)
-    update = NaturalPolicyGradient(model, 0.01)
-    found = update.update(flat, KEY)
-    exact, fisher = policy_gradient(mdp, family, flat), trajectory_fisher(mdp, family, flat, 3)
-    np.testing.assert_allclose(found.gradient, exact, atol=0.05)
-    change = found.theta - flat
-    np.testing.assert_allclose(0.5 * change @ fisher @ change, 0.01, rtol=0.1)
-    np.testing.assert_allclose(np.asarray(change).reshape(2, 2).sum(1), 0.0, atol=1e-10)  # of least norm
+MDP = tabular.TabularMDP.of(
+    transitions=[[[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.5], [0.9, 0.1]]],
+    rewards=[[1.0, -0.5], [0.3, 2.0]],
+    initial=[0.6, 0.4],
+    gamma=0.9,
+    horizon=3,
+)
+TABULAR = TabularProcess(MDP, softmax(MDP))
+FLAT = (0.3, -0.2, 0.5, 0.1)
+
+
+def test_a_tabular_process_is_sampled_with_its_exact_quantities_as_expectations() -> None:
+    groups, m, new = 40, 500, jnp.array([0.5, -0.1, 0.1, 0.3])
+
+    def facts(local: LocalModel) -> tuple[Array, ...]:
+        return local.gradient, local.fisher, local.objective(new), local.constraint(new)
+
+    sampled = jax.jit(jax.vmap(lambda key: facts(Sampled(TABULAR, m).at(jnp.array(FLAT), key))))
+    exact = jax.jit(lambda flat: facts(ExactTabular(TABULAR).at(flat, KEY)))(jnp.array(FLAT))
+    for each, expected in zip(sampled(jax.random.split(KEY, groups)), exact, strict=True):
+        each = np.asarray(each)
+        np.testing.assert_array_less(np.abs(each.mean(0) - expected), 4.5 * each.std(0) / np.sqrt(groups) + 1e-12)
+
+
+def test_the_exact_objectives_of_a_tabular_process_begin_with_the_gradient() -> None:
+    @jax.jit
+    def facts(flat: Array) -> tuple[Array, ...]:
+        by_values, by_advantages = (ExactTabular(TABULAR, x).at(flat, KEY) for x in (False, True))
+        slopes = [jax.grad(f)(flat) for f in (by_values.objective, by_advantages.objective)]
+        clamped = [jax.grad(lambda new, x=x: x.clamped(new, 0.2))(flat) for x in (by_values, by_advantages)]
+        far = flat.at[0].add(2.0)  # far beyond a ratio of 0.8 for the second action of state 0
+        lost = by_advantages.objective(far) - by_advantages.clamped(far, 0.2)
+        return (
+            by_values.gradient,
+            jnp.stack(slopes + clamped),
+            lost,
+            by_advantages.clamped(far, 1e9) - by_advantages.objective(far),
+        )
+
+    gradient, slopes, lost, none = facts(jnp.array(FLAT))
+    for slope in slopes:
+        np.testing.assert_allclose(3.0 * slope, gradient, rtol=1e-9, atol=1e-12)
+    assert lost > 1e-3
+    np.testing.assert_allclose(none, 0.0, atol=1e-12)
+
+
+def test_the_natural_step_in_a_tabular_process_with_its_singular_fisher_matrix() -> None:
+    model = ExactTabular(TABULAR)
+    found = NaturalPolicyGradient(model, 0.01).update(jnp.array(FLAT), KEY)
+    change = np.asarray(found.theta - jnp.array(FLAT))
+    fisher = trajectory_fisher(MDP, TABULAR.family, jnp.array(FLAT), 3)
+    np.testing.assert_allclose(0.5 * change @ fisher @ change, 0.01, rtol=1e-9)
+    np.testing.assert_allclose(change.reshape(2, 2).sum(1), 0.0, atol=1e-12)  # of least norm
 
 
 # -- by hand, and at the edges -----------------------------------------------------------------------------------------
@@ -410,3 +454,16 @@ def test_the_exact_trust_region_update_finds_the_best_policy_of_the_regulator() 
     np.testing.assert_allclose(path.thetas[-1], regulator.OPTIMUM, atol=1e-4)
     assert path.utilities is not None
     assert (np.diff(path.utilities[:-1]) > 0.0).all()
+
+
+def test_the_example_of_the_page_of_the_lab_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "lab.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for module in ("jumar.lab.textbook", "jumar.lab.linear_quadratic"):
+        [block] = [block for block in blocks if f"from {module} import" in block]
+        exec(compile(block, "lab.md", "exec"), {})  # noqa: S102 (a text of this repository)
+    printed = capsys.readouterr().out
+    assert re.search(r"exact: \d+ updates to \[-(1|0\.99)", printed), printed
+    gains = re.search(r"gain: \[\[(-[\d.]+) (-[\d.]+)\]\]", printed)
+    assert gains is not None, printed
+    np.testing.assert_allclose([float(x) for x in gains.groups()], [-2.190966, -2.143044], atol=1e-5)

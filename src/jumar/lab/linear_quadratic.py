@@ -167,6 +167,7 @@ class LinearPolicy(NamedTuple):
         """Whether it changes with time."""
         return self.gain.ndim == 3
 
+    @in_double
     def distribution(self, states: Array) -> DiagGaussian:
         """Return the action distributions at states ``[..., n]``, for a policy that does not change and a diagonal Sigma."""
         mean = states @ self.gain.T + self.offset

@@ -4,7 +4,8 @@ A :class:`LocalModel` has the gradient of U, the Fisher matrix of trajectories, 
 :math:`f(\theta, \cdot)`, the surrogate constraint :math:`g(\theta, \cdot)`, and the clamped objective. It comes from
 
 - :class:`Sampled`: rollouts of a :class:`Process`, by the shipped estimators and objectives;
-- :class:`ExactRegulator`: the closed forms of the simple regulator, their expectations;
+- :class:`ExactRegulator`: the closed forms of the simple regulator, their expectations
+  (:class:`~jumar.lab.exact_tabular.ExactTabular` for tabular processes);
 - or functions of your own, by :class:`Known`.
 
 All means are the book's: over rollouts and over the ``d`` steps of a rollout, with the step ``k`` weighted by

@@ -12,8 +12,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
+from jumar.errors import UsageError
 from jumar.lab.linear_quadratic import LinearPolicy, LinearQuadratic
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import discounts
@@ -29,6 +32,7 @@ class QuadraticValues(NamedTuple):
     constant: Array
     """c."""
 
+    @in_double
     def at(self, states: Array) -> Array:
         """Return the values of states ``[..., n]``, or with a horizon of ``[..., H + 1, n]``."""
         square = jnp.einsum("...i,...ij,...j->...", states, self.curvature, states)
@@ -42,8 +46,11 @@ def values(problem: LinearQuadratic, policy: LinearPolicy) -> QuadraticValues:
     In the coordinates :math:`x = (s, 1)` they are :math:`-x^T \tilde P x` with
     :math:`\tilde P = \tilde Q + \tilde K^T R \tilde K + \gamma \tilde M^T \tilde P' \tilde M`, :math:`\tilde M = \tilde A +
     \tilde B \tilde K`, and a constant for the noise, :math:`c = tr(R \Sigma) + \gamma (tr(P' (W + B \Sigma B^T)) + c')`.
-    Without a horizon these are linear equations; the policy must have a finite worth, that is
-    :math:`\sqrt\gamma \, |\lambda| < 1` for all eigenvalues of A + B K, else the solution means nothing.
+    Without a horizon these are linear equations. Their solution is the worth of the policy where
+    :math:`\sqrt\gamma \, |\lambda| < 1` for all eigenvalues of A + B K, which inside of ``jax.jit`` is not checked.
+
+    Raises:
+        UsageError: without a horizon, the policy's discounted cost is not finite.
     """
     form, constant = _forms(problem, policy)
     n = problem.n
@@ -68,6 +75,7 @@ def discounted_moments(problem: LinearQuadratic, policy: LinearPolicy) -> Array:
     closed, noise = _closed(problem, policy), _noise(problem, policy)
     start = _first_moment(problem)
     if problem.horizon is None:
+        _check_finite(problem.gamma, closed)
         source = start + problem.gamma / (1.0 - problem.gamma) * noise
         return _lyapunov(problem.gamma, jnp.swapaxes(closed, -1, -2), source)
 
@@ -178,6 +186,7 @@ def _forms(problem: LinearQuadratic, policy: LinearPolicy) -> tuple[Array, Array
     cost = cost + jnp.swapaxes(gain, -1, -2) @ jnp.asarray(problem.action_cost) @ gain
     spent = jnp.sum(jnp.asarray(problem.action_cost) * policy.covariance, (-2, -1))
     if problem.horizon is None:
+        _check_finite(problem.gamma, closed)
         form = _lyapunov(problem.gamma, closed, cost)
         return form, (spent + problem.gamma * jnp.sum(form * noise)) / (1.0 - problem.gamma)
 
@@ -201,3 +210,15 @@ def _lyapunov(gamma: float, move: Array, source: Array) -> Array:
     size = move.shape[0]
     system = jnp.eye(size * size) - gamma * jnp.kron(move.T, move.T)
     return jnp.linalg.solve(system, source.reshape(-1)).reshape(size, size)
+
+
+def _check_finite(gamma: float | Array, closed: Array) -> None:
+    """Raise a ``UsageError`` if states grow faster than the discount shrinks their cost; nothing is checked under tracing."""
+    if isinstance(closed, Tracer) or isinstance(gamma, Tracer):
+        return
+    growth = float(np.sqrt(gamma) * np.abs(np.linalg.eigvals(np.asarray(closed)[:-1, :-1])).max(initial=0.0))
+    if not growth < 1.0:
+        raise UsageError(
+            "the policy's discounted cost is not finite: sqrt(gamma) times the largest eigenvalue of A + B K is "
+            f"{growth:.3g}, and must be below 1."
+        )
