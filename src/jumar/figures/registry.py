@@ -20,12 +20,15 @@ from jumar.figures import (
 )
 from jumar.figures.figure import Figure
 
+MODULES = (updates, fields, gradients, trust_regions, steps, clipping, control, off_policy, critics, tasks)
 FIGURES: dict[str, Figure] = {
     figure.name: figure
-    for module in (updates, fields, gradients, trust_regions, steps, clipping, control, off_policy, critics, tasks)
-    for figure in module.FIGURES
+    for figure in sorted(
+        (figure for module in MODULES for figure in module.FIGURES),
+        key=lambda figure: figure.name if figure.name[0].isdigit() else "13",
+    )
 }
-"""Every figure, those of a module side by side."""
+"""Every figure: those of the book by their numbers, then the others, those of a module side by side."""
 
 
 def find(name: str) -> Figure:
