@@ -91,6 +91,16 @@ def test_the_same_data_make_the_same_bytes() -> None:
     assert image == picture(figure, data, ".png")
 
 
+def test_identifiers_do_not_depend_on_the_last_digits_of_the_layout() -> None:
+    figure = find("sigmoid-policy")  # whose panels were placed with other last digits at the second time
+    data = figure.data()
+    first, *others = (picture(figure, data, ".svg") for _ in range(3))
+    assert others == [first, first]
+    named = re.findall(rb'id="([^"]*)"', first)
+    assert len(set(named)) == len(named)
+    assert set(re.findall(rb'(?:url\(#|href="#)([^")]*)', first)) <= set(named)
+
+
 def test_the_data_are_json_without_numbers_that_json_lacks() -> None:
     figure = find("12.6")
     text = data_file(figure, {"a": np.array([1.0, np.nan]), "b": ["x"], "c": np.arange(2)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,4 +88,16 @@ def svg(figure: Any) -> bytes:
     drawn = io.BytesIO()
     with rc_context({"svg.hashsalt": "jumar", "svg.fonttype": "path", "path.simplify": True}):
         FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None, "Creator": "Jumar"})
-    return drawn.getvalue()
+    return _numbered(drawn.getvalue())
+
+
+_HASHED = re.compile(rb"\b[A-Za-z][0-9_]*[0-9a-f]{10}\b")
+
+
+def _numbered(drawing: bytes) -> bytes:
+    """Return an SVG whose hashed identifiers are numbers, in the order in which they appear.
+
+    The hashes are of places with all digits, of which the layout does not always find the last one alike.
+    """
+    hashed = {name: b"i%d" % i for i, name in enumerate(dict.fromkeys(re.findall(rb'id="(\w+)"', drawing)))}
+    return _HASHED.sub(lambda found: hashed.get(found[0], found[0]), drawing)
