@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from jumar.errors import UsageError
-from jumar.lab.tabular import ArrayLike, TabularMDP
+from jumar.lab.arguments import ArrayLike
+from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 
 Map = str | Sequence[str]

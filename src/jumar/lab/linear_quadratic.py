@@ -29,12 +29,11 @@ from gymnasium import spaces
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.precision import in_double
 from jumar.lab.regulator import Regulator, standard_deviation
 from jumar.lab.rollouts import Rollouts
 from jumar.policies.distributions import DiagGaussian
-
-ArrayLike = Array | np.ndarray
 
 
 @partial(

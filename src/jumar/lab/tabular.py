@@ -25,11 +25,10 @@ from gymnasium import spaces
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts
 from jumar.policies.distributions import Categorical
-
-ArrayLike = Array | np.ndarray
 
 
 @partial(
