@@ -75,7 +75,7 @@ REGULATED = LinearQuadratic.of(
     spread=[[1.0]],
     gamma=0.95,
 )
-"""One number with a price on actions, without end."""
+"""A scalar state with a cost on actions and no horizon."""
 GAINS, DEVIATIONS = np.linspace(-1.6, -0.1, 11), np.linspace(0.1, 1.0, 10)
 
 
@@ -161,7 +161,7 @@ FIGURES = (
         caption="A state s that becomes s + a and noise (variance 0.05), with the cost s² + a² / 2 and a discount "
         "of 0.95, and the policy a ~ N(K s, σ²), exactly. Directions of the gradient of the return "
         "(left) and of the natural gradient (right), over contours of the return; the best policy is black. The "
-        "plain gradient takes the exploration away first; the natural one changes the gain most where there is "
+        "plain gradient mainly reduces exploration; the natural one changes the gain most where there is "
         "little exploration.",
         compute=linear_quadratic_fields,
         draw=draw_linear_quadratic_fields,

@@ -59,13 +59,13 @@ def mujoco_slate(path: Path | None = None) -> Data:
 def _results(path: Path | None) -> dict[str, dict[str, np.ndarray]]:
     """Return the evaluations ``[runs, points]`` of each method by task."""
     if path is not None and not path.is_file():
-        raise UsageError(f"--from {path} is no file; give one like benchmarks/results/returns.json.")
+        raise UsageError(f"--from {path} is not a file; give one like benchmarks/results/returns.json.")
     try:
         text = path.read_text() if path else (resources.files("jumar.figures") / RESULTS).read_text()
         content = json.loads(text)
     except (OSError, ValueError, RecursionError):
         raise DamagedFile(
-            f"{path} is no JSON file of results; give one like benchmarks/results/returns.json."
+            f"{path} is not a JSON file of results; give one like benchmarks/results/returns.json."
         ) from None
     with reading(path or RESULTS):
         tasks = mapping(mapping(content).get("tasks"))

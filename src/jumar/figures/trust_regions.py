@@ -80,7 +80,7 @@ FIGURES: tuple[Figure, ...] = (
         source=f"{LECTURE}, natural gradient",
         caption=f"Three normal distributions in the plane of their parameters. Left: all parameters within {RADIUS}; "
         "what that changes of the distribution differs by a factor of 80. Right: all distributions with KL(old ‖ "
-        f"new) up to {DIVERGENCE}, exactly; their size grows with the deviation, and they are no ellipses.",
+        f"new) up to {DIVERGENCE}, exactly; their size grows with the deviation, and they are not ellipses.",
         compute=manifold,
         draw=draw_manifold,
     ),

@@ -244,7 +244,7 @@ FIGURES = (
         source=f"{BOOK}, Figure 12.5",
         caption=f"{TRUST_REGION_UPDATES} updates of Algorithm 12.5 on {_PROBLEM}, from {_STARTS}, each with "
         f"{TRUST_REGION_ROLLOUTS} rollouts (seed 0) and ε = {TRUST_REGION_BOUND:g}. The best parameters are black. "
-        "(What the book's c = 2 is, it does not say.)",
+        "(The book does not define its c = 2.)",
         compute=trust_region_paths,
         draw=draw_trust_region_paths,
     ),

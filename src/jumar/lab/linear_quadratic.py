@@ -65,7 +65,7 @@ class LinearQuadratic:
     gamma: float
     """Discount in [0, 1]; below 1 without a horizon."""
     final_cost: ArrayLike
-    """Q_H, ``[n, n]``, of the state after the last step; without a horizon it has no part in anything."""
+    """Q_H, ``[n, n]``, of the state after the last step; unused without a horizon."""
     horizon: int | None = None
     """How many decisions there are; None: without end."""
 

@@ -1,6 +1,6 @@
 r"""The worked examples and exercises of two textbooks, computed by Jumar's functions from the data as printed.
 
-Beside each stands what is printed, where that differs.
+Printed values that differ are given next to each.
 
 Sources: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, chapter 12 (Example 12.1, Exercises 12.2 and 12.3);
 course notes on policy gradients (Example 4.6.1, the Bernoulli policy).

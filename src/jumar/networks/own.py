@@ -76,7 +76,7 @@ class OwnNetwork:
         """Return the network, which is called once to see what it returns.
 
         Raises:
-            UsageError: it is none of what an encoder may be, it raises, its parameters are not floating-point arrays, or it
+            UsageError: it is not an encoder, it raises, its parameters are not floating-point arrays, or it
                 returns something else than a vector of finite numbers.
         """
         make, call = _functions(given)

@@ -104,7 +104,11 @@ def conjugate_gradient() -> float:
     return relative_gap(told["solved"].x, np.linalg.solve(_explicit() + DAMPING * np.eye(SIZE), told["gradient"]))
 
 
-@check("curvature/residual", "the residual told after four iterations against that of the solution told", 1e-10)
+@check(
+    "curvature/residual",
+    "the reported residual after four iterations, compared with the residual of the returned solution",
+    1e-10,
+)
 def residual() -> float:
     told = _told()
     left = told["gradient"] - (_explicit() + DAMPING * np.eye(SIZE)) @ told["truncated"].x

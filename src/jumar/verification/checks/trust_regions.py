@@ -166,7 +166,9 @@ def minorise_maximise() -> float:
 
 
 @check(
-    "trust-regions/told-divergence", "the mean KL in the flight record of TRPO against the exact KL(old || new)", 1e-4
+    "trust-regions/reported-divergence",
+    "the mean KL in the flight record of TRPO against the exact KL(old || new)",
+    1e-4,
 )
 def told_divergence() -> float:
     found = improved("trpo")
@@ -175,7 +177,7 @@ def told_divergence() -> float:
     exact = states @ np.sum(old * np.log(old / new), -1) / states.sum()
     backward = states @ np.sum(new * np.log(new / old), -1) / states.sum()
     if abs(backward / exact - 1.0) < 1e-3:
-        raise ValueError("the two directions are too close to be told apart")
+        raise ValueError("the two directions are too close to be distinguished")
     return abs(found.record["mean_kl"] / exact - 1.0)
 
 
@@ -196,7 +198,7 @@ def cost() -> float:
 
 @dataclass(frozen=True)
 class _Moves:
-    """A solver that goes where it is told."""
+    """A solver that moves to given parameters."""
 
     to: Any
 
@@ -205,7 +207,7 @@ class _Moves:
         return ()
 
     def solve(self, problem: Problem, parameters: Any, state: Any, remaining: Any, key: Any) -> Any:
-        """Return the place that was told."""
+        """Return the given parameters."""
         return {"policy": self.to, "critic": {}}, (), {}
 
 
