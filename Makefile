@@ -2,7 +2,7 @@
 # make test    runs the tests, but for those that take long
 # make quick   runs a minute of them: pure functions, files and tables
 # make slow    runs those that take long: learning, drills, many processes
-# make mutants holds jumar verify against copies of Jumar with one error each (some three minutes)
+# make mutants runs jumar verify on copies of Jumar with one error each (some three minutes)
 # make figures draws the figures of the textbooks into the folder figures
 # make check   lint, types and docs, as CI runs them beside the tests
 

@@ -51,7 +51,7 @@ MUTANTS = (
         "solvers/problem.py",
         "return old.kl(new)",
         "return new.kl(old)",
-        ("objectives/kl-direction", "gradients/ppo-penalty", "trust-regions/told-divergence"),
+        ("objectives/kl-direction", "gradients/ppo-penalty", "trust-regions/reported-divergence"),
     ),
     Mutant(
         "no gamma in GAE",
@@ -326,7 +326,7 @@ def described(check: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run the mutants that the command line names; return the exit code."""
-    parser = argparse.ArgumentParser(description="hold jumar verify against copies of Jumar with one error each")
+    parser = argparse.ArgumentParser(description="run jumar verify on copies of Jumar with one error each")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a part of the names of mutants (default: all)")
     parser.add_argument(
         "--whole", action="store_true", help="run all checks on each mutant, not only the affected ones"

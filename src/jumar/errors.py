@@ -28,6 +28,13 @@ class UsageError(JumarError, ValueError):
     exit_code = 2
 
 
+class UnsupportedEnvironment(UsageError):
+    """An environment cannot be used as it is: its spaces, what it returns, or its own code that raises (exit code 2).
+
+    What was typed is right: not a name, an argument or a package that is missing.
+    """
+
+
 class EnvironmentFault(JumarError, RuntimeError):
     """An environment raised, hung, died, or returned something that is no experience (exit code 1)."""
 

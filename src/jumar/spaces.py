@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import Space, spaces
 
-from jumar.errors import UsageError
+from jumar.errors import UnsupportedEnvironment, UsageError
 from jumar.fields import DamagedEntry
 
 SUPPORTED_ACTIONS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
@@ -43,7 +43,7 @@ def check_spaces(observation_space: Space, action_space: Space, name: str = "the
     Actions: Box, Discrete, MultiDiscrete, MultiBinary.
 
     Raises:
-        UsageError: naming the environment, the space and what is supported.
+        UnsupportedEnvironment: naming the environment, the space and what is supported.
     """
     for kind, space, supported in (
         ("observation", observation_space, SUPPORTED_OBSERVATIONS),
@@ -53,9 +53,9 @@ def check_spaces(observation_space: Space, action_space: Space, name: str = "the
         try:
             _check_space(space, what, supported)
         except UsageError as error:
-            raise UsageError(f"{error}{_filter_words(space) if kind == 'observation' else ''}") from None
+            raise UnsupportedEnvironment(f"{error}{_filter_words(space) if kind == 'observation' else ''}") from None
         if (size := _size(space)) > LARGEST_SPACE:
-            raise UsageError(f"{what} has {size:,} elements; at most {LARGEST_SPACE:,} are supported.")
+            raise UnsupportedEnvironment(f"{what} has {size:,} elements; at most {LARGEST_SPACE:,} are supported.")
 
 
 def _size(space: Space) -> int:

@@ -77,7 +77,7 @@ MISTAKES = [
     (["12.6", "bernoulli", "--out", "a.png"], "names a file; several figures are written to a folder"),
     (["12.6", "--steps", "5"], "trains nothing; leave --steps 5 out"),
     (["12.6", "--from", "x.json"], "reads no file; leave --from x.json out"),
-    (["mujoco-slate", "--from", "x.json"], "is no file"),
+    (["mujoco-slate", "--from", "x.json"], "is not a file"),
     (["12.6", "--list"], "--list lists all figures"),
     (["12.6", "--step", "5"], "unknown option '--step'; did you mean --steps"),
 ]

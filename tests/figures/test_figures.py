@@ -254,7 +254,7 @@ def test_the_slate_reads_results_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("no json", "is no JSON file of results"),
+        ("no json", "is not a JSON file of results"),
         ("[]", "is damaged"),
         ('{"tasks": {"hopper": {"ppo": [{"evaluations": ["x"]}]}}}', "evaluations|is damaged"),
         ('{"tasks": {}}', "has no results of halfcheetah"),
@@ -268,7 +268,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_a_missing_file_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         tasks.mujoco_slate(tmp_path / "returns.json")
 
 

@@ -15,10 +15,11 @@ from jax import Array
 from jumar.envs.compiled import check_compiled_environment, reset_batch, step_batch
 from jumar.errors import UsageError
 from jumar.lab import linear_quadratic, quadratic_values, regulator, riccati
+from jumar.lab.iterated_ascent import ascend
 from jumar.lab.linear_quadratic import LinearPolicy, LinearQuadratic, LinearQuadraticEnvironment, double_integrator
 from jumar.lab.local_models import Known
 from jumar.lab.regulator import Regulator
-from jumar.lab.textbook import PolicyGradientUpdate, ascend
+from jumar.lab.textbook import PolicyGradientUpdate
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

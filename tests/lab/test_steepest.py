@@ -12,9 +12,9 @@ from processes import ACTIONS, STATES
 
 from jumar.errors import UsageError
 from jumar.lab import gradients, improvement, steepest, tabular
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.families import linear_softmax
 from jumar.lab.steepest import Ascent
-from jumar.lab.tabular import ArrayLike
 from jumar.policies.distributions import Categorical
 
 pytestmark = pytest.mark.usefixtures("double_precision")

@@ -18,6 +18,7 @@ from jumar.lab import regulator, tabular, textbook
 from jumar.lab.exact_tabular import ExactTabular
 from jumar.lab.families import softmax
 from jumar.lab.gradients import trajectory_fisher
+from jumar.lab.iterated_ascent import Update, ascend
 from jumar.lab.local_models import (
     ExactRegulator,
     Known,
@@ -38,8 +39,6 @@ from jumar.lab.textbook import (
     PolicyGradientUpdate,
     RestrictedPolicyGradient,
     TrustRegionUpdate,
-    Update,
-    ascend,
 )
 from jumar.schedules import Linear
 

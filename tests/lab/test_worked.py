@@ -11,7 +11,7 @@ import pytest
 
 from jumar.lab import gradients, worked
 from jumar.lab.rollouts import sampled_gradient
-from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1, TrustRegionUpdate
+from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1, TrustRegionNumbers
 from jumar.solvers.fisher import scores, step_fisher, trajectory_fisher
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -20,7 +20,7 @@ THETA = EXAMPLE_12_1.theta
 
 
 @functools.cache
-def update() -> TrustRegionUpdate:
+def update() -> TrustRegionNumbers:
     return jax.jit(worked.trust_region_update)(EXAMPLE_12_1)
 
 

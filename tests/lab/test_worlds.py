@@ -146,9 +146,9 @@ def test_pictures_of_policies_and_values() -> None:
     logits[0, 1] = logits[2, 1] = 2.0
     assert arrows(rows, Categorical(jnp.asarray(logits))) == "→+#\nC→G"
     assert numbers(rows, np.array([-1.0, 10.25, 0.125, 0.0]), 1) == "-1.0 10.2    #\n   C  0.1  0.0"
-    with pytest.raises(UsageError, match=r"shape \(2, 4, 4\) is none of the map; it must be \(4, 4\)"):
+    with pytest.raises(UsageError, match=r"shape \(2, 4, 4\) does not fit the map; it must be \(4, 4\)"):
         arrows(rows, Categorical(jnp.zeros((2, 4, 4))))
-    with pytest.raises(UsageError, match=r"shape \(3,\) are none of the map"):
+    with pytest.raises(UsageError, match=r"shape \(3,\) do not fit the map"):
         numbers(rows, np.zeros(3))
 
 
@@ -162,8 +162,8 @@ def test_pictures_of_policies_and_values() -> None:
         ([], "the map is empty"),
         ("S..\n.G", "row 1 of the map, '.G', has 2 cells; row 0 has 3"),
         ("S.X", "row 0 of the map has the letter 'X'; cells are . S G P C and #"),
-        (12, "rows=12 is no map; it must be a text"),
-        ([12], r"rows=\[12\] is no map"),
+        (12, "rows=12 is not a map; it must be a text"),
+        ([12], r"rows=\[12\] is not a map"),
         ("..G", "the map has no start; mark at least one cell with S"),
     ],
 )

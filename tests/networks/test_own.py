@@ -16,7 +16,7 @@ import jumar
 from jumar.cli import main
 from jumar.critics.state_values import make_critic
 from jumar.errors import UsageError
-from jumar.networks.own import Named, OwnNetwork
+from jumar.networks.own import OwnEncoder, OwnNetwork
 from jumar.policies.observations import Encoder
 from jumar.policies.own_code import NO_CODE, OwnCode, OwnNames
 from jumar.policies.policy import PolicySettings, make_policy
@@ -79,7 +79,7 @@ def observed(batch: tuple[int, ...]) -> dict[str, Any]:
     "given", [Weighted, Weighted(), (Weighted().init, Weighted().apply)], ids=["class", "object", "pair"]
 )
 def test_an_encoder_sees_each_observation_in_its_structure(given: Any) -> None:
-    network = OwnNetwork.of(Named("weighted", given), PARTS)
+    network = OwnNetwork.of(OwnEncoder("weighted", given), PARTS)
     encoder, observation = Encoder.of(SPACE, normalise=False), observed((2, 3))
     features = encoder.encode(observation, encoder.initial_moments())
     outputs = network.apply(network.init(jax.random.PRNGKey(0)), features)
@@ -88,7 +88,7 @@ def test_an_encoder_sees_each_observation_in_its_structure(given: Any) -> None:
 
 
 def test_a_module_is_drawn_from_a_key_and_its_arrays_alone_are_parameters() -> None:
-    network = OwnNetwork.of(Named("module", Module.make), PARTS)
+    network = OwnNetwork.of(OwnEncoder("module", Module.make), PARTS)
     assert network.outputs == 5
     parameters = network.init(jax.random.PRNGKey(7))
     np.testing.assert_array_equal(parameters["array_0"], Module.make(jax.random.PRNGKey(7)).weights)
@@ -121,7 +121,7 @@ def raising(parameters: Any, observation: Any) -> Any:
 )
 def test_what_is_no_encoder_is_refused(given: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        OwnNetwork.of(Named("mine", given), PARTS)
+        OwnNetwork.of(OwnEncoder("mine", given), PARTS)
 
 
 def test_policy_and_critic_have_an_encoder_each_before_their_layers() -> None:
@@ -136,7 +136,7 @@ def test_policy_and_critic_have_an_encoder_each_before_their_layers() -> None:
     assert critic.torso.own.outputs == 3  # type: ignore[union-attr]
     assert set(policy.init(jax.random.PRNGKey(0))["torso"]) == {"encoder", "mlp"}
     with pytest.raises(UsageError, match="features and an encoder do not go together"):
-        make_policy(SPACE, spaces.Discrete(2), settings, OwnCode(lambda x: x, Named("mine", encode)))
+        make_policy(SPACE, spaces.Discrete(2), settings, OwnCode(lambda x: x, OwnEncoder("mine", encode)))
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_policy_and_critic_have_an_encoder_each_before_their_layers() -> None:
     [
         (NO_CODE, OwnNames(encoder="nets:Mine"), "nothing named by a file is imported; repeat --encoder nets:Mine"),
         (NO_CODE, OwnNames(encoder="Mine"), r"imported; pass encoder=\.\.\. from Python"),
-        (OwnCode(encoder=Named("nets:Mine", 1)), OwnNames(), "has no encoder of your own; leave nets:Mine out"),
-        (OwnCode(encoder=Named("nets:Other", 1)), OwnNames(encoder="nets:Mine"), "is not the encoder of the run"),
+        (OwnCode(encoder=OwnEncoder("nets:Mine", 1)), OwnNames(), "has no encoder of your own; leave nets:Mine out"),
+        (OwnCode(encoder=OwnEncoder("nets:Other", 1)), OwnNames(encoder="nets:Mine"), "is not the encoder of the run"),
     ],
 )
 def test_code_is_passed_again_or_the_policy_is_refused(own: OwnCode, names: OwnNames, said: str) -> None:

@@ -1,4 +1,4 @@
-"""``jumar example``: a worked number or exercise of the textbooks, computed anew and held against what is printed."""
+"""``jumar example``: a worked number or exercise of the textbooks, computed anew and compared with what is printed."""
 
 from __future__ import annotations
 

@@ -342,9 +342,9 @@ COMMANDS = (
         "jumar compare --algorithms A,B --envs E [options]",
     ),
     ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
-    ("verify", "hold methods and parts against exact results on this machine", "jumar verify [NAME...] [options]"),
+    ("verify", "compare methods and parts with exact results on this machine", "jumar verify [NAME...] [options]"),
     ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
-    ("example", "work a number or an exercise of the textbooks out", "jumar example NAME [options]"),
+    ("example", "compute a worked example or an exercise from a textbook", "jumar example NAME [options]"),
     ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
@@ -698,7 +698,7 @@ def _add_compare(parser: Parser) -> None:
 def _add_verify(parser: Parser) -> None:
     parser.add_argument(
         "names", metavar="NAME", nargs="*",
-        help="a check, or the beginning of the names of some: gradients, or gradients/ppo (default: all checks)",
+        help="a check, or a group such as gradients (default: all checks)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="only those that take half a minute together")
     parser.add_argument("--list", action="store_true", help="list the checks, one per line, the name first")

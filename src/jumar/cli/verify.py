@@ -1,4 +1,4 @@
-"""``jumar verify``: hold every shipped method and part against exact results, on this machine."""
+"""``jumar verify``: compare each training method, and the parts listed in its table, with exact results."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from gymnasium import Space
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.step_costs import GIVEN, Cost, lacking
-from jumar.errors import EnvironmentFault, UsageError
+from jumar.errors import EnvironmentFault, UnsupportedEnvironment
 from jumar.spaces import describe_space
 
 LONGEST_WORDS = 1000
@@ -393,12 +393,12 @@ def space_of(env: Any, kind: str, name: str) -> Any:
     """Return a space of an environment; ``None`` where it has forgotten it.
 
     Raises:
-        UsageError: it raises where it is asked for it.
+        UnsupportedEnvironment: it raises where it is asked for it.
     """
     try:
         return getattr(env, kind, None)
     except Exception as error:
-        raise UsageError(f"{name} raised where it was asked for its {kind}: {explain(error)}.") from error
+        raise UnsupportedEnvironment(f"{name} raised where it was asked for its {kind}: {explain(error)}.") from error
 
 
 def shown(value: Any, words: Callable[[Any], str] = repr) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 from gymnasium import spaces
 
 from jumar.envs.step_costs import Cost, lacking
-from jumar.errors import UsageError, unknown
+from jumar.errors import UnsupportedEnvironment, UsageError, unknown
 from jumar.policies.actions import narrow_dtype
 
 PyTree = Any
@@ -317,7 +317,7 @@ def traced_info(env: CompiledEnvironment, name: str) -> dict[str, tuple[int, ...
     """Return the entries of ``info`` that a step gives, and their shapes; nothing is computed.
 
     Raises:
-        UsageError: ``reset`` or ``step`` raises.
+        UnsupportedEnvironment: ``reset`` or ``step`` raises.
     """
     found: dict[str, tuple[int, ...]] = {}
 
@@ -337,12 +337,12 @@ def check_compiled_environment(env: Any, name: str) -> None:
     ``reset`` and ``step`` are traced with abstract arrays: nothing is computed.
 
     Raises:
-        UsageError: something is missing, does not fit its space, has the wrong type, or ``reset`` or ``step`` raises
-            (then with the file and line in the user's code).
+        UnsupportedEnvironment: something is missing, does not fit its space, has the wrong type, or ``reset`` or ``step``
+            raises (then with the file and line in the user's code).
     """
     for attribute in ("reset", "step", "observation_space", "action_space", "params"):
         if not hasattr(env, attribute):
-            raise UsageError(
+            raise UnsupportedEnvironment(
                 f"environment {name} has no {attribute!r}; a compiled environment has reset, step, observation_space, "
                 "action_space and params."
             )
@@ -367,19 +367,21 @@ def check_compiled_environment(env: Any, name: str) -> None:
 
 def _two(name: str, result: Any) -> tuple[PyTree, PyTree]:
     if not isinstance(result, tuple) or len(result) != 2:
-        raise UsageError(f"environment {name}: reset returns {_shown(result)}; it must return (state, observation).")
+        raise UnsupportedEnvironment(
+            f"environment {name}: reset returns {_shown(result)}; it must return (state, observation)."
+        )
     return strong(result[0]), result[1]
 
 
 def _six(name: str, result: Any) -> tuple[Any, ...]:
     if not isinstance(result, tuple) or len(result) != 6:
-        raise UsageError(
+        raise UnsupportedEnvironment(
             f"environment {name}: step returns {_shown(result)}; "
             "it must return (state, observation, reward, terminated, truncated, info)."
         )
     *outcome, info = result
     if not isinstance(info, Mapping):
-        raise UsageError(f"environment {name}: step returns as info {_shown(info)}; it must be a dict.")
+        raise UnsupportedEnvironment(f"environment {name}: step returns as info {_shown(info)}; it must be a dict.")
     return (*outcome, info.get("cost"))
 
 
@@ -394,14 +396,16 @@ def _check_space(space: Any, where: str, composite: bool) -> None:
             _check_space(part, f"{where}[{name!r}]", composite)
     elif not isinstance(space, _LEAF_SPACES):
         allowed = "Box, Discrete, MultiDiscrete or MultiBinary" + (", or a Dict or Tuple of these" if composite else "")
-        raise UsageError(f"{where} is {space!r}; it must be a Gymnasium {allowed}.")
+        raise UnsupportedEnvironment(f"{where} is {space!r}; it must be a Gymnasium {allowed}.")
 
 
 def _check_params(params: PyTree, name: str) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not isinstance(leaf, (bool, int, float, complex, np.generic, np.ndarray, jax.Array)):
             at = jax.tree_util.keystr(path)
-            raise UsageError(f"environment {name}: params{at} is {leaf!r}; params hold numbers and arrays only.")
+            raise UnsupportedEnvironment(
+                f"environment {name}: params{at} is {leaf!r}; params hold numbers and arrays only."
+            )
 
 
 def _trace(name: str, method: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -419,12 +423,14 @@ def _check_observation(space: spaces.Space, observation: PyTree, where: str) -> 
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, Mapping) or set(observation) != set(space.spaces):
             given = sorted(map(str, observation)) if isinstance(observation, Mapping) else _shown(observation)
-            raise UsageError(f"{where} with {given}; its space is a Dict with {sorted(space.spaces)}.")
+            raise UnsupportedEnvironment(f"{where} with {given}; its space is a Dict with {sorted(space.spaces)}.")
         for name, part in space.spaces.items():
             _check_observation(part, observation[name], f"{where}[{name!r}]")
     elif isinstance(space, spaces.Tuple):
         if not isinstance(observation, (tuple, list)) or len(observation) != len(space.spaces):
-            raise UsageError(f"{where} that is {_shown(observation)}; its space is a Tuple of {len(space.spaces)}.")
+            raise UnsupportedEnvironment(
+                f"{where} that is {_shown(observation)}; its space is a Tuple of {len(space.spaces)}."
+            )
         for i, part in enumerate(space.spaces):
             _check_observation(part, observation[i], f"{where}[{i}]")
     else:
@@ -433,14 +439,18 @@ def _check_observation(space: spaces.Space, observation: PyTree, where: str) -> 
 
 def _check_array(space: spaces.Space, observation: Any, where: str) -> None:
     if not hasattr(observation, "shape"):
-        raise UsageError(f"{where} that is {_shown(observation)}; its space is {space}.")
+        raise UnsupportedEnvironment(f"{where} that is {_shown(observation)}; its space is {space}.")
     if tuple(observation.shape) != space.shape:
-        raise UsageError(f"{where} of shape {tuple(observation.shape)}; its space has shape {space.shape}: {space}.")
+        raise UnsupportedEnvironment(
+            f"{where} of shape {tuple(observation.shape)}; its space has shape {space.shape}: {space}."
+        )
     # Flags and whole numbers are one kind: a MultiBinary observation may be boolean.
     given_real = jnp.issubdtype(observation.dtype, jnp.floating)
     space_real = np.issubdtype(np.dtype(space.dtype), np.floating)
     if given_real != space_real:
-        raise UsageError(f"{where} of dtype {observation.dtype}; its space has dtype {space.dtype}: {space}.")
+        raise UnsupportedEnvironment(
+            f"{where} of dtype {observation.dtype}; its space has dtype {space.dtype}: {space}."
+        )
 
 
 _KEPT = [np.dtype(name) for name in ("bool", *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)))]
@@ -449,18 +459,18 @@ _KEPT += [np.dtype(name) for name in ("float16", "float32", "float64")]
 
 def _check_same_state(name: str, before: PyTree, after: PyTree) -> None:
     if jax.tree.structure(before) != jax.tree.structure(after):
-        raise UsageError(
+        raise UnsupportedEnvironment(
             f"environment {name}: reset returns a state of structure {jax.tree.structure(before)}, step one of "
             f"{jax.tree.structure(after)}; they must be the same."
         )
     for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if old.dtype not in _KEPT:
-            raise UsageError(
+            raise UnsupportedEnvironment(
                 f"environment {name}: state{jax.tree_util.keystr(path)} is of dtype {old.dtype}, which no checkpoint can keep; "
                 "use plain numbers (of a random key, jax.random.key_data)."
             )
         if (old.shape, old.dtype) != (new.shape, new.dtype):
-            raise UsageError(
+            raise UnsupportedEnvironment(
                 f"environment {name}: state{jax.tree_util.keystr(path)} is {old.dtype}{list(old.shape)} after reset "
                 f"and {new.dtype}{list(new.shape)} after step; it must stay the same."
             )
@@ -468,14 +478,16 @@ def _check_same_state(name: str, before: PyTree, after: PyTree) -> None:
 
 def _check_outcome(name: str, reward: Any, terminated: Any, truncated: Any, cost: Any) -> None:
     if not _is_array(reward) or reward.shape != () or not _is_real(reward):
-        raise UsageError(f"environment {name}: step returns as reward {_described(reward)}; it must be a real scalar.")
+        raise UnsupportedEnvironment(
+            f"environment {name}: step returns as reward {_described(reward)}; it must be a real scalar."
+        )
     for which, flag in (("terminated", terminated), ("truncated", truncated)):
         if not _is_array(flag) or flag.shape != () or flag.dtype != jnp.bool_:
-            raise UsageError(
+            raise UnsupportedEnvironment(
                 f"environment {name}: step returns as {which} {_described(flag)}; it must be a boolean scalar."
             )
     if cost is not None and (not _is_array(cost) or len(cost.shape) > 1 or not _is_real(cost)):
-        raise UsageError(
+        raise UnsupportedEnvironment(
             f"environment {name}: step returns as info['cost'] {_described(cost)}; "
             "it must be a real scalar or a vector of them."
         )
@@ -502,7 +514,8 @@ def load_user_environment(name: str, kwargs: Mapping[str, Any]) -> CompiledEnvir
         kwargs: arguments for that class or function.
 
     Raises:
-        UsageError: no such module or name, the user's code raises (with its file and line), or the check fails.
+        UsageError: no such module or name, or an argument that it does not take.
+        UnsupportedEnvironment: the user's code raises (with its file and line), or the check fails.
     """
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
@@ -539,7 +552,8 @@ def construct(constructor: Callable[..., Any], name: str, kwargs: Mapping[str, A
     """Make an environment with the user's arguments.
 
     Raises:
-        UsageError: an argument is unknown or missing, or the constructor raises.
+        UsageError: an argument is unknown or missing.
+        UnsupportedEnvironment: the constructor raises.
     """
     try:
         signature = inspect.signature(constructor)
@@ -565,11 +579,11 @@ def construct(constructor: Callable[..., Any], name: str, kwargs: Mapping[str, A
         raise user_code_error(f"environment {name}: making it raises", error) from error
 
 
-def user_code_error(what: str, error: BaseException) -> UsageError:
+def user_code_error(what: str, error: BaseException) -> UnsupportedEnvironment:
     """Turn an exception of the user's code into one sentence with its type, message, file and line."""
     message = str(error).strip().splitlines()
     text = f"{what} {type(error).__name__}" + (f": {message[0]}" if message else "")
-    return UsageError(f"{text} ({_place(error)})")
+    return UnsupportedEnvironment(f"{text} ({_place(error)})")
 
 
 def _place(error: BaseException) -> str:

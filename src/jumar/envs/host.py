@@ -23,7 +23,7 @@ from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary, Extras, explain, read_flag, space_of
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.envs.watchdog import Watchdog
-from jumar.errors import EnvironmentFault, UsageError
+from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
 from jumar.spaces import check_spaces, describe_space, same_space
 
 Warn = Callable[[str], None]
@@ -161,7 +161,7 @@ class SerialEnvironments:
             where = f"environment {self._first + index}" + (f" of {name}" if name else "")
             raise EnvironmentFault(f"{where} raised while it was made: {explain(error)}.") from error
         if not isinstance(env, gym.Env):
-            raise UsageError(f"an environment must be a gymnasium.Env, not {type(env).__name__}.")
+            raise UnsupportedEnvironment(f"an environment must be a gymnasium.Env, not {type(env).__name__}.")
         return env
 
     def _check_alike(self) -> None:

@@ -36,7 +36,7 @@ from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary
 from jumar.envs.host import HostStep
 from jumar.envs.step_costs import GIVEN, Cost
-from jumar.errors import EnvironmentFault, JumarError, UsageError
+from jumar.errors import EnvironmentFault, JumarError, UnsupportedEnvironment, UsageError
 from jumar.spaces import describe_space, same_space
 
 START_TIMEOUT = 120.0  # seconds; importing a user's packages on a busy machine takes long
@@ -88,7 +88,9 @@ class Answer:
     traceback: str = ""
 
 
-_ERRORS: Mapping[str, type[JumarError]] = {"UsageError": UsageError, "EnvironmentFault": EnvironmentFault}
+_ERRORS: Mapping[str, type[JumarError]] = {
+    kind.__name__: kind for kind in (UsageError, UnsupportedEnvironment, EnvironmentFault)
+}
 
 
 class WorkerEnvironments:

@@ -18,8 +18,9 @@ from jumar.algorithms.update import Learner
 from jumar.collecting.runners import CompiledRunner, Held, HostRunner
 from jumar.envs.sources import source_of
 from jumar.figures.drawing import BLACK, BLUE, CONTOURS, GREEN, RED, frame, label, legend, panels
-from jumar.figures.figure import BOOK, SLIDES_NATURAL, SLIDES_TRPO, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.lab.precision import in_double
+from jumar.lab.texts import BOOK, NATURAL_SLIDES, TRPO_SLIDES
 from jumar.policies.policy import make_policy
 from jumar.solvers import objectives
 from jumar.trajectory import Trajectory, weighted_mean
@@ -220,7 +221,7 @@ FIGURES = (
     Figure(
         name="clip-terms",
         title="where the clipped objective has a gradient",
-        source=f"{SLIDES_TRPO}, PPO, idea II; Schulman et al. 2017, Figure 1",
+        source=f"{TRPO_SLIDES}, PPO, idea II; Schulman et al. 2017, Figure 1",
         caption=f"PPO's objective of one action with a clip range of {CLIP_RANGE}. It has no gradient (dotted) "
         "exactly where a good action has become more likely by more than the range, or a bad one less likely. A "
         "step in the wrong direction is never clipped: the dashed line w A is followed there.",
@@ -230,7 +231,7 @@ FIGURES = (
     Figure(
         name="interpolation",
         title="objectives on the way from one policy to the next",
-        source=f"{SLIDES_NATURAL}, the figure of objectives; Schulman et al. 2017, Figure 2",
+        source=f"{NATURAL_SLIDES}, the figure of objectives; Schulman et al. 2017, Figure 2",
         caption=f"The first update of PPO: {ROWS:,} steps, 10 passes of Adam with a rate of 3e-4, seed {SEED}, in "
         "Hopper-v5 where MuJoCo is installed, else in Pendulum-v1 (the title says which). On the line from the old "
         "parameters through the new ones: the surrogate, which goes on rising; the clamped one; the mean of the "

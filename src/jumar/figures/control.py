@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from jumar.figures.drawing import BLACK, BLUE, RED, frame, label, legend, look, panels
-from jumar.figures.figure import NOTES, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.lab import worlds
 from jumar.lab.conservative_iteration import conservative_policy_iteration
 from jumar.lab.dynamic_programming import exact, optimal_action_values, policy_iteration, training_weights
 from jumar.lab.fitted_iteration import FORK, FORK_FEATURES, FORK_POLICY, fitted_step, least_squares
 from jumar.lab.grids import CLIFF, FOUR_ROOMS, MOVES, cells, parse_map
 from jumar.lab.tabular import action_values
+from jumar.lab.texts import NOTES
 from jumar.report.style import new_figure
 
 ROUNDS = 6

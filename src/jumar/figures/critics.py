@@ -10,8 +10,9 @@ import numpy as np
 from gymnasium import spaces
 
 from jumar.figures.drawing import BLACK, BLUE, CYCLE, RED, frame, legend, panels
-from jumar.figures.figure import LECTURE_ADVANCED, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.lab.maximum_entropy import maximum_entropy_choice
+from jumar.lab.texts import LECTURE
 from jumar.report.style import count_steps
 
 # -- maximum entropy ---------------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         name="entropy-weights",
         title="the best choice among four, by the weight of its entropy",
-        source=f"{LECTURE_ADVANCED}, maximum entropy",
+        source=f"{LECTURE}, maximum entropy",
         caption="The probabilities that maximise Σ p c - λ Σ p log p for the scores c = 1, 2, 3 and 0.5, exactly: p "
         "∝ exp(c / λ). With λ near 0 the best score is taken alone; with a large λ all are alike.",
         compute=entropy_weights,
@@ -200,7 +201,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         name="temperatures",
         title="policies of maximum entropy at three temperatures",
-        source=f"{LECTURE_ADVANCED}, maximum entropy; Haarnoja et al. 2017, Figure 3",
+        source=f"{LECTURE}, maximum entropy; Haarnoja et al. 2017, Figure 3",
         caption="A task of one step whose reward has a high and narrow hill on the left and a low and wide one on "
         "the right. Dotted: the best density. The policies of SQL and SAC were trained with "
         f"seed 0, two layers of 64 and {{steps}} steps; of each {DRAWN:,} actions were drawn.",
@@ -211,7 +212,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         name="overestimation",
         title="what the critics of DDPG and TD3 promise",
-        source=f"{LECTURE_ADVANCED}, DDPG and TD3; Fujimoto et al. 2018, Figure 1",
+        source=f"{LECTURE}, DDPG and TD3; Fujimoto et al. 2018, Figure 1",
         caption=f"Five seeds of each method on {TASK.partition('/')[2]}, {{steps}} steps, two layers of 64: the "
         "median and the range of what the critic promises above the return that follows, of its values, and of the "
         "returns in training.",

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.figures.drawing import BLUE, CONTOURS, RED, field, frame, optimum, panels
-from jumar.figures.figure import BOOK, SLIDES_TRPO, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.lab import gradients, regulator
 from jumar.lab.linear_quadratic import LinearQuadratic, linear_policy
 from jumar.lab.precision import in_double
 from jumar.lab.quadratic_values import discounted_moments, performance
 from jumar.lab.riccati import optimum as best_policy
+from jumar.lab.texts import BOOK, TRPO_SLIDES
 from jumar.policies.distributions import DiagGaussian
 from jumar.solvers.fisher import dense, fisher_product
 
@@ -74,7 +75,7 @@ REGULATED = LinearQuadratic.of(
     spread=[[1.0]],
     gamma=0.95,
 )
-"""One number with a price on actions, without end."""
+"""A scalar state with a cost on actions and no horizon."""
 GAINS, DEVIATIONS = np.linspace(-1.6, -0.1, 11), np.linspace(0.1, 1.0, 10)
 
 
@@ -156,11 +157,11 @@ FIGURES = (
     Figure(
         name="peters-schaal",
         title="plain and natural gradients of a linear-quadratic problem",
-        source=f"{SLIDES_TRPO}, the fields after Peters and Schaal 2008",
+        source=f"{TRPO_SLIDES}, the fields after Peters and Schaal 2008",
         caption="A state s that becomes s + a and noise (variance 0.05), with the cost s² + a² / 2 and a discount "
         "of 0.95, and the policy a ~ N(K s, σ²), exactly. Directions of the gradient of the return "
         "(left) and of the natural gradient (right), over contours of the return; the best policy is black. The "
-        "plain gradient takes the exploration away first; the natural one changes the gain most where there is "
+        "plain gradient mainly reduces exploration; the natural one changes the gain most where there is "
         "little exploration.",
         compute=linear_quadratic_fields,
         draw=draw_linear_quadratic_fields,

@@ -18,13 +18,6 @@ from jumar.runs.files import plain
 Data = Mapping[str, Any]
 """What a figure shows, by name: arrays, numbers, texts or lists of texts."""
 
-BOOK = "Kochenderfer et al., Algorithms for Decision Making"
-"""The texts, as sources name them."""
-SLIDES_NATURAL = "lecture slides on natural policy gradients, TRPO and PPO"
-NOTES = "course notes on policy gradients"
-SLIDES_TRPO = "lecture slides on TRPO and PPO"
-LECTURE_ADVANCED = "lecture on advanced policy optimization"
-
 
 @dataclass(frozen=True)
 class Figure:

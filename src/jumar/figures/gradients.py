@@ -24,11 +24,12 @@ from jumar.figures.drawing import (
     look,
     panels,
 )
-from jumar.figures.figure import BOOK, NOTES, SLIDES_NATURAL, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.figures.levels import ellipse
 from jumar.lab import families, gradients, regulator, variances, worked
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import random_mdp
+from jumar.lab.texts import BOOK, NATURAL_SLIDES, NOTES
 from jumar.solvers.fisher import boundary_length
 
 # -- Figure 12.3 ------------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ FIGURES = (
     Figure(
         name="sigmoid-policy",
         title="equal steps in the parameter, unequal steps of the policy",
-        source=f"{SLIDES_NATURAL}, the figure of two actions",
+        source=f"{NATURAL_SLIDES}, the figure of two actions",
         caption="A policy of two actions with one parameter, at θ = 4, 2 and 0. Both steps change the parameter by "
         "2. The first hardly changes the policy, the second makes it a coin; the divergences KL(old ‖ new) say how "
         "much.",

@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from jumar.figures.drawing import BLACK, BLUE, CONTOURS, RED, frame, label, legend, look, panels
-from jumar.figures.figure import LECTURE_ADVANCED, NOTES, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.lab import bounds, improvement, variances
 from jumar.lab.conservative_iteration import mixture
+from jumar.lab.families import table
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, random_mdp
-from jumar.lab.worked import table
+from jumar.lab.texts import LECTURE, NOTES
 from jumar.policies.distributions import Categorical
 
 # -- the mismatch bound ------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ FIGURES = (
     Figure(
         name="mismatch",
         title="how far states move, and what that can cost",
-        source=f"{LECTURE_ADVANCED}, distribution mismatch",
+        source=f"{LECTURE}, distribution mismatch",
         caption="A process of two states whose second is never left. Left: the distance between the distributions "
         "of states of two policies with a total variation of 0.1, and its bound 2 t ε. Right: with 4 steps and "
         "rewards of 100, the gain on the way to the new policy, which is mixed into the old one. It lies in the "

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from jumar.figures.drawing import BLACK, BLUE, CONTOURS, GREEN, MARKERS, RED, arrow, frame, label, legend, look, panels
-from jumar.figures.figure import SLIDES_NATURAL, SLIDES_TRPO, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.figures.levels import edge
 from jumar.lab import dynamic_programming, families, improvement, minorise, steepest, tabular
 from jumar.lab.precision import in_double
+from jumar.lab.texts import NATURAL_SLIDES, TRPO_SLIDES
 
 # -- a step in parameters against a step in distributions -----------------------------------------------------------------
 
@@ -154,7 +155,7 @@ FIGURES = (
     Figure(
         name="two-geometries",
         title="the best step in parameters and in distributions",
-        source=f"{SLIDES_NATURAL}, steepest ascent in parameter space and in distribution space",
+        source=f"{NATURAL_SLIDES}, steepest ascent in parameter space and in distribution space",
         caption="A process with two states and a softmax policy whose first parameter counts three times as much as "
         f"its second. Red: all parameters within {RADIUS}, and the best step among them. Blue: all policies with a "
         f"mean divergence of at most {DIVERGENCE}, and the best step among those. Neither is linearised. Grey lines "
@@ -165,7 +166,7 @@ FIGURES = (
     Figure(
         name="minorants",
         title="minorise and maximise: lower bounds that touch",
-        source=f"{SLIDES_TRPO}, the figure of minorise-maximise",
+        source=f"{TRPO_SLIDES}, the figure of minorise-maximise",
         caption="Left: the performance of a policy with one parameter in a process of two states with a discount of "
         "0.3, and the bound L - C max KL from three policies, each the best place of the bound before (ticks). The "
         f"bound touches J where it begins, so J never falls. Right: {ROUNDS} rounds over all policies of the process "

@@ -12,7 +12,8 @@ import numpy as np
 from jumar.errors import DamagedFile, UsageError
 from jumar.fields import mapping, number, reading, several
 from jumar.figures.drawing import BLACK, BLUE, GREEN, ORANGE, RED, frame, label, look, panels
-from jumar.figures.figure import SLIDES_NATURAL, SLIDES_TRPO, Data, Figure
+from jumar.figures.figure import Data, Figure
+from jumar.lab.texts import NATURAL_SLIDES, TRPO_SLIDES
 from jumar.report.statistics import interquartile_mean
 from jumar.report.style import TEXT_COLOUR, count_steps, new_figure
 
@@ -58,13 +59,13 @@ def mujoco_slate(path: Path | None = None) -> Data:
 def _results(path: Path | None) -> dict[str, dict[str, np.ndarray]]:
     """Return the evaluations ``[runs, points]`` of each method by task."""
     if path is not None and not path.is_file():
-        raise UsageError(f"--from {path} is no file; give one like benchmarks/results/returns.json.")
+        raise UsageError(f"--from {path} is not a file; give one like benchmarks/results/returns.json.")
     try:
         text = path.read_text() if path else (resources.files("jumar.figures") / RESULTS).read_text()
         content = json.loads(text)
     except (OSError, ValueError, RecursionError):
         raise DamagedFile(
-            f"{path} is no JSON file of results; give one like benchmarks/results/returns.json."
+            f"{path} is not a JSON file of results; give one like benchmarks/results/returns.json."
         ) from None
     with reading(path or RESULTS):
         tasks = mapping(mapping(content).get("tasks"))
@@ -166,7 +167,7 @@ FIGURES = (
     Figure(
         name="mujoco-slate",
         title="returns of seven methods in tasks of MuJoCo",
-        source=f"{SLIDES_NATURAL}, the performance of PPO and others; Schulman et al. 2017, Figure 3",
+        source=f"{NATURAL_SLIDES}, the performance of PPO and others; Schulman et al. 2017, Figure 3",
         caption="Returns of deterministic episodes over one million steps: the interquartile mean of 5 seeds for "
         "each method, evaluated 50 times by 10 episodes, from benchmarks/results/returns.json. The paper's slate "
         "also has InvertedPendulum and Reacher, which were not measured; Ant is not in the paper.",
@@ -177,7 +178,7 @@ FIGURES = (
     Figure(
         name="robot-pipeline",
         title="from a simulator to a legged robot, in four steps",
-        source=f"{SLIDES_TRPO}, application of TRPO: legged robots; Hwangbo et al. 2019, Figure 1",
+        source=f"{TRPO_SLIDES}, application of TRPO: legged robots; Hwangbo et al. 2019, Figure 1",
         caption="How a policy for the robot ANYmal was made: its parameters are identified, a network learns what "
         "its actuators do, the policy is trained in a simulator of both, and is then used on the robot as it is. A "
         "diagram; nothing is computed.",

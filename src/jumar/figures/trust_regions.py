@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.figures.drawing import BLUE, GREEN, MARKERS, RED, frame, label, panels
-from jumar.figures.figure import LECTURE_ADVANCED, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.figures.levels import edge
 from jumar.lab.precision import in_double
+from jumar.lab.texts import LECTURE
 from jumar.policies.distributions import DiagGaussian
 
 # -- Euclidean against manifold ----------------------------------------------------------------------------------------
@@ -76,10 +77,10 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         name="manifold",
         title="Euclidean balls against balls of the divergence",
-        source=f"{LECTURE_ADVANCED}, natural gradient",
+        source=f"{LECTURE}, natural gradient",
         caption=f"Three normal distributions in the plane of their parameters. Left: all parameters within {RADIUS}; "
         "what that changes of the distribution differs by a factor of 80. Right: all distributions with KL(old ‖ "
-        f"new) up to {DIVERGENCE}, exactly; their size grows with the deviation, and they are no ellipses.",
+        f"new) up to {DIVERGENCE}, exactly; their size grows with the deviation, and they are not ellipses.",
         compute=manifold,
         draw=draw_manifold,
     ),

@@ -22,7 +22,7 @@ from jumar.figures.drawing import (
     panels,
 )
 from jumar.figures.fields import THETA_1, THETA_2
-from jumar.figures.figure import BOOK, Data, Figure
+from jumar.figures.figure import Data, Figure
 from jumar.figures.levels import edge, ellipse
 from jumar.lab import regulator, regulator_improvement
 from jumar.lab.iterated_ascent import ascend
@@ -30,6 +30,7 @@ from jumar.lab.local_models import ExactRegulator, Known, RegulatorProcess, Samp
 from jumar.lab.precision import in_double
 from jumar.lab.regulator import Regulator
 from jumar.lab.textbook import NaturalPolicyGradient, PolicyGradientUpdate, TrustRegionUpdate
+from jumar.lab.texts import BOOK
 
 PROBLEM = Regulator(gamma=0.9)
 GRID = np.linspace(-2.2, 0.3, 101), np.linspace(-0.05, 0.85, 73)
@@ -243,7 +244,7 @@ FIGURES = (
         source=f"{BOOK}, Figure 12.5",
         caption=f"{TRUST_REGION_UPDATES} updates of Algorithm 12.5 on {_PROBLEM}, from {_STARTS}, each with "
         f"{TRUST_REGION_ROLLOUTS} rollouts (seed 0) and ε = {TRUST_REGION_BOUND:g}. The best parameters are black. "
-        "(What the book's c = 2 is, it does not say.)",
+        "(The book does not define its c = 2.)",
         compute=trust_region_paths,
         draw=draw_trust_region_paths,
     ),

@@ -16,10 +16,13 @@
 - ``maximum_entropy``: what policies are worth whose entropy counts, and the best of them.
 - ``regulator``: one number to be brought to 0; a linear-Gaussian problem with everything in closed form.
 - ``regulator_improvement``, ``regulator_clamped``: what is known of a new policy of it from the old one.
-- ``textbook``: a textbook's updates of parameters; ``local_models``: what they know of a problem, from rollouts or exactly.
+- ``textbook``: a textbook's updates of parameters; ``local_models``: what they know of a problem, from rollouts or exactly;
+  ``exact_tabular``: the same of a tabular process; ``iterated_ascent``: an update repeated.
 - ``linear_quadratic``, ``quadratic_values``, ``riccati``: linear-quadratic regulation; ``ilqr``: where dynamics are not linear.
 - ``rollouts``: drawn trajectories, and the estimators that are to converge to the exact quantities.
 - ``worked``: the worked examples of two textbooks, as printed and as they should be.
+- ``examples``: those and the formulas of five texts, computed anew; ``texts``: what the texts are called.
+- ``arguments``: what the functions are given.
 
 All are pure functions of arrays, and compute in double precision, whatever precision JAX is in (``precision``).
 """

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jumar.lab.families import table
 from jumar.lab.improvement import (
     max_kl,
     max_kl_constant,
@@ -30,7 +31,6 @@ from jumar.lab.precision import in_double
 from jumar.lab.rollouts import discounts
 from jumar.lab.tabular import TabularMDP, expected_advantages, occupancies, state_distribution, visitation
 from jumar.lab.trajectories import horizon_of
-from jumar.lab.worked import table
 from jumar.policies.distributions import Categorical
 
 

@@ -24,10 +24,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.families import Family
 from jumar.lab.gradients import solve
 from jumar.lab.precision import in_double
-from jumar.lab.tabular import ArrayLike, TabularMDP, advantages, visitation
+from jumar.lab.tabular import TabularMDP, advantages, visitation
 from jumar.solvers.fisher import scores, step_fisher
 
 

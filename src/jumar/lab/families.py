@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
@@ -16,6 +17,12 @@ from jumar.policies.policy import Parameters, Policy
 
 Family = Callable[[Array], Categorical]
 """Flat parameters ``[d]`` -> the action distributions at all states, logits ``[S, A]``."""
+
+
+@in_double
+def table(probs: ArrayLike) -> Categorical:
+    """Return the policy with the probabilities ``[S, A]``, none of them 0."""
+    return Categorical(jnp.log(jnp.asarray(probs)))
 
 
 def softmax(mdp: TabularMDP) -> Family:

@@ -26,12 +26,11 @@ import numpy as np
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.dynamic_programming import Fit, discounted_steps, greedy_improvement
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, expected_advantages, performance, state_values, visitation
 from jumar.policies.distributions import Categorical
-
-ArrayLike = Array | np.ndarray
 
 # -- fits -------------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from jax import Array
 from jax.core import Tracer
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import check_positive
 from jumar.lab.families import Family
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, action_values, occupancies, state_distribution, visitation
@@ -93,7 +94,7 @@ def natural_step(fisher: Array, gradient: Array, delta: float) -> Array:
 
     Source: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, equation 12.12.
     """
-    _check_positive("delta", delta)
+    check_positive("delta", delta)
     direction = solve(fisher, gradient)
     return boundary_length(direction @ fisher @ direction, delta) * direction
 
@@ -112,7 +113,7 @@ def multiplier(fisher: Array, gradient: Array, delta: float) -> Array:
     Source: lecture notes *Advanced Policy Optimization*, whose step for the multiplier is :math:`F^{-1} g / \lambda`; course
     notes *Policy Gradients* print :math:`\sqrt{\delta / g^T F g}` for the length of the step.
     """
-    _check_positive("delta", delta)
+    check_positive("delta", delta)
     return jnp.sqrt(gradient @ solve(fisher, gradient) / (2.0 * delta))
 
 
@@ -123,13 +124,8 @@ def penalised_step(fisher: Array, gradient: Array, multiplier: float) -> Array:
     Raises:
         UsageError: F is 0 or not finite, or the multiplier is not above 0.
     """
-    _check_positive("multiplier", multiplier)
+    check_positive("multiplier", multiplier)
     return solve(fisher, gradient) / multiplier
-
-
-def _check_positive(name: str, number: float | Array) -> None:
-    if not isinstance(number, Tracer) and not number > 0.0:
-        raise UsageError(f"{name}={number} must be above 0.")
 
 
 def _check_fisher(fisher: Array) -> None:

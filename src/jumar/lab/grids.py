@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from jumar.errors import UsageError
-from jumar.lab.tabular import ArrayLike, TabularMDP
+from jumar.lab.arguments import ArrayLike
+from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 
 Map = str | Sequence[str]
@@ -66,7 +67,7 @@ def parse_map(rows: Map) -> list[str]:
         UsageError: there are none, they are not equally long, have a letter that means nothing, or there is no start.
     """
     if not isinstance(rows, (str, list, tuple)) or not all(isinstance(row, str) for row in rows):
-        raise UsageError(f"rows={rows!r} is no map; it must be a text, or a list of texts, one for each row.")
+        raise UsageError(f"rows={rows!r} is not a map; it must be a text, or a list of texts, one for each row.")
     lines = rows.replace("/", "\n").split() if isinstance(rows, str) else list(rows)
     if not lines or not lines[0]:
         raise UsageError("the map is empty; it needs rows of the letters . S G P C and #.")
@@ -110,7 +111,7 @@ def grid_world(
         cliff_reward: paid for the step off a cliff.
 
     Raises:
-        UsageError: the map is none (:func:`parse_map`), or a number is out of range.
+        UsageError: the map is not one (:func:`parse_map`), or a number is out of range.
     """
     lines = parse_map(rows)
     check_probability("slip", slip)
@@ -144,7 +145,7 @@ def _reached(lines: list[str], place: tuple[int, int], action: int) -> tuple[int
 
 
 def check_probability(name: str, value: float) -> None:
-    """Refuse a number that is no probability.
+    """Refuse a number that is not a probability.
 
     Raises:
         UsageError: it is not in [0, 1].
@@ -154,10 +155,10 @@ def check_probability(name: str, value: float) -> None:
 
 
 def check_rewards(**rewards: float) -> None:
-    """Refuse rewards, given by their names, that are no finite numbers.
+    """Refuse rewards, given by their names, that are not finite numbers.
 
     Raises:
-        UsageError: one is none.
+        UsageError: one is not.
     """
     for name, value in rewards.items():
         if not _is_number(value):
@@ -181,7 +182,9 @@ def arrows(rows: Map, policy: Categorical) -> str:
     places = cells(lines)
     probs = np.asarray(policy.probs)
     if probs.shape != (len(places), len(MOVES)):
-        raise UsageError(f"a policy of shape {probs.shape} is none of the map; it must be {(len(places), len(MOVES))}.")
+        raise UsageError(
+            f"a policy of shape {probs.shape} does not fit the map; it must be {(len(places), len(MOVES))}."
+        )
     picture = [list(line) for line in lines]
     for (i, j), chances in zip(places, probs, strict=True):
         if lines[i][j] in ".S":
@@ -200,7 +203,7 @@ def numbers(rows: Map, values: ArrayLike, digits: int = 2) -> str:
     places = cells(lines)
     values = np.asarray(values)
     if values.shape != (len(places),):
-        raise UsageError(f"values of shape {values.shape} are none of the map; they must be {(len(places),)}.")
+        raise UsageError(f"values of shape {values.shape} do not fit the map; they must be {(len(places),)}.")
     # Adding 0 makes 0 of -0, which rounding would show as such.
     texts = {
         place: f"{round(value, digits) + 0.0:.{digits}f}" for place, value in zip(places, values.tolist(), strict=True)

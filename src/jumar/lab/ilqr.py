@@ -112,7 +112,7 @@ def plan(
     return found
 
 
-class Model(NamedTuple):
+class Expansion(NamedTuple):
     """What a step costs to second order, and where it leads to first; all with a leading axis of time."""
 
     s: Array
@@ -139,12 +139,12 @@ class Feedback(NamedTuple):
     """Whether every :math:`Q_{aa} + \\mu I` was positive definite."""
 
 
-def _model(problem: Problem, states: Array, actions: Array) -> Model:
-    def at(state: Array, action: Array) -> Model:
+def _model(problem: Problem, states: Array, actions: Array) -> Expansion:
+    def at(state: Array, action: Array) -> Expansion:
         by_state, by_action = jax.jacfwd(problem.dynamics, (0, 1))(state, action)
         s, a = jax.grad(problem.cost, (0, 1))(state, action)
         (ss, _), (as_, aa) = jax.hessian(problem.cost, (0, 1))(state, action)
-        return Model(s, a, ss, as_, aa, by_state, by_action)
+        return Expansion(s, a, ss, as_, aa, by_state, by_action)
 
     return jax.vmap(at)(states, actions)
 
@@ -153,7 +153,7 @@ def _backward(problem: Problem, states: Array, actions: Array, damping: Array) -
     last = states[-1]
     end = jax.grad(problem.final_cost)(last), jax.hessian(problem.final_cost)(last)
 
-    def before(later: tuple[Array, Array], now: Model) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+    def before(later: tuple[Array, Array], now: Expansion) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
         slope, bend = (problem.gamma * x for x in later)
         s, a = now.s + now.by_state.T @ slope, now.a + now.by_action.T @ slope
         ss = now.ss + now.by_state.T @ bend @ now.by_state

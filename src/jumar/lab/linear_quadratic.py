@@ -29,12 +29,11 @@ from gymnasium import spaces
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.precision import in_double
 from jumar.lab.regulator import Regulator, standard_deviation
 from jumar.lab.rollouts import Rollouts
 from jumar.policies.distributions import DiagGaussian
-
-ArrayLike = Array | np.ndarray
 
 
 @partial(
@@ -66,7 +65,7 @@ class LinearQuadratic:
     gamma: float
     """Discount in [0, 1]; below 1 without a horizon."""
     final_cost: ArrayLike
-    """Q_H, ``[n, n]``, of the state after the last step; without a horizon it has no part in anything."""
+    """Q_H, ``[n, n]``, of the state after the last step; unused without a horizon."""
     horizon: int | None = None
     """How many decisions there are; None: without end."""
 

@@ -7,8 +7,8 @@ With the ratio :math:`w` and what judges an action, :math:`X`, the clamped objec
 The state is normal. Given the state, so is the action, :math:`\log w` is quadratic in it, and X is too. So the expectation over
 actions is a sum of moments of two truncated normals, in closed form. What is left is an integral over the state. It is taken
 between the states at which a region of actions begins or ends, as the integrand is smooth between them, by the tanh-sinh rule,
-which bears the roots that it has at their ends. The result can be differentiated once; second derivatives would lack what the
-moving ends of the regions add.
+which stays accurate where the integrand behaves like a square root at an end. The result can be differentiated once; second
+derivatives would lack what the moving ends of the regions add.
 
 Source: Takahasi and Mori 1974, *Double Exponential Formulas for Numerical Integration*.
 """

@@ -22,10 +22,11 @@ import numpy as np
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.families import Family
 from jumar.lab.gradients import step_fisher
 from jumar.lab.precision import in_double
-from jumar.lab.tabular import ArrayLike, TabularMDP, performance, state_distribution
+from jumar.lab.tabular import TabularMDP, performance, state_distribution
 
 Slope = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """A step ``[d]`` -> a number and its gradient ``[d]``."""

@@ -25,11 +25,10 @@ from gymnasium import spaces
 from jax import Array
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts
 from jumar.policies.distributions import Categorical
-
-ArrayLike = Array | np.ndarray
 
 
 @partial(
@@ -60,8 +59,8 @@ class TabularMDP:
         """Return the process of these tables (lists will do), if they are one.
 
         Raises:
-            UsageError: shapes do not fit, probabilities are none, a reward is not finite, or the discount or the horizon is out
-                of range.
+            UsageError: shapes do not fit, probabilities are negative or do not sum to 1, a reward is not finite, or the
+                discount or the horizon is out of range.
         """
         transitions, rewards, initial = (np.asarray(table, np.float64) for table in (transitions, rewards, initial))
         if (

@@ -28,12 +28,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.core import Tracer
 
 from jumar.errors import UsageError
-from jumar.lab.iterated_ascent import Path as Path
-from jumar.lab.iterated_ascent import Update as Update
-from jumar.lab.iterated_ascent import ascend as ascend
+from jumar.lab.arguments import check_positive
 from jumar.lab.local_models import LocalModel, Model, check_known
 from jumar.lab.precision import in_double
 from jumar.schedules import Schedule, schedule
@@ -161,7 +158,7 @@ class RestrictedPolicyGradient:
     r"""The bound on :math:`\frac12 \|\theta' - \theta\|^2`."""
 
     def __post_init__(self) -> None:
-        _check_above_zero("epsilon", self.epsilon)
+        check_positive("epsilon", self.epsilon)
 
     @_compiled
     def update(self, theta: Array, key: Array, remaining: float | Array = 1.0) -> Updated:
@@ -190,7 +187,7 @@ class NaturalPolicyGradient:
     """How the system is solved: ``ConjugateGradient(10)`` for many parameters (the book's footnote)."""
 
     def __post_init__(self) -> None:
-        _check_above_zero("epsilon", self.epsilon)
+        check_positive("epsilon", self.epsilon)
         check_known(self.model, "fisher")
 
     @_compiled
@@ -236,7 +233,7 @@ class TrustRegionUpdate:
     """How the system of the natural gradient is solved."""
 
     def __post_init__(self) -> None:
-        _check_above_zero("epsilon", self.epsilon)
+        check_positive("epsilon", self.epsilon)
         if not 0.0 < self.shrink < 1.0:
             raise UsageError(f"shrink={self.shrink} must be between 0 and 1; the book has 0.5.")
         if self.most < 1:
@@ -326,7 +323,7 @@ class ClampedSurrogateUpdate:
     """How many steps."""
 
     def __post_init__(self) -> None:
-        _check_above_zero("epsilon", self.epsilon)
+        check_positive("epsilon", self.epsilon)
         if self.k_max < 1:
             raise UsageError(f"k_max={self.k_max} must be at least 1.")
         check_known(self.model, "clamped", "constraint")
@@ -352,9 +349,3 @@ class ClampedSurrogateUpdate:
         new = sound_step(new - theta, gradient).taken_from(theta)
         before, after = (local.clamped(at, self.epsilon) for at in (theta, new))
         return ClampedUpdated(new, gradient, before, after, local.constraint(new))
-
-
-def _check_above_zero(name: str, value: float) -> None:
-    # Under jax.jit a number may be an argument of the program, and not known yet.
-    if not isinstance(value, Tracer) and not value > 0.0:
-        raise UsageError(f"{name}={value} must be above 0.")

@@ -22,10 +22,11 @@ from jax import Array
 from jax.core import Tracer
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.families import Family
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts
-from jumar.lab.tabular import ArrayLike, TabularMDP, advantages, occupancies, visitation
+from jumar.lab.tabular import TabularMDP, advantages, occupancies, visitation
 from jumar.policies.distributions import Categorical
 from jumar.text import counted
 

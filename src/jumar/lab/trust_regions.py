@@ -48,6 +48,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.errors import UsageError
+from jumar.lab.arguments import check_positive
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP, action_values, advantages, occupancies, performance, visitation
 from jumar.lab.trajectories import horizon_of
@@ -84,7 +85,7 @@ def trust_region(
     Raises:
         UsageError: ``delta`` is not above 0, the divergence is unknown or none of this process, or a probability is 0.
     """
-    _check_positive("delta", delta)
+    check_positive("delta", delta)
     tilts = Tilts.of(old_policy(mdp, old), mdp, divergence, reverse)
     if divergence == "max":
         at = tilts.within(delta)
@@ -105,7 +106,7 @@ def penalised(
     Raises:
         UsageError: ``beta`` is not above 0, the divergence is unknown or none of this process, or a probability is 0.
     """
-    _check_positive("beta", beta)
+    check_positive("beta", beta)
     tilts = Tilts.of(old_policy(mdp, old), mdp, divergence, reverse)
     return penalised_tilt(tilts, beta)
 
@@ -297,8 +298,3 @@ def falling(
         above = function(middle) > 0.0
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return 0.5 * (low + high)
-
-
-def _check_positive(name: str, number: float) -> None:
-    if not number > 0.0:
-        raise UsageError(f"{name}={number} must be above 0.")

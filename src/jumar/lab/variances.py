@@ -25,10 +25,11 @@ from jax import Array
 
 from jumar.errors import UsageError
 from jumar.estimators.advantages import DiscountedStates, Estimator, ExpectedSarsa, FullReturn, RewardToGo, Steps
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.families import Family
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, sampled_gradient
-from jumar.lab.tabular import ArrayLike, TabularMDP, action_values, state_values
+from jumar.lab.tabular import TabularMDP, action_values, state_values
 from jumar.lab.trajectories import every_trajectory, horizon_of, probabilities
 from jumar.policies.distributions import Categorical
 from jumar.solvers.fisher import scores

@@ -1,6 +1,6 @@
 r"""The worked examples and exercises of two textbooks, computed by Jumar's functions from the data as printed.
 
-Beside each stands what is printed, where that differs.
+Printed values that differ are given next to each.
 
 Sources: Kochenderfer, Wheeler and Wray, *Algorithms for Decision Making*, chapter 12 (Example 12.1, Exercises 12.2 and 12.3);
 course notes on policy gradients (Example 4.6.1, the Bernoulli policy).
@@ -17,14 +17,14 @@ import numpy as np
 from jax import Array
 
 from jumar.lab import textbook
+from jumar.lab.arguments import ArrayLike
+from jumar.lab.families import table
 from jumar.lab.local_models import LocalModel, Sampled
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, discounts
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical, DiagGaussian
 from jumar.solvers.fisher import scores, trajectory_fisher
-
-ArrayLike = Array | np.ndarray
 
 # -- Example 12.1 and Exercises 12.1 and 12.2: one update of TRPO ----------------------------------------------------------
 
@@ -42,7 +42,7 @@ class TrustRegionExample(NamedTuple):
     """Discount."""
 
 
-class TrustRegionUpdate(NamedTuple):
+class TrustRegionNumbers(NamedTuple):
     """What an update of the example goes through."""
 
     fishers: ArrayLike
@@ -68,7 +68,7 @@ EXAMPLE_12_1 = TrustRegionExample(
 )
 """The data of Example 12.1; only without a discount do they give the numbers printed."""
 
-PRINTED_12_1 = TrustRegionUpdate(
+PRINTED_12_1 = TrustRegionNumbers(
     fishers=np.array([[[4.048, 2.878], [2.878, 2.046]], [[0.012, -0.838], [-0.838, 29.529]]]),
     fisher=np.array([[2.030, 1.020], [1.019, 118.115]]),
     gradient=np.array([2.030, 1.020]),
@@ -115,13 +115,13 @@ class OneState:
 
 
 @in_double
-def trust_region_update(example: TrustRegionExample) -> TrustRegionUpdate:
+def trust_region_update(example: TrustRegionExample) -> TrustRegionNumbers:
     """Compute the update of the example, by :class:`jumar.lab.textbook.TrustRegionUpdate`; it does not shorten the step."""
     local = _model(example)
     found = textbook.TrustRegionUpdate(_sampled(example), example.epsilon).step(jnp.asarray(example.theta), local)
     each = action_scores(example)
     steps = jnp.ones(each.shape[:2])
-    return TrustRegionUpdate(
+    return TrustRegionNumbers(
         fishers=jnp.stack([trajectory_fisher(one[None], steps[:1]) for one in each]),
         fisher=local.fisher,
         gradient=found.gradient,
@@ -241,12 +241,6 @@ def divergences(exercise: DivergenceExercise) -> Array:
 def mean_divergence(exercise: DivergenceExercise) -> Array:
     """Return the mean of KL(old || new) over the states that were visited."""
     return jnp.mean(divergences(exercise)[exercise.visited])
-
-
-@in_double
-def table(probs: ArrayLike) -> Categorical:
-    """Return the policy with the probabilities ``[S, A]``, none of them 0."""
-    return Categorical(jnp.log(jnp.asarray(probs)))
 
 
 # -- Example 4.6.1 of the course notes: two actions ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ r"""Small worlds with names: as tabular processes, and as compiled environments 
 ``jax/jumar.lab.worlds:RandomWalk``       a line with two ends
 ========================================  ===========================================================================
 
-An environment keeps its process as ``mdp``, so that what an agent reaches can be held against the optimum
+An environment keeps its process as ``mdp``, so that what an agent reaches can be compared with the optimum
 (:mod:`jumar.lab.dynamic_programming`). Observations are the states' numbers.
 """
 

@@ -32,7 +32,7 @@ Parameters = Any
 
 
 @dataclass(frozen=True)
-class Named:
+class OwnEncoder:
     """An encoder, and what files keep of it: how it is called. ``module:Name`` where it was typed."""
 
     name: str
@@ -72,11 +72,11 @@ class OwnNetwork:
     call: Callable[[Parameters, Any], Array]
 
     @classmethod
-    def of(cls, given: Named, parts: tuple[Part, ...]) -> OwnNetwork:
+    def of(cls, given: OwnEncoder, parts: tuple[Part, ...]) -> OwnNetwork:
         """Return the network, which is called once to see what it returns.
 
         Raises:
-            UsageError: it is none of what an encoder may be, it raises, its parameters are not floating-point arrays, or it
+            UsageError: it is not an encoder, it raises, its parameters are not floating-point arrays, or it
                 returns something else than a vector of finite numbers.
         """
         make, call = _functions(given)
@@ -120,7 +120,7 @@ class OwnNetwork:
         return outputs.astype(jnp.float32).reshape(*batch, self.outputs)
 
 
-def _functions(given: Named) -> tuple[Callable[[Array], Parameters], Callable[[Parameters, Any], Array]]:
+def _functions(given: OwnEncoder) -> tuple[Callable[[Array], Parameters], Callable[[Parameters, Any], Array]]:
     """Return what draws parameters and what computes with them."""
     name, encoder = given.name, given.encoder
     if inspect.isclass(encoder) and hasattr(encoder, "init") and hasattr(encoder, "apply"):

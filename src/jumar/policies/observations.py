@@ -21,7 +21,7 @@ from jax import Array
 
 from jumar.errors import UsageError, unknown
 from jumar.networks.layers import Image, Seen
-from jumar.networks.own import Named, Part
+from jumar.networks.own import OwnEncoder, Part
 from jumar.policies.moments import RunningMoments
 from jumar.spaces import describe_space, nested
 
@@ -118,7 +118,7 @@ class Encoder:
     clip: float
     acting: tuple[str, ...] | None = None
     """The parts of a Dict that are there when the policy acts; ``None``: all that are encoded."""
-    own: Named | None = None
+    own: OwnEncoder | None = None
     """The user's network that goes on from here, in policy and critic each with parameters of its own."""
 
     @classmethod
@@ -132,7 +132,7 @@ class Encoder:
         flatten: bool = False,
         acting: tuple[str, ...] | None = None,
         judging: tuple[str, ...] | None = None,
-        own: Named | None = None,
+        own: OwnEncoder | None = None,
     ) -> Encoder:
         """Build the encoder of an observation space.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jumar.errors import UsageError
-from jumar.networks.own import Named
+from jumar.networks.own import OwnEncoder
 from jumar.policies.features import Features, name_of
 
 
@@ -23,15 +23,15 @@ class OwnCode:
 
     features: Features | None = None
     """The function that the policy is linear in (:mod:`jumar.policies.features`)."""
-    encoder: Named | None = None
+    encoder: OwnEncoder | None = None
     """The network that encodes observations (:mod:`jumar.networks.own`)."""
 
     @classmethod
     def passed(cls, features: Features | None, encoder: Any) -> OwnCode:
-        """Return what was passed from Python; an encoder may be given as ``Named``, else it is called what Python calls it."""
-        if encoder is None or isinstance(encoder, Named):
+        """Return what was passed from Python; an encoder that is not an ``OwnEncoder`` is called what Python calls it."""
+        if encoder is None or isinstance(encoder, OwnEncoder):
             return cls(features, encoder)
-        return cls(features, Named(_name_of(encoder), encoder))
+        return cls(features, OwnEncoder(_name_of(encoder), encoder))
 
     @property
     def names(self) -> OwnNames:

@@ -12,27 +12,27 @@ import numpy as np
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.envs import pool
-from jumar.envs.checks.course import Course, draw
-from jumar.envs.checks.findings import Findings
-from jumar.envs.checks.looks import (
+from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
+from jumar.envs.gymnasium_factory import GymnasiumFactory
+from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
+from jumar.envs.registry import EnvironmentId, TypedWrapper, resolve
+from jumar.envs.sources import FromId
+from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
+from jumar.policies.policy import make_policy
+from jumar.spaces import check_spaces
+from jumar.text import counted
+from jumar.training.checks.course import Course, draw
+from jumar.training.checks.findings import Findings
+from jumar.training.checks.looks import (
     look_at_episodes,
     look_at_info,
     look_at_observations,
     look_at_rewards,
     look_at_spaces,
 )
-from jumar.envs.checks.replays import STEPS as REPLAYED
-from jumar.envs.checks.replays import check_replays
-from jumar.envs.checks.watched import Notes, SteppedFromPython, watched
-from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
-from jumar.envs.gymnasium_factory import GymnasiumFactory
-from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
-from jumar.envs.registry import EnvironmentId, TypedWrapper, resolve
-from jumar.envs.sources import FromId
-from jumar.errors import EnvironmentFault, UsageError
-from jumar.policies.policy import make_policy
-from jumar.spaces import check_spaces
-from jumar.text import counted
+from jumar.training.checks.replays import STEPS as REPLAYED
+from jumar.training.checks.replays import check_replays
+from jumar.training.checks.watched import Notes, SteppedFromPython, watched
 from jumar.training.data import check_data
 from jumar.training.plan import check_count, check_seed
 from jumar.training.resolve import SLOW_STEP
@@ -108,9 +108,7 @@ def check(
     try:
         bench = Bench(id, warn or (lambda words: None))
         environments = bench.make(1)
-    except (EnvironmentFault, UsageError) as error:
-        if not _is_about_the_environment(error, id.compiled):
-            raise
+    except (EnvironmentFault, UnsupportedEnvironment) as error:
         findings.prevent(str(error))
     else:
         try:
@@ -136,21 +134,6 @@ def check(
         "reset_seconds": course.reset_seconds,
         **numbers,
     }
-
-
-TYPED = ("no module", "argument of environment", "takes no arguments", "in module", "must be given as", "not installed")
-"""What messages say about a compiled environment that was not found, or was given what it does not take."""
-
-
-def _is_about_the_environment(error: Exception, compiled: bool) -> bool:
-    """Whether making it failed because of what the environment is, and not of what was typed or is not installed."""
-    words = str(error)
-    if isinstance(error, EnvironmentFault):
-        return True
-    if compiled:
-        return not any(part in words for part in TYPED)
-    starts = ("the observation space of", "the action space of", "an environment must be")
-    return words.startswith(starts) or "raised where it was asked for its" in words
 
 
 def _look(

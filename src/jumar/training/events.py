@@ -130,7 +130,7 @@ class LogInfo:
     It comes with the other metrics: in ``metrics.jsonl``, TensorBoard and the live panel. A value must be one finite number.
 
     Raises:
-        UsageError: there is no key, or one that is no short text.
+        UsageError: there is no key, or one that is not a short text.
     """
 
     name = "log_info"
@@ -333,7 +333,7 @@ def read_keys(keys: Any) -> tuple[str, ...]:
     """Return the keys of :class:`LogInfo`, each once.
 
     Raises:
-        UsageError: one of them is no short text, or they are too many.
+        UsageError: one of them is not a short text, or they are too many.
     """
     for key in keys:
         if not isinstance(key, str) or not key or len(key) > LONGEST_KEY or not key.isprintable():

@@ -18,7 +18,7 @@ from jumar.envs.registry import EnvironmentId, TypedWrapper, parse_wrapper, reso
 from jumar.envs.sources import NO_ENVIRONMENT, FromId
 from jumar.envs.step_costs import parse_cost
 from jumar.errors import JumarError, UsageError, unknown
-from jumar.networks.own import Named
+from jumar.networks.own import OwnEncoder
 from jumar.policies.own_code import NO_CODE, OwnCode
 from jumar.text import repeat_words
 from jumar.training.data import StartData, check_data
@@ -214,7 +214,7 @@ def typed_code(encoder: str | None) -> OwnCode:
     found = import_module(module, f"--encoder {encoder}")
     if not hasattr(found, name):
         raise unknown(f"name in module {module}", name, [known for known in vars(found) if not known.startswith("_")])
-    return OwnCode(encoder=Named(encoder, getattr(found, name)))
+    return OwnCode(encoder=OwnEncoder(encoder, getattr(found, name)))
 
 
 def _typed(wrapper: TypedWrapper) -> Any:

@@ -1,32 +1,10 @@
-"""Comparing: programs in double precision, and numbers that say how far two results are apart."""
+"""Numbers that say how far two results are apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
-
-
-def in_double(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of pytrees, compiled as a whole in double precision; its results are NumPy arrays.
-
-    The functions of the lab compile operation after operation where they are called from Python; in one program they cost
-    a fraction of that.
-    """
-    program = jax.jit(function)
-
-    def run(*args: Any) -> Any:
-        with jax.enable_x64(True):
-            return jax.tree.map(np.asarray, program(*jax.tree.map(_doubled, args)))
-
-    return run
-
-
-def _doubled(leaf: Any) -> Any:
-    array = np.asarray(leaf)
-    return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else leaf
 
 
 def gap(found: Any, exact: Any) -> float:

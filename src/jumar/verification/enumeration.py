@@ -14,8 +14,8 @@ import numpy as np
 
 from jumar.lab import gradients, tabular
 from jumar.lab.families import softmax
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import TabularMDP
-from jumar.verification.compare import in_double
 
 STATES, ACTIONS, LENGTH, GAMMA = 3, 2, 3, 0.8
 
@@ -99,7 +99,7 @@ class Exact(NamedTuple):
     """The mean of the Fisher matrices of decisions under the normalised visits, ``[S A, S A]``."""
 
 
-@in_double
+@compiled_in_double
 def _exact(mdp: TabularMDP, flat: Any) -> Exact:
     family = softmax(mdp)
     policy, shape = family(flat), (mdp.n_states, mdp.n_actions)

@@ -9,9 +9,10 @@ import numpy as np
 
 from jumar.estimators import advantages, importance
 from jumar.lab import tabular
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
-from jumar.verification.compare import gap, in_double
+from jumar.verification.compare import gap
 from jumar.verification.enumeration import ACTED, ACTIONS, GAMMA, LENGTH, OTHER, STATES, everything, process
 
 DOUBLE = 1e-12
@@ -22,7 +23,7 @@ DOUBLE = 1e-12
 def endless() -> tuple[np.ndarray, np.ndarray]:
     """Return V ``[S]`` and Q ``[S, A]`` of the policy that acts, in the process without an end."""
 
-    @in_double
+    @compiled_in_double
     def values(mdp: TabularMDP, logits: Any) -> Any:
         policy = Categorical(logits)
         return tabular.state_values(mdp, policy), tabular.action_values(mdp, policy)
@@ -44,13 +45,13 @@ def rows_ending(ends: str) -> dict[str, Any]:
     }
 
 
-@in_double
+@compiled_in_double
 def gae(values: Any, successor_values: Any, rows: Any, gae_lambda: Any) -> Any:
     """Return the advantages of :func:`jumar.estimators.advantages.gae`."""
     return advantages.gae(values=values, successor_values=successor_values, gamma=GAMMA, gae_lambda=gae_lambda, **rows)
 
 
-@in_double
+@compiled_in_double
 def n_steps(successor_values: Any, rows: Any) -> Any:
     """Return the returns over 1, 2 and 3 steps."""
     return [
@@ -58,19 +59,19 @@ def n_steps(successor_values: Any, rows: Any) -> Any:
     ]
 
 
-@in_double
+@compiled_in_double
 def to_go(successor_values: Any, rows: Any) -> Any:
     """Return the rewards-to-go."""
     return advantages.discounted_returns(successor_values=successor_values, gamma=GAMMA, **rows)
 
 
-@in_double
+@compiled_in_double
 def full(rows: Any) -> Any:
     """Return the returns of whole episodes."""
     return advantages.full_returns(gamma=GAMMA, **rows)
 
 
-@in_double
+@compiled_in_double
 def v_trace(values: Any, successor_values: Any, rows: Any, log_ratios: Any, bound: Any) -> Any:
     """Return the advantages and the targets of V-trace, both its bounds alike."""
     return importance.v_trace(
@@ -85,7 +86,7 @@ def v_trace(values: Any, successor_values: Any, rows: Any, log_ratios: Any, boun
     )
 
 
-@in_double
+@compiled_in_double
 def retrace(action_values: Any, successor_values: Any, rows: Any, log_ratios: Any) -> Any:
     """Return the targets of Retrace with a lambda of 0.9."""
     return importance.retrace(

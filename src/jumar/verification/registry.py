@@ -38,7 +38,7 @@ class Check:
     name: str
     """``group/name``."""
     what: str
-    """What is held against what, in a few words."""
+    """What is compared with what, in a few words."""
     bound: float
     """The largest number that passes."""
     measure: Measure
@@ -110,7 +110,8 @@ def group_of(name: str) -> str:
 def select(every: Sequence[Check], names: Iterable[str], quick: bool = False) -> list[Check]:
     """Return the checks that the names stand for, each once and in their order; all of them without a name.
 
-    A name is that of a check, or else words that the names of some begin with: ``gradients``, or ``curvature/fisher``.
+    A name is a check, or a group such as ``gradients``. ``curvature/fisher``, which is neither, stands for the checks whose
+    names go on with a hyphen.
 
     Args:
         every: all checks.

@@ -1,4 +1,4 @@
-"""Updates of the off-policy family on a few rows, with linear networks of known numbers and noise that is told."""
+"""Updates of the off-policy family on a few rows, with linear networks of known numbers and fixed noise."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """A choice whose noise is told."""
+class Fixed:
+    """A choice whose noise is fixed."""
 
     choice: Choice
     drawn: np.ndarray
@@ -67,7 +67,7 @@ class Told:
         return self.choice.follows
 
     def noise(self, key: Any, shape: tuple[int, int]) -> Any:
-        """Return what was told."""
+        """Return the fixed noise."""
         return jnp.asarray(self.drawn, jnp.float32)
 
     def __call__(self, policy: Any, parameters: Any, features: Any, noise: Any) -> Chosen:
@@ -85,7 +85,7 @@ class Studied:
 
 
 def noise() -> tuple[np.ndarray, np.ndarray]:
-    """Return what is told to the successor's choice and to that of the policy's improvement, ``[B, d]`` each."""
+    """Return the noise of the successor's choice and of the policy's improvement, ``[B, d]`` each."""
     first, second = np.random.default_rng(5).normal(size=(2, ROWS, 2))
     return first.astype(np.float32), second.astype(np.float32)
 
@@ -127,10 +127,10 @@ def studied(name: str) -> Studied:
     first, second = noise()
     climbed = update.improvement.value
     if isinstance(update.successor, Sampled):
-        update = replace(update, successor=replace(update.successor, choice=Told(update.successor.choice, first)))
+        update = replace(update, successor=replace(update.successor, choice=Fixed(update.successor.choice, first)))
     update = replace(
         update,
-        improvement=replace(update.improvement, value=replace(climbed, choice=Told(climbed.choice, second))),
+        improvement=replace(update.improvement, value=replace(climbed, choice=Fixed(climbed.choice, second))),
     )
     shapes = jax.eval_shape(lambda key: update.init(key, 1).parameters, jax.random.PRNGKey(0))
     parameters = scattered(shapes, 3)

@@ -8,9 +8,11 @@ import numpy as np
 from jax import Array
 
 from jumar.lab import regulator
-from jumar.lab.examples.example import BOOK, LECTURE, TRPO_SLIDES, Example, Findings, exactly
+from jumar.lab.examples.example import Example, Findings
 from jumar.lab.maximum_entropy import maximum_entropy_choice
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.regulator import OPTIMUM, Regulator
+from jumar.lab.texts import BOOK, LECTURE, TRPO_SLIDES
 from jumar.solvers.penalty import adapted_coefficient
 
 WORTH, WEIGHT = np.array([1.0, 2.0, 3.0, 0.5]), 0.7
@@ -20,7 +22,7 @@ def _find_maximum_entropy() -> Findings:
     def worth(p: np.ndarray) -> float:
         return float(p @ WORTH - WEIGHT * p @ np.log(p))
 
-    right, printed = (np.asarray(exactly(maximum_entropy_choice)(WORTH, weight)) for weight in (WEIGHT, 1.0))
+    right, printed = (np.asarray(compiled_in_double(maximum_entropy_choice)(WORTH, weight)) for weight in (WEIGHT, 1.0))
     stationary = WORTH - WEIGHT * (np.log(right) + 1.0)
     return Findings(
         {"c": WORTH, "lambda": WEIGHT, "maximised": "sum p c - lambda sum p log p"},
@@ -37,7 +39,7 @@ def _find_maximum_entropy() -> Findings:
 def _find_coefficient() -> Findings:
     target, beta = 0.01, 1.0
     measured = np.array([0.005, 0.01, 0.02])
-    right = exactly(lambda kl: adapted_coefficient(jnp.asarray(beta), kl, target))(measured)
+    right = compiled_in_double(lambda kl: adapted_coefficient(jnp.asarray(beta), kl, target))(measured)
     return Findings(
         {"target of the mean KL": target, "KL of an update": measured, "beta": beta},
         {"beta after it, KL < target / 1.5": right[0], "between": right[1], "KL > 1.5 target": right[2]},
@@ -58,7 +60,7 @@ def _find_fields() -> Findings:
         return _cosine(natural, aim), _cosine(true, aim), -true[1] / jnp.linalg.norm(true)
 
     grid = np.stack(np.meshgrid(THETA_1, THETA_2, indexing="ij"), -1).reshape(-1, 2)
-    natural, true, down = exactly(jax.vmap(cosines))(grid)
+    natural, true, down = compiled_in_double(jax.vmap(cosines))(grid)
     return Findings(
         {"theta1": THETA_1, "theta2": THETA_2, "gamma": problem.gamma, "depth": problem.depth, "optimum": OPTIMUM},
         {

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import jax
 import numpy as np
-
-from jumar.lab.precision import in_double
-
-R = TypeVar("R")
-
-BOOK = "Kochenderfer, Wheeler and Wray, Algorithms for Decision Making"
-NOTES = "course notes, chapter 4, Policy Gradients"
-NATURAL_SLIDES = "lecture slides on natural gradients, TRPO and PPO"
-TRPO_SLIDES = "Yang, lecture slides, Trust Region Policy Optimization (TRPO)"
-LECTURE = "lecture slides, lecture 9, Advanced Policy Optimization"
 
 Values = Mapping[str, Any]
 """By name: numbers, arrays of numbers, truth values, or formulas as text."""
@@ -83,8 +72,3 @@ class Example:
             "wrong": list(found.wrong),
             "verdict": self.verdict,
         }
-
-
-def exactly(function: Callable[..., R]) -> Callable[..., R]:
-    """Return the function compiled as one program, and in double precision."""
-    return in_double(jax.jit(function))

@@ -8,11 +8,14 @@ import numpy as np
 from jax import Array
 
 from jumar.lab import gradients, tabular, worked
-from jumar.lab.examples.example import LECTURE, NOTES, TRPO_SLIDES, Example, Findings, exactly
+from jumar.lab.arguments import ArrayLike
+from jumar.lab.examples.example import Example, Findings
 from jumar.lab.examples.processes import EPISODE, EVEN, NEW, OLD, PATIENCE, by_action, policy, softmax_data, tables
 from jumar.lab.families import linear_softmax, softmax
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.rollouts import discounts, sampled_gradient
-from jumar.lab.tabular import ArrayLike, TabularMDP
+from jumar.lab.tabular import TabularMDP
+from jumar.lab.texts import LECTURE, NOTES, TRPO_SLIDES
 from jumar.lab.trajectories import every_trajectory, log_ratios, probabilities
 from jumar.policies.distributions import DiagGaussian
 from jumar.solvers.fisher import scores
@@ -42,8 +45,8 @@ def _find_bernoulli() -> Findings:
         _, path = jax.lax.scan(further, jnp.zeros(3), None, length=STEPS)
         return path[:, 0], path[:, 1], path[:, 2]
 
-    gradient, fisher, natural, step = exactly(jax.vmap(local))(thetas)
-    plain, constant, normalised = exactly(climbed)()
+    gradient, fisher, natural, step = compiled_in_double(jax.vmap(local))(thetas)
+    plain, constant, normalised = compiled_in_double(climbed)()
     exponential = np.exp(thetas)
     return Findings(
         {
@@ -87,11 +90,11 @@ def _expected(mdp: TabularMDP, flat: np.ndarray, signals: ArrayLike, weights: Ar
         exact = probabilities(mdp, family(flat), every) * len(every.states)
         return sampled_gradient(each, jnp.asarray(signals) * exact[:, None], jnp.asarray(weights))
 
-    return by_action(exactly(expectation)(flat))
+    return by_action(compiled_in_double(expectation)(flat))
 
 
 def _exact(mdp: TabularMDP, flat: np.ndarray) -> np.ndarray:
-    return by_action(exactly(lambda flat: gradients.policy_gradient(mdp, softmax(mdp), flat))(flat))
+    return by_action(compiled_in_double(lambda flat: gradients.policy_gradient(mdp, softmax(mdp), flat))(flat))
 
 
 def _off(found: np.ndarray, exact: np.ndarray) -> float:
@@ -128,7 +131,7 @@ def _find_immediate() -> Findings:
     every, horizon = every_trajectory(PATIENCE), PATIENCE.horizon or 0
     weights = np.asarray(discounts(PATIENCE.gamma, horizon))
     now = _expected(PATIENCE, EVEN, np.asarray(every.rewards), weights)
-    values = exactly(lambda flat: tabular.action_values(PATIENCE, softmax(PATIENCE)(flat)))(EVEN)
+    values = compiled_in_double(lambda flat: tabular.action_values(PATIENCE, softmax(PATIENCE)(flat)))(EVEN)
     judged = np.asarray(values)[np.arange(horizon), every.states, every.actions]
     exact, right = _exact(PATIENCE, EVEN), _expected(PATIENCE, EVEN, judged, weights)
     cosine = np.sum(now * exact) / np.linalg.norm(now) / np.linalg.norm(exact)
@@ -157,7 +160,7 @@ def _find_importance() -> Findings:
         sums = [jnp.sum(probs[:, None] * weights * rewards) for weights in (right, printed)]
         return tabular.performance(EPISODE, old), tabular.performance(EPISODE, new), sums[0], sums[1]
 
-    old, new, right, printed = exactly(worths)()
+    old, new, right, printed = compiled_in_double(worths)()
     return Findings(
         {
             **tables(EPISODE),
@@ -185,7 +188,7 @@ def _find_gaussian_score() -> Findings:
         mean = features @ theta
         return DiagGaussian(jnp.asarray(mean), jnp.full_like(mean, jnp.log(sigma))).log_prob(jnp.asarray(action))
 
-    by_derivative = exactly(jax.grad(log_prob))(theta)
+    by_derivative = compiled_in_double(jax.grad(log_prob))(theta)
     mean = features @ theta
     formula = np.outer(features, action - mean) / sigma**2
     return Findings(
@@ -214,7 +217,7 @@ def _find_linear_score() -> Findings:
             gradients.policy_gradient(EPISODE, family, flat),
         )
 
-    each, formula, expectation, exact = exactly(forms)(theta)
+    each, formula, expectation, exact = compiled_in_double(forms)(theta)
     return Findings(
         {
             **tables(EPISODE),
@@ -231,7 +234,7 @@ def _find_linear_score() -> Findings:
 
 def _find_softmax() -> Findings:
     theta = OLD.reshape(3, 2)
-    right = exactly(lambda flat: softmax(EPISODE)(flat).probs)(OLD)
+    right = compiled_in_double(lambda flat: softmax(EPISODE)(flat).probs)(OLD)
     printed = np.exp(theta) / np.sum(np.exp(theta))
     return Findings(
         {"theta[s, a]": theta},

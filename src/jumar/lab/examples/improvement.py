@@ -11,9 +11,11 @@ from jax import Array
 
 from jumar.lab import gradients, improvement, tabular
 from jumar.lab.bounds import max_total_variation, mismatch_bounds, mismatch_example, printed_mismatch_bound
-from jumar.lab.examples.example import BOOK, LECTURE, NATURAL_SLIDES, TRPO_SLIDES, Example, Findings, exactly
+from jumar.lab.examples.example import Example, Findings
 from jumar.lab.examples.processes import ENDLESS, EPISODE, NEW, OLD, POLICIES, by_action, policy, softmax_data, tables
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.rollouts import discounts
+from jumar.lab.texts import BOOK, LECTURE, NATURAL_SLIDES, TRPO_SLIDES
 from jumar.lab.trajectories import every_trajectory, probabilities
 
 DATA = {**tables(EPISODE), **POLICIES}
@@ -31,7 +33,7 @@ def _find_difference() -> Findings:
         difference = tabular.performance(EPISODE, new) - tabular.performance(EPISODE, old)
         return difference, probs @ jnp.sum(earned, 1), probs @ (earned @ weights)
 
-    difference, printed, right = exactly(sums)()
+    difference, printed, right = compiled_in_double(sums)()
     return Findings(
         DATA,
         {"J(new) - J(old)": difference, "E[sum_t A(s_t, a_t)]": printed, "E[sum_t gamma^t A(s_t, a_t)]": right},
@@ -47,7 +49,7 @@ def _find_normalisation() -> Findings:
         difference = tabular.performance(ENDLESS, new) - tabular.performance(ENDLESS, old)
         return difference, tabular.state_distribution(ENDLESS, new) @ each, tabular.visitation(ENDLESS, new) @ each
 
-    difference, printed, right = exactly(sums)()
+    difference, printed, right = compiled_in_double(sums)()
     return Findings(
         DATA_ENDLESS,
         {"J(new) - J(old)": difference, "E[A], states from d": printed, "sum of A, states with rho": right},
@@ -66,7 +68,7 @@ def _find_penalty_sign() -> Findings:
             improvement.max_kl_bound(ENDLESS, old, new),
         )
 
-    difference, promised, divergence, bound = exactly(parts)()
+    difference, promised, divergence, bound = compiled_in_double(parts)()
     penalty = promised - bound
     return Findings(
         DATA_ENDLESS,
@@ -98,7 +100,7 @@ def _find_square_root() -> Findings:
             improvement.mean_kl_bound(ENDLESS, old, new),
         )
 
-    difference, promised, divergence, bound = exactly(parts)()
+    difference, promised, divergence, bound = compiled_in_double(parts)()
     constant = (promised - bound) / np.sqrt(divergence)
     printed = promised - constant * divergence
     return Findings(
@@ -127,7 +129,7 @@ def _find_at_old() -> Findings:
             gradients.policy_gradient(EPISODE, policy, jnp.asarray(OLD)),
         )
 
-    at_old, worth, slope, gradient = exactly(parts)()
+    at_old, worth, slope, gradient = compiled_in_double(parts)()
     return Findings(
         {**tables(EPISODE), "policy": "softmax of theta[s, a]", **softmax_data(theta=OLD)},
         {"J(theta)": worth, "gradient of J at theta": by_action(gradient)},
@@ -149,11 +151,11 @@ def _find_mismatch() -> Findings:
             mismatch_bounds(scaled, old, new).lower,
         )
 
-    difference, promised, printed, right = exactly(jax.vmap(parts))(scales)
+    difference, promised, printed, right = compiled_in_double(jax.vmap(parts))(scales)
     return Findings(
         {**tables(mdp), "pi_old(a|s)": old.probs, "pi_new(a|s)": new.probs, "rewards times": scales},
         {
-            "max_s TV(old, new)": exactly(max_total_variation)(old, new),
+            "max_s TV(old, new)": compiled_in_double(max_total_variation)(old, new),
             "J(new) - J(old)": difference,
             "surrogate L": promised,
             "L - 2 eps T^2": printed,

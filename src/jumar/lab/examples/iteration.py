@@ -6,10 +6,12 @@ import numpy as np
 from jax import Array
 
 from jumar.lab.dynamic_programming import optimal_policy
-from jumar.lab.examples.example import NOTES, Example, Findings, exactly
+from jumar.lab.examples.example import Example, Findings
 from jumar.lab.examples.processes import ENDLESS, OLD, policy, softmax_data, tables
 from jumar.lab.fitted_iteration import FORK, FORK_FEATURES, FORK_POLICY, degradation_bound, fitted_step, least_squares
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import action_values, advantages, state_values
+from jumar.lab.texts import NOTES
 
 
 def _find_fitted() -> Findings:
@@ -27,7 +29,7 @@ def _find_fitted() -> Findings:
             bound,
         )
 
-    (before, after), worst, shift, exact, new, old_values, new_values, bound = exactly(step)()
+    (before, after), worst, shift, exact, new, old_values, new_values, bound = compiled_in_double(step)()
     lost = new_values - old_values
     return Findings(
         {
@@ -68,7 +70,7 @@ def _find_optimal() -> Findings:
         best = optimal_policy(ENDLESS)
         return best.probs, state_values(ENDLESS, best), advantages(ENDLESS, best), advantages(ENDLESS, policy(OLD))
 
-    best, values, of_best, of_old = exactly(tables_of)()
+    best, values, of_best, of_old = compiled_in_double(tables_of)()
     return Findings(
         {**tables(ENDLESS), "another policy": "softmax of theta[s, a]", **softmax_data(theta=OLD)},
         {

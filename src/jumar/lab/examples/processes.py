@@ -8,9 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jumar.lab.arguments import ArrayLike
 from jumar.lab.families import softmax
 from jumar.lab.precision import in_double
-from jumar.lab.tabular import ArrayLike, TabularMDP
+from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 
 EPISODE = TabularMDP.of(

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.lab import worked
-from jumar.lab.examples.example import BOOK, NATURAL_SLIDES, Example, Findings, exactly
+from jumar.lab.examples.example import Example, Findings
 from jumar.lab.examples.trust_region import ROLLOUTS, updated
 from jumar.lab.gradients import natural_step, solve
 from jumar.lab.local_models import Known, Sampled
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.rollouts import sampled_gradient
 from jumar.lab.textbook import RestrictedPolicyGradient, TrustRegionUpdate
+from jumar.lab.texts import BOOK, NATURAL_SLIDES
 from jumar.lab.worked import EXAMPLE_12_1, OneState
 from jumar.solvers.ascent import clip_gradient, scale_gradient
 from jumar.solvers.fisher import trajectory_fisher
@@ -31,7 +33,7 @@ def _find_degenerate() -> Findings:
         restricted = flat.update(jnp.asarray(nothing), jax.random.PRNGKey(0)).theta
         return fisher, gradient, solve(fisher, gradient), natural, restricted, scale_gradient(jnp.asarray(nothing), 1.0)
 
-    fisher, gradient, direction, natural, restricted, scaled = exactly(of_one)()
+    fisher, gradient, direction, natural, restricted, scaled = compiled_in_double(of_one)()
     with np.errstate(divide="ignore", invalid="ignore"):
         printed = nothing * np.sqrt(2.0 * EXAMPLE_12_1.epsilon / (nothing @ nothing))
     return Findings(
@@ -64,7 +66,7 @@ def _find_search_end() -> Findings:
         ended = (found.shrinks + 1 == TrustRegionUpdate.most) & ~found.accepted
         return found.whole, jnp.stack(tried), ended, found.theta, local.objective(theta)
 
-    whole, tried, ended, theta, before = exactly(search)()
+    whole, tried, ended, theta, before = compiled_in_double(search)()
     return Findings(
         {**ROLLOUTS, "direction": "the wrong way: that of minus the gradient", "alpha": 0.5},
         {
@@ -79,7 +81,9 @@ def _find_search_end() -> Findings:
 
 def _find_search() -> Findings:
     update = updated()
-    backward = exactly(lambda new: worked.surrogate_objective(EXAMPLE_12_1, new))(2 * EXAMPLE_12_1.theta - update.theta)
+    backward = compiled_in_double(lambda new: worked.surrogate_objective(EXAMPLE_12_1, new))(
+        2 * EXAMPLE_12_1.theta - update.theta
+    )
     return Findings(
         ROLLOUTS,
         {
@@ -99,7 +103,7 @@ def _find_limits() -> Findings:
     def limited(gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
         return scale_gradient(gradient, MAX_NORM), clip_gradient(gradient, BOUNDS[1], BOUNDS[0])
 
-    scaled, clipped = exactly(limited)(GRADIENT)
+    scaled, clipped = compiled_in_double(limited)(GRADIENT)
     cosines = [GRADIENT @ new / np.linalg.norm(GRADIENT) / np.linalg.norm(new) for new in (scaled, clipped)]
     return Findings(
         {"gradient": GRADIENT, "largest norm": MAX_NORM, "bounds of each entry": BOUNDS},

@@ -10,10 +10,12 @@ import numpy as np
 from jax import Array
 
 from jumar.lab import gradients, improvement, tabular
-from jumar.lab.examples.example import BOOK, LECTURE, NOTES, Example, Findings, exactly
+from jumar.lab.arguments import ArrayLike
+from jumar.lab.examples.example import Example, Findings
 from jumar.lab.examples.processes import ENDLESS, EPISODE, NEW, OLD, POLICIES, by_action, policy, softmax_data, tables
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.rollouts import discounts
-from jumar.lab.tabular import ArrayLike
+from jumar.lab.texts import BOOK, LECTURE, NOTES
 from jumar.lab.trajectories import every_trajectory, log_ratios, probabilities, sampled_kl, trajectory_kl
 from jumar.policies.distributions import Categorical
 from jumar.solvers.fisher import scores
@@ -33,7 +35,7 @@ def _find_length() -> Findings:
         quadratic = [0.5 * step @ fisher @ step for step in (right, printed)]
         return gradient, direction, right, printed, jnp.stack(quadratic), jnp.stack(kl)
 
-    gradient, direction, right, printed, quadratic, kl = exactly(steps)(OLD)
+    gradient, direction, right, printed, quadratic, kl = compiled_in_double(steps)(OLD)
     lengths = [np.linalg.norm(step) / np.linalg.norm(direction) for step in (right, printed)]
     return Findings(
         {**tables(ENDLESS), "policy": "softmax of theta[s, a]", **softmax_data(theta=OLD), "delta": DELTA},
@@ -79,7 +81,7 @@ def _find_sampled() -> Findings:
             exact.append(trajectory_kl(EPISODE, old, new))
         return jnp.stack(sums), jnp.stack(exact)
 
-    sums, exact = exactly(along)(OLD)
+    sums, exact = compiled_in_double(along)(OLD)
     return Findings(
         {**DATA_SAMPLED, "step, times the sum of scores": LENGTHS},
         {
@@ -107,7 +109,7 @@ def _find_objective_sign() -> Findings:
         values = [objective(OLD + sign * rate * slope) for sign in (1.0, -1.0)]
         return slope, *worths, *values
 
-    slope, before, up, down, objective_up, objective_down = exactly(parts)()
+    slope, before, up, down, objective_up, objective_down = compiled_in_double(parts)()
     return Findings(
         {
             **tables(EPISODE),
@@ -143,7 +145,7 @@ def _find_value() -> Findings:
         exact = [probs @ sums(at, every.states, every.actions) for at in (old, new)]
         return *sampled, *exact
 
-    sampled_old, sampled_new, exact_old, exact_new = exactly(means)()
+    sampled_old, sampled_new, exact_old, exact_new = compiled_in_double(means)()
     return Findings(
         {**DATA_SAMPLED, **softmax_data(**{"theta, new": NEW})},
         {
@@ -176,7 +178,7 @@ def _find_clipped_signal() -> Findings:
 
         return tuple(jax.grad(gained)(at, signal, clip_range) for clip_range in (1e6, CLIP_RANGE) for signal in signals)
 
-    free_by_value, free_by_advantage, by_value, by_advantage = map(by_action, exactly(slopes)())
+    free_by_value, free_by_advantage, by_value, by_advantage = map(by_action, compiled_in_double(slopes)())
     cosine = np.sum(by_value * by_advantage) / np.linalg.norm(by_value) / np.linalg.norm(by_advantage)
     return Findings(
         {**tables(COSTS), **POLICIES, "clip range": CLIP_RANGE, "gradient at": "half of the way from old to new"},

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.lab import worked
-from jumar.lab.examples.example import BOOK, NATURAL_SLIDES, Example, Findings, exactly
+from jumar.lab.examples.example import Example, Findings
+from jumar.lab.families import table
 from jumar.lab.gradients import natural_step, solve
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.rollouts import sampled_gradient
-from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1, TrustRegionUpdate
+from jumar.lab.texts import BOOK, NATURAL_SLIDES
+from jumar.lab.worked import EXAMPLE_12_1, EXERCISE_12_2, EXERCISE_12_3, PRINTED_12_1, TrustRegionNumbers
 from jumar.solvers.fisher import trajectory_fisher
 from jumar.solvers.objectives import clipped_surrogate
 
@@ -25,12 +28,12 @@ ROLLOUTS = {
 }
 
 
-def updated() -> TrustRegionUpdate:
+def updated() -> TrustRegionNumbers:
     """Return what the update of Example 12.1 goes through."""
-    return exactly(worked.trust_region_update)(EXAMPLE_12_1)
+    return compiled_in_double(worked.trust_region_update)(EXAMPLE_12_1)
 
 
-_scores = exactly(lambda: worked.action_scores(EXAMPLE_12_1))
+_scores = compiled_in_double(lambda: worked.action_scores(EXAMPLE_12_1))
 
 
 def _find_example() -> Findings:
@@ -68,7 +71,7 @@ def _find_gradients() -> Findings:
         slope = jax.grad(lambda new: worked.surrogate_objective(EXAMPLE_12_1, new))(jnp.asarray(EXAMPLE_12_1.theta))
         return sampled_gradient(worked.action_scores(EXAMPLE_12_1), to_go, jnp.ones(3)), slope
 
-    to_go, slope = exactly(both)()
+    to_go, slope = compiled_in_double(both)()
     length = len(EXAMPLE_12_1.actions[0])
     return Findings(
         ROLLOUTS,
@@ -91,10 +94,10 @@ def _find_inverse() -> Findings:
             fisher, gradient, EXERCISE_12_2.epsilon
         )
 
-    update, (fisher, gradient) = updated(), exactly(of_draft)()
-    _, theta_draft = exactly(step)(fisher, gradient)
-    u, theta = exactly(step)(EXERCISE_12_2.fisher, EXERCISE_12_2.gradient)
-    divergence = exactly(lambda new: worked.surrogate_divergence(EXAMPLE_12_1, new))(theta)
+    update, (fisher, gradient) = updated(), compiled_in_double(of_draft)()
+    _, theta_draft = compiled_in_double(step)(fisher, gradient)
+    u, theta = compiled_in_double(step)(EXERCISE_12_2.fisher, EXERCISE_12_2.gradient)
+    divergence = compiled_in_double(lambda new: worked.surrogate_divergence(EXAMPLE_12_1, new))(theta)
     steps = {
         "from F and the gradient as printed: F^-1": np.linalg.inv(EXERCISE_12_2.fisher),
         "u": u,
@@ -124,9 +127,11 @@ def _find_inverse() -> Findings:
 
 
 def _find_mean_divergence() -> Findings:
-    each, mean = exactly(lambda: (worked.divergences(EXERCISE_12_3), worked.mean_divergence(EXERCISE_12_3)))()
+    each, mean = compiled_in_double(
+        lambda: (worked.divergences(EXERCISE_12_3), worked.mean_divergence(EXERCISE_12_3))
+    )()
     old, new = np.asarray(EXERCISE_12_3.old), np.asarray(EXERCISE_12_3.new)
-    terms = old[0] * exactly(lambda: worked.table(old[:1]).log_probs - worked.table(new[:1]).log_probs)()[0]
+    terms = old[0] * compiled_in_double(lambda: table(old[:1]).log_probs - table(new[:1]).log_probs)()[0]
     return Findings(
         {"pi, by state": old, "pi', by state": new, "states visited": np.asarray(EXERCISE_12_3.visited) + 1},
         {
@@ -150,7 +155,7 @@ def _find_directions() -> Findings:
         one = EXERCISE_12_3._replace(new=near)
         return worked.mean_divergence(one), worked.mean_divergence(one._replace(old=near, new=old))
 
-    forward, backward = exactly(jax.vmap(means))(shares)
+    forward, backward = compiled_in_double(jax.vmap(means))(shares)
     return Findings(
         {"pi, by state": old, "pi', by state": new, "states visited": np.asarray(EXERCISE_12_3.visited) + 1},
         {
@@ -195,7 +200,7 @@ def _find_clip() -> Findings:
 
         return jax.grad(objective)(jnp.log(ratios), 1.0), jax.grad(objective)(jnp.log(ratios), -1.0)
 
-    good, bad = exactly(slopes)(RATIOS)
+    good, bad = compiled_in_double(slopes)(RATIOS)
     return Findings(
         {"ratios w": RATIOS, "clip range": CLIP_RANGE},
         {"slope of the objective, A = 1": good, "slope of the objective, A = -1": bad},

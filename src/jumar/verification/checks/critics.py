@@ -13,9 +13,10 @@ from jumar.algorithms.off_policy.improvements import Given, Rows
 from jumar.algorithms.off_policy.state_values import States
 from jumar.algorithms.registry import algorithm
 from jumar.lab import regulator
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.regulator import Regulator
 from jumar.policies.policy import make_policy
-from jumar.verification.compare import gap, in_double, relative_gap
+from jumar.verification.compare import gap, relative_gap
 from jumar.verification.registry import check
 from jumar.verification.replayed import (
     ACTIONS,
@@ -243,7 +244,7 @@ def dpg_regulator() -> float:
     """There is a state for each step, with the exact second moment, weighted by the discount."""
     problem, gain = Regulator(gamma=0.9), -0.6
 
-    @in_double
+    @compiled_in_double
     def exactly(gain: Any) -> Any:
         moments = regulator.second_moments(problem, jnp.stack([gain, 0.0 * gain]))
         return moments, regulator.action_slopes(problem, gain), regulator.deterministic_policy_gradient(problem, gain)

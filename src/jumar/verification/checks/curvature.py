@@ -11,12 +11,13 @@ import numpy as np
 
 from jumar.lab import gradients, tabular
 from jumar.lab.families import softmax
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical, SquashedGaussian
 from jumar.solvers import Boundary, ConjugateGradient, Dense, MeanKL, Step
 from jumar.solvers import fisher as curvature
 from jumar.verification import enumeration
-from jumar.verification.compare import gap, in_double, relative_gap
+from jumar.verification.compare import gap, relative_gap
 from jumar.verification.exact_batches import SIZE, exact_problem, family, parameters, process, unravel
 from jumar.verification.registry import check
 
@@ -30,7 +31,7 @@ DAMPING = 0.1
 def _told() -> dict[str, Any]:
     """Return everything about the curvature of one policy, by one program."""
 
-    @in_double
+    @compiled_in_double
     def told(mdp: TabularMDP, flat: Any, vector: Any) -> dict[str, Any]:
         exact = exact_problem(mdp, flat)
         problem, batch, policies = exact.problem, exact.batch, family()
@@ -103,7 +104,11 @@ def conjugate_gradient() -> float:
     return relative_gap(told["solved"].x, np.linalg.solve(_explicit() + DAMPING * np.eye(SIZE), told["gradient"]))
 
 
-@check("curvature/residual", "the residual told after four iterations against that of the solution told", 1e-10)
+@check(
+    "curvature/residual",
+    "the reported residual after four iterations, compared with the residual of the returned solution",
+    1e-10,
+)
 def residual() -> float:
     told = _told()
     left = told["gradient"] - (_explicit() + DAMPING * np.eye(SIZE)) @ told["truncated"].x
@@ -147,7 +152,7 @@ def promise() -> float:
 def _closed_forms() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return each distribution's Fisher product in closed form, and that of differences of its divergence."""
 
-    @in_double
+    @compiled_in_double
     def told(logits: Any, mean: Any, log_std: Any, vector: Any) -> Any:
         cases: dict[str, Any] = {
             "categorical": (lambda x: Categorical(x[:6].reshape(2, 3)), jnp.ravel(logits)[:6]),
@@ -186,7 +191,7 @@ def _of_trajectories() -> dict[str, Any]:
     """Return sampled Fisher matrices of all trajectories of the small process, and the exact ones."""
     all_of = enumeration.everything()
 
-    @in_double
+    @compiled_in_double
     def told(mdp: TabularMDP, flat: Any, vector: Any) -> dict[str, Any]:
         policies = softmax(mdp)
 

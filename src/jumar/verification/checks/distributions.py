@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jumar.lab.precision import compiled_in_double
 from jumar.policies.distributions import (
     Bernoulli,
     Categorical,
@@ -18,7 +19,7 @@ from jumar.policies.distributions import (
     SquashedGaussian,
     mask_logits,
 )
-from jumar.verification.compare import gap, in_double
+from jumar.verification.compare import gap
 from jumar.verification.registry import check
 
 DOUBLE = 1e-12
@@ -41,7 +42,7 @@ def _gaussians() -> dict[str, np.ndarray]:
     """Return what the normals and their squashed kin say of themselves, by one program."""
     points, _ = _grid()
 
-    @in_double
+    @compiled_in_double
     def told(mean: Any, log_std: Any, other_mean: Any, other_log_std: Any, u: Any) -> dict[str, Any]:
         one, other = DiagGaussian(mean, log_std), DiagGaussian(other_mean, other_log_std)
         squashed, other_squashed = SquashedGaussian(one, HALF_RANGE), SquashedGaussian(other, HALF_RANGE)
@@ -118,7 +119,7 @@ def _discrete() -> dict[str, Any]:
     bits = np.array(list(itertools.product((0, 1), repeat=4)), np.int32)
     choices = np.array(list(itertools.product(range(4), repeat=2)), np.int32)
 
-    @in_double
+    @compiled_in_double
     def told(logits: Any, others: Any) -> Any:
         def of(kind: Any, actions: Any, first: Any, second: Any) -> Any:
             one, other = kind(first), kind(second)

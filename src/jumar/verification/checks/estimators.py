@@ -10,10 +10,11 @@ import numpy as np
 
 from jumar.estimators import advantages
 from jumar.lab import tabular
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 from jumar.verification import estimates
-from jumar.verification.compare import gap, in_double
+from jumar.verification.compare import gap
 from jumar.verification.enumeration import ACTED, GAMMA, LENGTH, everything, exact, process
 from jumar.verification.estimates import DOUBLE
 from jumar.verification.registry import check
@@ -119,7 +120,7 @@ def episode_borders() -> float:
 def discounted_states() -> float:
     rows = estimates.rows_ending("terminated")
 
-    @in_double
+    @compiled_in_double
     def weights(rewards: Any, terminated: Any, truncated: Any) -> Any:
         zeros = jnp.zeros_like(rewards)
         steps = advantages.Steps.on_policy(rewards, zeros, zeros, terminated, truncated)
@@ -140,7 +141,7 @@ def rate() -> float:
     r"""Over 64 batches of each size; the slope has a standard deviation of some 0.02, a bias would bring it to 0."""
     known = exact()
 
-    @in_double
+    @compiled_in_double
     def batches(mdp: TabularMDP, logits: Any, values: Any, keys: Any) -> Any:
         def batch(key: Any) -> Any:
             drawn = tabular.draw(mdp, Categorical(logits), key, SIZES[-1], LENGTH)
@@ -169,7 +170,7 @@ def expected_sarsa() -> float:
     all_of, (values, action_values) = everything(), estimates.endless()
     rows = estimates.rows_ending("truncated")
 
-    @in_double
+    @compiled_in_double
     def estimated(here: Any, after: Any, taken: Any, rows: Any) -> Any:
         steps = advantages.Steps.on_policy(values=here, successor_values=after, **rows)
         found = advantages.ExpectedSarsa(GAMMA)(steps._replace(action_values=taken))
@@ -190,7 +191,7 @@ def time_baseline() -> float:
     rows, counted = estimates.rows_ending("terminated"), np.ones(everything().shape)
     counted[:, ::3] = 0.0
 
-    @in_double
+    @compiled_in_double
     def estimated(rows: Any, counted: Any) -> Any:
         zeros = jnp.zeros_like(counted)
         steps = advantages.Steps.on_policy(values=zeros, successor_values=zeros, **rows)._replace(weights=counted)

@@ -114,7 +114,7 @@ STEPS, ENVS, GAMMA, N_STEPS, SLOTS, BLOCK = 12, 2, 0.9, 3, 9, 6
 
 @functools.cache
 def _trajectory() -> Trajectory:
-    """Return steps whose observations, successors and rewards are all told apart; some end."""
+    """Return steps whose observations, successors and rewards all differ; some end."""
     draw = np.random.default_rng(7)
     shape = STEPS, ENVS
     numbers = np.arange(STEPS * ENVS, dtype=np.float32).reshape(shape)

@@ -8,10 +8,11 @@ import numpy as np
 
 from jumar.estimators import importance
 from jumar.lab import tabular
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 from jumar.verification import estimates
-from jumar.verification.compare import gap, in_double
+from jumar.verification.compare import gap
 from jumar.verification.enumeration import ACTED, ACTIONS, GAMMA, LENGTH, OTHER, STATES, everything, exact, process
 from jumar.verification.estimates import DOUBLE
 from jumar.verification.registry import check
@@ -48,7 +49,7 @@ def v_trace_bounds() -> float:
     cut = np.minimum(ACTED, OTHER)
     cut = cut / cut.sum(-1, keepdims=True)
 
-    @in_double
+    @compiled_in_double
     def values_of(mdp: TabularMDP, logits: Any) -> Any:
         return tabular.state_values(mdp, Categorical(logits))
 
@@ -85,7 +86,7 @@ def cut_ratios() -> float:
     worth = np.random.default_rng(2).normal(size=(STATES, ACTIONS))
     log_ratios, bound = np.log(OTHER / ACTED), 1.1
 
-    @in_double
+    @compiled_in_double
     def beyond(log_ratios: Any, probs: Any) -> Any:
         return importance.beyond_bound(log_ratios, probs, bound)
 
@@ -99,7 +100,7 @@ def cut_ratios() -> float:
 def trajectory_ratios() -> float:
     rows = estimates.rows_ending("terminated")
 
-    @in_double
+    @compiled_in_double
     def ratios(log_ratios: Any, ended: Any) -> Any:
         whole = importance.weights_of_trajectories(log_ratios, ended)
         so_far = importance.weights_so_far(log_ratios, ended)

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jumar.lab.precision import compiled_in_double
 from jumar.policies.distributions import Categorical
 from jumar.solvers import objectives
 from jumar.solvers.ascent import clip_gradient, scale_gradient
 from jumar.solvers.problem import kl, reverse_kl
 from jumar.trajectory import standardise
-from jumar.verification.compare import gap, in_double
+from jumar.verification.compare import gap
 from jumar.verification.registry import check
 
 DOUBLE = 1e-12
@@ -26,7 +27,7 @@ RATIOS = np.array([0.5, 0.9, 1.1, 1.5])
 def _told() -> dict[str, Any]:
     """Return objectives and slopes in the log-probability at all ratios, with advantages of both signs, by one program."""
 
-    @in_double
+    @compiled_in_double
     def told(log_ratios: Any) -> dict[str, Any]:
         zeros = jnp.zeros_like(log_ratios)
         found: dict[str, Any] = {}
@@ -106,7 +107,7 @@ def sampled_kl() -> float:
     found = gap(_told()["sampled"], RATIOS - 1.0 - np.log(RATIOS))
     old, new = np.array([0.9, 0.1]), np.array([0.5, 0.5])
 
-    @in_double
+    @compiled_in_double
     def rows(new: Any, old: Any) -> Any:
         return objectives.sampled_kl(new, old)
 
@@ -120,7 +121,7 @@ def sampled_kl() -> float:
 def kl_direction() -> float:
     old, new = np.array([0.9, 0.1]), np.array([0.5, 0.5])
 
-    @in_double
+    @compiled_in_double
     def both(old: Any, new: Any) -> Any:
         batch: Any = None
         first, second = Categorical(old), Categorical(new)
@@ -136,7 +137,7 @@ def kl_direction() -> float:
 def standardised() -> float:
     values, weights = np.array([1.0, 4.0, -2.0, 99.0]), np.array([1.0, 1.0, 1.0, 0.0])
 
-    @in_double
+    @compiled_in_double
     def scaled(values: Any, weights: Any) -> Any:
         return standardise(values, weights)
 
@@ -147,7 +148,7 @@ def standardised() -> float:
     "objectives/gradient-limits", "scaling a gradient to a norm and clipping its entries, algorithm 12.2", DOUBLE, True
 )
 def gradient_limits() -> float:
-    @in_double
+    @compiled_in_double
     def limited(long: Any, short: Any, none: Any) -> Any:
         scaled = [scale_gradient(x, 1.0) for x in (long, short, none)]
         return [*scaled, clip_gradient(long, 1.0, -2.0), clip_gradient(long, 1.0)]

@@ -16,10 +16,11 @@ from jumar.algorithms.registry import algorithm
 from jumar.critics.ensemble import First
 from jumar.experience.replay import Transitions
 from jumar.lab import maximum_entropy
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 from jumar.policies.policy import make_policy
-from jumar.verification.compare import gap, in_double
+from jumar.verification.compare import gap
 from jumar.verification.exact_batches import ACTIONS, GAMMA, STATES, process
 from jumar.verification.registry import check
 from jumar.verification.replayed import scattered
@@ -34,7 +35,7 @@ ADAM = 1e-3
 def _optimum() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the best policy ``[S, A]``, its soft action values, and V of policies on the way by soft policy iteration."""
 
-    @in_double
+    @compiled_in_double
     def told(mdp: TabularMDP, logits: Any) -> Any:
         best, values = maximum_entropy.soft_optimum(mdp, ALPHA)
         _, course = maximum_entropy.soft_policy_iteration(mdp, Categorical(logits), ALPHA, 30)
@@ -120,7 +121,7 @@ def box_maximum() -> float:
     points = (np.arange(200) + 0.5) / 100.0 - 1.0
     grid = np.stack(np.meshgrid(points, points), -1).reshape(-1, 1, 2)
 
-    @in_double
+    @compiled_in_double
     def told(slopes: Any, grid: Any) -> Any:
         class Linear:
             """One critic: Q = 1 + b'a, of actions in half ranges."""
@@ -144,7 +145,7 @@ def stein() -> float:
     slopes, shift = np.array([0.7, -0.4]), np.array([0.3, -0.1])
     noise = np.random.default_rng(6).normal(size=(8, 1, 2))
 
-    @in_double
+    @compiled_in_double
     def told(slopes: Any, shift: Any, noise: Any) -> Any:
         class Shifted:
             """A sampler, its own distribution and codec."""

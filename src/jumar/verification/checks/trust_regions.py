@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jumar.lab import improvement, tabular
+from jumar.lab.precision import compiled_in_double
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 from jumar.schedules import Constant
@@ -32,7 +33,7 @@ from jumar.solvers.objectives import score
 from jumar.solvers.problem import Problem, kl, kl_of_actions, log_ratio_of_actions, mean_over_steps
 from jumar.trajectory import Batch, weighted_mean
 from jumar.verification import enumeration
-from jumar.verification.compare import gap, in_double
+from jumar.verification.compare import gap
 from jumar.verification.exact_batches import exact_problem, family, parameters, process, unravel
 from jumar.verification.registry import check
 from jumar.verification.updates import ROOM, improved
@@ -52,7 +53,7 @@ def _mover(far: float = FAR) -> LineSearch:
 def _trpo() -> dict[str, Any]:
     """Return the course of updates by line search around too long natural steps, all expectations exact."""
 
-    @in_double
+    @compiled_in_double
     def told(mdp: TabularMDP, flat: Any) -> dict[str, Any]:
         def update(flat: Any, _: None) -> tuple[Any, dict[str, Any]]:
             exact, policies = exact_problem(mdp, flat), family()
@@ -117,7 +118,7 @@ def bounds() -> float:
 
 @check("trust-regions/restored", "how far parameters moved where no candidate was near enough", 0.0)
 def restored() -> float:
-    @in_double
+    @compiled_in_double
     def told(mdp: TabularMDP, flat: Any) -> Any:
         exact, key = exact_problem(mdp, flat), jnp.zeros(2, jnp.uint32)
         mover = LineSearch(Step(MeanKL(ConjugateGradient(40)), Boundary(1.0)), 1e-12, SHRINK, 5)
@@ -138,7 +139,7 @@ def restored() -> float:
 def minorise_maximise() -> float:
     """Each update takes the part of the natural step for which L - C max KL is largest."""
 
-    @in_double
+    @compiled_in_double
     def told(mdp: TabularMDP, flat: Any) -> Any:
         policies = family()
 
@@ -165,7 +166,9 @@ def minorise_maximise() -> float:
 
 
 @check(
-    "trust-regions/told-divergence", "the mean KL in the flight record of TRPO against the exact KL(old || new)", 1e-4
+    "trust-regions/reported-divergence",
+    "the mean KL in the flight record of TRPO against the exact KL(old || new)",
+    1e-4,
 )
 def told_divergence() -> float:
     found = improved("trpo")
@@ -174,7 +177,7 @@ def told_divergence() -> float:
     exact = states @ np.sum(old * np.log(old / new), -1) / states.sum()
     backward = states @ np.sum(new * np.log(new / old), -1) / states.sum()
     if abs(backward / exact - 1.0) < 1e-3:
-        raise ValueError("the two directions are too close to be told apart")
+        raise ValueError("the two directions are too close to be distinguished")
     return abs(found.record["mean_kl"] / exact - 1.0)
 
 
@@ -195,7 +198,7 @@ def cost() -> float:
 
 @dataclass(frozen=True)
 class _Moves:
-    """A solver that goes where it is told."""
+    """A solver that moves to given parameters."""
 
     to: Any
 
@@ -204,7 +207,7 @@ class _Moves:
         return ()
 
     def solve(self, problem: Problem, parameters: Any, state: Any, remaining: Any, key: Any) -> Any:
-        """Return the place that was told."""
+        """Return the given parameters."""
         return {"policy": self.to, "critic": {}}, (), {}
 
 
@@ -212,7 +215,7 @@ class _Moves:
     "trust-regions/penalty", "the coefficient after divergences of 2, 1 and 1/2 times the target: x 2, x 1, x 1/2", 1e-6
 )
 def penalty() -> float:
-    @in_double
+    @compiled_in_double
     def told(mdp: TabularMDP, flat: Any) -> Any:
         exact = exact_problem(mdp, flat)
         moved = flat + 0.1
@@ -235,7 +238,7 @@ def average() -> float:
     states, actions = (x.ravel() for x in np.indices(probs.shape))
     advantages, weights = np.array([1.0, -0.6, 0.8, -2.0, -1.5, 0.4]), np.arange(1.0, 7.0)
 
-    @in_double
+    @compiled_in_double
     def told(logits: Any, mean_logits: Any, advantages: Any, weights: Any) -> Any:
         zeros = jnp.zeros_like(weights)
         batch = Batch(
@@ -288,7 +291,7 @@ def trajectories() -> float:
     all_of, size = enumeration.everything(), enumeration.everything().states.size
     states, actions = all_of.states.T.ravel(), all_of.actions.T.ravel()
 
-    @in_double
+    @compiled_in_double
     def told(old_table: Any, new_table: Any) -> Any:
         old, new = (Categorical(table[jnp.asarray(states)]) for table in (old_table, new_table))
         zeros = jnp.zeros(size)

@@ -9,13 +9,13 @@ import numpy as np
 from gymnasium import spaces
 
 from jumar.envs.batches import mask_segments
-from jumar.envs.checks.course import MASK_KEY, Course
-from jumar.envs.checks.findings import Findings
-from jumar.envs.checks.watched import Notes
 from jumar.errors import UsageError
-from jumar.policies.observations import Encoder
+from jumar.policies.observations import MASK_KEY, Encoder
 from jumar.spaces import describe_space
 from jumar.text import counted, short_number
+from jumar.training.checks.course import Course
+from jumar.training.checks.findings import Findings
+from jumar.training.checks.watched import Notes
 
 LARGE_REWARD = 1e3
 """Rewards above it make large losses; those of the usual tasks lie below."""

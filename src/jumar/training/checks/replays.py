@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jumar.envs.checks.course import draw, mask_of, parts
-from jumar.envs.checks.findings import Findings
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
+from jumar.training.checks.course import draw, mask_of, parts
+from jumar.training.checks.findings import Findings
 
 STEPS = 200
 """How many steps are repeated."""

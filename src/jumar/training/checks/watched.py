@@ -97,7 +97,7 @@ class Notes:
 
 
 def watched(make: Callable[[], Any], notes: Notes) -> Callable[[], Any]:
-    """Return a maker of environments that are watched; what is no environment goes through."""
+    """Return a maker of environments that are watched; anything that is not an environment is returned unchanged."""
 
     def made() -> Any:
         env = make()

@@ -12,11 +12,11 @@ from gymnasium import spaces
 from jumar.envs import batches
 from jumar.envs.host import HostEnvironments, HostStep
 from jumar.errors import EnvironmentFault
+from jumar.policies.observations import MASK_KEY
 
 SECONDS = 10.0
 """After so many seconds random actions end, however few they were."""
 TIMED_RESETS = 3
-MASK_KEY = "action_mask"
 
 
 def draw(space: Any, mask: np.ndarray | None, random: np.random.Generator) -> np.ndarray:

@@ -13,16 +13,18 @@ import pytest
 from gymnasium import spaces
 
 from jumar.cli import main
-from jumar.envs.checks.course import draw
-from jumar.envs.checks.replays import Moment, Trace, first_difference
 from jumar.errors import UsageError
 from jumar.training import check as checks
 from jumar.training.check import check, words
+from jumar.training.checks.course import draw
+from jumar.training.checks.replays import Moment, Trace, first_difference
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+    here = Path(__file__).parent
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.syspath_prepend(here.parent / "envs")
 
 
 def said(report: dict[str, Any], group: str = "wrong") -> str:
