@@ -335,11 +335,11 @@ def test_a_wrapper_named_by_a_file_is_never_imported(write_module: Callable[[str
 
 
 def test_a_refused_observation_names_the_wrapper_that_helps() -> None:
-    with pytest.raises(UsageError, match=r"at 'mission' is Text.* leaves it out: --wrapper '(.*)'\.$") as refused:
-        make_host(resolve("faulty:Mission-v0"), 1)
+    with pytest.raises(UsageError, match=r"at 'seen' is Sequence.* leaves it out: --wrapper '(.*)'\.$") as refused:
+        make_host(resolve("faulty:Growing-v0"), 1)
     wrapper = str(refused.value).split("'")[-2]
     assert wrapper == 'FilterObservation:filter_keys=["counter", "place"]'
-    left = make_host(resolve("faulty:Mission-v0", wrappers=[wrapper]), 1).observation_space
+    left = make_host(resolve("faulty:Growing-v0", wrappers=[wrapper]), 1).observation_space
     assert isinstance(left, spaces.Dict)
     assert set(left.spaces) == {"counter", "place"}
 

@@ -221,7 +221,10 @@ class Agent:
 
     def _begin(self, plan: Plan, source: Source, start: WarmStart | None = None) -> None:
         prepare_compiler(lambda words: None, plan.n_seeds)
-        self._training = Training(plan, source, Silent(), start)
+        heard = _Heard()
+        self._training = Training(plan, source, heard, start)
+        for words in heard.warnings:
+            warnings.warn(words, stacklevel=3)
 
     def __repr__(self) -> str:
         """Say what it is: the algorithm, the environment, the seeds, the steps and the size of the policy."""
@@ -702,6 +705,17 @@ def _id_of(source: Source) -> EnvironmentId | None:
     return source.id if isinstance(source, FromId) else None
 
 
+class _Heard(Silent):
+    """Keeps the warnings that come while an agent is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
 def evaluate_policy(
     agent: Agent | Actor,
     env: Any,
@@ -744,7 +758,9 @@ def evaluate_policy(
         )
     source = source_of(env, wrappers=wrappers, kwargs=env_kwargs, frame_stack=frame_stack)
     check_same_spaces(source, (actor.observation_space, actor.action_space))
-    evaluator = make_evaluator(source, actor.policy, 0, deterministic)
+    evaluator = make_evaluator(
+        source, actor.policy, 0, deterministic, tell=lambda words: warnings.warn(words, stacklevel=6)
+    )
     episodes = evaluator(actor.parameters, actor.moments, n_eval_episodes, seed)
     if complaint := episodes.complaint(source.time_limit_remedy):
         warnings.warn(complaint, stacklevel=2)

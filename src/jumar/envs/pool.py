@@ -121,6 +121,7 @@ class EnvPoolEnvironments:
         self,
         name: str,
         n_envs: int,
+    left_out: tuple[str, ...] = ()
         kwargs: Mapping[str, Any] | None = None,
         num_threads: int | None = None,
         *,
