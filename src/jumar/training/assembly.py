@@ -19,7 +19,7 @@ from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runn
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
-from jumar.envs.sources import NoEnvironment, Source
+from jumar.envs.sources import NoEnvironment, Source, for_evaluation
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
@@ -163,7 +163,11 @@ def make_evaluator(
     warn: Warn | None = None,
     tell: Warn | None = None,
 ) -> Evaluator:
-    """Return an evaluator in fresh environments of a source."""
+    """Return an evaluator in fresh environments of a source.
+
+    ``warn`` hears of a step that does not return, and ``tell`` once of what is left out of observations.
+    """
+    source = for_evaluation(source)
     if source.compiled:
         return compiled_evaluator(policy, source.make_compiled(), source.name, deterministic)
     lanes = LANES if source.rebuildable else 1
