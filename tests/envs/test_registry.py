@@ -344,6 +344,12 @@ def test_a_refused_observation_names_the_wrapper_that_helps() -> None:
     assert set(left.spaces) == {"counter", "place"}
 
 
+@pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="Box2D is installed")
+def test_without_box2d_it_is_said_what_to_install() -> None:
+    with pytest.raises(UsageError, match=r"needs Box2D, .*: pip install 'gymnasium\[box2d\]'; envpool/LunarLander-v3"):
+        make_host(resolve("gymnasium/LunarLander-v3"), 1)
+
+
 @needs_envpool
 def test_what_envpool_lacks_is_refused() -> None:
     with pytest.raises(UsageError, match="use gymnasium/CartPole-v1"):

@@ -166,7 +166,7 @@ class AtariFrames(gym.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Act for some frames."""
-        played, reward, frames = self._actions[action], 0.0, []
+        played, reward, frames, over = self._actions[action], 0.0, [], False
         for left in range(SKIP, 0, -1):
             reward += self._ale.act(played)
             over = self._ale.game_over()

@@ -77,6 +77,7 @@ class GymnasiumFactory:
         return env
 
     def _make_game(self, use: atari.Use) -> gym.Env:
+        atari.register()  # in a worker process it is not yet
         kwargs = dict(self.kwargs)
         limit = kwargs.pop("max_episode_steps", atari.LONGEST)
         return atari.AtariFrames(self._make({"max_num_frames_per_episode": 0, **kwargs}), use, limit)
@@ -138,6 +139,10 @@ def _missing(name: str, error: ImportError | gym.error.DependencyNotInstalled) -
     said = " ".join(str(error).split())
     if "mujoco" in said.lower() and importlib.util.find_spec("mujoco") is None:
         return UsageError(f"{name} needs MuJoCo, which is not installed: pip install 'jumar[mujoco]'.")
+    if "box2d" in said.lower() and importlib.util.find_spec("Box2D") is None:
+        return UsageError(
+            f"{name} needs Box2D, which is not installed: pip install 'gymnasium[box2d]'; envpool/{name} needs EnvPool alone."
+        )
     return UsageError(f"cannot make {name}: {said}")
 
 
