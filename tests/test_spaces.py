@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumar.errors import DamagedFile, UsageError
-from jumar.spaces import check_spaces, describe_space, same_space, space_from_json, space_to_json
+from jumar.spaces import check_spaces, describe_space, same_space, space_from_json, space_to_json, without_text
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
@@ -192,6 +192,16 @@ def test_bottomless_nesting_is_refused() -> None:
 def test_unsupported_spaces_are_named(observation: Space, action: Space, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         check_spaces(observation, action, "X")
+
+
+def test_text_is_left_out_of_observations() -> None:
+    box, text = spaces.Box(0, 1, (2,)), spaces.Text(5)
+    whole = spaces.Dict(a=spaces.Tuple([text, box, spaces.Dict(x=text)]), b=spaces.Tuple([text]), c=spaces.Discrete(3))
+    left, where = without_text(whole)
+    assert left == spaces.Dict(a=spaces.Tuple([box]), c=spaces.Discrete(3))
+    assert where == ("['a'][0]", "['a'][2]", "['b']")
+    for same in (box, spaces.Dict(a=box), text, spaces.Dict(a=spaces.Tuple([text])), spaces.Dict()):
+        assert without_text(same) == (same, ())
 
 
 def test_supported_spaces_pass() -> None:

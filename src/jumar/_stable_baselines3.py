@@ -111,6 +111,8 @@ PACKAGE: Mapping[str, str] = {
     "DummyVecEnv": SEVERAL,
     "SubprocVecEnv": SEVERAL,
     "VecFrameStack": "`frame_stack=4`",
+    "make_atari_env": '`jumar.PPO("envpool/Pong-v5", atari=True, n_envs=8)`',
+    "AtariWrapper": "`atari=True`, with the id of a game",
     "VecMonitor": "leave it out: returns and lengths of episodes are always followed",
     "Monitor": "leave it out: returns and lengths of episodes are always followed",
     "VecVideoRecorder": "act with `jumar.load_policy(path).predict` in an environment made for watching",

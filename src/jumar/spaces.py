@@ -58,6 +58,38 @@ def check_spaces(observation_space: Space, action_space: Space, name: str = "the
             raise UnsupportedEnvironment(f"{what} has {size:,} elements; at most {LARGEST_SPACE:,} are supported.")
 
 
+def without_text(space: Space) -> tuple[Space, tuple[str, ...]]:
+    """Return an observation space without its parts that are text, and where these were, such as ``"['mission']"``.
+
+    A Dict or Tuple that holds nothing else is left out as a whole. A space that is text altogether is returned as it is, for
+    :func:`check_spaces` to refuse.
+    """
+    if is_text(space):
+        return space, ()
+    return _without_text(space), tuple(_text_in(space, ""))
+
+
+def is_text(space: Any) -> bool:
+    """Whether a space holds text and nothing else: Text, another one of strings, or a Dict or Tuple of such."""
+    children = _children(space)
+    if children is not None:
+        return bool(children) and all(is_text(child) for _, child in children)
+    return isinstance(space, spaces.Text) or getattr(getattr(space, "dtype", None), "kind", None) == "U"
+
+
+def _without_text(space: Space) -> Space:
+    if not _text_in(space, ""):
+        return space
+    kept = [(key, _without_text(child)) for key, child in _children(space) or [] if not is_text(child)]
+    return spaces.Dict(dict(kept)) if isinstance(space, spaces.Dict) else spaces.Tuple([child for _, child in kept])
+
+
+def _text_in(space: Space, path: str) -> list[str]:
+    if is_text(space):
+        return [path]
+    return [where for key, child in _children(space) or [] for where in _text_in(child, f"{path}[{key!r}]")]
+
+
 def _size(space: Space) -> int:
     """Return how many elements a space and all its parts have; a choice has as many as there are values."""
     children = _children(space)

@@ -173,15 +173,58 @@ class Modules(Walk):
         return observation, float("jax" in sys.modules), terminated, truncated, info
 
 
-class Mission(Walk):
-    """A :class:`Walk` whose observations are a Dict with a text that no policy can see."""
+class Growing(Walk):
+    """A :class:`Walk` whose observations are a Dict with a part that no policy can see."""
 
     observation_space = spaces.Dict(
-        {"counter": Walk.observation_space, "mission": spaces.Text(20), "place": spaces.Tuple((spaces.Discrete(2),))}
+        {
+            "counter": Walk.observation_space,
+            "place": spaces.Tuple((spaces.Discrete(2),)),
+            "seen": spaces.Sequence(spaces.Discrete(2)),
+        }
     )
 
     def observe(self, action: Any) -> Any:
-        return {"counter": super().observe(action).copy(), "mission": "go to the green door", "place": (0,)}
+        return {"counter": super().observe(action).copy(), "place": (0,), "seen": (1,)}
+
+
+class Words(gym.Space[str]):
+    """Strings, in a space of a package's own, as MiniGrid's missions are."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype=str)
+
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
+        return "go"
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+
+class Mission(Walk):
+    """A :class:`Walk` whose observations have text in many places."""
+
+    observation_space = spaces.Dict(
+        {
+            "counter": Walk.observation_space,
+            "mission": Words(),
+            "notes": spaces.Dict({"first": spaces.Text(20)}),
+            "place": spaces.Tuple((spaces.Text(9), spaces.Discrete(2))),
+        }
+    )
+
+    def observe(self, action: Any) -> Any:
+        place = ("here", 1)
+        return {"counter": super().observe(action).copy(), "mission": "go", "notes": {"first": "x"}, "place": place}
+
+
+class Letter(Walk):
+    """A :class:`Walk` that is told in words alone."""
+
+    observation_space = spaces.Dict({"mission": spaces.Text(20)})
+
+    def observe(self, action: Any) -> Any:
+        return {"mission": "walk"}
 
 
 class Louder(gym.RewardWrapper):
@@ -220,6 +263,8 @@ for name, fault in {
 gym.register("Walk-v0", "faulty:Walk")
 gym.register("FaultyReset-v0", "faulty:FaultyReset")
 gym.register("Leaving-v0", "faulty:Leaving")
+gym.register("Growing-v0", "faulty:Growing")
+gym.register("Letter-v0", "faulty:Letter")
 gym.register("Mission-v0", "faulty:Mission")
 gym.register("Rich-v0", "faulty:Rich")
 gym.register("Modules-v0", "faulty:Modules")

@@ -335,13 +335,19 @@ def test_a_wrapper_named_by_a_file_is_never_imported(write_module: Callable[[str
 
 
 def test_a_refused_observation_names_the_wrapper_that_helps() -> None:
-    with pytest.raises(UsageError, match=r"at 'mission' is Text.* leaves it out: --wrapper '(.*)'\.$") as refused:
-        make_host(resolve("faulty:Mission-v0"), 1)
+    with pytest.raises(UsageError, match=r"at 'seen' is Sequence.* leaves it out: --wrapper '(.*)'\.$") as refused:
+        make_host(resolve("faulty:Growing-v0"), 1)
     wrapper = str(refused.value).split("'")[-2]
     assert wrapper == 'FilterObservation:filter_keys=["counter", "place"]'
-    left = make_host(resolve("faulty:Mission-v0", wrappers=[wrapper]), 1).observation_space
+    left = make_host(resolve("faulty:Growing-v0", wrappers=[wrapper]), 1).observation_space
     assert isinstance(left, spaces.Dict)
     assert set(left.spaces) == {"counter", "place"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="Box2D is installed")
+def test_without_box2d_it_is_said_what_to_install() -> None:
+    with pytest.raises(UsageError, match=r"needs Box2D, .*: pip install 'gymnasium\[box2d\]'; envpool/LunarLander-v3"):
+        make_host(resolve("gymnasium/LunarLander-v3"), 1)
 
 
 @needs_envpool

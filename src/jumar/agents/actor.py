@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,19 @@ def _arrays_in(space: gym.Space[Any], observation: Any) -> Any:
     if isinstance(space, gym.spaces.Dict):
         return {name: _arrays_in(part, observation[name]) for name, part in space.spaces.items()}
     if isinstance(space, gym.spaces.Tuple):
+        if isinstance(observation, (tuple, list)) and len(observation) > len(space.spaces):
+            observation = [part for part in observation if not _is_text(part)]  # left out of the space, too
         return tuple(_arrays_in(part, observation[i]) for i, part in enumerate(space.spaces))
     return np.asarray(observation)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a part of an observation is text, or a batch of texts, or a Dict or Tuple of nothing else."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return bool(value) and all(map(_is_text, value))
+    return isinstance(value, str) or getattr(getattr(value, "dtype", None), "kind", None) == "U"
 
 
 def _acting(policy: Policy) -> tuple[Any, Any]:

@@ -94,6 +94,7 @@ class Agent:
             environment and returns one. A class or function that a module has is kept by its name; with any other (a
             ``lambda``, say) the environment is code of your own that no file can bring back.
         frame_stack: show the policy the last so many observations at once.
+        atari: prepare an Atari game, given by its id, in the usual way (:mod:`jumar.envs.atari`).
         cost: what a step costs: ``"velocity:V"`` is 1 where the body moves faster than ``V`` along x, else 0; by default
             the environment's own ``info["cost"]``.
         features: a function of (observation, action), for Discrete actions, or of (observation), for a Box: the policy is
@@ -128,6 +129,7 @@ class Agent:
         env_kwargs: Mapping[str, Any] | None = None,
         wrappers: Sequence[GivenWrapper] = (),
         frame_stack: int | None = None,
+        atari: bool = False,
         cost: str | None = None,
         features: Features | None = None,
         encoder: Any = None,
@@ -150,7 +152,9 @@ class Agent:
         seed = read_count("seed", seed, 0)
         check_seed(seed, n_seeds)
         workers = read_count("workers", workers, 0)
-        source = source_of(env, frame_stack=frame_stack, cost=parse_cost(cost), wrappers=wrappers, kwargs=env_kwargs)
+        source = source_of(
+            env, frame_stack=frame_stack, cost=parse_cost(cost), wrappers=wrappers, kwargs=env_kwargs, atari=atari
+        )
         if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
             settings.setdefault("n_envs", source.object.num_envs)
         if workers and source.compiled:
@@ -221,7 +225,10 @@ class Agent:
 
     def _begin(self, plan: Plan, source: Source, start: WarmStart | None = None) -> None:
         prepare_compiler(lambda words: None, plan.n_seeds)
-        self._training = Training(plan, source, Silent(), start)
+        heard = _Heard()
+        self._training = Training(plan, source, heard, start)
+        for words in heard.warnings:
+            warnings.warn(words, stacklevel=3)
 
     def __repr__(self) -> str:
         """Say what it is: the algorithm, the environment, the seeds, the steps and the size of the policy."""
@@ -684,6 +691,17 @@ def _source_for(plan: Plan, env: Any, wrappers: Sequence[GivenWrapper], run: Run
     )
 
 
+class _Heard(Silent):
+    """Keeps the warnings that come while an agent is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
 def _id_of(source: Source) -> EnvironmentId | None:
     return source.id if isinstance(source, FromId) else None
 
@@ -699,6 +717,7 @@ def evaluate_policy(
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[GivenWrapper] = (),
     frame_stack: int | None = None,
+    atari: bool = False,
     **foreign: Any,
 ) -> tuple[float, float] | tuple[Sequence[float], Sequence[int]]:
     """Run whole episodes of a policy and return the mean and standard deviation of their returns.
@@ -713,6 +732,7 @@ def evaluate_policy(
         env_kwargs: arguments of an environment given by its id, as for an agent.
         wrappers: wrappers, as for an agent.
         frame_stack: show the policy the last so many observations, as for an agent.
+        atari: prepare an Atari game, as for an agent; episodes are whole games with their own rewards.
 
     Raises:
         UsageError: the environment's spaces are not the policy's, or a number is out of range.
@@ -728,9 +748,11 @@ def evaluate_policy(
         raise UsageError(
             "evaluate_policy takes one environment, an id or a function that makes one, not a vector environment."
         )
-    source = source_of(env, wrappers=wrappers, kwargs=env_kwargs, frame_stack=frame_stack)
+    source = source_of(env, wrappers=wrappers, kwargs=env_kwargs, frame_stack=frame_stack, atari=atari)
     check_same_spaces(source, (actor.observation_space, actor.action_space))
-    evaluator = make_evaluator(source, actor.policy, 0, deterministic)
+    evaluator = make_evaluator(
+        source, actor.policy, 0, deterministic, tell=lambda words: warnings.warn(words, stacklevel=6)
+    )
     episodes = evaluator(actor.parameters, actor.moments, n_eval_episodes, seed)
     if complaint := episodes.complaint(source.time_limit_remedy):
         warnings.warn(complaint, stacklevel=2)

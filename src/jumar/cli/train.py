@@ -44,6 +44,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         run_dir=_folder("--run-dir", "a new directory", arguments.run_dir),
         env_kwargs=assignments(arguments.env_kwargs or []),
         frame_stack=arguments.frame_stack,
+        atari=arguments.atari,
         wrappers=tuple((name, tuple(settings.items())) for name, settings in typed_wrappers(arguments)),
         workers=arguments.workers,
         cost=arguments.cost,

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
+from jumar.spaces import is_text
+
 Batch = Any
 """An array, or a dict or tuple of batches."""
 
@@ -54,6 +56,25 @@ def concatenate(parts: Sequence[Batch]) -> Batch:
     if isinstance(parts[0], tuple):
         return tuple(concatenate(children) for children in zip(*parts, strict=True))
     return np.concatenate(parts)
+
+
+def drop_text(space: Space, value: Any) -> Any:
+    """Return an observation, or a batch of them, without the parts that are text in ``space``, its whole space.
+
+    What does not fit the space is returned as it is: writing it into a batch will say what is wrong.
+    """
+    if isinstance(space, spaces.Dict) and isinstance(value, Mapping):
+        parts = space.spaces
+        return {
+            key: drop_text(parts[key], part) if key in parts else part
+            for key, part in value.items()
+            if key not in parts or not is_text(parts[key])
+        }
+    if isinstance(space, spaces.Tuple) and isinstance(value, (tuple, list)) and len(value) == len(space.spaces):
+        return tuple(
+            drop_text(child, part) for child, part in zip(space.spaces, value, strict=True) if not is_text(child)
+        )
+    return value
 
 
 def write_row(space: Space, batch: Batch, row: int, value: Any, path: str = "") -> None:

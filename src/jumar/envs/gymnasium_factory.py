@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from jumar.envs import atari
 from jumar.envs.boundary import explain
 from jumar.errors import UsageError, nearest, unknown
 
@@ -52,7 +53,8 @@ class GymnasiumFactory:
     """A callable that makes one Gymnasium environment; it can be sent to a worker process.
 
     ``source`` is a registered id, or its spec (which also works where the id is not registered). Wrappers are applied
-    in order, the stack of the last ``frame_stack`` observations after them.
+    in order, the stack of the last ``frame_stack`` observations after them. With ``atari`` it is a game whose frames are
+    prepared for that use, and stacked (:mod:`jumar.envs.atari`).
 
     Raises (when called):
         UsageError: where a package is missing, or the settings do not fit.
@@ -62,21 +64,29 @@ class GymnasiumFactory:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: Wrappers = ()
     frame_stack: int | None = None
+    atari: atari.Use | None = None
 
     def __call__(self) -> gym.Env:
         """Make a new environment."""
-        env = self._make()
+        env = self._make(self.kwargs) if self.atari is None else self._make_game(self.atari)
         for name, settings in self.wrappers:
             env = wrap(env, name, dict(settings))
-        if self.frame_stack is not None:
-            env = wrap(env, "FrameStackObservation", {"stack_size": self.frame_stack})
+        stack = self.frame_stack if self.atari is None else atari.STACK
+        if stack is not None:
+            env = wrap(env, "FrameStackObservation", {"stack_size": stack})
         return env
 
-    def _make(self) -> gym.Env:
+    def _make_game(self, use: atari.Use) -> gym.Env:
+        atari.register()  # in a worker process it is not yet
+        kwargs = dict(self.kwargs)
+        limit = kwargs.pop("max_episode_steps", atari.LONGEST)
+        return atari.AtariFrames(self._make({"max_num_frames_per_episode": 0, **kwargs}), use, limit)
+
+    def _make(self, kwargs: Mapping[str, Any]) -> gym.Env:
         name = self.source if isinstance(self.source, str) else self.source.id
         try:
             # Gymnasium's own checker only warns, and slows down; Jumar checks every value itself.
-            return gym.make(self.source, **{"disable_env_checker": True, **self.kwargs})
+            return gym.make(self.source, **{"disable_env_checker": True, **kwargs})
         except (gym.error.DependencyNotInstalled, ImportError) as error:
             raise _missing(name, error) from error
         except gym.error.Error as error:
@@ -88,6 +98,8 @@ class GymnasiumFactory:
             self._blame_settings(name, error)
             raise
         except Exception as error:
+            if isinstance(error, OSError) and name in gym.registry and atari.is_game(gym.registry[name]):
+                raise atari.missing_rom(name, error) from error
             self._blame_settings(name, error)
             raise
 
@@ -127,6 +139,10 @@ def _missing(name: str, error: ImportError | gym.error.DependencyNotInstalled) -
     said = " ".join(str(error).split())
     if "mujoco" in said.lower() and importlib.util.find_spec("mujoco") is None:
         return UsageError(f"{name} needs MuJoCo, which is not installed: pip install 'jumar[mujoco]'.")
+    if "box2d" in said.lower() and importlib.util.find_spec("Box2D") is None:
+        return UsageError(
+            f"{name} needs Box2D, which is not installed: pip install 'gymnasium[box2d]'; envpool/{name} needs EnvPool alone."
+        )
     return UsageError(f"cannot make {name}: {said}")
 
 
@@ -274,7 +290,9 @@ def registered_ids() -> list[str]:
     return [
         name
         for name, spec in gym.registry.items()
-        if not name.startswith("GymV2") and not str(spec.entry_point).startswith(moved)
+        if not name.startswith("GymV2")
+        and not str(spec.entry_point).startswith(moved)
+        and (atari.is_of_ale(name) or not atari.is_game(spec))  # of the hundreds of older ids of the same games
     ]
 
 

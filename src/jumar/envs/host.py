@@ -24,7 +24,7 @@ from jumar.envs.boundary import Boundary, Extras, explain, read_flag, space_of
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.envs.watchdog import Watchdog
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
-from jumar.spaces import check_spaces, describe_space, same_space
+from jumar.spaces import check_spaces, describe_space, same_space, without_text
 
 Warn = Callable[[str], None]
 
@@ -65,7 +65,8 @@ class HostEnvironments(Protocol):
     steps where the backend knows one. ``resets_take_steps``: whether some rows are no experience, because an environment only
     resets itself in them (NEXT_STEP). ``never_costs``: whether it is known already that no step comes with a cost.
     ``frames``: how many frames an observation stacks along its first axis, the oldest first, where that is known; else 1. A
-    reset fills the stack with one frame.
+    reset fills the stack with one frame. ``left_out``: where in the environment's own observations text is, which is no
+    part of ``observation_space``.
     """
 
     n_envs: int
@@ -76,6 +77,7 @@ class HostEnvironments(Protocol):
     resets_take_steps: bool
     never_costs: bool
     frames: int
+    left_out: tuple[str, ...]
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
         """Start all environments anew, environment i from ``seeds[i]`` alone; return observations and action masks."""
@@ -133,7 +135,8 @@ class SerialEnvironments:
         first = self._envs[0]
         self.n_envs = len(self._envs)
         self.name = name or environment_name(first)
-        self.observation_space = space_of(first, "observation_space", self.name)
+        self._whole_space = space_of(first, "observation_space", self.name)
+        self.observation_space, self.left_out = without_text(self._whole_space)
         self.action_space = space_of(first, "action_space", self.name)
         self.episode_limit = first.spec.max_episode_steps if first.spec else None
         self.frames = min(stacked_frames(env) for env in self._envs)
@@ -170,7 +173,7 @@ class SerialEnvironments:
             raise UsageError(f"the same environment object of {self.name} was given twice; each must be a new one.")
         for index, env in enumerate(self._envs):
             for kind in ("observation_space", "action_space"):
-                own, common = space_of(env, kind, self.name), getattr(self, kind)
+                own, common = without_text(space_of(env, kind, self.name))[0], getattr(self, kind)
                 if not same_space(own, common):
                     raise UsageError(
                         f"environment {self._first + index} of {self.name} has the space {describe_space(own)}, "
@@ -265,6 +268,8 @@ class SerialEnvironments:
                 ):
                     observations[row] = observation
                 else:
+                    if self.left_out:
+                        observation = batches.drop_text(self._whole_space, observation)
                     batches.write_row(space, observations, row, observation)
                 rewards.append(reward)
                 if type(terminates) is not bool or type(truncates) is not bool:
@@ -294,6 +299,8 @@ class SerialEnvironments:
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise self._boundary.miscounted(row, result, "reset")
             observation, info = result
+            if self.left_out:
+                observation = batches.drop_text(self._whole_space, observation)
             batches.write_row(self.observation_space, observations, row, observation)
             self._extras.read(row, info, self._mask_functions[row], with_cost=False)
         except self._passed_on:

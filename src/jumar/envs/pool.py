@@ -91,6 +91,11 @@ def check_settings(name: str, kwargs: Mapping[str, Any]) -> None:
         raise UsageError(f"envpool/{name} does not take {given}.") from error
 
 
+def is_game(name: str) -> bool:
+    """Whether an id is one of an Atari game."""
+    return {"episodic_life", "repeat_action_probability"} <= settings(name).keys()
+
+
 def _quietly(make: Callable[[], Any]) -> Any:
     with warnings.catch_warnings():  # about bounds that EnvPool declares in double precision
         warnings.filterwarnings("ignore", message=".*precision lowered.*")
@@ -116,6 +121,7 @@ class EnvPoolEnvironments:
     """
 
     resets_take_steps = True
+    left_out: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from jumar.envs import pool
+from jumar.envs import atari, pool
 from jumar.envs.gymnasium_factory import (
     GymnasiumFactory,
     Wrappers,
@@ -35,7 +35,7 @@ from jumar.envs.gymnasium_factory import (
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import UsageError
-from jumar.fields import choice, exact_record, made_by, mapping, optional, several, text, whole
+from jumar.fields import choice, exact_record, flag, made_by, mapping, optional, several, text, whole
 from jumar.text import repeat_words, wrapper_words
 
 if TYPE_CHECKING:
@@ -109,8 +109,9 @@ class EnvironmentId:
 
     ``text`` is what was typed, ``backend`` one of :data:`BACKENDS`, ``name`` the id without backend and module,
     ``module`` the user's own module that has to be imported first. ``wrappers`` are applied in order, the stack of the
-    last ``frame_stack`` observations after them; they are Gymnasium's, or the user's own (``module:Name``). ``typed`` is
-    true where the user typed it in this process: only then may modules of the user's be imported.
+    last ``frame_stack`` observations after them; they are Gymnasium's, or the user's own (``module:Name``). ``atari``: whether
+    it is a game that is prepared as :mod:`jumar.envs.atari` says. ``typed`` is true where the user typed it in this process:
+    only then may modules of the user's be imported.
     """
 
     text: str
@@ -120,6 +121,7 @@ class EnvironmentId:
     kwargs: Settings = field(default_factory=Settings)
     frame_stack: int | None = None
     wrappers: Wrappers = ()
+    atari: bool = False
     typed: bool = field(default=False, compare=False, repr=False)
 
     @property
@@ -152,6 +154,7 @@ class EnvironmentId:
             "kwargs": dict(self.kwargs),
             "frame_stack": self.frame_stack,
             "wrappers": [[name, dict(settings)] for name, settings in self.wrappers],
+            "atari": self.atari,
         }
 
     @classmethod
@@ -163,7 +166,8 @@ class EnvironmentId:
         Raises:
             DamagedEntry: where the data is malformed.
         """
-        return cls(**_READ_ID(data))
+        # What was written before there was the entry does not have it.
+        return cls(**_READ_ID({"atari": False, **mapping(data)}))
 
 
 def _read_wrapper(value: Any) -> tuple[str, Any]:
@@ -194,6 +198,7 @@ _READ_ID = exact_record(
     kwargs=made_by(Settings, mapping),
     frame_stack=optional(whole(1, MOST_FRAMES)),
     wrappers=made_by(_check_wrappers, several(_read_wrapper, most=MOST_WRAPPERS)),
+    atari=flag,
 )
 
 
@@ -254,15 +259,16 @@ def resolve(
     frame_stack: int | None = None,
     wrappers: Sequence[TypedWrapper] = (),
     workers: int = 0,
+    atari_games: bool = False,
 ) -> EnvironmentId:
     """Find the environment that a user's ``text`` names, importing the module where it names one.
 
     Without a backend EnvPool is chosen where it is installed, has the id and takes the settings; frame stacks, wrappers
-    and worker processes are Gymnasium's.
+    and worker processes are Gymnasium's. ``atari_games``: prepare a game as :mod:`jumar.envs.atari` says.
 
     Raises:
         UsageError: unknown id (with the nearest ones), setting or wrapper; a missing package; a module that cannot be
-            imported.
+            imported; what is no Atari game where one is needed.
     """
     settings = Settings(kwargs)
     _check_frame_stack(frame_stack)
@@ -280,7 +286,10 @@ def resolve(
     if frame_stack is not None and backend == "envpool":
         raise UsageError(f"a frame stack is not EnvPool's; use gymnasium/{name}, or EnvPool's own frame_stack setting.")
     _CHECKS[backend](text, name, module, settings)
-    return EnvironmentId(text, backend, name, module, settings, frame_stack, checked, typed=True)
+    if atari_games:
+        _check_atari(text, backend, name)
+        atari.check_settings(text, settings, frame_stack)
+    return EnvironmentId(text, backend, name, module, settings, frame_stack, checked, atari_games, typed=True)
 
 
 def _split(text: str) -> tuple[str | None, str | None, str]:
@@ -296,6 +305,26 @@ def _split(text: str) -> tuple[str | None, str | None, str]:
     return backend, module if colon else None, name
 
 
+def _check_atari(text: str, backend: str, name: str) -> None:
+    games = {"gymnasium": lambda: atari.is_game(gym.registry[name]), "envpool": lambda: pool.is_game(name)}
+    if backend not in games or not games[backend]():
+        raise UsageError(
+            f"{text} is not an Atari game that --atari prepares: take one of Gymnasium's, such as gymnasium/ALE/Pong-v5, or of "
+            "EnvPool's, such as envpool/Pong-v5."
+        )
+
+
+def _known_to_gymnasium(text: str, name: str) -> bool:
+    """Whether Gymnasium has an id; those of ALE's are registered where its package is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if name not in gym.registry and atari.is_of_ale(name) and not atari.register():
+        raise atari.missing_package(text)
+    return name in gym.registry
+
+
 def _choose(text: str, name: str, settings: Settings) -> str:
     if pool.available(name):
         try:
@@ -305,13 +334,13 @@ def _choose(text: str, name: str, settings: Settings) -> str:
                 raise
         else:
             return "envpool"
-    if name not in gym.registry:
+    if not _known_to_gymnasium(text, name):
         raise _unknown(text, name, None)
     return "gymnasium"
 
 
 def _check_gymnasium(text: str, name: str, module: str | None, settings: Settings) -> None:
-    if name not in gym.registry:
+    if not _known_to_gymnasium(text, name):
         raise _unknown(text, name, "gymnasium")
 
 
@@ -354,6 +383,7 @@ def _own_compiled() -> Mapping[str, Callable[..., CompiledEnvironment]]:
 
 def _unknown(text: str, name: str, backend: str | None) -> UsageError:
     """Return the error for an unknown id, with the nearest ids of the backend, else of all backends."""
+    atari.register()
     by_backend = {"gymnasium": registered_ids, "envpool": pool.ids, "jax": lambda: list(_own_compiled())}
     guesses: list[str] = []
     if backend is not None:
@@ -377,9 +407,11 @@ def make_host(
     log: Sequence[str] = (),
     warn: Warn | None = None,
     patience: float = 60.0,
+    use: atari.Use = "training",
 ) -> HostEnvironments:
     """Make ``n_envs`` host environments: EnvPool's, or Gymnasium's in this process or in ``workers`` processes.
 
+    ``use`` says what they are made for, which makes a difference for Atari games.
     A call that does not return within ``patience`` seconds ends in an error where it is made in a worker process, and
     in a call of ``warn`` where it is made in this one. ``log`` are entries of ``info`` that are kept as numbers.
 
@@ -391,16 +423,15 @@ def make_host(
     if env_id.backend == "envpool":
         if workers:
             raise UsageError(f"EnvPool steps in threads of its own; use gymnasium/{env_id.name} for worker processes.")
-        return pool.EnvPoolEnvironments(
-            env_id.name, n_envs, env_id.kwargs, cost=cost, log=log, warn=warn, patience=patience
-        )
+        kwargs = atari.pool_settings(env_id.kwargs, use) if env_id.atari else env_id.kwargs
+        return pool.EnvPoolEnvironments(env_id.name, n_envs, kwargs, cost=cost, log=log, warn=warn, patience=patience)
     if env_id.compiled:
         raise UsageError(f"{env_id.text} is a compiled environment; it is not stepped from Python.")
     if env_id.module is not None:
         import_module(env_id.module, env_id.text)
-    if env_id.name not in gym.registry:
+    if not _known_to_gymnasium(env_id.text, env_id.name):
         raise _unknown(env_id.text, env_id.name, "gymnasium")
-    settings = (dict(env_id.kwargs), env_id.wrappers, env_id.frame_stack)
+    settings = (dict(env_id.kwargs), env_id.wrappers, env_id.frame_stack, use if env_id.atari else None)
     # The spec travels to a worker process where the id may not be registered.
     factories = [GymnasiumFactory(gym.registry[env_id.name], *settings)] * n_envs
     if workers:
@@ -464,6 +495,7 @@ def _make_compiled(env_id: EnvironmentId) -> CompiledEnvironment:
 def list_environments() -> list[tuple[str, str]]:
     """Return all environments that are here: the id to type, with its backend, and a line about it."""
     found = [(f"jax/{name}", "Jumar's own, compiled") for name in _own_compiled()]
+    atari.register()
     for name in registered_ids():
         limit = gym.registry[name].max_episode_steps
         found.append((f"gymnasium/{name}", "Gymnasium" + (f", at most {limit} steps" if limit else "")))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import gymnasium as gym
 
 from jumar._stable_baselines3 import is_of_stable_baselines3
+from jumar.envs import atari as atari_games
 from jumar.envs.compiled import CompiledEnvironment, Costed, FrameStack, check_compiled_environment
 from jumar.envs.gymnasium_factory import GymnasiumFactory, WrappedFactory, wrapper_name
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, environment_name
@@ -74,6 +75,8 @@ class FromId:
 
     id: EnvironmentId
     cost: Cost = GIVEN
+    use: atari_games.Use = "training"
+    """What the environments are for."""
 
     rebuildable = True
 
@@ -106,7 +109,7 @@ class FromId:
         self, n_envs: int, workers: int, warn: Warn | None = None, log: Sequence[str] = ()
     ) -> HostEnvironments:
         """Make environments that are stepped from Python."""
-        return make_host(self.id, n_envs, workers, cost=self.cost, log=log, warn=warn)
+        return make_host(self.id, n_envs, workers, cost=self.cost, log=log, warn=warn, use=self.use)
 
     def make_compiled(self) -> CompiledEnvironment:
         """Make the compiled environment."""
@@ -197,6 +200,11 @@ class FromCompiled:
         return with_cost(self.object, self.cost, self.name)
 
 
+def for_evaluation(source: Source) -> Source:
+    """Return the source of the environments that a policy is evaluated in: without what is for training alone."""
+    return replace(source, use="evaluation") if isinstance(source, FromId) else source
+
+
 NO_ENVIRONMENT = "stored transitions"
 """What a run has in the place of an environment that learns from a data set without one."""
 
@@ -247,6 +255,7 @@ def source_of(
     cost: Cost = GIVEN,
     wrappers: Sequence[GivenWrapper] = (),
     kwargs: Mapping[str, Any] | None = None,
+    atari: bool = False,
 ) -> Source:
     """Return the source for what a user passed as an environment.
 
@@ -258,9 +267,10 @@ def source_of(
         wrappers: put around Gymnasium environments, the innermost first. Those that have names, in Gymnasium or in a module
             of the user's, are remembered with an id; an id with one that has none is a function of the user's.
         kwargs: arguments of an environment given by its id.
+        atari: whether it is the id of an Atari game, to be prepared as :mod:`jumar.envs.atari` says.
 
     Raises:
-        UsageError: it is none of these, or its frames cannot be stacked here.
+        UsageError: it is none of these, its frames cannot be stacked here, or it is no such game.
     """
     if isinstance(env, EnvironmentId):
         return FromId(env, cost)
@@ -268,9 +278,14 @@ def source_of(
         raise UsageError(f"env_kwargs={kwargs!r} is not a dict; write env_kwargs={{'name': value}}.")
     given = tuple(map(_named, _listed(wrappers)))
     named = [(wrapper, settings) for wrapper, settings in given if isinstance(wrapper, str)]
+    if atari not in (True, False):
+        raise UsageError(f"atari={atari!r} must be True or False.")
+    if atari and not (isinstance(env, str) and len(named) == len(given)):
+        what = "wrappers that a module has" if isinstance(env, str) else "an environment given by its id"
+        raise UsageError(f"atari=True is for {what}; training and evaluation each make the game in a way of their own.")
     if isinstance(env, str):
         if len(named) == len(given):
-            return FromId(resolve(env, kwargs, frame_stack, named), cost)
+            return FromId(resolve(env, kwargs, frame_stack, named, atari_games=atari), cost)
         return _by_function(resolve(env, kwargs, frame_stack, named, workers=1), given, cost)
     if kwargs:
         raise UsageError(

@@ -14,7 +14,7 @@ from jumar.envs.boundary import Boundary, Extras, space_of
 from jumar.envs.host import HostStep, Warn, environment_name, start_watchdog
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import EnvironmentFault, UsageError
-from jumar.spaces import check_spaces
+from jumar.spaces import check_spaces, without_text
 
 
 class VectorAdapter:
@@ -47,7 +47,8 @@ class VectorAdapter:
         self._env = vector_env
         self.n_envs = int(vector_env.num_envs)
         self.name = name or environment_name(vector_env)
-        self.observation_space = space_of(vector_env, "single_observation_space", self.name)
+        self._whole_space = space_of(vector_env, "single_observation_space", self.name)
+        self.observation_space, self.left_out = without_text(self._whole_space)
         self.action_space = space_of(vector_env, "single_action_space", self.name)
         check_spaces(self.observation_space, self.action_space, self.name)
         self.episode_limit = vector_env.spec.max_episode_steps if vector_env.spec else None
@@ -68,7 +69,7 @@ class VectorAdapter:
         self._ended = np.zeros(self.n_envs, dtype=bool)
         seed: Any = [int(seed) for seed in seeds] if self._many_seeds else int(seeds[0])
         observations, infos = self._call("reset", 2, lambda: self._env.reset(seed=seed), ["seed"])
-        batch = self._boundary.observations_from_vector(observations)
+        batch = self._read(observations)
         self._read_masks(infos, range(self.n_envs))
         return batch, self._extras.masks()
 
@@ -77,7 +78,7 @@ class VectorAdapter:
         self._progress[1] += 1
         prepared = self._boundary.prepare_actions(actions)
         observations, rewards, terminated, truncated, infos = self._call("step", 5, lambda: self._env.step(prepared))
-        batch = self._boundary.observations_from_vector(observations)
+        batch = self._read(observations)
         terminated, truncated = self._flags(terminated), self._flags(truncated)
         ended = terminated | truncated
         valid = np.ones(self.n_envs, dtype=bool)
@@ -109,6 +110,10 @@ class VectorAdapter:
         if self._watchdog is not None:
             self._watchdog.close()
 
+    def _read(self, observations: Any) -> Batch:
+        seen = batches.drop_text(self._whole_space, observations) if self.left_out else observations
+        return self._boundary.observations_from_vector(seen)
+
     def _same_step(self, batch: Batch, infos: dict[str, Any], ended: np.ndarray) -> tuple[Batch, Batch]:
         """Return the batch, which is already reset, and the true successors."""
         final = infos.get("final_obs")
@@ -121,7 +126,7 @@ class VectorAdapter:
                     "info['final_obs'], which its SAME_STEP autoreset must give."
                 )
             try:
-                batches.write_row(self.observation_space, successors, row, value)
+                batches.write_row(self.observation_space, successors, row, batches.drop_text(self._whole_space, value))
             except Misfit as misfit:
                 self._boundary.fail(row, misfit)
         self._boundary.check_observations(successors)
@@ -131,7 +136,7 @@ class VectorAdapter:
         """Reset what has ended; return the observations to act on, and the true successors."""
         options = {"reset_mask": ended.copy()}
         observations, infos = self._call("reset", 2, lambda: self._env.reset(options=options), ["options"])
-        fresh = self._boundary.observations_from_vector(observations)
+        fresh = self._read(observations)
         self._read_masks(infos, map(int, np.flatnonzero(ended)))
         return fresh, successors
 

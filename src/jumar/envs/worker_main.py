@@ -121,6 +121,7 @@ def _describe(environments: SerialEnvironments) -> Description:
         environments.action_space,
         environments.episode_limit,
         environments.frames,
+        environments.left_out,
     )
 
 

@@ -76,6 +76,7 @@ class Description:
     action_space: Space
     episode_limit: int | None
     frames: int
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class WorkerEnvironments:
         self.name = first.name
         self.observation_space = first.observation_space
         self.action_space = first.action_space
-        self.episode_limit, self.frames = first.episode_limit, first.frames
+        self.episode_limit, self.frames, self.left_out = first.episode_limit, first.frames, first.left_out
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
 

@@ -247,6 +247,7 @@ def task_of(plan: Plan) -> str:
     extras = [f"{key}={json.dumps(value)}" for key, value in environment.kwargs.items()]
     extras += [name + "".join(f" {key}={value}" for key, value in settings) for name, settings in environment.wrappers]
     extras += [f"frame_stack={environment.frame_stack}"] if environment.frame_stack else []
+    extras += ["atari"] if environment.atari else []
     return environment.full_name + (f" ({', '.join(extras)})" if extras else "")
 
 

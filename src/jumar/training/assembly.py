@@ -20,7 +20,7 @@ from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runn
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
 from jumar.envs.host import HostEnvironments, Warn
-from jumar.envs.sources import NoEnvironment, Source
+from jumar.envs.sources import NoEnvironment, Source, for_evaluation
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
@@ -67,6 +67,7 @@ def assemble(
     if environments.n_envs != settings.n_envs:
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
+    _tell_of_text(environments, warn)
     try:
         update = make_update(plan, source, spaces, trained, environments.frames)
         if update.needs_cost and environments.never_costs:
@@ -93,10 +94,17 @@ def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, R
     else:
         environments = source.make_host(1, 0, warn)
         spaces, limit = (environments.observation_space, environments.action_space), environments.episode_limit
+        _tell_of_text(environments, warn)
         environments.close()
     update = make_update(plan, source, spaces)
     assert isinstance(update, OffPolicy)
     return update, StoredRunner(update, plan.n_seeds), spaces, limit
+
+
+def _tell_of_text(environments: HostEnvironments, warn: Warn) -> None:
+    if (where := environments.left_out) != ():
+        parts = f"{', '.join(where)} is" if len(where) == 1 else f"{', '.join(where)} are"
+        warn(f"{parts} text in the observations of {environments.name}; no policy here reads text, so it is left out.")
 
 
 def check_cost(source: Source, warn: Warn) -> None:
@@ -155,10 +163,27 @@ def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Ca
 
 
 def make_evaluator(
-    source: Source, policy: Policy, workers: int, deterministic: bool = True, warn: Warn | None = None
+    source: Source,
+    policy: Policy,
+    workers: int,
+    deterministic: bool = True,
+    warn: Warn | None = None,
+    tell: Warn | None = None,
 ) -> Evaluator:
-    """Return an evaluator in fresh environments of a source."""
+    """Return an evaluator in fresh environments of a source.
+
+    ``warn`` hears of a step that does not return, and ``tell`` once of what is left out of observations.
+    """
+    source = for_evaluation(source)
     if source.compiled:
         return compiled_evaluator(policy, source.make_compiled(), source.name, deterministic)
     lanes = LANES if source.rebuildable else 1
-    return host_evaluator(policy, lambda n: source.make_host(n, min(workers, n), warn), deterministic, lanes)
+    untold = [] if tell is None else [tell]
+
+    def make(n: int) -> HostEnvironments:
+        environments = source.make_host(n, min(workers, n), warn)
+        if untold:
+            _tell_of_text(environments, untold.pop())
+        return environments
+
+    return host_evaluator(policy, make, deterministic, lanes)

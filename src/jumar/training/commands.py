@@ -204,7 +204,8 @@ def evaluate(
         raise UsageError(f"{run} learnt from stored transitions without an environment; evaluate it with --env ENV.")
     source = FromId(plan.environment, plan.cost)
     check_same_spaces(source, spaces)
-    result = make_evaluator(source, policy, plan.workers, not stochastic)(parameters, moments, episodes, seed)
+    evaluator = make_evaluator(source, policy, plan.workers, not stochastic, tell=warn)
+    result = evaluator(parameters, moments, episodes, seed)
     if complaint := result.complaint(source.time_limit_remedy):
         warn(complaint)
     return {"run_dir": str(run), **result.summary()}

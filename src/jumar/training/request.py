@@ -23,6 +23,7 @@ class TrainRequest:
         run_dir: Where to save; ``None``: a new folder under ``runs``.
         env_kwargs: Keyword arguments of the environment.
         frame_stack: Last observations shown to the policy at once.
+        atari: Whether the environment is an Atari game, to be prepared in the usual way.
         wrappers: Wrappers, Gymnasium's by name or the user's own as ``module:Name``, the innermost first.
         workers: Worker processes that step the environments, 0 for none; ``None``: chosen by measuring a step.
         cost: What a step costs, as typed; ``None``: what the environment says.
@@ -50,6 +51,7 @@ class TrainRequest:
     run_dir: Path | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     frame_stack: int | None = None
+    atari: bool = False
     wrappers: tuple[Wrapper, ...] = ()
     workers: int | None = None
     cost: str | None = None

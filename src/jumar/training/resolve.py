@@ -119,7 +119,9 @@ def _environment_of(request: TrainRequest, reporter: Reporter, data: StartData |
             raise UsageError(f"eval_every={request.eval_every} needs an environment; give one, or leave it out.")
         return None
     wrappers = tuple((name, dict(kwargs)) for name, kwargs in request.wrappers)
-    environment = resolve(request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0)
+    environment = resolve(
+        request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0, request.atari
+    )
     if environment.compiled and request.workers:
         raise UsageError(f"workers={request.workers}, but {request.env} is compiled and is not stepped by processes.")
     if environment.full_name != environment.text:
@@ -194,7 +196,8 @@ def with_environment(plan: Plan, env: str | None, wrappers: Sequence[TypedWrappe
     if env is None:
         own_wrappers_alone = saved.module is None and saved.own_wrappers
         return replace(plan, environment=replace(saved, typed=True)) if own_wrappers_alone else plan
-    typed = resolve(env, dict(saved.kwargs), saved.frame_stack, [(n, dict(s)) for n, s in saved.wrappers], plan.workers)
+    around = [(name, dict(settings)) for name, settings in saved.wrappers]
+    typed = resolve(env, dict(saved.kwargs), saved.frame_stack, around, plan.workers, saved.atari)
     if (typed.backend, typed.module, typed.name) != (saved.backend, saved.module, saved.name):
         raise UsageError(f"--env {env} is not the environment of this run, which is {saved.full_name}.")
     return replace(plan, environment=typed)
