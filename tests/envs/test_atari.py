@@ -269,7 +269,7 @@ def _pictures(environments: HostEnvironments, seed: int) -> np.ndarray:
 def test_training_ends_with_a_life_and_evaluation_with_the_game(text: str) -> None:
     lengths = {}
     for use in ("training", "evaluation"):
-        environments = made(text, use)
+        environments = made(text, use, repeat_action_probability=0.0)
         environments.reset([1])
         lengths[use] = 0
         ended = False
