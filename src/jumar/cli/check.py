@@ -19,6 +19,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         kwargs=assignments(arguments.env_kwargs or []),
         frame_stack=arguments.frame_stack,
         wrappers=typed_wrappers(arguments),
+        atari=arguments.atari,
         seed=arguments.seed,
         steps=arguments.steps,
         warn=Silent(sys.stderr).warn,

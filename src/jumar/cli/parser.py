@@ -443,6 +443,11 @@ def _add_making_options(group: Any) -> None:
         "a list is written as JSON: 'FilterObservation:filter_keys=[\"image\"]'",
     )  # fmt: skip
     group.add_argument("--frame-stack", type=count(1), metavar="K", help="show the policy the last K observations")
+    group.add_argument(
+        "--atari", action="store_true",
+        help="prepare an Atari game of ALE's or EnvPool's in the usual way: 84 x 84 in grey, 4 frames a step, a stack of 4, "
+        "sticky actions; in training clipped rewards and episodes that end with a life",
+    )  # fmt: skip
 
 
 def _add_environment_options(parser: Parser, n_envs: str) -> None:
@@ -452,11 +457,6 @@ def _add_environment_options(parser: Parser, n_envs: str) -> None:
         help=f"environments stepped side by side (default: {n_envs})",
     )  # fmt: skip
     _add_making_options(group)
-    group.add_argument(
-        "--atari", action="store_true",
-        help="prepare an Atari game of ALE's or EnvPool's in the usual way: 84 x 84 in grey, 4 frames a step, a stack of 4, "
-        "sticky actions; in training clipped rewards and episodes that end with a life",
-    )  # fmt: skip
     group.add_argument(
         "--workers", type=workers, metavar="N|auto",
         help="worker processes that step the environments, 0 for none (default: auto, by measuring a step)",

@@ -320,6 +320,15 @@ def _mask_function(env: gym.Env) -> Callable[[], Any] | None:
     return function if callable(function) else None
 
 
+def words_on_text(environments: HostEnvironments) -> str | None:
+    """Return a sentence on the text that is left out of observations; ``None`` where there is none."""
+    where = environments.left_out
+    if not where:
+        return None
+    parts = f"{', '.join(where)} is" if len(where) == 1 else f"{', '.join(where)} are"
+    return f"{parts} text in the observations of {environments.name}; no policy here reads text, so it is left out."
+
+
 def stacked_frames(env: gym.Env) -> int:
     """Return how many frames an environment stacks along the first axis of its observations; 1 where it stacks none.
 

@@ -19,7 +19,7 @@ from jumar.collecting.info_means import InfoMeans, not_numbers
 from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
-from jumar.envs.host import HostEnvironments, Warn
+from jumar.envs.host import HostEnvironments, Warn, words_on_text
 from jumar.envs.sources import NoEnvironment, Source, for_evaluation
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.policies.policy import Policy, make_policy
@@ -102,9 +102,8 @@ def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, R
 
 
 def _tell_of_text(environments: HostEnvironments, warn: Warn) -> None:
-    if (where := environments.left_out) != ():
-        parts = f"{', '.join(where)} is" if len(where) == 1 else f"{', '.join(where)} are"
-        warn(f"{parts} text in the observations of {environments.name}; no policy here reads text, so it is left out.")
+    if words := words_on_text(environments):
+        warn(words)
 
 
 def check_cost(source: Source, warn: Warn) -> None:

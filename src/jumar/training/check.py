@@ -14,7 +14,7 @@ from jumar.algorithms.registry import ALGORITHMS
 from jumar.envs import pool
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.gymnasium_factory import GymnasiumFactory
-from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn
+from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, words_on_text
 from jumar.envs.registry import EnvironmentId, TypedWrapper, resolve
 from jumar.envs.sources import FromId
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
@@ -58,7 +58,7 @@ class Bench:
 
     def __init__(self, id: EnvironmentId, warn: Warn) -> None:
         self.source, self.id, self._warn = FromId(id), id, warn
-        self.notes = Notes() if id.backend == "gymnasium" else None
+        self.notes = Notes() if id.backend == "gymnasium" and not id.atari else None
         self.compiled: CompiledEnvironment | None = self.source.make_compiled() if id.compiled else None
 
     def make(self, n: int) -> HostEnvironments:
@@ -89,6 +89,7 @@ def check(
     kwargs: Mapping[str, Any] | None = None,
     frame_stack: int | None = None,
     wrappers: Sequence[TypedWrapper] = (),
+    atari: bool = False,
     seed: int = 0,
     steps: int = STEPS,
     warn: Warn | None = None,
@@ -101,7 +102,7 @@ def check(
     check_count("steps", steps, 1)
     check_seed(seed)
     prepare_compiler(lambda words: None)
-    id = resolve(env, kwargs, frame_stack, wrappers)
+    id = resolve(env, kwargs, frame_stack, wrappers, atari_games=atari)
     findings, course = Findings(), Course()
     numbers: dict[str, Any] = {"digest": None, "workers": 0, "algorithms": []}
     spaces: tuple[Any, Any] | None = None
@@ -153,6 +154,8 @@ def _look(
         findings.prevent(str(error))
         return
     look_at_spaces(findings, *spaces)
+    if words := words_on_text(environments):
+        findings.what.append(words)
     if findings.prevents:
         return
     try:

@@ -112,6 +112,7 @@ class SteppedFromPython:
     resets_take_steps = False
     never_costs = False
     frames = 1
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, env: CompiledEnvironment, n_envs: int, name: str) -> None:
         self.n_envs, self.name = n_envs, name
