@@ -139,6 +139,14 @@ def test_arguments_wrappers_and_frame_stacks_are_those_of_training() -> None:
         check("unsound:Sound-v0", kwargs={"lengthh": 3})
 
 
+def test_an_environment_that_raises_differs_from_a_wrong_name_or_argument() -> None:
+    assert "making it raises RuntimeError: no board" in said(check("jax/unsound:Unmade"), "prevents")
+    with pytest.raises(UsageError, match="unknown environment in module unsound 'Unmad'; did you mean Unmade"):
+        check("jax/unsound:Unmad")
+    with pytest.raises(UsageError, match="unknown argument of environment unsound:Unmade 'sise'"):
+        check("jax/unsound:Unmade", kwargs={"sise": 2})
+
+
 def test_the_command_exits_with_1_where_training_is_impossible() -> None:
     for env, code in (("unsound:Alone-v0", 1), ("unsound:Sound-v0", 0), ("unsound:Missing-v0", 2)):
         output = io.StringIO()

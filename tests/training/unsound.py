@@ -10,6 +10,13 @@ import numpy as np
 from gymnasium import spaces
 
 
+class Unmade:
+    """A compiled environment whose constructor raises."""
+
+    def __init__(self, size: int = 1) -> None:
+        raise RuntimeError("no board")
+
+
 class Sound(gym.Env):
     """A walk on a line with noise: it ends at 3 or after at most 20 steps, and every step costs 1."""
 
