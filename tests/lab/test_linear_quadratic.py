@@ -217,7 +217,7 @@ def test_matrices_that_are_none_are_refused() -> None:
         ({"noise": [[-0.5]]}, "noise has the eigenvalue -0.5"),
         ({"state_cost": [[np.nan]]}, "state_cost must have finite entries"),
         ({"gamma": 1.0}, "gamma=1.0 must be in"),
-        ({"gamma": 1.0, "horizon": 0}, "horizon=0 must be at least 1"),
+        ({"gamma": 1.0, "horizon": 0}, "horizon=0 must be a whole number of at least 1"),
         (
             {
                 "control": [[1.0], [0.0]],
@@ -238,7 +238,7 @@ def test_matrices_that_are_none_are_refused() -> None:
         quadratic_values.performance(problem(None), away)
     with pytest.raises(UsageError, match="length=None"):
         linear_quadratic.draw(problem(None), policy(), jax.random.PRNGKey(0), 2)
-    with pytest.raises(UsageError, match="time_limit=None must be at least 1"):
+    with pytest.raises(UsageError, match="time_limit=None, but the problem has no end of its own"):
         LinearQuadraticEnvironment(problem(None))
 
 

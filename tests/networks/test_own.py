@@ -102,6 +102,11 @@ def returning(answer: Any, parameters: Any = 1.0) -> Any:
     return (lambda key: {"x": jnp.asarray(parameters)}), (lambda parameters, observation: answer)
 
 
+class Half:
+    def apply(self, parameters: Any, observation: Any) -> Any:
+        return observation
+
+
 def raising(parameters: Any, observation: Any) -> Any:
     return observation["missing"]
 
@@ -114,9 +119,11 @@ def raising(parameters: Any, observation: Any) -> Any:
         (returning(jnp.array([1.0, jnp.nan])), "returns nan for an observation of zeros"),
         (returning(jnp.zeros(2), parameters=3), "has a parameter of type int32"),
         ((lambda key: {}, raising), r"fails on an observation of shapes .*KeyError: 'missing'"),
-        (7, "is a int; it must have init"),
+        (7, "is of type int; it must have init"),
+        ("nets:Mine", "is a text; from Python pass the object itself"),
+        (Half, "has apply, but no init"),
         (lambda: None, "does not make a module of a key: TypeError"),
-        (lambda key: 3, "returned a int for a key"),
+        (lambda key: 3, "returned an object of type int for a key"),
     ],
 )
 def test_what_is_no_encoder_is_refused(given: Any, said: str) -> None:

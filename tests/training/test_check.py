@@ -79,6 +79,14 @@ def test_what_does_not_prevent_training_is_said(env: str, sentence: str) -> None
     assert report["prevents"] == []
 
 
+def test_text_in_observations_is_said_to_be_left_out() -> None:
+    report = check("faulty:Mission-v0", steps=20)
+    assert "['mission'], ['notes'], ['place'][0] are text in the observations of faulty:Mission-v0" in said(
+        report, "what"
+    )
+    assert report["can_train"]
+
+
 @pytest.mark.parametrize(
     ("env", "sentence"),
     [
@@ -92,7 +100,6 @@ def test_what_does_not_prevent_training_is_said(env: str, sentence: str) -> None
         ("faulty:TextReward", "returned a bad reward at step 3: str '1', which is not a number"),
         ("faulty:Raises", "raised at step 3: ValueError: boom"),
         ("faulty:NoMask", "gave an action mask at step 3 that allows no action at all"),
-        ("faulty:Mission", "at 'mission' is Text("),
     ],
 )
 def test_what_prevents_training_is_said(env: str, sentence: str) -> None:

@@ -328,11 +328,11 @@ class Agent:
             stop_at_return=ready.stop_at_return,
             stop_without_gain=ready.stop_without_gain,
         )
-        training.log(ready.log_info)
         training.begin_rules()
         with ExitStack() as stack:
             reporter = stack.enter_context(closing(make_reporter(sys.stderr) if progress_bar else Silent()))
             training.reporter = reporter
+            training.log(ready.log_info)
             keeper = self._keeper(stack, run_dir, reporter)
             training.restart()
             keeper.checkpoint(training)

@@ -33,7 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
                 reconfigure(errors="backslashreplace")
-        return _answer(words, standard_output)
+        code = _answer(words, standard_output)
+    if argv is None and code == INTERRUPTED and "jax" in sys.modules:
+        # A program that JAX still computes would crash while Python puts its modules away.
+        os._exit(code)
+    return code
+
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def _answer(words: list[str], standard_output: Steady) -> int:
@@ -109,7 +116,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Stopped):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted.", 128 + signal.SIGINT
+        return "interrupted.", INTERRUPTED
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory; a smaller n_envs, n_steps, batch_size or buffer_size needs less.", 1
     first_line = (str(error).strip().splitlines() or [""])[0]

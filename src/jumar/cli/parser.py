@@ -705,7 +705,7 @@ def _add_verify(parser: Parser) -> None:
         "names", metavar="NAME", nargs="*",
         help="a check, or a group such as gradients (default: all checks)",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="only those that take half a minute together")
+    parser.add_argument("--quick", action="store_true", help="leave out the checks whose programs take long to compile")
     parser.add_argument("--list", action="store_true", help="list the checks, one per line, the name first")
 
 

@@ -32,7 +32,7 @@ class Panel:
 
     FASTEST = 0.25
     IDLE = 100.0
-    SMALLEST = (32, 6)
+    SMALLEST = (60, 6)
     MESSAGES = 4
 
     def __init__(self, stream: IO[str], console: Console | None = None, clock: Clock = time.monotonic) -> None:

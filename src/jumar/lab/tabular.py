@@ -345,6 +345,11 @@ class TabularEnvironment:
         """The process."""
         return self.mdp
 
+    @property
+    def max_episode_steps(self) -> int | None:
+        """The time limit, in steps."""
+        return None if self.time_limit is None else int(self.time_limit)
+
     def reset(self, key: Array, params: TabularMDP) -> tuple[TabularState, Array]:
         """Draw the first state."""
         state = _choose(jnp.asarray(params.initial), jax.random.uniform(key))

@@ -128,14 +128,21 @@ def _functions(given: OwnEncoder) -> tuple[Callable[[Array], Parameters], Callab
             encoder = encoder()
         except TypeError as error:
             raise UsageError(f"encoder {name} cannot be made without arguments: {error}") from error
+    if hasattr(encoder, "init") != hasattr(encoder, "apply") and not isinstance(encoder, tuple):
+        there, missing = ("init", "apply") if hasattr(encoder, "init") else ("apply", "init")
+        raise UsageError(
+            f"encoder {name} has {there}, but no {missing}; it must have init(key) and apply(parameters, observation)."
+        )
     pair = encoder if isinstance(encoder, tuple) else (getattr(encoder, "init", None), getattr(encoder, "apply", None))
     if len(pair) == 2 and all(map(callable, pair)):
         return pair  # type: ignore[return-value]
     if callable(encoder):
         return _of_module(name, encoder)
+    if isinstance(encoder, str):
+        raise UsageError(f"encoder={encoder!r} is a text; from Python pass the object itself, not its name.")
     raise UsageError(
-        f"encoder {name} is a {type(encoder).__name__}; it must have init(key) and apply(parameters, observation), be a pair "
-        "of these functions, or a function of a key that returns a module."
+        f"encoder {name} is of type {type(encoder).__name__}; it must have init(key) and apply(parameters, observation), "
+        "be a pair of these functions, or a function of a key that returns a module."
     )
 
 
@@ -147,7 +154,8 @@ def _of_module(name: str, make: Callable[[Array], Any]) -> tuple[Callable[[Array
         raise UsageError(f"encoder {name} does not make a module of a key: {type(error).__name__}: {error}") from error
     if not callable(module):
         raise UsageError(
-            f"encoder {name} returned a {type(module).__name__} for a key; it must return a module that can be called."
+            f"encoder {name} returned an object of type {type(module).__name__} for a key; it must return a module that can be "
+            "called."
         )
     leaves, structure = jax.tree.flatten(module)
     is_array = [isinstance(x, (jax.Array, np.ndarray)) for x in leaves]

@@ -340,11 +340,16 @@ def _stopped_words(training: Training, files: Files, run: RunDirectory) -> str:
     words = f"stopped after {training.steps} steps; "
     if files.unsaved:
         words += f"{' and '.join(files.unsaved)} could not be saved in {run}. "
-    else:
+    elif training.saved_at == training.steps or training.saved_at is None:
         words += f"everything is saved in {run}. "
+    else:
+        words += f"the policy is saved in {run}. "
     if training.saved_at is None:
         return words
-    whence = "" if training.saved_at == training.steps else f" from step {training.saved_at}, the last checkpoint,"
+    again_from = (
+        f" from step {training.saved_at}, the last checkpoint (--checkpoint-every says how often there is one),"
+    )
+    whence = "" if training.saved_at == training.steps else again_from
     return words + f"Go on{whence} with: jumar resume {run}{again}"
 
 
