@@ -353,3 +353,20 @@ def test_python_m_jumar_is_the_command():
 def test_an_empty_run_directory_is_refused_in_words(capfd: pytest.CaptureFixture[str]):
     assert cli.main(["train", "ppo", "CartPole-v1", "--run-dir", ""]) == 2
     assert "--run-dir is empty" in capfd.readouterr().err
+
+
+def test_an_interrupted_command_leaves_without_waiting_for_programs_that_jax_computes(monkeypatch: pytest.MonkeyPatch):
+    """Python would put JAX's modules away under them, which crashes; a caller of ``main`` gets the code as ever."""
+    import jax  # noqa: F401 (its being imported is what counts)
+
+    def interrupted(words: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    left: list[int] = []
+    monkeypatch.setattr(cli, "_dispatch", interrupted)
+    monkeypatch.setattr("os._exit", left.append)
+    monkeypatch.setattr("sys.argv", ["jumar", "figure", "12.1"])
+    assert cli.main(["figure", "12.1"]) == 130
+    assert left == []
+    cli.main()
+    assert left == [130]

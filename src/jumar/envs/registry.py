@@ -390,7 +390,7 @@ def _unknown(text: str, name: str, backend: str | None) -> UsageError:
         guesses = [f"{backend}/{guess}" for guess in nearest_ids(name, by_backend[backend]())]
     if not guesses:
         known = list(dict.fromkeys([*registered_ids(), *pool.ids()]))
-        guesses = nearest_ids(name, known)
+        guesses = [*([f"jax/{name}"] if name in _own_compiled() else []), *nearest_ids(name, known)]
     hint = f"did you mean {' or '.join(guesses)}?" if guesses else "jumar list envs shows all."
     return UsageError(f"unknown environment {text!r}; {hint}")
 
