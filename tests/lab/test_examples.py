@@ -212,3 +212,12 @@ def test_an_unknown_name_gets_the_nearest_ones() -> None:
     with pytest.raises(UsageError, match="jumar example --list shows all"):
         find("zzz")
     assert set(ALIASES.values()) <= set(EXAMPLES)
+
+
+def test_examples_with_numbers_are_found_by_them() -> None:
+    assert [find(number).name for number in ("12.1", "12.2", "12.3", "4.6.1")] == [
+        "example-12.1",
+        "exercise-12.2",
+        "exercise-12.3",
+        "example-4.6.1",
+    ]

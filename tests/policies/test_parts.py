@@ -132,5 +132,5 @@ def test_an_agent_is_trained_saved_and_deployed_on_its_own_parts(tmp_path: Path)
     expected, _ = agent.predict(observation, action_masks=mask)
     np.testing.assert_array_equal(actor.predict(own, action_masks=mask)[0], expected)
     np.testing.assert_array_equal(actor.predict(observation, action_masks=mask)[0], expected)
-    with pytest.raises(UsageError, match="the policy takes one"):
+    with pytest.raises(UsageError, match="the observation is without the part 'position'; the policy takes one"):
         actor.predict({"bit": 1})

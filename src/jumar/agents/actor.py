@@ -98,7 +98,9 @@ class Actor:
         leaves = self.policy.encoder.acting_leaves
         try:
             arrays = _arrays_in(self.observation_space, observation)
-        except (KeyError, IndexError, TypeError, ValueError):
+        except KeyError as error:
+            raise self._misfit(f"without the part {error.args[0]!r}") from None
+        except (IndexError, TypeError, ValueError):
             pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
             hint = " (of reset's two values, the observation is the first)" if pair else ""
             raise self._misfit(f"a {type(observation).__name__}{hint}") from None

@@ -18,23 +18,28 @@ EXAMPLES: dict[str, Example] = {example.name: example for module in MODULES for 
 
 
 def find(name: str) -> Example:
-    """Return the example of that name.
+    """Return the example of that name; those of the book and the notes have their numbers as names, too.
 
     Raises:
         UsageError: there is none; it names the nearest ones.
     """
-    if name in EXAMPLES:
-        return EXAMPLES[name]
+    if (whole := NUMBERED.get(name, name)) in EXAMPLES:
+        return EXAMPLES[whole]
     guesses = nearest(name, EXAMPLES, ALIASES) or [known for known in EXAMPLES if name.lower() in known][:3]
     hint = f"did you mean {' or '.join(guesses)}?" if guesses else "jumar example --list shows all."
     raise UsageError(f"unknown example {name!r}; {hint}")
 
 
-ALIASES = {
+NUMBERED = {
     "12.1": "example-12.1",
     "12.2": "exercise-12.2",
     "12.3": "exercise-12.3",
     "4.6.1": "example-4.6.1",
+}
+"""Examples that may be called by their numbers."""
+
+ALIASES = {
+    **NUMBERED,
     "bernoulli": "example-4.6.1",
     "fisher": "example-12.1",
     "kl": "exercise-12.3",
@@ -43,4 +48,4 @@ ALIASES = {
 }
 """What else one may type in search of an example."""
 
-__all__ = ["ALIASES", "EXAMPLES", "Example", "Findings", "find"]
+__all__ = ["ALIASES", "EXAMPLES", "NUMBERED", "Example", "Findings", "find"]
