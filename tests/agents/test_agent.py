@@ -156,7 +156,7 @@ def test_masks_and_memories_in_a_dict_observation(corridor: jumar.PPO) -> None:
         assert corridor.action_space.contains(action)
     with pytest.raises(UsageError, match=r"\(4,\); it must be \(1, 5\)"):
         corridor.predict(observation, action_masks=np.ones(4, bool))
-    with pytest.raises(UsageError, match="the observation is without the part '(bit|goal)'"):
+    with pytest.raises(UsageError, match=r"the observation is without the part '(bit|goal)'"):
         corridor.predict({"position": np.zeros(1, np.float32)})
 
 
