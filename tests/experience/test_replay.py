@@ -149,6 +149,22 @@ def test_a_prime_capacity_wrapped_three_times_is_a_list(n_steps: int) -> None:
     assert len(model.slots) > 4 * SLOTS
 
 
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_after_stored_transitions_of_any_number_nothing_is_overwritten(n_steps: int) -> None:
+    """Five slots are there before any block of four: blocks are then divided where the ring comes round."""
+    replay = make(n_steps, aligned=False)
+    kept, model = Kept(replay), Model()
+    stored = replay.written(model.step(5))
+    kept.ring = {name: x.at[: 5 * N].set(stored[name]) for name, x in kept.ring.items()}
+    kept.cursor = Cursor(jnp.asarray(5, jnp.int32), jnp.asarray(5, jnp.int32))
+    for number in range(12):
+        kept.add(model.step(4))
+        kept.store()
+        seen = check(kept.draw(number), model, n_steps)
+        newest, size = len(model.slots), min(len(model.slots), SLOTS)
+        assert seen == {(t, i) for t in range(newest - size, newest) for i in range(N)}
+
+
 def test_n_steps_of_one_are_the_steps_themselves() -> None:
     one, model = Kept(make(1)), Model()
     one.add(model.step(4))

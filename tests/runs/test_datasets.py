@@ -93,6 +93,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"observations": np.where(np.arange(6)[:, None] == 4, np.nan, ROWS)}, "observations in .* is nan in row 4"),
     "infinite reward": ({"rewards": np.full(6, np.inf, np.float32)}, "rewards in .* is inf in row 0"),
     "huge reward": ({"rewards": np.full(6, 1e300)}, "too large for single precision"),
+    "huge observation": (
+        {"observations": np.full((6, 2), 1e300)},
+        "observations in .* is too large for single precision",
+    ),
     "action outside": (
         {"actions": np.full((6, 1), 2.0, np.float32)},
         r"the action \[2.0\] in row 0 of .* is not in the",
@@ -126,3 +130,27 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
             read_dataset(tmp_path / name)
     with pytest.raises(UsageError, match="no transitions to write"):
         write_dataset(tmp_path / "nothing", replace(some_data(), rewards=np.zeros(0, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("space", "array"),
+    [
+        (spaces.Discrete(4, start=1), [1, 2, 3, 4, 4, 2**32 + 1]),
+        (spaces.Discrete(4), [0, 0, -1, 0, 0, 0]),
+        (spaces.MultiDiscrete([2, 3]), [[1, 2]] * 5 + [[1, 3]]),
+        (spaces.MultiBinary(1), [[0], [1], [1], [0], [0], [2]]),
+        (spaces.Box(0, 255, (1,), np.uint8), [[0]] * 5 + [[256]]),
+    ],
+    ids=str,
+)
+def test_whole_numbers_that_would_become_others_are_refused(space: Any, array: Any, tmp_path: Path) -> None:
+    """Narrowed to 32 or 8 bits they would be numbers of the space, and a one-hot entry be none."""
+    path = tmp_path / "file"
+    write_dataset(path, some_data(space=space))
+    with safetensors.safe_open(path, "np") as file:
+        metadata = file.metadata()
+    arrays = safetensors.numpy.load(path.read_bytes())
+    arrays["next_observations"] = np.asarray(array, np.int64)
+    path.write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
+    with pytest.raises(DamagedFile, match="next_observations in .* is not in its space"):
+        read_dataset(path)

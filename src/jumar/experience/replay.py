@@ -143,6 +143,8 @@ class Replay:
         all_valid: whether all rows are experience (no backend resets in a step of its own).
         frames: how many frames are stacked in an image, along its first axis, the oldest first: each stack goes on from the
             one of the row before, or holds a single frame K times, as after a reset; 1: none are.
+        aligned: whether blocks begin at whole numbers of blocks, so that none is ever divided; not after stored transitions,
+            of which there may be any number.
     """
 
     encoder: Encoder
@@ -156,6 +158,7 @@ class Replay:
     masks: int = 0
     next_actions: bool = False
     frames: int = 1
+    aligned: bool = True
 
     @property
     def columns(self) -> Columns:
@@ -267,9 +270,13 @@ class Replay:
         It is meant to be compiled by itself, with ``ring`` donated.
         """
         begin = cursor.place * self.n_envs
-        return {
-            name: jax.lax.dynamic_update_slice_in_dim(ring[name], fresh.arrays[name], begin, axis=0) for name in ring
-        }
+        if self.aligned:
+            return {
+                name: jax.lax.dynamic_update_slice_in_dim(ring[name], fresh.arrays[name], begin, axis=0)
+                for name in ring
+            }
+        rows = (begin + jnp.arange(self.block * self.n_envs)) % (self.places * self.n_envs)
+        return {name: ring[name].at[rows].set(fresh.arrays[name], unique_indices=True) for name in ring}
 
     def after(self, cursor: Cursor, fresh: Fresh) -> Cursor:
         """Return the cursor after the fresh slots were stored."""

@@ -156,7 +156,7 @@ def check_arrays(arrays: Mapping[str, np.ndarray], found: tuple[Space, Space], p
         for place, space in leaves.items():
             array = arrays[named(name, place)]
             _check_array(array, (n, *(space.shape or ())), _kind(space), named(name, place), path)
-            read.append((place, array.astype(narrow_dtype(array.dtype), copy=False)))
+            read.append((place, _narrowed(array, space, named(name, place), path)))
         trees[name] = nested(read)
     actions = arrays["actions"]
     _check_array(actions, (n, *(action_space.shape or ())), _kind(action_space), "actions", path)
@@ -167,6 +167,31 @@ def check_arrays(arrays: Mapping[str, np.ndarray], found: tuple[Space, Space], p
         raise DamagedFile(f"rewards in {path} are too large for single precision.")
     truncated = arrays["truncated"] & ~arrays["terminated"]
     return Dataset(trees[OBSERVATIONS], actions, rewards, trees[SUCCESSORS], arrays["terminated"], truncated, found)
+
+
+def _narrowed(array: np.ndarray, space: Space, name: str, path: Path) -> np.ndarray:
+    """Return an array of observations in the type that learning takes. Raises ``DamagedFile`` if that cannot hold it."""
+    with np.errstate(over="ignore"):
+        narrow = array.astype(narrow_dtype(array.dtype), copy=False)
+    if narrow.dtype.kind == "f":
+        if not np.all(np.isfinite(narrow)):
+            raise DamagedFile(f"{name} in {path} is too large for single precision.")
+        return narrow
+    lowest, highest = _whole_range(space)
+    if len(array) and not np.all((array >= lowest) & (array <= highest)):
+        raise DamagedFile(f"{name} in {path} is not in its space, {describe_space(space)}.")
+    return narrow
+
+
+def _whole_range(space: Space) -> tuple[Any, Any]:
+    """Return the least and the largest whole number that each entry of a space can have."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.start), int(space.start) + int(space.n) - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, spaces.Box):
+        return space.low, space.high
+    return 0, 1
 
 
 def _check_array(array: np.ndarray, shape: tuple[int, ...], kind: str, name: str, path: Path) -> None:

@@ -144,6 +144,8 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
     update = algorithm(plan.algorithm).make(plan.settings, policy)
     if plan.data is None:  # stored transitions need not follow each other, as stacks of frames do
         update = update.among_frames(frames)
+    elif isinstance(update, OffPolicy):
+        update = update.among_stored()
     if (buffer := Buffer.of(update, plan.n_seeds)) is not None:
         check_allowance(buffer, available_memory())
     return update

@@ -139,7 +139,9 @@ def target_entropy(given: float | str, policy: Policy) -> float:
     try:
         number = float(given)
     except ValueError:
-        raise UsageError(f"target_entropy={given} is no entropy; write auto, -d/2 or a number of nats.") from None
+        raise UsageError(
+            f"target_entropy={given} is not an entropy; write {', '.join(named)} or a number of nats."
+        ) from None
     if not math.isfinite(number):
         raise UsageError(f"target_entropy={given} is out of range; it must be finite.")
     return number + shift

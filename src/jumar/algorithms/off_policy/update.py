@@ -102,7 +102,7 @@ class OffPolicy:
     replay: Replay
     rewards: RewardTransform
     cost_coef: float
-    """So many times a cost is taken off the reward."""
+    """Price per unit of cost, subtracted from the reward."""
     cadence: Cadence
     """When there are updates, and how many; when policy and targets move."""
     batch_size: int
@@ -382,8 +382,8 @@ class OffPolicy:
         record |= {name: x / jnp.maximum(sums.actors, 1.0) for name, x in sums.actor.items()}
         if not self.temperature.soft:
             record = {name: x for name, x in record.items() if name not in SOFT}
-        learned = sums.critics > 0.0
-        record = {name: jnp.where(learned, x, jnp.nan) for name, x in record.items()}
+        learned, moved = sums.critics > 0.0, sums.actors > 0.0
+        record = {name: jnp.where(moved if name in ACTOR else learned, x, jnp.nan) for name, x in record.items()}
         judged, overestimation = self._judge(learner, made, key)
         size = self.replay.size(clock.cursor, made.slots) * self.replay.n_envs
         record |= {
@@ -467,6 +467,10 @@ class OffPolicy:
                 f"{frames} or more."
             )
         return replace(self, replay=replay)
+
+    def among_stored(self) -> OffPolicy:
+        """Return the method for a memory that begins with stored transitions, of which there may be any number."""
+        return replace(self, replay=replace(self.replay, aligned=False))
 
     def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
         """Return what the flight record shows of troubles."""
