@@ -152,5 +152,5 @@ def test_whole_numbers_that_would_become_others_are_refused(space: Any, array: A
     arrays = safetensors.numpy.load(path.read_bytes())
     arrays["next_observations"] = np.asarray(array, np.int64)
     path.write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
-    with pytest.raises(DamagedFile, match="next_observations in .* is not in its space"):
+    with pytest.raises(DamagedFile, match=r"next_observations in .* is not in its space"):
         read_dataset(path)
