@@ -123,7 +123,7 @@ class Pushforward(NamedTuple):
         return self.outcome(self.noise(key, shape, self.hidden.dtype))
 
     def mode(self) -> Array:
-        """Return what no noise makes, for want of the most likely action."""
+        """Return the action that is made of the noise 0, as the most likely one is not known."""
         return self.outcome(jnp.zeros((self.parameters["noise"]["kernel"].shape[0],), self.hidden.dtype))
 
 

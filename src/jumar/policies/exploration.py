@@ -50,7 +50,7 @@ class Behaviour(Protocol):
 
     @property
     def recurrent(self) -> bool:
-        """Whether it minds where episodes start."""
+        """Whether its actions depend on where episodes start."""
         ...
 
     def initial_carry(self, n_envs: int) -> Any:
@@ -201,7 +201,7 @@ def parse_noise(text: str | None) -> ActionNoise:
     """Return the noise that a setting names: ``normal:0.1``, ``ou:0.2``, ``normal:linear:0.2``, or none.
 
     Raises:
-        UsageError: it names none, or its size is no number above 0 or schedule.
+        UsageError: it names none, or its size is not a number of at least 0 or a schedule.
     """
     if text is None:
         return NoNoise()

@@ -205,7 +205,7 @@ def _check_array(array: np.ndarray, shape: tuple[int, ...], kind: str, name: str
         if len(wrong):
             value = array[tuple(wrong[0])]
             raise DamagedFile(
-                f"{name} in {path} is {value} in row {int(wrong[0][0])}; only finite numbers are experience."
+                f"{name} in {path} is {value} in row {int(wrong[0][0])}; all numbers must be finite."
             )
 
 

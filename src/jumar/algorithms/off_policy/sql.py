@@ -1,4 +1,4 @@
-"""SQL: the soft maximum of a critic . a policy that is that critic's, or a sampler of it . no network that climbs a value."""
+"""SQL: the soft maximum of a critic . a policy that is that critic's, or a sampler of its density, which climbs it."""
 
 from __future__ import annotations
 
