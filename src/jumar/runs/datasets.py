@@ -204,9 +204,7 @@ def _check_array(array: np.ndarray, shape: tuple[int, ...], kind: str, name: str
         wrong = np.argwhere(~np.isfinite(array))
         if len(wrong):
             value = array[tuple(wrong[0])]
-            raise DamagedFile(
-                f"{name} in {path} is {value} in row {int(wrong[0][0])}; all numbers must be finite."
-            )
+            raise DamagedFile(f"{name} in {path} is {value} in row {int(wrong[0][0])}; all numbers must be finite.")
 
 
 def _check_actions(actions: np.ndarray, space: Space, path: Path) -> None:
