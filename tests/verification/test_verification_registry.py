@@ -16,7 +16,7 @@ from jumar.verification.registry import Check, check, checks, run_one, select
 
 CHECKS = checks()
 SHORT = ("distributions", "estimators", "importance", "objectives", "experience", "critics", "normaliser")
-"""Groups whose quick checks run here; the others have programs that take seconds to compile."""
+"""Groups whose checks run in every test run; the others have programs that take seconds to compile, and are slow tests."""
 
 
 def test_names_are_of_one_form_and_in_the_order_of_their_groups() -> None:
@@ -42,10 +42,13 @@ def test_every_shipped_method_has_a_check(method: str) -> None:
     assert any(each.name.endswith("/" + words.get(method, method)) for each in CHECKS)
 
 
-@pytest.mark.parametrize("each", [each for each in CHECKS if each.quick], ids=lambda each: each.name)
-def test_quick_checks_pass(each: Check) -> None:
-    if not each.name.startswith(SHORT):
-        pytest.skip("its program takes long to compile; the method's own tests hold it")
+@pytest.mark.parametrize(
+    "each",
+    [each if each.name.startswith(SHORT) else pytest.param(each, marks=pytest.mark.slow) for each in CHECKS],
+    ids=lambda each: each.name,
+)
+def test_every_check_passes(each: Check) -> None:
+    """All of them; those whose programs take long to compile among the slow tests."""
     result = run_one(each)
     assert result.error is None
     assert result.measured <= each.bound
