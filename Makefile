@@ -43,7 +43,7 @@ check: $(VENV)/.check
 # With the tests that need Sphinx, which `make test` does not install.
 docs: $(VENV)/.check
 	$(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build
-	$(VENV)/bin/python -m pytest tests/test_docs.py tests/test_formulas.py -k "tables or formulas"
+	$(VENV)/bin/python -m pytest tests/test_docs.py tests/test_formulas.py tests/test_charts.py -k "tables or formulas or charts"
 
 # The stamp of the larger set counts for the smaller one, so that the two commands never undo each other's set-up.
 $(VENV)/.venv:

@@ -15,7 +15,14 @@ author = "The Jumar authors"
 copyright = "2026, The Jumar authors"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "jumar_mathml", "jumar_tables"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "jumar_charts",
+    "jumar_mathml",
+    "jumar_tables",
+]
 exclude_patterns = ["_build"]
 templates_path: list[str] = []
 
