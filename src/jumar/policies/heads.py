@@ -321,7 +321,7 @@ class SamplerHead:
     linear: Linear
 
     @property
-    def _parts(self) -> dict[str, Linear]:
+    def parts(self) -> dict[str, Linear]:
         """The affine maps: of the latent vector, of the noise, and of the hidden layer that joins them."""
         inputs, outputs, draw = self.linear.inputs, self.linear.outputs, self.linear.initialiser
         return {
@@ -332,12 +332,12 @@ class SamplerHead:
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters."""
-        keys = jax.random.split(key, len(self._parts))
-        return {name: part.init(one) for (name, part), one in zip(self._parts.items(), keys, strict=True)}
+        keys = jax.random.split(key, len(self.parts))
+        return {name: part.init(one) for (name, part), one in zip(self.parts.items(), keys, strict=True)}
 
     def distribution(self, parameters: Parameters, latent: Array, mask: Array | None) -> Pushforward:
         """Return what the network makes of noise at ``latent``; a Box has no masks."""
-        hidden = self._parts["hidden"].apply(parameters["hidden"], latent)
+        hidden = self.parts["hidden"].apply(parameters["hidden"], latent)
         return Pushforward(hidden, {name: parameters[name] for name in ("noise", "output")})
 
     def noise(self, key: Array, n_envs: int) -> Array:

@@ -11,6 +11,10 @@ from jax import Array
 from jumar.trajectory import counted_row
 
 
+EPSILON = 1e-8
+"""Added to variances before they are divided by: a constant is normalised to 0."""
+
+
 class RunningMoments(NamedTuple):
     """Number (``rows``), mean and variance of all rows seen so far; the latter two have the shape of one row."""
 
@@ -53,6 +57,6 @@ class RunningMoments(NamedTuple):
             jnp.where(seen, merged, self.variance),
         )
 
-    def normalise(self, rows: Array, clip: float, epsilon: float = 1e-8) -> Array:
+    def normalise(self, rows: Array, clip: float, epsilon: float = EPSILON) -> Array:
         r"""Return :math:`clip((x - \bar x) / \sqrt{s^2 + \epsilon}, \pm clip)`."""
         return jnp.clip((rows - self.mean) * jax.lax.rsqrt(self.variance + epsilon), -clip, clip)
