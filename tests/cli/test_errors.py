@@ -92,8 +92,8 @@ MISTAKES = [
     ("trian ppo CartPole-v1", "unknown command 'trian'; did you mean train?"),
     (
         "frobnicate",
-        "unknown command 'frobnicate'; known: train, resume, evaluate, compare, check, verify, figure, example, list, "
-        "completion.",
+        "unknown command 'frobnicate'; known: train, resume, evaluate, export, compare, check, verify, figure, example, "
+        "list, completion.",
     ),
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),
@@ -123,6 +123,7 @@ MISTAKES = [
     ("evaluate", "RUN is missing"),
     ("evaluate r --episodes 0", "--episodes: 0 is out of range"),
     ("resume r --gamma 0.9", "unknown option '--gamma'"),
+    ("export r --format torch", "unknown format 'torch'; known: onnx."),
     ("list env", "unknown list 'env'; did you mean envs?"),
     ("completion fish", "unknown shell 'fish'; known: bash, zsh, tcsh."),
 ]

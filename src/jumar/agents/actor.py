@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import jax
@@ -19,7 +19,10 @@ from jumar.policies.policy import Carry, Policy
 from jumar.spaces import describe_space
 from jumar.text import counted
 from jumar.training.plan import read_path
-from jumar.training.restore import read_policy
+from jumar.training.restore import SavedPolicy, parameters_of, read_saved_policy
+
+if TYPE_CHECKING:
+    from jumar.export.onnx_file import Exported
 
 
 class Actor:
@@ -32,6 +35,8 @@ class Actor:
         spaces: the (observation, action) spaces that it was trained in. Of a Dict observation it takes the parts that the
             policy sees.
         seed: seeds the draws of ``deterministic=False``.
+        algorithm: the name of the method that made it, where it is known.
+        environment: the name of the environment that it was trained in, where it is known.
     """
 
     def __init__(
@@ -41,7 +46,11 @@ class Actor:
         moments: Any,
         spaces: tuple[gym.Space[Any], gym.Space[Any]],
         seed: int = 0,
+        *,
+        algorithm: str | None = None,
+        environment: str | None = None,
     ) -> None:
+        self.algorithm, self.environment = algorithm, environment
         self.policy, self.parameters, self.moments = policy, parameters, moments
         self.observation_space, self.action_space = policy.encoder.acting_space(spaces[0]), spaces[1]
         self._key = jax.random.PRNGKey(seed)
@@ -92,6 +101,32 @@ class Actor:
             actions, carry = self._sampled(self.parameters, self.moments, batch, carry, start, masks, key)
         actions = np.asarray(actions).astype(self.action_space.dtype)
         return (actions[0] if single else actions), carry
+
+    def export(self, path: str | Path, format: str = "onnx", action_mask: bool = False) -> Exported:
+        """Write the whole policy to a file that other programs can run, without JAX: an ONNX graph of the deterministic action.
+
+        The graph has all that lies between an observation, as the environment gives it, and a valid action: encoding, the
+        observation normaliser, networks, masks, squashing, clipping and scaling. The memory of a recurrent policy is an input
+        and an output. Before the file is written, ONNX's checker checks it, and onnxruntime computes it on 16 observations:
+        the results must be those of :meth:`predict` up to rounding. The same policy gives the same bytes.
+
+        Args:
+            path: the file, which must not exist and ends in ``.onnx``.
+            format: ``onnx``, the only one.
+            action_mask: whether masks of allowed actions are an input. A mask that is a part of the observation always is.
+
+        Returns:
+            ``file``, ``format``, ``max_error`` (the largest difference that was found), ``inputs`` and ``outputs``.
+
+        Raises:
+            UsageError: a package is missing (the extra ``onnx``), the file cannot be made, or the policy has an encoder or
+                features of your own.
+            JumarError: the policy has parameters that are not finite, or the file does not compute what the policy does.
+            OSError: the disk refuses; there is no file then.
+        """
+        from jumar.export.onnx_file import export_policy
+
+        return export_policy(self, path, format, action_mask=action_mask)
 
     def _as_batch(self, observation: Any) -> tuple[Any, bool]:
         """Return the observation as a batch, and whether it was a single one."""
@@ -203,4 +238,13 @@ def load_policy(path: str | Path, features: Features | None = None, encoder: Any
         UsageError: there is no policy in ``path``, or its features or its encoder are missing.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return Actor(*read_policy(read_path("path", path), OwnCode.passed(features, encoder)))
+    folder = read_path("path", path)
+    return loaded(read_saved_policy(folder, OwnCode.passed(features, encoder)), folder)
+
+
+def loaded(saved: SavedPolicy, folder: Path) -> Actor:
+    """Return a saved policy, which was read from ``folder``, ready to act. Raises ``DamagedFile``."""
+    parameters, moments = parameters_of(saved, folder)
+    return Actor(
+        saved.policy, parameters, moments, saved.spaces, algorithm=saved.algorithm, environment=saved.environment
+    )

@@ -66,6 +66,8 @@ from jumar.xla.compiler import prepare_compiler
 AgentType = TypeVar("AgentType", bound="Agent")
 
 if TYPE_CHECKING:
+    from jumar.export.onnx_file import Exported
+
     _of_the_class = classmethod
 else:
 
@@ -347,7 +349,15 @@ class Agent:
         """
         training = self._training
         lane = read_count("lane", lane, 0, len(training.plan.seeds) - 1)
-        return Actor(training.policy, *training.snapshot(lane), training.spaces, training.plan.seeds[lane])
+        plan = training.plan
+        return Actor(
+            training.policy,
+            *training.snapshot(lane),
+            training.spaces,
+            plan.seeds[lane],
+            algorithm=plan.algorithm,
+            environment=plan.environment_name,
+        )
 
     def predict(
         self,
@@ -359,6 +369,10 @@ class Agent:
     ) -> tuple[np.ndarray, Any]:
         """Return the action for an observation, or the actions for a batch; see :meth:`Actor.predict`."""
         return self._current_actor().predict(observation, state, episode_start, deterministic, action_masks)
+
+    def export(self, path: str | Path, format: str = "onnx", action_mask: bool = False) -> Exported:
+        """Write the policy as it is now to a file that other programs can run; see :meth:`Actor.export`."""
+        return self.actor().export(path, format, action_mask)
 
     def save(self, path: str | Path, replay_buffer: bool = True) -> None:
         """Save everything to the directory ``path``: the policy, and the state to go on training from.

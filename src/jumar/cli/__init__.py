@@ -165,6 +165,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import evaluate
 
         return evaluate.run(arguments)
+    if command == "export":
+        from jumar.cli import export
+
+        return export.run(arguments)
     if command == "compare":
         from jumar.cli import compare
 

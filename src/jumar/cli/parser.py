@@ -320,6 +320,7 @@ def build(
     _add_train(parsers["train"], algorithms, algorithm, all_settings)
     _add_resume(parsers["resume"])
     _add_evaluate(parsers["evaluate"])
+    _add_export(parsers["export"])
     _add_compare(parsers["compare"])
     _add_check(parsers["check"])
     _add_verify(parsers["verify"])
@@ -336,6 +337,7 @@ COMMANDS = (
     ("train", "train a policy and save it in a run directory", "jumar train ALGO ENV [options]"),
     ("resume", "go on from the newest sound checkpoint of a run", "jumar resume RUN [options]"),
     ("evaluate", "run a trained policy in fresh environments", "jumar evaluate RUN [options]"),
+    ("export", "write a trained policy to a file that other programs can run", "jumar export RUN [options]"),
     (
         "compare",
         "train several methods and report how they compare",
@@ -630,6 +632,29 @@ def _add_evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--best", action="store_true", help="take the best evaluation's policy (default: the final one)"
     )
+
+
+def _add_export(parser: Parser) -> None:
+    run = parser.add_argument("run", metavar="RUN", help="a run directory, or a folder with policy.json alone")
+    run.complete = "directory"  # type: ignore[attr-defined]
+    parser.examples = {"RUN": "jumar export runs/my_run --format onnx"}
+    known = ("onnx",)
+    parser.add_argument(
+        "--format", metavar="onnx", type=one_of("format", *known), choices=known, default="onnx",
+        help="the format of the file (default: onnx, the only one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--best", action="store_true", help="take the best evaluation's policy (default: the final one)"
+    )
+    out = parser.add_argument(
+        "--out", metavar="FILE",
+        help="the file, which ends in .onnx and does not exist yet (default: policy.onnx beside the policy)",
+    )  # fmt: skip
+    out.complete = "file"  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--action-mask", action="store_true",
+        help="make the mask of allowed actions an input (default: only where it is a part of the observation)",
+    )  # fmt: skip
 
 
 def scale(text: str) -> tuple[str, tuple[float, float]]:

@@ -45,6 +45,8 @@ class Acting(Protocol):
     moments: Any
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
+    algorithm: str | None
+    environment: str | None
 
     def predict(
         self,
@@ -180,14 +182,13 @@ def largest_error(model: bytes, graph: Graph, actor: Acting, asked: Question) ->
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     inputs = named_inputs(actor.policy, asked)
     names = [value.name for value in graph.outputs]
-    expected = original(actor, asked)
+    with jax.default_matmul_precision("float32"):  # what accelerators round by default is no error of the file
+        expected = original(actor, asked)
     errors = []
     for rows in (slice(None), slice(1)):
-        found = session.run(names, {name: x[rows] for name, x in inputs.items()})
+        found = map(np.asarray, session.run(names, {name: x[rows] for name, x in inputs.items()}))
         right = {name: x[rows] for name, x in expected.items()}
-        errors += [
-            difference(name, x, right, actor.policy.actions) for name, x in zip(names, found, strict=True)
-        ]
+        errors += [difference(name, x, right, actor.policy.actions) for name, x in zip(names, found, strict=True)]
     return float(np.max(errors))  # NaN, if one of them is
 
 
@@ -242,7 +243,7 @@ def difference(name: str, found: np.ndarray, expected: Mapping[str, np.ndarray],
     """Return how far an output is from the original's.
 
     Of numbers it is the largest difference, in units of the largest number that is expected, if that is above 1. Of choices
-    it is 0 where they are the same, else how far the logits of the two are apart, in such units: two choices may be equally good.
+    it is 0 where they are the same, else how far the logits of the two are apart, in such units: two may be equally good.
 
     Args:
         name: the output's.

@@ -12,19 +12,16 @@ import jax
 import numpy as np
 
 from jumar._version import __version__
-from jumar.errors import JumarError, UsageError, unknown
+from jumar.errors import JumarError, UsageError
 from jumar.export.check import OBSERVATIONS, TOLERANCE, Acting, largest_error, question
 from jumar.export.graph import BATCH, Graph, Value, to_model
-from jumar.export.policies import policy_graph, refuse_own_parts
+from jumar.export.policies import own_torso, policy_graph
+from jumar.export.target import check_target
 from jumar.runs.files import pack_arrays, sha256, tree_to_arrays, write_atomically
 from jumar.spaces import space_to_json
 
-FORMATS = ("onnx",)
-"""The formats that there are."""
-ENDING = ".onnx"
 LARGEST = 2**31 - 2**20
-"""Bytes of parameters: a file in this format holds less than 2 GiB."""
-INSTALL = "ONNX files need onnx and onnxruntime, which are not installed: pip install 'jumar[onnx]'."
+"""Bytes of parameters: an ONNX file holds less than 2 GiB."""
 
 
 class Exported(NamedTuple):
@@ -44,7 +41,6 @@ def export_policy(
     format: str = "onnx",
     *,
     action_mask: bool = False,
-    learnt: Mapping[str, str | None] | None = None,
 ) -> Exported:
     """Write a policy to an ONNX file, compared with the original before.
 
@@ -53,22 +49,16 @@ def export_policy(
         path: the file, which must not exist and ends in ``.onnx``.
         format: ``onnx``, the only one.
         action_mask: whether masks of actions are an input where the observation carries none.
-        learnt: the names of the ``algorithm`` and the ``environment``, where they are known.
 
     Raises:
         UsageError: the format is unknown, a package is missing, the file cannot be made, or the policy cannot be exported.
         JumarError: the policy has parameters that are not finite, or what the file computes is not what the policy does.
         OSError: the disk refuses; there is no file then.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
-    file = writable(path)
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401 (it is needed in a moment)
-    except ImportError:
-        raise UsageError(INSTALL) from None
-    refuse_own_parts(actor.policy)
+    file = check_target(path, format)
+    import onnx
+
+    own_torso(actor.policy)
     parameters, moments = jax.device_get((actor.parameters, actor.moments))
     arrays = tree_to_arrays({"parameters": parameters, "observation_moments": moments})
     if bad := [name for name, x in arrays.items() if not _finite(x)]:
@@ -78,7 +68,8 @@ def export_policy(
     spaces = actor.observation_space, actor.action_space
     graph = policy_graph(actor.policy, parameters, moments, spaces, action_mask)
     digest = sha256(pack_arrays(arrays))
-    model = to_model(graph, _description(graph), _metadata(graph, spaces, digest, learnt or {}), __version__)
+    names = {"algorithm": actor.algorithm, "environment": actor.environment}
+    model = to_model(graph, _description(graph), _metadata(graph, spaces, digest, names), __version__)
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString(deterministic=True)
     error = largest_error(data, graph, actor, question(actor, action_mask))
@@ -89,28 +80,6 @@ def export_policy(
         )
     write_atomically(file, data)
     return Exported(file, format, error, tuple(graph.inputs), tuple(graph.outputs))
-
-
-def writable(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a new file that can be made.
-
-    Raises:
-        UsageError: it has another ending, something is there, or no file can be made in its folder.
-    """
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise UsageError(f"{path!r} is not the path of a file, such as policy{ENDING}.")
-    file = Path(path)
-    folder = file.absolute().parent
-    if os.path.lexists(file):
-        what = f"is a folder; give the path of a file, such as {file / 'policy'}{ENDING}" if file.is_dir() else "exists"
-        raise UsageError(f"{file} {what}{'' if file.is_dir() else '; remove it, or choose another name'}.")
-    if file.suffix.lower() != ENDING:
-        raise UsageError(f"{file} does not end in {ENDING}, as files of this format do.")
-    if not folder.is_dir():
-        raise UsageError(f"the folder {folder} does not exist; make it first, or choose another place.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"the folder {folder} cannot be written to; choose another place.")
-    return file
 
 
 def _finite(array: Any) -> bool:
@@ -125,11 +94,10 @@ def _description(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-def _metadata(graph: Graph, spaces: tuple[Any, Any], digest: str, learnt: Mapping[str, str | None]) -> dict[str, str]:
+def _metadata(graph: Graph, spaces: tuple[Any, Any], digest: str, names: Mapping[str, str | None]) -> dict[str, str]:
     """Return what is kept beside the graph. There is no date among it: the same policy is the same file."""
-    known = {name: text for name in ("algorithm", "environment") if (text := learnt.get(name))}
     return {
-        **{name: text.encode("utf-8", "backslashreplace").decode() for name, text in known.items()},
+        **{name: text.encode("utf-8", "backslashreplace").decode() for name, text in names.items() if text},
         "observation_space": json.dumps(space_to_json(spaces[0])),
         "action_space": json.dumps(space_to_json(spaces[1])),
         "inputs": _shapes(graph.inputs),

@@ -19,7 +19,7 @@ from jumar.export.graph import FLOAT, Graph, Value
 from jumar.networks.layers import GRU, Parameters, Torso
 from jumar.policies.actions import ActionCodec, bounds_inside, narrow_dtype
 from jumar.policies.distributions import FORBIDDEN
-from jumar.policies.features import FeatureTorso
+from jumar.policies.features import FeatureTorso, name_of
 from jumar.policies.heads import (
     LOG_STD_BOUNDS,
     LOG_STD_REACH,
@@ -52,6 +52,18 @@ _OWN_INPUTS = (MASK_KEY, STARTS, *MEMORY_IN)
 """The names of inputs that are no observations."""
 
 
+HEADS = (
+    CategoricalHead,
+    MultiCategoricalHead,
+    BernoulliHead,
+    GaussianHead,
+    DeterministicHead,
+    SamplerHead,
+    StateDependentNoiseHead,
+)
+"""The heads that there are operators for: all of them but that of features of the user's."""
+
+
 class Mode(NamedTuple):
     """What a head makes of the latent vector."""
 
@@ -59,6 +71,8 @@ class Mode(NamedTuple):
     """The policy's own action, before it is one of the environment's: float ``[batch, n]``, or int64 ``[batch, k]``."""
     parameters: dict[str, str]
     """Those of the distribution, by the names of outputs."""
+    size: int
+    """How many numbers each of these is."""
 
 
 def policy_graph(
@@ -86,7 +100,7 @@ def policy_graph(
         UsageError: the policy is made of code of the user's, the action space has no masks, or names of the observation's parts
             cannot be told apart.
     """
-    refuse_own_parts(policy)
+    torso = own_torso(policy)
     observation_space, action_space = spaces
     encoder, codec = policy.encoder, policy.actions
     if action_mask and codec.mask_size is None:
@@ -94,29 +108,29 @@ def policy_graph(
     graph = Graph(OUTPUTS)
     features = {leaf: _input(graph, name, leaf, observation_space) for leaf, name in named_leaves(encoder)}
     mask = _mask(graph, encoder, codec, observation_space, action_mask)
-    memory = _memory(graph, policy.torso)
-    joined = _join(graph, policy, parameters["torso"], features, moments)
-    joined, carry = _remember(graph, policy.torso, parameters["torso"], joined, memory)
-    latent = networks.mlp(graph, policy.torso.mlp, parameters["torso"]["mlp"], joined)
-    mode = _mode(graph, policy, parameters["head"], latent, mask)
-    _outputs(graph, policy, action_space, mode, carry)
+    memory = _memory(graph, torso)
+    joined = _join(graph, encoder, torso, parameters["torso"], features, moments)
+    joined, carry = _remember(graph, torso, parameters["torso"], joined, memory)
+    latent = networks.mlp(graph, torso.mlp, parameters["torso"]["mlp"], joined)
+    mode = _mode(graph, policy.head, parameters["head"], latent, mask)
+    _outputs(graph, codec, action_space, mode, carry, torso.recurrent_size)
     return graph
 
 
-def refuse_own_parts(policy: Policy) -> None:
-    """Refuse a policy that code of the user's is a part of. Raises ``UsageError``."""
-    if isinstance(policy.torso, FeatureTorso):
-        raise own_code("features")
-    if policy.torso.own is not None:
-        raise own_code("an encoder", policy.torso.own.name)
+def own_torso(policy: Policy) -> Torso:
+    """Return the policy's torso. Raises ``UsageError`` where code of the user's is a part of it."""
+    torso = policy.torso
+    if isinstance(torso, FeatureTorso):
+        raise own_code("features", name_of(torso.features))
+    if torso.own is not None:
+        raise own_code("an encoder", torso.own.name)
+    return torso
 
 
-def own_code(what: str, name: str | None = None) -> UsageError:
+def own_code(what: str, name: str | None) -> UsageError:
     """Return the error for a policy that code of the user's is a part of."""
-    called = f" ({name})" if name else ""
     return UsageError(
-        f"the policy has {what} of your own{called}, and Jumar knows the operators of its own networks alone; act with "
-        "jumar.load_policy, or write the ONNX graph by hand."
+        f"the policy has {what} of your own ({name}), and only networks of Jumar's can be exported; act with jumar.load_policy."
     )
 
 
@@ -126,8 +140,8 @@ def own_code(what: str, name: str | None = None) -> UsageError:
 def named_leaves(encoder: Encoder) -> list[tuple[Leaf, str]]:
     """Return the leaves that the policy acts on, each with the name of its input.
 
-    A part of a Dict has its own name, joined by ``/`` to those around it. Where one of these is no good (empty, taken by another
-    input or by an output, or a number, as in a Tuple), all begin with ``observation/``.
+    A part of a Dict has its own name, joined by ``/`` to those around it. Where one of these is no good (empty, that of another
+    input or of an output, or a number, as in a Tuple), all begin with ``observation/``.
 
     Raises:
         UsageError: names cannot be told apart, or are no text that can be written.
@@ -144,7 +158,9 @@ def named_leaves(encoder: Encoder) -> list[tuple[Leaf, str]]:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise UsageError(f"the part {name!r} of the observation has a name that is no Unicode; rename it.") from None
+            raise UsageError(
+                f"the part {name!r} of the observation has a name that is no Unicode; rename it."
+            ) from None
     return list(zip(leaves, names, strict=True))
 
 
@@ -185,11 +201,14 @@ def _memory(graph: Graph, torso: Torso) -> list[str]:
 
 
 def _join(
-    graph: Graph, policy: Policy, parameters: Parameters, inputs: dict[Leaf, str], moments: RunningMoments
+    graph: Graph,
+    encoder: Encoder,
+    torso: Torso,
+    parameters: Parameters,
+    inputs: dict[Leaf, str],
+    moments: RunningMoments,
 ) -> str:
     """Add the encoding of observations: what goes to the recurrent core or the hidden layers."""
-    encoder, torso = policy.encoder, policy.torso
-    assert isinstance(torso, Torso)
     parts = [_encode(graph, leaf, x) for leaf, x in inputs.items() if leaf.width]
     joined = [_normalise(graph, encoder, _together(graph, parts), moments)] if parts else []
     images = [(leaf, x) for leaf, x in inputs.items() if leaf.convolved]
@@ -216,8 +235,8 @@ def _encode(graph: Graph, leaf: Leaf, x: str) -> str:
     columns = np.repeat(np.arange(entries), leaf.choices)
     values = np.concatenate([start + np.arange(n) for n, start in zip(leaf.choices, leaf.start, strict=True)])
     if entries > 1:
-        x = graph.add("Gather", x, graph.integers(*columns), axis=1)
-    return graph.cast(graph.add("Equal", x, graph.integers(*values)), FLOAT)
+        x = graph.add("Gather", x, graph.integers(*columns.tolist()), axis=1)
+    return graph.cast(graph.add("Equal", x, graph.integers(*values.tolist())), FLOAT)
 
 
 def _normalise(graph: Graph, encoder: Encoder, vector: str, moments: RunningMoments) -> str:
@@ -260,32 +279,32 @@ def _remember(
 # -- from the latent vector to actions --------------------------------------------------------------------------------
 
 
-def _mode(graph: Graph, policy: Policy, parameters: Parameters, latent: str, mask: str | None) -> Mode:
+def _mode(graph: Graph, head: Any, parameters: Parameters, latent: str, mask: str | None) -> Mode:
     """Add the head: the parameters of the distribution and its mode."""
-    head = policy.head
+    assert isinstance(head, HEADS), head
+    size = head.linear.outputs
     if isinstance(head, (CategoricalHead, MultiCategoricalHead, BernoulliHead)):
         logits = networks.linear(graph, "logits", head.linear, parameters["logits"], latent)
         if isinstance(head, BernoulliHead):
-            return _bits(graph, logits, mask, head.linear.outputs)
+            return _bits(graph, logits, mask, size)
         if mask is not None:
             logits = graph.add("Where", mask, logits, graph.scalar(FORBIDDEN))
         if isinstance(head, CategoricalHead):
-            return Mode(graph.add("ArgMax", logits, axis=1, keepdims=1), {"logits": logits})
-        return Mode(_likeliest(graph, logits, head.choices), {"logits": logits})
+            return Mode(graph.add("ArgMax", logits, axis=1, keepdims=1), {"logits": logits}, size)
+        return Mode(_likeliest(graph, logits, head.choices), {"logits": logits}, size)
     if isinstance(head, SamplerHead):
-        return Mode(_of_no_noise(graph, head, parameters, latent), {})
+        return Mode(_of_no_noise(graph, head, parameters, latent), {}, size)
     mean = networks.linear(graph, "mean", head.linear, parameters["mean"], latent)
     if isinstance(head, DeterministicHead):
-        return Mode(mean, {})
+        return Mode(mean, {}, size)
     if isinstance(head, GaussianHead):
-        return Mode(mean, {"mean": mean, "log_std": _log_std(graph, head, parameters, latent, mean)})
-    assert isinstance(head, StateDependentNoiseHead), head
+        return Mode(mean, {"mean": mean, "log_std": _log_std(graph, head, parameters, latent, mean)}, size)
     if head.clip_mean is not None:
         mean = graph.add("Clip", mean, graph.scalar(-head.clip_mean), graph.scalar(head.clip_mean))
     variances = graph.constant("log_std.variances", np.exp(2.0 * np.asarray(parameters["log_std"])))
     variance = graph.add("MatMul", graph.add("Mul", latent, latent), variances)
     log_std = graph.add("Mul", graph.add("Log", graph.add("Add", variance, graph.scalar(1e-6))), graph.scalar(0.5))
-    return Mode(mean, {"mean": mean, "log_std": log_std})
+    return Mode(mean, {"mean": mean, "log_std": log_std}, size)
 
 
 def _bits(graph: Graph, logits: str, mask: str | None, size: int) -> Mode:
@@ -294,13 +313,13 @@ def _bits(graph: Graph, logits: str, mask: str | None, size: int) -> Mode:
         zero, one = (graph.add("Gather", pairs, graph.constant("bit", bit, np.int64), axis=2) for bit in (0, 1))
         logits = graph.add("Where", one, logits, graph.scalar(FORBIDDEN))
         logits = graph.add("Where", zero, logits, graph.scalar(-FORBIDDEN))
-    return Mode(graph.cast(graph.add("Greater", logits, graph.scalar(0.0)), np.int64), {"logits": logits})
+    return Mode(graph.cast(graph.add("Greater", logits, graph.scalar(0.0)), np.int64), {"logits": logits}, size)
 
 
 def _likeliest(graph: Graph, logits: str, choices: tuple[int, ...]) -> str:
     """Add the likeliest of each of several choices: the logits are laid side by side, shorter choices filled up."""
     ends, widest = np.cumsum(choices), max(choices)
-    places = np.full((len(choices), widest), ends[-1])  # the one after all logits
+    places = np.full((len(choices), widest), sum(choices))  # the one after all logits
     for row, n, end in zip(places, choices, ends, strict=True):
         row[:n] = np.arange(end - n, end)
     filled = graph.add("Pad", logits, graph.integers(0, 0, 0, 1), graph.scalar(FORBIDDEN))
@@ -321,7 +340,7 @@ def _log_std(graph: Graph, head: GaussianHead, parameters: Parameters, latent: s
         same = np.full((head.linear.outputs,), deviation.value) if isinstance(deviation, FixedDeviation) else None
         values = np.maximum(parameters["log_std"], LOWEST_LOG_STD) if same is None else same
         return graph.add("Expand", graph.constant("log_std.values", values), graph.add("Shape", mean))
-    assert isinstance(deviation, (StateDeviation, ClampedDeviation)), deviation
+    assert isinstance(deviation, StateDeviation | ClampedDeviation), deviation
     raw = networks.linear(graph, "log_std", deviation.linear, parameters["log_std"], latent)
     first = graph.scalar(deviation.log_std_init)
     if isinstance(deviation, ClampedDeviation):
@@ -330,7 +349,7 @@ def _log_std(graph: Graph, head: GaussianHead, parameters: Parameters, latent: s
     return graph.add("Add", first, graph.add("Mul", reach, graph.add("Tanh", graph.add("Div", raw, reach))))
 
 
-def _to_environment(graph: Graph, codec: ActionCodec, action: str, space: gym.Space[Any]) -> str:
+def _to_environment(graph: Graph, codec: ActionCodec, action: str) -> str:
     """Add what makes a valid action of the policy's own, in the dtype and shape of the space."""
     dtype = np.dtype(codec.dtype)
     if codec.kind == "box":
@@ -355,17 +374,16 @@ def _whole(graph: Graph, x: str, dtype: np.dtype) -> str:
     return graph.add("Clip", graph.cast(within, np.int64), low, high)
 
 
-def _outputs(graph: Graph, policy: Policy, space: gym.Space[Any], mode: Mode, carry: dict[str, str]) -> None:
-    codec = policy.actions
-    action = _to_environment(graph, codec, mode.action, space)
+def _outputs(
+    graph: Graph, codec: ActionCodec, space: gym.Space[Any], mode: Mode, carry: dict[str, str], width: int
+) -> None:
     words = f"the deterministic action: {describe_space(space)}"
-    graph.output(Value("action", np.dtype(codec.dtype), codec.shape, words), action)
-    core = policy.torso.core
+    action = Value("action", np.dtype(codec.dtype), codec.shape, words)
+    graph.output(action, _to_environment(graph, codec, mode.action))
     for before, (name, value) in zip(MEMORY_IN, carry.items(), strict=False):
-        assert core is not None
-        graph.output(Value(name, FLOAT, (core.outputs,), f"the memory: {before} of the next step"), value)
+        graph.output(Value(name, FLOAT, (width,), f"the memory: {before} of the next step"), value)
     for name, value in mode.parameters.items():
-        graph.output(Value(name, FLOAT, (policy.head.linear.outputs,), _MEANINGS[name].format(_BEFORE[codec.squash])), value)
+        graph.output(Value(name, FLOAT, (mode.size,), _MEANINGS[name].format(_BEFORE[codec.squash])), value)
 
 
 _MEANINGS = {

@@ -10,7 +10,6 @@ from jax import Array
 
 from jumar.trajectory import counted_row
 
-
 EPSILON = 1e-8
 """Added to variances before they are divided by: a constant is normalised to 0."""
 

@@ -64,6 +64,10 @@ class SavedPolicy(NamedTuple):
     step: int
     """Environment steps that it was trained for."""
     arrays: dict[str, np.ndarray]
+    algorithm: str | None
+    """The name of the method, where the file says it."""
+    environment: str | None
+    """The name of the environment, where the file says it."""
 
 
 def read_saved_policy(folder: Path, own: OwnCode = NO_CODE) -> SavedPolicy:
@@ -90,7 +94,16 @@ def read_saved_policy(folder: Path, own: OwnCode = NO_CODE) -> SavedPolicy:
         raise DamagedFile(f"{path} does not describe a policy of this version of Jumar: {error}") from None
     # With code of the user's, what does not fit is the caller's.
     policy = policy or make_policy(*spaces, found["policy"], own)
-    return SavedPolicy(found["policy"], policy, spaces, found["step"], arrays)
+    names = (x if isinstance(x := description.get(key), str) else None for key in ("algorithm", "environment"))
+    return SavedPolicy(found["policy"], policy, spaces, found["step"], arrays, *names)
+
+
+def read_own_names(folder: Path) -> OwnNames:
+    """Return what the user's code is called that a saved policy is made of. Raises as :func:`read_saved_policy`."""
+    _, description = read_policy_files(folder)
+    with reading(folder / DESCRIPTION):
+        found = record(features=optional(text()), encoder=optional(text()))({"encoder": None, **description})
+    return OwnNames(found["features"], found["encoder"])
 
 
 def read_policy(folder: Path, own: OwnCode = NO_CODE) -> tuple[Policy, Any, Any, tuple[Space, Space]]:
