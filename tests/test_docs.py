@@ -33,6 +33,7 @@ LEARN = sorted((DOCS / "learn").glob("*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "api").glob("*.md"), *LEARN])
 INTERNAL = (
     "jumar.cli",
+    "jumar.export",
     "jumar.studies",
     "jumar.training",
     "jumar.collecting",
@@ -45,6 +46,8 @@ INTERNAL = (
 )
 """Packages that are not public as a whole."""
 PUBLIC_INSIDE = (
+    "jumar.export.graph",
+    "jumar.export.onnx_file",
     "jumar.studies",
     "jumar.studies.compare",
     "jumar.studies.methods",
