@@ -15,7 +15,7 @@ from gymnasium import spaces
 from jumar.export.graph import Graph
 from jumar.export.policies import MEMORY_IN, MEMORY_OUT, STARTS, named_leaves
 from jumar.networks.layers import LSTM
-from jumar.policies.actions import ActionCodec
+from jumar.policies.actions import ActionCodec, narrow_dtype
 from jumar.policies.distributions import (
     FORBIDDEN,
     Bernoulli,
@@ -216,8 +216,9 @@ def original(actor: Acting, asked: Question) -> dict[str, np.ndarray]:
     answers = {"action": action}
     if core is not None:
         answers |= dict(zip(MEMORY_OUT, after.core[::-1] if lstm else (after.core,), strict=False))
+    observation = jax.tree.map(lambda x: x.astype(narrow_dtype(x.dtype)), asked.observation)
     answers |= _distribution(
-        policy, actor.parameters, actor.moments, asked.observation, carry.core, asked.episode_start, asked.mask
+        policy, actor.parameters, actor.moments, observation, carry.core, asked.episode_start, asked.mask
     )
     return {name: np.asarray(x) for name, x in answers.items()}
 

@@ -7,6 +7,7 @@ squashing, clipping and scaling into the action space.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -152,8 +153,8 @@ def named_leaves(encoder: Encoder) -> list[tuple[Leaf, str]]:
         names = [OBSERVATION]
     elif isinstance(leaves[0].path[0], int) or any(not name or name in (*OUTPUTS, *_OWN_INPUTS) for name in names):
         names = [f"{OBSERVATION}/{name}" for name in names]
-    for name in names:
-        if names.count(name) > 1:
+    for name, number in Counter(names).items():
+        if number > 1:
             raise UsageError(f"two parts of the observation are both called {name!r} as inputs; rename one of them.")
         try:
             name.encode()
@@ -235,8 +236,8 @@ def _encode(graph: Graph, leaf: Leaf, x: str) -> str:
     columns = np.repeat(np.arange(entries), leaf.choices)
     values = np.concatenate([start + np.arange(n) for n, start in zip(leaf.choices, leaf.start, strict=True)])
     if entries > 1:
-        x = graph.add("Gather", x, graph.integers(*columns.tolist()), axis=1)
-    return graph.cast(graph.add("Equal", x, graph.integers(*values.tolist())), FLOAT)
+        x = graph.add("Gather", x, graph.constant("columns", columns, np.int64), axis=1)
+    return graph.cast(graph.add("Equal", x, graph.constant("choices", values, np.int64)), FLOAT)
 
 
 def _normalise(graph: Graph, encoder: Encoder, vector: str, moments: RunningMoments) -> str:
