@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -16,16 +17,17 @@ from gymnasium import spaces
 
 from jumar import cli
 from jumar.agents.actor import Actor, load_policy
+from jumar.algorithms.registry import ALGORITHMS
 from jumar.errors import JumarError, UsageError
 from jumar.export import check, networks
 from jumar.export.check import difference, named_inputs, question
 from jumar.export.graph import FLOAT, Graph, Value, to_model
-from jumar.export.policies import named_leaves
+from jumar.export.policies import named_leaves, policy_graph
 from jumar.networks.layers import CNN, Architecture, Convolution, Image
 from jumar.policies.actions import ActionCodec
 from jumar.policies.observations import Encoder
 from jumar.policies.own_code import OwnCode
-from jumar.policies.policy import PolicySettings, make_policy
+from jumar.policies.policy import Policy, PolicySettings, make_policy
 from jumar.runs.files import sha256, tree_to_arrays
 from jumar.runs.policy_files import write_policy_files
 from jumar.spaces import space_to_json
@@ -33,7 +35,6 @@ from jumar.spaces import space_to_json
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-ROOT = Path(__file__).parents[2]
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 LOPSIDED = spaces.Box(np.array([-1.0, 2.0], np.float32), np.array([1.0, 9.0], np.float32))
 MIXED = spaces.Dict(
@@ -83,6 +84,10 @@ CASES = {
         spaces.Box(0, 255, (4, 8, 8), np.uint8),
         spaces.Box(0, 255, (2,), np.uint8),
         {"squash": True, "deviation": "state", "features_extractor": "flatten", "activation": "relu"},
+    ),
+    "Box, Gaussian": Case(VECTOR, LOPSIDED, {"log_std_init": -1.0}),
+    "Box, Gaussian of fixed deviation, linear": Case(
+        VECTOR, LOPSIDED, {"net_arch": (), "head_bias": False, "deviation": "fixed", "log_std_init": -1.5}
     ),
     "Box, a sampler": Case(VECTOR, LOPSIDED, {"squash": True, "deviation": "sampler"}),
     "Box of one number, deterministic": Case(
@@ -145,6 +150,25 @@ def test_an_exported_policy_acts_as_the_policy(case: Case, tmp_path: Path) -> No
         np.testing.assert_array_equal(action, right)
     for name, x in found.items():
         np.testing.assert_allclose(x, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("space", [LOPSIDED, spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)])
+def test_there_is_a_graph_of_the_policy_of_every_method(space: gym.Space[Any]) -> None:
+    policies: dict[Policy, list[str]] = {}
+    for algorithm in ALGORITHMS.values():
+        settings = algorithm.settings()
+        with contextlib.suppress(UsageError):  # the method is not for this space
+            policy = make_policy(VECTOR, space, PolicySettings.of(settings))
+            algorithm.make(settings, policy)
+            policies.setdefault(policy, []).append(algorithm.name)
+    for policy in policies:
+        shapes = jax.eval_shape(policy.init, jax.random.PRNGKey(0))
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+        graph = policy_graph(policy, zeros, policy.encoder.initial_moments(), (VECTOR, space))
+        onnx.checker.check_model(to_model(graph, "", {}, "0"), full_check=True)
+    made = [name for names in policies.values() for name in names]
+    assert len(made) > 9
+    assert "ppo" in made
 
 
 def test_a_mask_and_the_start_of_an_episode_change_what_a_policy_does(tmp_path: Path) -> None:
@@ -423,23 +447,30 @@ def test_the_command_refuses_in_words(tmp_path: Path, capfd: pytest.CaptureFixtu
 # -- the page ---------------------------------------------------------------------------------------------------------
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+with_page = pytest.mark.skipif(not PAGE.is_file(), reason="the pages are not part of an installed package")
+
+
+def listings() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(listing: str, scope: dict[str, Any]) -> None:
+    exec(compile(listing, "export.md", "exec"), scope)  # noqa: S102 (a text of this repository)
+
+
+@with_page
 @pytest.mark.parametrize(
     ("number", "settings"),
     [(0, {}), (1, {"recurrent": "lstm", "recurrent_size": 5})],
     ids=["without memory", "recurrent"],
 )
-def test_the_listings_of_the_page_act_as_the_policy(
-    number: int, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    page = (ROOT / "docs" / "export.md").read_text()
-    listings = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+def test_the_listings_of_the_page_act_as_the_policy(number: int, settings: dict[str, Any], capsys: Any) -> None:
     environment = gym.make("CartPole-v1")
-    case = Case(environment.observation_space, environment.action_space, settings)
-    actor = lively(case, seed=3)
-    monkeypatch.chdir(tmp_path)
-    file = actor.export("policy.onnx").file
+    actor = lively(Case(environment.observation_space, environment.action_space, settings), seed=3)
+    actor.export("policy.onnx")
     scope: dict[str, Any] = {}
-    exec(compile(listings[number], "export.md", "exec"), scope)  # noqa: S102 (a text of this repository)
+    run(listings()[number], scope)
     observation, _ = environment.reset(seed=0)
     state, total, over = None, 0.0, False
     while not over:
@@ -448,6 +479,24 @@ def test_the_listings_of_the_page_act_as_the_policy(
         over, total = terminated or truncated, total + float(reward)
     assert capsys.readouterr().out == f"{total}\n"
     np.testing.assert_array_equal(scope["observation"], observation)
-    exec(compile(listings[2], "export.md", "exec"), scope)  # noqa: S102 (a text of this repository)
-    assert "algorithm ppo\n" in capsys.readouterr().out
-    assert file.is_file()
+    if number == 0:
+        run(listings()[3], scope)
+        assert "algorithm ppo\n" in capsys.readouterr().out
+
+
+@with_page
+@pytest.mark.slow
+def test_the_listing_of_the_page_drives_the_robot() -> None:
+    envpool = pytest.importorskip("envpool")
+    robot = envpool.make_gymnasium("Go1JoystickFlatTerrain-v1", num_envs=1)
+    settings = {"policy_observations": ("state",), "normalize_observations": True, "net_arch": (32, 32)}
+    actor = lively(Case(robot.observation_space, robot.action_space, settings))
+    actor.export("walker.onnx")
+    scope: dict[str, Any] = {}
+    listing = listings()[2]
+    assert "range(500)" in listing
+    run(listing.replace("range(500)", "range(3)"), scope)
+    again = scope["policy"].run(["action"], {"state": scope["observation"]["state"]})[0]
+    right, _ = actor.predict({"state": scope["observation"]["state"]})
+    np.testing.assert_allclose(again, right, rtol=0, atol=1e-5)
+    assert scope["action"].shape == (1, 12)
