@@ -371,7 +371,10 @@ class Agent:
         return self._current_actor().predict(observation, state, episode_start, deterministic, action_masks)
 
     def export(self, path: str | Path, format: str = "onnx", action_mask: bool = False) -> Exported:
-        """Write the policy as it is now to a file that other programs can run; see :meth:`Actor.export`."""
+        """Write the policy as it is now to a file that other programs can run; see :meth:`Actor.export`.
+
+        Of an agent with several seeds it is the first one's; ``agent.actor(lane).export(path)`` writes another's.
+        """
         return self.actor().export(path, format, action_mask)
 
     def save(self, path: str | Path, replay_buffer: bool = True) -> None:

@@ -73,6 +73,7 @@ def export_policy(
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString(deterministic=True)
     error = largest_error(data, graph, actor, question(actor, action_mask))
+    # NaN is too large as well.
     if not error <= TOLERANCE:
         raise JumarError(
             f"the exported policy is not the original: on {OBSERVATIONS} observations it differs by {error:.1e}, more than "
