@@ -58,6 +58,11 @@ def _answer(words: list[str], standard_output: Steady) -> int:
     with reserved_output(json_wanted) as output:
         try:
             outcome = _dispatch(words)
+            if outcome.then is not None:
+                if (unwritten := _print_outcome(outcome, json_wanted, output)) is not None:
+                    return _unwritten(unwritten, True)  # nobody has heard of it
+                outcome.then()
+                return outcome.exit_code
         except SystemExit as leaving:  # after --help and --version
             code = leaving.code if isinstance(leaving.code, int) else 0
             return code or _unwritten(standard_output.failure, True)
@@ -66,7 +71,7 @@ def _answer(words: list[str], standard_output: Steady) -> int:
             if json_wanted:
                 _print(json_line({"error": message}), output)
             return code
-        unwritten = _print(json_line(outcome.data) if json_wanted else printable(outcome.words), output)
+        unwritten = _print_outcome(outcome, json_wanted, output)
         return _unwritten(unwritten, json_wanted or not outcome.kept) or outcome.exit_code
 
 
@@ -80,6 +85,12 @@ def _report(error: BaseException) -> tuple[str, int]:
     message = printable(message)
     print(f"jumar: {'' if code > 128 else 'error: '}{message}", file=sys.stderr, flush=True)
     return message, code
+
+
+def _print_outcome(outcome: Outcome, json_wanted: bool, output: IO[str]) -> OSError | None:
+    from jumar.cli.output import json_line
+
+    return _print(json_line(outcome.data) if json_wanted else printable(outcome.words), output)
 
 
 def _print(text: str, output: IO[str]) -> OSError | None:
@@ -173,6 +184,14 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import compare
 
         return compare.run(arguments)
+    if command == "report":
+        from jumar.cli import report
+
+        return report.run(arguments)
+    if command == "live":
+        from jumar.cli import live
+
+        return live.run(arguments)
     if command == "check":
         from jumar.cli import check
 

@@ -10,7 +10,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -25,6 +25,8 @@ class Outcome:
     """1 where a part of what was asked for failed, and the rest is told all the same."""
     kept: bool = False
     """Whether everything is in a folder, so that the words are not what was asked for."""
+    then: Callable[[], None] | None = None
+    """What goes on after the words are printed, until it is stopped."""
 
 
 @contextlib.contextmanager

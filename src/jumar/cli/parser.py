@@ -322,6 +322,8 @@ def build(
     _add_evaluate(parsers["evaluate"])
     _add_export(parsers["export"])
     _add_compare(parsers["compare"])
+    _add_report(parsers["report"])
+    _add_live(parsers["live"])
     _add_check(parsers["check"])
     _add_verify(parsers["verify"])
     _add_figure(parsers["figure"])
@@ -343,6 +345,8 @@ COMMANDS = (
         "train several methods and report how they compare",
         "jumar compare --algorithms A,B --envs E [options]",
     ),
+    ("report", "write one HTML page about runs or a comparison", "jumar report RUN... [options]"),
+    ("live", "show the same page in a browser while runs go on", "jumar live RUN... [options]"),
     ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
     ("verify", "compare methods and parts with exact results on this machine", "jumar verify [NAME...] [options]"),
     ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
@@ -758,6 +762,37 @@ def _add_figure(parser: Parser) -> None:
         help="results of your own to draw, in figures that show results (default: those that come with Jumar)",
     )  # fmt: skip
     out.complete = data.complete = source.complete = "file"  # type: ignore[attr-defined]
+
+
+def _add_places(parser: Parser) -> None:
+    places = parser.add_argument(
+        "runs", metavar="RUN", nargs="*", help="run directories, comparisons, or folders that hold some"
+    )
+    places.complete = "directory"  # type: ignore[attr-defined]
+
+
+def _add_report(parser: Parser) -> None:
+    _add_places(parser)
+    out = parser.add_argument(
+        "--out", metavar="FILE.html",
+        help="the page (default: report.html in RUN; of several RUNs in the present folder)",
+    )  # fmt: skip
+    out.complete = "file"  # type: ignore[attr-defined]
+
+
+def port(text: str) -> int:
+    """Read a port: a whole number from 0 to 65,535."""
+    number = count(0, "8765 (0: a free one)")(text)
+    if number > 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: it must be at most 65535.")
+    return number
+
+
+def _add_live(parser: Parser) -> None:
+    _add_places(parser)
+    parser.add_argument(
+        "--port", type=port, default=0, metavar="N", help="the port on 127.0.0.1 (default: 0, one that is free)"
+    )
 
 
 def _add_check(parser: Parser) -> None:

@@ -251,8 +251,11 @@ def _lines(path: PathLike) -> list[bytes]:
 
 def _entry(line: bytes) -> dict[str, Any] | None:
     """Return the JSON object that is the whole of ``line``; ``None`` if it is none or has no end."""
-    if not line.endswith(b"\n"):
-        return None
+    return entry_of(line) if line.endswith(b"\n") else None
+
+
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that is the whole of a line, with or without its end; ``None`` if it is none."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):

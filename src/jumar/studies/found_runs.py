@@ -128,7 +128,7 @@ def read_earlier(
     """
     found: list[Earlier] = []
     for place in places:
-        here = list(_find(place, warn))
+        here = list(find_runs(place, warn))
         if not here:
             wrong = f"{place} holds no run" if place.exists() else f"there is no directory {place}"
             raise UsageError(f"{wrong}; give run directories, or a folder that holds some.")
@@ -155,8 +155,13 @@ def _first_of_each(named: Iterable[tuple[Earlier, str]], warn: Callable[[str], N
     return list(runs.values())
 
 
-def _find(place: Path, warn: Callable[[str], None]) -> Iterator[Earlier]:
-    """Yield the runs at and below a place, in the order of their paths."""
+def names_of(found: Sequence[Earlier]) -> list[str]:
+    """Return what the method of each run is called: its algorithm, with what tells it apart from others of that name."""
+    return _Names(found, ()).of_each()
+
+
+def find_runs(place: Path, warn: Callable[[str], None]) -> Iterator[Earlier]:
+    """Yield the runs at and below a place, in the order of their paths; ``warn`` is told of what cannot be read."""
     names = _comparison_names(place)
     for folder, below, files in os.walk(place):
         below.sort()

@@ -23,6 +23,7 @@ from jumar.runs.segments import Segment
 from jumar.runs.tensorboard import ScalarWriter
 from jumar.spaces import space_to_json
 from jumar.text import counted
+from jumar.training.machine import describe_machine
 from jumar.training.plan import Plan
 from jumar.training.remembered import BufferFiles
 from jumar.training.training import Metrics, Training
@@ -64,12 +65,13 @@ def save_best(folder: Path, training: Training, lane: int) -> None:
 
 def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:
     """Write ``config.json``, and one for each seed of a run of several; ``kind`` says who keeps the directory."""
-    run.write_config({"kind": kind, **plan.to_json()})
+    machine = describe_machine()
+    run.write_config({"kind": kind, "machine": machine, **plan.to_json()})
     if plan.n_seeds is not None:
         for seed in plan.seeds:
             one = run.seed(seed)
             make_folder(one.path)
-            one.write_config({"kind": "seed", **replace(plan, seed=seed, n_seeds=None).to_json()})
+            one.write_config({"kind": "seed", "machine": machine, **replace(plan, seed=seed, n_seeds=None).to_json()})
 
 
 def save_state(

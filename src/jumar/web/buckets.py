@@ -1,0 +1,204 @@
+r"""The numbers of a log over steps in bounded memory.
+
+Lines are put into buckets of :math:`k` lines each, :math:`k` a power of two that doubles when there are more than
+``capacity`` buckets. Of each name a bucket keeps how many numbers there were, their sum, the least and the greatest. With
+:math:`k = 1` nothing is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CAPACITY = 512
+MOST_NAMES = 200
+"""How many different numbers are followed; a run of Jumar's has some forty."""
+LONGEST_NAME = 120
+LARGEST = 1e300
+"""Numbers beyond it count as missing: sums and ranges of them would overflow."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """A curve, all ``[points]``; NaN where nothing is known."""
+
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any number at all."""
+        return not bool(np.isnan(self.mean).all())
+
+    def within(self, low: np.ndarray, high: np.ndarray) -> Points:
+        """Return the same curve between other bounds."""
+        return Points(self.x, self.mean, low, high)
+
+
+@dataclass
+class _Column:
+    count: np.ndarray
+    total: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def empty(cls, capacity: int) -> _Column:
+        nothing = np.zeros(capacity)
+        return cls(nothing, nothing.copy(), np.full(capacity, np.inf), np.full(capacity, -np.inf))
+
+    def merged(self) -> _Column:
+        """Return neighbours put together, two by two."""
+        return _Column(
+            self.count.reshape(-1, 2).sum(axis=1),
+            self.total.reshape(-1, 2).sum(axis=1),
+            self.low.reshape(-1, 2).min(axis=1),
+            self.high.reshape(-1, 2).max(axis=1),
+        )
+
+    def put(self, other: _Column) -> None:
+        """Take another's numbers in its first places, and forget the rest."""
+        n = len(other.count)
+        for mine, its, nothing in (
+            (self.count, other.count, 0.0),
+            (self.total, other.total, 0.0),
+            (self.low, other.low, np.inf),
+            (self.high, other.high, -np.inf),
+        ):
+            mine[:n], mine[n:] = its, nothing
+
+
+class Buckets:
+    """Numbers by name, over steps that rise from line to line."""
+
+    def __init__(self, step: str, capacity: int = CAPACITY) -> None:
+        """Hold nothing yet.
+
+        Args:
+            step: the name of the number that the others are over.
+            capacity: how many buckets there may be, even.
+        """
+        self._step, self.capacity = step, capacity
+        self.per_bucket = 1
+        """Lines in a bucket."""
+        self.lines = 0
+        """Lines taken in."""
+        self.passed_over = 0
+        """Lines without a step, or whose step is not beyond the one before."""
+        self.last: dict[str, float] = {}
+        """The last number of each name."""
+        self.left_out: set[str] = set()
+        """Names beyond those that are followed; some of them, where they are many."""
+        self._x = np.zeros(capacity)
+        self._columns: dict[str, _Column] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The names that had a number, in the order in which they came."""
+        return list(self._columns)
+
+    @property
+    def steps(self) -> float:
+        """The last step; 0 before the first line."""
+        return self.last.get(self._step, 0.0)
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Take lines in, and return those that count."""
+        kept, steps, before = [], [], self.last.get(self._step, -math.inf)
+        for row in rows:
+            step = finite(row.get(self._step))
+            if step is not None and step > before:
+                kept.append(row)
+                steps.append(step)
+                before = step
+        self.passed_over += len(rows) - len(kept)
+        for start in range(0, len(kept), self.capacity):
+            self._take(kept[start : start + self.capacity], steps[start : start + self.capacity])
+        return kept
+
+    def _take(self, rows: Sequence[Mapping[str, Any]], steps: Sequence[float]) -> None:
+        while self.lines + len(rows) > self.capacity * self.per_bucket:
+            self._merge()
+        places = (self.lines + np.arange(len(rows))) // self.per_bucket
+        self._x[places] = steps  # of equal places the last counts
+        self.lines += len(rows)
+        found: dict[str, tuple[list[int], list[float]]] = {}
+        for i, row in enumerate(rows):
+            for name, value in row.items():
+                number = finite(value)
+                if number is not None:
+                    where, what = found.setdefault(name, ([], []))
+                    where.append(i)
+                    what.append(number)
+        for name, (where, what) in found.items():
+            if (column := self._column(name)) is None:
+                continue
+            at, values = places[where], np.array(what)
+            np.add.at(column.count, at, 1.0)
+            np.add.at(column.total, at, values)
+            np.minimum.at(column.low, at, values)
+            np.maximum.at(column.high, at, values)
+            self.last[name] = what[-1]
+
+    def _column(self, name: str) -> _Column | None:
+        if name not in self._columns:
+            if name != self._step and (len(self._columns) >= MOST_NAMES or len(name) > LONGEST_NAME):
+                if len(self.left_out) < MOST_NAMES:
+                    self.left_out.add(name[:LONGEST_NAME])
+                return None
+            self._columns[name] = _Column.empty(self.capacity)
+        return self._columns[name]
+
+    def _merge(self) -> None:
+        filled = self._filled
+        half = self.capacity // 2
+        ends = np.minimum(np.arange(half) * 2 + 1, max(filled - 1, 0))
+        self._x[:half] = self._x[ends]
+        for column in self._columns.values():
+            column.put(column.merged())
+        self.per_bucket *= 2
+
+    @property
+    def _filled(self) -> int:
+        return -(-self.lines // self.per_bucket)
+
+    def points(self, name: str, most: int = CAPACITY) -> Points:
+        """Return the curve of a number in at most so many points: means, and the least and the greatest of each bucket."""
+        n = self._filled
+        column = self._columns.get(name) or _Column.empty(self.capacity)
+        x, parts = self._x[:n], [part[:n] for part in (column.count, column.total, column.low, column.high)]
+        group = -(-n // most) if n else 1
+        if group > 1:
+            starts = np.arange(0, n, group)
+            x = x[np.minimum(starts + group, n) - 1]
+            ways = (np.add, np.add, np.minimum, np.maximum)
+            parts = [way.reduceat(part, starts) for way, part in zip(ways, parts, strict=True)]
+        count, total, low, high = parts
+        nothing = count == 0
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            mean = np.where(nothing, np.nan, total / np.where(nothing, 1.0, count))
+        low, high = np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
+        return Points(x.copy(), np.clip(mean, low, high), low, high)
+
+    def merged_lines(self, name: str, most: int = CAPACITY) -> int:
+        """Return how many lines a point of :meth:`points` stands for; 1 where nothing is merged."""
+        return self.per_bucket * (-(-self._filled // most) if self._filled else 1)
+
+
+def finite(value: Any) -> float | None:
+    """Return what JSON gave as a number if it is one that can be drawn, else ``None``."""
+    if type(value) is float:
+        return value if -LARGEST <= value <= LARGEST else None
+    if type(value) is int:
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if -LARGEST <= number <= LARGEST else None
+    return None
