@@ -128,23 +128,17 @@ class Buckets:
         places = (self.lines + np.arange(len(rows))) // self.per_bucket
         self._x[places] = steps  # of equal places the last counts
         self.lines += len(rows)
-        found: dict[str, tuple[list[int], list[float]]] = {}
-        for i, row in enumerate(rows):
-            for name, value in row.items():
-                number = finite(value)
-                if number is not None:
-                    where, what = found.setdefault(name, ([], []))
-                    where.append(i)
-                    what.append(number)
-        for name, (where, what) in found.items():
-            if (column := self._column(name)) is None:
+        for name in _names(rows):
+            values = _numbers([row.get(name) for row in rows])
+            known = np.flatnonzero(~np.isnan(values))
+            if not known.size or (column := self._column(name)) is None:
                 continue
-            at, values = places[where], np.array(what)
+            at, values = places[known], values[known]
             np.add.at(column.count, at, 1.0)
             np.add.at(column.total, at, values)
             np.minimum.at(column.low, at, values)
             np.maximum.at(column.high, at, values)
-            self.last[name] = what[-1]
+            self.last[name] = float(values[-1])
 
     def _column(self, name: str) -> _Column | None:
         if name not in self._columns:
@@ -189,6 +183,28 @@ class Buckets:
     def merged_lines(self, name: str, most: int = CAPACITY) -> int:
         """Return how many lines a point of :meth:`points` stands for; 1 where nothing is merged."""
         return self.per_bucket * (-(-self._filled // most) if self._filled else 1)
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of all rows, in the order in which they come; usually all rows have the same."""
+    first = rows[0].keys()
+    others = (row for row in rows if row.keys() != first)
+    return list(dict.fromkeys([*first, *(name for row in others for name in row)]))
+
+
+PLAIN = {float, int, type(None)}
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    """Return what JSON gave as an array; NaN for what is no number that can be drawn."""
+    try:
+        numbers = np.array(values, np.float64) if set(map(type, values)) <= PLAIN else None
+    except OverflowError:
+        numbers = None
+    if numbers is None:
+        numbers = np.array([finite(value) for value in values], np.float64)
+    numbers[~(np.abs(numbers) <= LARGEST)] = np.nan
+    return numbers
 
 
 def finite(value: Any) -> float | None:

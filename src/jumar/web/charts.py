@@ -22,7 +22,7 @@ BUDGET = 150_000
 """How many numbers all curves of a page may have together, about."""
 MOST_POINTS, FEWEST_POINTS = 400, 40
 MOST_CURVES = 1500
-"""With more curves than this, only the numbers to look at first are drawn."""
+"""With more curves in the flight record than this, only the numbers to look at first are drawn."""
 MOST_THIN = 8
 """With more runs than this, the flight record has no curve for each."""
 BINS = 100
@@ -295,10 +295,10 @@ def points_for(groups: Groups) -> tuple[int, bool]:
     """Return how many points a curve may have, and whether all numbers of the flight record are drawn."""
     names = len({name for run in groups.runs for name in run.metrics.names})
     each = len(groups.runs) if len(groups.runs) <= MOST_THIN else len(groups.methods) * len(groups.tasks)
-    curves = max(1, 3 * len(groups.runs) + 2 * names * each)
-    all_numbers = curves <= MOST_CURVES
-    curves = curves if all_numbers else 3 * len(groups.runs) + 20 * each
-    return max(FEWEST_POINTS, min(MOST_POINTS, BUDGET // curves)), all_numbers
+    flight = 2 * names * each
+    all_numbers = flight <= MOST_CURVES
+    curves = 3 * len(groups.runs) + (flight if all_numbers else 20 * each)
+    return max(FEWEST_POINTS, min(MOST_POINTS, BUDGET // max(1, curves))), all_numbers
 
 
 def _rounded(value: float) -> float | None:

@@ -14,7 +14,8 @@ LONGEST_WORDS = 2000
 """Characters of a text of foreign origin that are shown."""
 LONGEST_LINE = 60
 """Characters of a cell that is not broken into lines."""
-VOID = ("br", "meta", "link", "input", "img", "path", "line", "circle", "rect")
+VOID = ("br", "meta", "link", "input", "img")
+EMPTY_IN_SVG = ("path", "line", "circle", "rect")
 
 
 class Markup(str):
@@ -47,6 +48,8 @@ def element(name: str, /, *children: Any, **attributes: Any) -> Markup:
         elif value is not None and value is not False:
             words.append(f'{label}="{escaped(value)}"')
     inner = "".join(map(escaped, children))
+    if name in EMPTY_IN_SVG:
+        return Markup(f"<{' '.join(words)}/>")
     return Markup(f"<{' '.join(words)}>" + ("" if name in VOID else f"{inner}</{name}>"))
 
 

@@ -12,7 +12,7 @@ from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.algorithms.on_policy import symptoms as on_policy
 from jumar.training.metrics import Health, Metrics
 from jumar.training.plan import Plan
-from jumar.web.buckets import finite
+from jumar.web.buckets import PLAIN, finite
 
 Symptoms = Callable[[Metrics], dict[str, str]]
 
@@ -60,11 +60,13 @@ class Complaints:
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take iterations in."""
         for row in rows:
-            metrics = {name: finite(value) for name, value in row.items()}
+            sound = set(map(type, row.values())) <= PLAIN
+            metrics = row if sound else {name: finite(value) for name, value in row.items()}
             shown = self._symptoms(metrics)
             self.known = len(shown)
             for name, words in shown.items():
-                self._take(name, words, int(metrics.get(self._step) or 0))
+                if words or self._streaks.get(name):
+                    self._take(name, words, int(metrics.get(self._step) or 0))
 
     def _take(self, name: str, words: str, step: int) -> None:
         known = self._found.get(name)

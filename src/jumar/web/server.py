@@ -12,9 +12,10 @@ import hmac
 import secrets
 import socketserver
 import threading
-import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
+from time import sleep as pause
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -48,7 +49,7 @@ class Source:
     def __init__(self, gathering: Gathering) -> None:
         self._gathering = gathering
         self._lock = threading.Lock()
-        self._looked = time.monotonic()
+        self._looked = monotonic()
         self.version = 1
         self._page = make_page(gathering, live=True, stills=False)
         self._changed = dict.fromkeys(self._page.sections, 1)
@@ -72,7 +73,7 @@ class Source:
             return data_json({**content, "data": page.data, "sections": sections}).encode("ascii")
 
     def _look(self) -> None:
-        if time.monotonic() - self._looked < BETWEEN_LOOKS:
+        if monotonic() - self._looked < BETWEEN_LOOKS:
             return
         changed = self._gathering.look()
         before, self._page = self._page, self._made(changed)
@@ -80,7 +81,7 @@ class Source:
         if different or self._page.data != before.data:
             self.version += 1
             self._changed |= dict.fromkeys(different, self.version)
-        self._looked = time.monotonic()
+        self._looked = monotonic()
 
     def _made(self, changed: bool) -> Page:
         # What a run's state is changes without its logs: it ends, is stopped, or is begun.
@@ -162,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, content: bytes, kind: str | None, status: HTTPStatus = HTTPStatus.OK, more: dict[str, str] | None = None
     ) -> None:
+        self.request_version = "HTTP/1.0"  # whatever was asked for: without one, Python leaves the headers out
         self.send_response(status)
         headers = {**HEADERS, **({"Content-Type": kind, "Content-Length": str(len(content))} if kind else {}), **(more or {})}
         for name, value in headers.items():
@@ -174,8 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer what cannot be understood, such as an unknown method, in one plain line."""
         self.close_connection = True
         self.command = self.command or "GET"
-        self.request_version = getattr(self, "request_version", None) or "HTTP/1.0"
-        self._refuse(HTTPStatus(code), message or "the request cannot be understood.")
+        self._refuse(HTTPStatus(code), "the request cannot be understood.")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: addresses hold the token."""
@@ -217,7 +218,7 @@ class Server:
         """
         with stop_on_signals(lambda line: None) as stop, self:
             while not stop:
-                time.sleep(0.1)
+                pause(0.1)
         raise Stopped(stop.signal or 0, "the page is no longer served; the runs are as they were.")
 
     def __enter__(self) -> Server:
