@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from jumar.runs.files import plain
@@ -58,13 +58,11 @@ def together(parts: Iterable[Any], between: str = "") -> Markup:
     return Markup(between.join(map(escaped, parts)))
 
 
-def table(caption: str, heading: Sequence[Any], rows: Iterable[Sequence[Any]], numbers_from: int = 1) -> Markup:
-    """Return a table in a box that scrolls; its first column names the rows, and numbers are at the right from some column on."""
-    head = [
-        element("th", words, scope="col", class_="number" if i >= numbers_from else None) for i, words in enumerate(heading)
-    ]
+def table(caption: str, heading: Sequence[Any], rows: Iterable[Sequence[Any]], numbers: Container[int] = range(1, 99)) -> Markup:
+    """Return a table in a box that scrolls; its first column names the rows, and some columns hold numbers, set at the right."""
+    head = [element("th", words, scope="col", class_="number" if i in numbers else None) for i, words in enumerate(heading)]
     body = [
-        element("tr", element("th", row[0], scope="row"), *(_cell(cell, i >= numbers_from) for i, cell in enumerate(row[1:], 1)))
+        element("tr", element("th", row[0], scope="row"), *(_cell(cell, i in numbers) for i, cell in enumerate(row[1:], 1)))
         for row in rows
     ]
     inner = element(

@@ -238,7 +238,7 @@ def scores(comparison: Comparison | None) -> Markup:
     parts = [
         element("h2", "Scores"),
         element("p", explanation(comparison)),
-        table("Scores of each method in each task", heading, rows, numbers_from=2),
+        table("Scores of each method in each task", heading, rows, numbers=range(2, 99)),
     ]
     if comparison.normalised and comparison.overall:
         heading, *rows = overall_cells(comparison)
@@ -251,7 +251,7 @@ def scores(comparison: Comparison | None) -> Markup:
         parts += [
             element("h3", "Probability of improvement"),
             element("p", "How likely a run of one method scores higher than one of the other."),
-            table("Probability of improvement", ["method", "other", "tasks", "probability", "95 % interval"], rows, 2),
+            table("Probability of improvement", ["method", "other", "tasks", "probability", "95 % interval"], rows, numbers=range(2, 99)),
         ]
     return together(parts)
 
@@ -287,18 +287,15 @@ def runs_table(groups: Groups) -> Markup:
     """Return a table of the runs, where there are several."""
     if groups.single or not groups.runs:
         return Markup("")
-    heading = ["run", "method", "task", "seed", "state", "steps", "last evaluation", "best", "training return", "time"]
+    heading = ["method", "task", "seed", "state", "steps", "last evaluation", "best", "training return", "time", "run"]
     rows = []
     for run in groups.runs:
         best = short_number(run.best[1]) if run.best else "-"
-        rows.append(
-            [
-                element("code", str(run.directory)), run.method, run.task, str(run.plan.seed), state_words(run), f"{run.steps:,}",
-                _cell(run.evaluations.last.get("mean", math.nan)), best, _cell(run.metrics.last.get(TRAINING, math.nan)),
-                clock_time(shown_seconds(run)),
-            ]
-        )  # fmt: skip
-    return together([element("h2", "Runs"), table("Every run", heading, rows, numbers_from=5)])
+        last, trained = run.evaluations.last.get("mean", math.nan), run.metrics.last.get(TRAINING, math.nan)
+        numbers = [f"{run.steps:,}", _cell(last), best, _cell(trained), clock_time(shown_seconds(run))]
+        path = element("code", str(run.directory))
+        rows.append([run.method, run.task, str(run.plan.seed), state_words(run), *numbers, path])
+    return together([element("h2", "Runs"), table("Every run", heading, rows, numbers=range(4, 9))])
 
 
 def settings(groups: Groups) -> Markup:
@@ -312,16 +309,16 @@ def settings(groups: Groups) -> Markup:
     if len(sorts) == 1:
         unusual = [[element("code", row.name), row.values[0], row.default] for row in rows if row.unusual]
         words = "Settings that are not the algorithm's defaults" + (", those of the preset among them" if _preset(sorts[0][0]) else "")
-        first = table(words, ["setting", "value", "default"], unusual, numbers_from=99) if unusual else element("p", "All settings are the defaults.")
+        first = table(words, ["setting", "value", "default"], unusual, numbers=()) if unusual else element("p", "All settings are the defaults.")
     else:
         differing = [[element("code", row.name), *row.values] for row in rows if row.differs]
-        first = table("Settings that differ", ["setting", *(_sort_name(sort) for sort in sorts)], differing, numbers_from=99)
+        first = table("Settings that differ", ["setting", *(_sort_name(sort) for sort in sorts)], differing, numbers=())
     names = [_sort_name(sort) for sort in sorts] if len(sorts) > 1 else ["value"]
     everything = [[element("code", row.name), *row.values, row.default] for row in rows]
     folded = element(
         "details",
         element("summary", element("h3", "All settings"), element("span", str(len(rows)), class_="count")),
-        table("All settings", ["setting", *names, "default"], everything, numbers_from=99),
+        table("All settings", ["setting", *names, "default"], everything, numbers=()),
         id="all-settings",
     )
     more = element("p", f"{counted(left, 'further group')} of runs not shown.") if left > 0 else ""
@@ -351,7 +348,7 @@ def machine(groups: Groups) -> Markup:
     if len(configs) > 1:
         heading = ["", *(f"group {i + 1}" for i in range(len(configs[:MOST_COLUMNS])))]
         differing = [[row.name, *row.values] for row in rows if row.differs]
-        parts.append(table("What differs", heading, differing, numbers_from=99))
+        parts.append(table("What differs", heading, differing, numbers=()))
     if not any(isinstance(config["machine"], dict) for config in configs):
         parts.append(element("p", "The machine is not recorded in this run's config.json."))
     known = list(dict.fromkeys((run.plan.algorithm, run.plan.preset) for run in groups.runs if run.plan.preset))
@@ -453,10 +450,13 @@ def _after_several(gathering: Gathering, groups: Groups) -> list[tuple[str, str]
     if groups.runs and not gathering.comparisons:
         found.append((f"jumar compare --from {places}", "scores with intervals, as tables and pictures"))
     stopped = [run for run in groups.runs if run.state == "stopped"]
-    found += [(f"jumar resume {shlex.quote(str(run.directory))}", "go on from the newest checkpoint") for run in stopped[:3]]
+    found += [_after_one(run)[0] for run in stopped[:3]]
     scored = [run for run in groups.runs if run.best is not None and run.state == "finished"]
-    if scored:
-        best = max(scored, key=lambda run: run.best[1] if run.best else -math.inf)
-        if len(groups.tasks) == 1:
-            found.append((f"jumar evaluate {shlex.quote(str(best.directory))} --best", "evaluate the best policy"))
+    for task in groups.tasks[:3]:
+        here = [run for run in scored if run.task == task]
+        if here:
+            best = max(here, key=lambda run: run.best[1] if run.best else -math.inf)
+            again = repeat_words(best.plan.repeat_env, best.plan.repeat_wrappers, best.plan.own_names.encoder)
+            words = "the best policy" + (f" on {task}" if len(groups.tasks) > 1 else "")
+            found.append((f"jumar evaluate {shlex.quote(str(best.directory))} --best{again}", f"evaluate {words}"))
     return found
