@@ -43,6 +43,7 @@ INTERNAL = (
     "jumar.xla",
     "jumar.algorithms",
     "jumar.verification",
+    "jumar.web",
 )
 """Packages that are not public as a whole."""
 PUBLIC_INSIDE = (

@@ -46,8 +46,16 @@ class Tab:
         self._number, self._buffer = 0, b""
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
-                   f"--user-data-dir={folder}", f"--window-size={width},{height}", "--remote-debugging-pipe", "about:blank"]  # fmt: skip
+        switches = (
+            "headless=new",
+            "no-sandbox",
+            "disable-gpu",
+            "disable-dev-shm-usage",
+            "no-first-run",
+            "hide-scrollbars",
+        )
+        switches += (f"user-data-dir={folder}", f"window-size={width},{height}", "remote-debugging-pipe")
+        options = [*(f"--{switch}" for switch in switches), "about:blank"]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", BEGIN, str(to_browser), str(from_browser), program, *options],
             pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -108,11 +116,15 @@ class Tab:
             self.complaints.append(str(about["args"]))
         return message
 
-    def look(self, width: int, height: int = 900, *, dark: bool = False, scripts: bool = True, paper: bool = False) -> None:
+    def look(
+        self, width: int, height: int = 900, *, dark: bool = False, scripts: bool = True, paper: bool = False
+    ) -> None:
         """Set the size of the window, and what the page is to be shown on."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", media="print" if paper else "screen", features=[scheme])
+        self.send("Emulation.setEmulatedMedia", media="print" if paper else "", features=[scheme])
         self.send("Emulation.setScriptExecutionDisabled", value=not scripts)
 
     def go(self, address: str) -> None:

@@ -22,7 +22,12 @@ TOTAL = 10_000
 @functools.cache
 def plan_of(algorithm: str = "ppo", **settings: Any) -> Plan:
     wishes = TrainRequest(
-        algorithm=algorithm, env="jax/CartPole-v1", total_timesteps=TOTAL, eval_every=1000, preset="none", settings=settings
+        algorithm=algorithm,
+        env="jax/CartPole-v1",
+        total_timesteps=TOTAL,
+        eval_every=1000,
+        preset="none",
+        settings=settings,
     )
     return make_plan(wishes, Silent(sys.stderr))
 
@@ -44,7 +49,14 @@ def metrics_line(step: int, **more: Any) -> dict[str, Any]:
 
 def evaluation_line(step: int, mean: float) -> dict[str, Any]:
     returns = [mean - 1.0, mean + 1.0]
-    return {"step": step, "mean_return": mean, "std_return": 1.0, "returns": returns, "lengths": [10, 20], "cut_episodes": 0}
+    return {
+        "step": step,
+        "mean_return": mean,
+        "std_return": 1.0,
+        "returns": returns,
+        "lengths": [10, 20],
+        "cut_episodes": 0,
+    }
 
 
 def make_run(
@@ -54,13 +66,13 @@ def make_run(
     seed: int = 0,
     steps: Iterable[int] = range(1000, TOTAL + 1, 1000),
     evaluations: Mapping[int, float] | None = None,
-    **more: Any,
+    more: Mapping[str, Any] | None = None,
 ) -> RunDirectory:
     """Make a run; ``more`` goes into every line of its metrics."""
     path.mkdir(parents=True)
     run = RunDirectory(path)
     run.write_config(replace(plan or plan_of(), seed=seed).to_json())
-    append(run.metrics, [metrics_line(step, **more) for step in steps])
+    append(run.metrics, [metrics_line(step, **(more or {})) for step in steps])
     found = {1000: 10.0, TOTAL: 100.0} if evaluations is None else evaluations
     append(run.evaluations, [evaluation_line(step, mean) for step, mean in found.items()])
     return run

@@ -17,7 +17,9 @@ from jumar.web.server import Server
 BROWSER = find()
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here (apt-get install chromium, or JUMAR_CHROMIUM)"),
+    pytest.mark.skipif(
+        BROWSER is None, reason="there is no Chromium here (apt-get install chromium, or JUMAR_CHROMIUM)"
+    ),
 ]
 
 
@@ -36,7 +38,7 @@ def written(folder: Path, *places: Path) -> str:
 
 def test_a_page_is_drawn_without_complaints_on_all_screens(tab: Tab, tmp_path: Path) -> None:
     hostile = {"info/</script><script>document.title='broken'</script>": 1.0, "train/huge": 1e300}
-    run = make_run(tmp_path / "run", **hostile)
+    run = make_run(tmp_path / "run", more=hostile)
     append(run.metrics, [metrics_line(TOTAL + 1, **{"train/huge": -1e300, "train/mean_kl": 1e-300})])
     address = written(tmp_path, run.path)
     tab.complaints.clear()
@@ -47,7 +49,11 @@ def test_a_page_is_drawn_without_complaints_on_all_screens(tab: Tab, tmp_path: P
         assert tab.value("document.documentElement.scrollWidth") == width  # nothing sticks out
         assert tab.value("[...document.querySelectorAll('.still')].every(x => getComputedStyle(x).display === 'none')")
         tab.value("document.querySelectorAll('details').forEach(x => { x.open = true; })")
-        tab.wait(lambda: tab.value("document.querySelectorAll('.uplot').length === document.querySelectorAll('.plot').length"))
+        tab.wait(
+            lambda: tab.value(
+                "document.querySelectorAll('.uplot').length === document.querySelectorAll('.plot').length"
+            )
+        )
     dark, light = "rgb(17, 21, 27)", "rgb(247, 248, 250)"
     assert tab.value("getComputedStyle(document.body).backgroundColor") == dark
     tab.look(1400)

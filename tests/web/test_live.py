@@ -103,7 +103,14 @@ def test_nobody_else_gets_anything(serve: Callable[..., Browser], tmp_path: Path
         response, content = browser.ask(path)
         assert (path, response.status) == (path, 404)
         assert b"<" not in content
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", f"127.0.0.1.evil:{port}", ""):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1",
+        f"127.0.0.1:{port + 1}",
+        f"127.0.0.1.evil:{port}",
+        "",
+    ):
         response, _ = browser.ask(home, Host=host)
         assert (host, response.status) == (host, 403)
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"):

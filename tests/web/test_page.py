@@ -80,7 +80,12 @@ def test_a_page_of_one_run_says_what_it_reached(tmp_path: Path) -> None:
     assert [one["label"] for one in returns] == ["training", "evaluation"]
     assert data["steps"][returns[1]["x"]] == [1000, 5000, TOTAL]
     assert (returns[1]["mean"], returns[1]["low"]) == ([10.0, 90.0, 70.0], [9.0, 89.0, 69.0])
-    assert [one["title"] for one in data["charts"][1:5]] == ["Entropy", "KL divergence", "Clip fraction", "Explained variance"]
+    assert [one["title"] for one in data["charts"][1:5]] == [
+        "Entropy",
+        "KL divergence",
+        "Clip fraction",
+        "Explained variance",
+    ]
 
 
 def test_the_policy_of_the_page_allows_its_own_script_and_style_and_nothing_else(tmp_path: Path) -> None:
@@ -91,7 +96,9 @@ def test_the_policy_of_the_page_allows_its_own_script_and_style_and_nothing_else
     for kind, [text] in (("script", script), ("style", style)):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{kind}-src 'sha256-{digest}'" in policy()
-    [allowed] = [one["content"] for one in Elements(html).of("meta") if one.get("http-equiv") == "Content-Security-Policy"]
+    [allowed] = [
+        one["content"] for one in Elements(html).of("meta") if one.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert allowed == policy()
     assert "default-src 'none'" in policy()
     assert "unsafe" not in policy(live=True)
@@ -112,9 +119,9 @@ def test_what_was_fetched_is_what_is_recorded() -> None:
 
 
 def test_nothing_that_comes_from_a_run_becomes_markup(tmp_path: Path) -> None:
-    clean = html_of(make_run(tmp_path / "clean", **{"info/x": 1.0, "odd": 2.0}).path)
+    clean = html_of(make_run(tmp_path / "clean", more={"info/x": 1.0, "odd": 2.0}).path)
     place = tmp_path / "<img src=x>\x07\u202e&amp;"
-    run = make_run(place / "run", **{f"info/{HOSTILE}": 1.0, HOSTILE: 2.0})
+    run = make_run(place / "run", more={f"info/{HOSTILE}": 1.0, HOSTILE: 2.0})
     append(run.metrics, [{"time/total_timesteps": TOTAL + 1, "train/mean_kl": float("inf"), "train/entropy": HOSTILE}])
     with run.metrics.open("ab") as file:
         file.write(b'\xff\xfe{"a"\n' + b"[" * 5000 + b'\n{"time/total_timesteps": 10003, "train/mean_kl": 1e300}\nhalf')
@@ -151,7 +158,9 @@ def test_symptoms_are_told_with_their_steps_and_whether_they_last(tmp_path: Path
     [complaint] = watch.complaints.found
     assert (complaint.first, complaint.last, complaint.iterations, complaint.lasting) == (100, 1500, 15, False)
     assert "each update moves the policy far: mean KL 0.5" in html_of(run.path).lower().replace("kl", "KL")
-    short = make_run(tmp_path / "short", steps=range(9200, TOTAL + 1, 100), **{"train/mean_kl": 0.5})  # nine are too few
+    short = make_run(
+        tmp_path / "short", steps=range(9200, TOTAL + 1, 100), more={"train/mean_kl": 0.5}
+    )  # nine are too few
     assert "None of the 11 known symptoms" in html_of(short.path)
 
 
@@ -227,7 +236,7 @@ def test_long_logs_make_small_pages_that_say_so(tmp_path: Path) -> None:
 
 
 def test_many_runs_share_the_budget(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run0", **{f"train/x{i}": 1.0 for i in range(30)})
+    run = make_run(tmp_path / "run0", more={f"train/x{i}": 1.0 for i in range(30)})
     [one] = Gathering([run.path]).runs
     few, every = charts.points_for(Groups([one]))
     assert (few, every) == (charts.MOST_POINTS, True)
@@ -288,7 +297,9 @@ def test_axes_have_round_numbers() -> None:
     assert [short_axis(x) for x in (0.0, 1500.0, 2e6, 0.02, 1e-6)] == ["0", "1.5k", "2M", "0.02", "1e-06"]
 
 
-def test_the_command_writes_the_page_and_replaces_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_page_and_replaces_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = make_run(tmp_path / "run")
     assert cli.main(["report", str(run.path), "--json"]) == 0
     written = Path(json.loads(capsys.readouterr().out)["file"])

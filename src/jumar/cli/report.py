@@ -25,7 +25,10 @@ def run(arguments: argparse.Namespace) -> Outcome:
     out = _file(arguments.out, places)
     gathering = Gathering(places)
     page = make_page(gathering, folder=out.parent)
-    write_atomically(out, page.html())
+    try:
+        write_atomically(out, page.html())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}); give another file with --out.") from None
     words = f"{counted(len(gathering.runs), 'run')}: open {out} in a browser"
     left_out = [f"left out: {each}" for each in gathering.left_out]
     data = {"file": str(out), "runs": [str(one.directory) for one in gathering.runs], "left_out": gathering.left_out}

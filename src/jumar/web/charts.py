@@ -67,7 +67,10 @@ class Chart:
     @property
     def id(self) -> str:
         """A short name that fits into HTML, whatever the title has."""
-        return "chart-" + hashlib.sha256(f"{self.key}\0{self.title}\0{self.words}".encode("utf-8", "replace")).hexdigest()[:10]
+        return (
+            "chart-"
+            + hashlib.sha256(f"{self.key}\0{self.title}\0{self.words}".encode("utf-8", "replace")).hexdigest()[:10]
+        )
 
     @property
     def summary(self) -> str:
@@ -86,7 +89,13 @@ class Chart:
     def to_json(self, table: StepTable) -> dict[str, Any]:
         """Return it as plain data."""
         series = [one.to_json(table) for one in self.series]
-        return {"id": self.id, "title": printable(self.title), "log": self.logarithmic, "large": self.large, "series": series}
+        return {
+            "id": self.id,
+            "title": printable(self.title),
+            "log": self.logarithmic,
+            "large": self.large,
+            "series": series,
+        }
 
 
 class Section(NamedTuple):
@@ -161,11 +170,19 @@ def return_charts(groups: Groups, most: int) -> list[Chart]:
         ]
         words = "IQM over seeds and its 95 % bootstrap interval; faint: each run"
         if evaluated:
-            charts.append(Chart(f"Evaluations on {task}", f"Mean return of each evaluation. {words}", evaluated, large=True))
+            charts.append(
+                Chart(f"Evaluations on {task}", f"Mean return of each evaluation. {words}", evaluated, large=True)
+            )
         if trained:
             large = not evaluated
             charts.append(
-                Chart(f"Training returns on {task}", f"Mean of the last 100 episodes. {words}", trained, large=large, key=TRAINING)
+                Chart(
+                    f"Training returns on {task}",
+                    f"Mean of the last 100 episodes. {words}",
+                    trained,
+                    large=large,
+                    key=TRAINING,
+                )
             )
     return charts
 
@@ -182,7 +199,9 @@ def _returns_of(run: WatchedRun, most: int) -> Chart:
         with np.errstate(invalid="ignore"):
             low, high = np.fmax(mean.mean - std, least), np.fmin(mean.mean + std, greatest)
         series.append(Series("evaluation", 1, DOTS, mean.within(low, high), band=True))
-    words = "Return of an episode over environment steps. Training: mean of the last 100 episodes; evaluation: mean ± one "
+    words = (
+        "Return of an episode over environment steps. Training: mean of the last 100 episodes; evaluation: mean ± one "
+    )
     words += "standard deviation, within the least and the greatest return"
     return Chart("Training and evaluation", words, series, large=True)
 
@@ -206,7 +225,10 @@ def _over_seeds(
     if thin:
         series = [Series(f"{method} {groups.label(run)}", groups.colour(run), THIN, points) for run, points in curves]
         if groups.by_seed:
-            series = [Series(groups.label(run), one.group, THIN, one.points) for (run, _), one in zip(curves, series, strict=True)]
+            series = [
+                Series(groups.label(run), one.group, THIN, one.points)
+                for (run, _), one in zip(curves, series, strict=True)
+            ]
     middle = statistic([points for _, points in curves], name == "evaluation")
     if middle is not None:
         series.append(Series("all seeds" if groups.by_seed else method, place, LINE, middle, band=True))
@@ -257,7 +279,7 @@ def _no_finer(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.n
     if group == 1:
         return x, y
     starts = np.arange(0, len(x), group)
-    sizes = np.diff([*starts, len(x)])
+    sizes = np.diff(np.append(starts, len(x)))
     xs, ys = (np.add.reduceat(part, starts) / sizes for part in (x, y))
     xs[0], xs[-1] = x[0], x[-1]  # it begins and ends where it did
     return xs, ys
@@ -266,10 +288,15 @@ def _no_finer(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.n
 def flight_sections(groups: Groups, most: int, *, all_numbers: bool) -> list[Section]:
     """Return the charts of the flight record: what people look at first, and the rest by subject."""
     first, others = arranged(name for run in groups.runs for name in run.metrics.names)
-    sections = [("Key signals", first, True), *((name, titles, False) for name, titles in others.items() if all_numbers)]
+    sections = [
+        ("Key signals", first, True),
+        *((name, titles, False) for name, titles in others.items() if all_numbers),
+    ]
     found = []
     for name, titles, is_open in sections:
-        charts = [chart for title in titles for task in groups.tasks if (chart := _flight_chart(groups, title, task, most))]
+        charts = [
+            chart for title in titles for task in groups.tasks if (chart := _flight_chart(groups, title, task, most))
+        ]
         if charts:
             found.append(Section(name, charts, is_open))
     return found
@@ -311,6 +338,6 @@ def merged_words(runs: Iterable[WatchedRun], most: int) -> str | None:
     if largest == 1:
         return None
     return (
-        f"Long logs are drawn in buckets of up to {counted(largest, 'line')} of metrics.jsonl: the line is their mean, the band "
-        "of a single run reaches from the least to the greatest."
+        f"Long logs are drawn in buckets of up to {counted(largest, 'line')} of metrics.jsonl: the line is their mean, the "
+        "band of a single run reaches from the least to the greatest."
     )

@@ -25,7 +25,7 @@ class Markup(str):
 
 
 def escaped(text: Any) -> str:
-    """Return a text as it may stand in HTML, in an attribute too; what steers a terminal or the direction of text is written out."""
+    """Return a text as it may stand in HTML, in an attribute too; control characters, also of direction, are written out."""
     if isinstance(text, Markup):
         return text
     words = str(text)
@@ -58,11 +58,17 @@ def together(parts: Iterable[Any], between: str = "") -> Markup:
     return Markup(between.join(map(escaped, parts)))
 
 
-def table(caption: str, heading: Sequence[Any], rows: Iterable[Sequence[Any]], numbers: Container[int] = range(1, 99)) -> Markup:
-    """Return a table in a box that scrolls; its first column names the rows, and some columns hold numbers, set at the right."""
-    head = [element("th", words, scope="col", class_="number" if i in numbers else None) for i, words in enumerate(heading)]
+def table(
+    caption: str, heading: Sequence[Any], rows: Iterable[Sequence[Any]], numbers: Container[int] = range(1, 99)
+) -> Markup:
+    """Return a table in a box that scrolls; its first column names the rows, and columns of numbers are set at the right."""
+    head = [
+        element("th", words, scope="col", class_="number" if i in numbers else None) for i, words in enumerate(heading)
+    ]
     body = [
-        element("tr", element("th", row[0], scope="row"), *(_cell(cell, i in numbers) for i, cell in enumerate(row[1:], 1)))
+        element(
+            "tr", element("th", row[0], scope="row"), *(_cell(cell, i in numbers) for i, cell in enumerate(row[1:], 1))
+        )
         for row in rows
     ]
     inner = element(

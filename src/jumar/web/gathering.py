@@ -61,7 +61,7 @@ class Gathering:
         return self._read() or changed
 
     def _read(self) -> bool:
-        return any([run.look() for run in self.runs])
+        return sum(run.look() for run in self.runs) > 0
 
     def _scan(self, *, strictly: bool) -> bool:
         before = self._signature()
@@ -102,7 +102,9 @@ class Gathering:
             if not place.exists():
                 RunDirectory.open(place)  # says what is near
             why = f" ({self.left_out[0].removesuffix('.')})" if self.left_out else ""
-            raise UsageError(f"{place} holds no run{why}; give run directories, a comparison, or a folder that holds some.")
+            raise UsageError(
+                f"{place} holds no run{why}; give run directories, a comparison, or a folder that holds some."
+            )
         self.missing.append(place)
         return []
 

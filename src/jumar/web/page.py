@@ -38,7 +38,10 @@ class Page:
     @property
     def shape(self) -> str:
         """What stays the same while curves only grow: which charts there are, and of what curves."""
-        charts = [[one["id"], one["log"], [[s["label"], s["kind"], "low" in s] for s in one["series"]]] for one in self.data["charts"]]
+        charts = [
+            [one["id"], one["log"], [[s["label"], s["kind"], "low" in s] for s in one["series"]]]
+            for one in self.data["charts"]
+        ]
         return hashlib.sha256(repr([charts, self.data["groups"]]).encode("utf-8", "replace")).hexdigest()[:16]
 
     def html(self, *, version: int | None = None) -> bytes:
@@ -52,7 +55,9 @@ class Page:
         about = {**self.data, "shape": self.shape, "version": version}
         body = [
             element("a", "Skip to the curves", href="#returns", class_="skip"),
-            element("main", *(element("section", part, id=name) for name, part in self.sections.items() if part), id="main"),
+            element(
+                "main", *(element("section", part, id=name) for name, part in self.sections.items() if part), id="main"
+            ),
             element("footer", f"Made by Jumar {__version__}."),
             element("script", Markup(data_json(about)), type="application/json", id="data"),
             element("script", Markup(script)),
@@ -89,7 +94,7 @@ def _hash(text: str) -> str:
 @cache
 def asset(name: str) -> str:
     """Return the style or the script of the page, uPlot's in front."""
-    folder = resources.files(__package__) / "assets"
+    folder = resources.files("jumar.web") / "assets"
     uplot = {"page.css": "uPlot.min.css", "page.js": "uPlot.iife.min.js"}[name]
     texts = [(place / file).read_text(encoding="utf-8") for place, file in ((folder / "uplot", uplot), (folder, name))]
     return "\n".join(texts)
@@ -178,7 +183,9 @@ def _sections(sections: list[Section], *, stills: bool) -> Markup:
         if section.open:
             folded.append(together([element("h3", section.title), grid]))
         else:
-            heading = element("summary", element("h3", section.title), element("span", str(len(section.charts)), class_="count"))
+            heading = element(
+                "summary", element("h3", section.title), element("span", str(len(section.charts)), class_="count")
+            )
             folded.append(element("details", heading, grid, id=f"record-{i}"))
     return together([element("h2", "Flight record"), *folded])
 
@@ -192,7 +199,7 @@ def _figure(chart: Chart, *, stills: bool) -> Markup:
         element("h4", chart.title, key),
         still(chart) if stills else "",
         element("div", class_="plot", id=chart.id, tabindex="0", role="group", aria_label=f"Curve: {chart.title}"),
-        element("p", class_="readout", aria_live="polite"),
+        element("p", class_="readout"),
         element("figcaption", chart.words, summary),
         class_="large" if chart.large else None,
     )

@@ -39,7 +39,7 @@ def shown(text: str) -> str:
     return printable(text)
 
 
-# The top ------------------------------------------------------------------------------------------------------------------------
+# The top --------------------------------------------------------------------------------------------------------------
 
 
 def title(gathering: Gathering, groups: Groups) -> str:
@@ -84,7 +84,9 @@ def _state_badge(groups: Groups) -> Markup:
     states = [run.state for run in groups.runs]
     parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     all_done = set(states) == {"finished"}
-    return element("span", "finished" if all_done else ", ".join(parts), class_=f"badge {'finished' if all_done else 'under'}")
+    return element(
+        "span", "finished" if all_done else ", ".join(parts), class_=f"badge {'finished' if all_done else 'under'}"
+    )
 
 
 def state_words(run: WatchedRun) -> str:
@@ -130,7 +132,7 @@ def _tiles_of_several(groups: Groups) -> list[tuple[str, str, str]]:
     return found
 
 
-# Health -------------------------------------------------------------------------------------------------------------------------
+# Health ---------------------------------------------------------------------------------------------------------------
 
 
 def health(groups: Groups) -> Markup:
@@ -146,7 +148,11 @@ def health(groups: Groups) -> Markup:
         items = [*items[:MOST_ITEMS], element("li", f"and {left} more.")]
     if not items:
         known = max(run.complaints.known for run in groups.runs)
-        words = f"None of the {known} known symptoms lasted for ten iterations." if known else "Nothing has been logged yet."
+        words = (
+            f"None of the {known} known symptoms lasted for ten iterations."
+            if known
+            else "Nothing has been logged yet."
+        )
         items = [element("li", words, class_="good" if known else None)]
     return together([element("h2", "Health"), element("ul", *items, class_="health")])
 
@@ -166,8 +172,8 @@ def complaints_of(run: WatchedRun) -> list[tuple[str, str]]:
             )
         )
     if cut := run.evaluations.last.get("cut"):
-        cut_words = f"{counted(int(cut), 'episode')} of the last evaluation had not ended and {'was' if cut == 1 else 'were'} cut."
-        found.append(("off", cut_words))
+        episodes, were = counted(int(cut), "episode"), "was" if cut == 1 else "were"
+        found.append(("off", f"{episodes} of the last evaluation had not ended and {were} cut."))
     if run.state == "stopped":
         found.append(("off", f"It stopped at {run.steps:,} of {run.plan.total_timesteps:,} steps."))
     return found
@@ -179,7 +185,7 @@ def _complaint_words(one: Complaint) -> str:
     return f"{words} ({when}{'' if one.lasting else '; not since'})."
 
 
-# Comparison ---------------------------------------------------------------------------------------------------------------------
+# Comparison -----------------------------------------------------------------------------------------------------------
 
 
 def compared(gathering: Gathering, groups: Groups) -> Comparison | None:
@@ -197,7 +203,9 @@ def compared(gathering: Gathering, groups: Groups) -> Comparison | None:
 
 def _as_compared(run: WatchedRun) -> Run:
     points = run.evaluations.points("mean", run.evaluations.capacity)
-    failure = None if run.state == "finished" else f"it stopped after {run.steps:,} of {run.plan.total_timesteps:,} steps."
+    failure = (
+        None if run.state == "finished" else f"it stopped after {run.steps:,} of {run.plan.total_timesteps:,} steps."
+    )
     waiting = run.state == "under way"
     if failure is None and not points.known:
         failure = "it was never evaluated."
@@ -251,12 +259,17 @@ def scores(comparison: Comparison | None) -> Markup:
         parts += [
             element("h3", "Probability of improvement"),
             element("p", "How likely a run of one method scores higher than one of the other."),
-            table("Probability of improvement", ["method", "other", "tasks", "probability", "95 % interval"], rows, numbers=range(2, 99)),
+            table(
+                "Probability of improvement",
+                ["method", "other", "tasks", "probability", "95 % interval"],
+                rows,
+                numbers=range(2, 99),
+            ),
         ]
     return together(parts)
 
 
-# Tables -------------------------------------------------------------------------------------------------------------------------
+# Tables ---------------------------------------------------------------------------------------------------------------
 
 
 def evaluations(groups: Groups) -> Markup:
@@ -265,13 +278,23 @@ def evaluations(groups: Groups) -> Markup:
         return Markup("")
     [run] = groups.runs
     log = run.evaluations
-    known = {name: log.points(name, MOST_ROWS).mean for name in ("mean", "std", "least", "greatest", "length", "episodes", "cost", "cut")}
+    known = {
+        name: log.points(name, MOST_ROWS).mean
+        for name in ("mean", "std", "least", "greatest", "length", "episodes", "cost", "cut")
+    }
     x = log.points("mean", MOST_ROWS).x
     if not len(x):
         return Markup("")
-    shown_names = [name for name, values in known.items() if not np.isnan(values).all() and not (name == "cut" and not np.nansum(values))]
+    shown_names = [
+        name
+        for name, values in known.items()
+        if not np.isnan(values).all() and not (name == "cut" and not np.nansum(values))
+    ]
     labels = {"mean": "mean return", "std": "deviation", "length": "mean length", "cut": "cut"}
-    rows = [[f"{step:,.0f}", *(_cell(known[name][i]) for name in shown_names)] for i, step in enumerate(x)]
+    rows = [
+        [f"{step:,.0f}", *(_cell(known[name][i], whole=name in ("episodes", "cut")) for name in shown_names)]
+        for i, step in enumerate(x)
+    ]
     merged = log.merged_lines("mean", MOST_ROWS)
     caption = "Evaluations" + (f", means over {merged} each" if merged > 1 else "")
     content = table(caption, ["step", *(labels.get(name, name) for name in shown_names)], rows)
@@ -279,8 +302,10 @@ def evaluations(groups: Groups) -> Markup:
     return element("details", summary, content, id="evaluation-table")
 
 
-def _cell(value: float) -> str:
-    return "-" if math.isnan(value) else short_number(float(value))
+def _cell(value: float, *, whole: bool = False) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if whole else short_number(float(value))
 
 
 def runs_table(groups: Groups) -> Markup:
@@ -308,8 +333,14 @@ def settings(groups: Groups) -> Markup:
     rows = settings_rows.rows([sort[0].plan for sort in sorts])
     if len(sorts) == 1:
         unusual = [[element("code", row.name), row.values[0], row.default] for row in rows if row.unusual]
-        words = "Settings that are not the algorithm's defaults" + (", those of the preset among them" if _preset(sorts[0][0]) else "")
-        first = table(words, ["setting", "value", "default"], unusual, numbers=()) if unusual else element("p", "All settings are the defaults.")
+        words = "Settings that are not the algorithm's defaults" + (
+            ", those of the preset among them" if _preset(sorts[0][0]) else ""
+        )
+        first = (
+            table(words, ["setting", "value", "default"], unusual, numbers=())
+            if unusual
+            else element("p", "All settings are the defaults.")
+        )
     else:
         differing = [[element("code", row.name), *row.values] for row in rows if row.differs]
         first = table("Settings that differ", ["setting", *(_sort_name(sort) for sort in sorts)], differing, numbers=())
@@ -386,11 +417,13 @@ def _video(video: Video, folder: Path | None) -> Markup:
     if video.kind == "image/gif":
         shown_video = Markup(f'<img alt="{escaped(words)}" loading="lazy" src="{video.data}">')
     else:
-        shown_video = Markup(f'<video controls muted playsinline preload="metadata" aria-label="{escaped(words)}" src="{video.data}"></video>')
+        shown_video = Markup(
+            f'<video controls muted playsinline preload="metadata" aria-label="{escaped(words)}" src="{video.data}"></video>'
+        )
     return element("figure", shown_video, caption)
 
 
-# Notes and commands -------------------------------------------------------------------------------------------------------------
+# Notes and commands ---------------------------------------------------------------------------------------------------
 
 
 def notes(gathering: Gathering, *, all_numbers: bool) -> list[str]:
@@ -399,9 +432,13 @@ def notes(gathering: Gathering, *, all_numbers: bool) -> list[str]:
     for run in gathering.runs:
         if run.metrics.passed_over:
             lines = counted(run.metrics.passed_over, "line")
-            found.append(f"{run.directory.metrics}: {lines} without a step, or with one that does not rise, passed over.")
+            found.append(
+                f"{run.directory.metrics}: {lines} without a step, or with one that does not rise, passed over."
+            )
         if run.metrics.left_out:
-            found.append(f"{run.directory.metrics}: numbers beyond the first 200 names, or with long names, are left out.")
+            found.append(
+                f"{run.directory.metrics}: numbers beyond the first 200 names, or with long names, are left out."
+            )
     if not all_numbers:
         found.append("There are many runs: only the key signals of the flight record are drawn.")
     if gathering.runs:
@@ -422,7 +459,11 @@ def next_steps(gathering: Gathering, groups: Groups) -> Markup:
     """Return commands to go on with."""
     steps = _after_one(groups.runs[0]) if groups.single else _after_several(gathering, groups)
     items = [element("li", element("code", shown(command)), element("span", words)) for command, words in steps]
-    return together([element("h2", "What to type next"), element("ul", *items, class_="commands")]) if items else Markup("")
+    return (
+        together([element("h2", "What to type next"), element("ul", *items, class_="commands")])
+        if items
+        else Markup("")
+    )
 
 
 def _after_one(run: WatchedRun) -> list[tuple[str, str]]:
@@ -434,9 +475,11 @@ def _after_one(run: WatchedRun) -> list[tuple[str, str]]:
         return [(f"jumar live {path}", "watch it in a browser while it goes on")]
     if run.state != "finished":
         return [(f"jumar resume {path}{again}", "go on from the newest checkpoint")]
-    found = [evaluate]
+    found: list[tuple[str, str]] = [evaluate]
     if run.best is not None and run.best[0] != int(run.evaluations.last.get("step", 0)):
-        found.append((f"jumar evaluate {path} --best{again}{environment}", f"evaluate the policy of step {run.best[0]:,}"))
+        found.append(
+            (f"jumar evaluate {path} --best{again}{environment}", f"evaluate the policy of step {run.best[0]:,}")
+        )
     total = 2 * run.plan.total_timesteps
     found.append((f"jumar resume {path}{again} --total-timesteps {total}", "train for as long again"))
     return found

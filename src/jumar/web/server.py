@@ -23,7 +23,7 @@ from jumar.console.signals import Stopped, stop_on_signals
 from jumar.errors import JumarError, UsageError
 from jumar.web.elements import data_json
 from jumar.web.gathering import Gathering
-from jumar.web.page import Page, make_page, policy
+from jumar.web.page import make_page, policy
 
 HOST = "127.0.0.1"
 BETWEEN_LOOKS = 1.0
@@ -53,6 +53,7 @@ class Source:
         self.version = 1
         self._page = make_page(gathering, live=True, stills=False)
         self._changed = dict.fromkeys(self._page.sections, 1)
+        self._states = self._states_now()
 
     def html(self) -> bytes:
         """Return the whole page."""
@@ -76,20 +77,19 @@ class Source:
         if monotonic() - self._looked < BETWEEN_LOOKS:
             return
         changed = self._gathering.look()
-        before, self._page = self._page, self._made(changed)
+        # What a run's state is changes without its logs: it ends, is stopped, or is begun.
+        states, self._states = self._states, self._states_now()
+        self._looked = monotonic()
+        if not changed and states == self._states:
+            return
+        before, self._page = self._page, make_page(self._gathering, live=True, stills=False)
         different = [name for name, part in self._page.sections.items() if part != before.sections[name]]
         if different or self._page.data != before.data:
             self.version += 1
             self._changed |= dict.fromkeys(different, self.version)
-        self._looked = monotonic()
 
-    def _made(self, changed: bool) -> Page:
-        # What a run's state is changes without its logs: it ends, is stopped, or is begun.
-        states = [(run.directory.path, run.state) for run in self._gathering.runs]
-        if not changed and states == getattr(self, "_states", None):
-            return self._page
-        self._states = states
-        return make_page(self._gathering, live=True, stills=False)
+    def _states_now(self) -> list[tuple[Any, str]]:
+        return [(run.directory.path, run.state) for run in self._gathering.runs]
 
 
 class _Listener(ThreadingHTTPServer):
@@ -138,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path) if self.path.startswith("/") and not self.path.startswith("//") else None
         token, slash, name = (address.path[1:] if address else "").partition("/")
         if not hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()) or not slash:
-            return self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here; open the address that jumar live printed.")
+            return self._refuse(
+                HTTPStatus.NOT_FOUND, "there is nothing here; open the address that jumar live printed."
+            )
         if name == "":
             return self._answer(self.server.source.html(), "text/html; charset=utf-8")
         if name == "data" and address is not None:
@@ -165,7 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         self.request_version = "HTTP/1.0"  # whatever was asked for: without one, Python leaves the headers out
         self.send_response(status)
-        headers = {**HEADERS, **({"Content-Type": kind, "Content-Length": str(len(content))} if kind else {}), **(more or {})}
+        headers = {
+            **HEADERS,
+            **({"Content-Type": kind, "Content-Length": str(len(content))} if kind else {}),
+            **(more or {}),
+        }
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()

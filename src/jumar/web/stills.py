@@ -26,7 +26,7 @@ def look(group: int) -> str:
 
 def still(chart: Chart) -> Markup:
     """Return the picture of a chart."""
-    width, height = (640.0, 300.0) if chart.large else (400.0, 210.0)
+    width, height = (520.0, 250.0) if chart.large else (400.0, 210.0)
     known = [_drawn(one.points) for one in chart.series]
     ends = _ends(chart, known)
     if ends is None:

@@ -39,7 +39,9 @@ FIRST = (
 
 SECTIONS: dict[str, tuple[Title, ...]] = {
     "Policy": (
-        Title("train/policy_objective_after", "Objective after", "the surrogate on the whole rollout, after the update"),
+        Title(
+            "train/policy_objective_after", "Objective after", "the surrogate on the whole rollout, after the update"
+        ),
         Title("train/policy_objective_before", "Objective before", "the surrogate before the update"),
         Title("train/actor_loss", "Actor loss", "minus the objective, mean over minibatches"),
         Title("train/predicted_improvement", "Predicted improvement", "what the linear model promises of the step"),

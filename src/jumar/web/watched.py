@@ -205,7 +205,9 @@ def _locked_files(locks: Path) -> set[int] | None:
     except OSError:
         return None
     words = [line.split() for line in lines]
-    places = [line[5].rpartition(":")[2] for line in words if len(line) > 5 and line[1] == "FLOCK" and line[3] == "WRITE"]
+    places = [
+        line[5].rpartition(":")[2] for line in words if len(line) > 5 and line[1] == "FLOCK" and line[3] == "WRITE"
+    ]
     return {int(place) for place in places if place.isdigit()}
 
 

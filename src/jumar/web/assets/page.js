@@ -171,6 +171,7 @@
     const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, PageUp: at - big, PageDown: at + big, Home: 0, End: last };
     if (event.key in moves) {
       const to = Math.min(last, Math.max(0, moves[event.key]));
+      event.currentTarget.parentElement.querySelector(".readout").setAttribute("aria-live", "polite");
       plot.setCursor({ left: plot.valToPos(plot.data[0][to], "x"), top: 1 });
       event.preventDefault();
     } else if (event.key === "Escape") {
@@ -187,6 +188,7 @@
       if (!place.dataset.heard) {
         place.dataset.heard = "yes";
         place.addEventListener("keydown", keys);
+        place.addEventListener("blur", () => place.parentElement.querySelector(".readout").removeAttribute("aria-live"));
       }
       seen.observe(place);
       resized.observe(place);
