@@ -88,9 +88,16 @@ def rows_of(values: list[float | None]) -> list[dict[str, float | None]]:
     return [{"step": i + 1, "y": value} for i, value in enumerate(values)]
 
 
-@given(st.lists(st.none() | st.floats(-1e6, 1e6), max_size=100), st.integers(1, 7), st.integers(1, 9))
-def test_buckets_keep_what_a_whole_log_has(values: list[float | None], at_a_time: int, most: int) -> None:
-    buckets, rows = Buckets("step", capacity=8), rows_of(values)
+@given(
+    st.lists(st.none() | st.floats(-1e6, 1e6), max_size=100),
+    st.integers(1, 7),
+    st.integers(1, 9),
+    st.sampled_from([2, 8, 128]),
+)
+def test_buckets_keep_what_a_whole_log_has(
+    values: list[float | None], at_a_time: int, most: int, capacity: int
+) -> None:
+    buckets, rows = Buckets("step", capacity=capacity), rows_of(values)
     for start in range(0, len(rows), at_a_time):
         buckets.add(rows[start : start + at_a_time])
     points = buckets.points("y", most)

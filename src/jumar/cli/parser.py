@@ -346,7 +346,7 @@ COMMANDS = (
         "jumar compare --algorithms A,B --envs E [options]",
     ),
     ("report", "write one HTML page about runs or a comparison", "jumar report RUN... [options]"),
-    ("live", "show the same page in a browser while runs go on", "jumar live RUN... [options]"),
+    ("live", "show runs in a browser while they go on", "jumar live RUN... [options]"),
     ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
     ("verify", "compare methods and parts with exact results on this machine", "jumar verify [NAME...] [options]"),
     ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 CAPACITY = 512
+FIRST_ROOM = 64
+"""Buckets that there is memory for at first: most of many runs are short."""
 MOST_NAMES = 200
 """How many different numbers are followed; a run of Jumar's has some forty."""
 LONGEST_NAME = 120
@@ -62,6 +64,12 @@ class _Column:
             self.high.reshape(-1, 2).max(axis=1),
         )
 
+    def grow(self, room: int) -> None:
+        """Make room for more buckets, which hold nothing."""
+        more = _Column.empty(room - len(self.count))
+        self.count, self.total = np.append(self.count, more.count), np.append(self.total, more.total)
+        self.low, self.high = np.append(self.low, more.low), np.append(self.high, more.high)
+
     def put(self, other: _Column) -> None:
         """Take another's numbers in its first places, and forget the rest."""
         n = len(other.count)
@@ -95,7 +103,8 @@ class Buckets:
         """The last number of each name."""
         self.left_out: set[str] = set()
         """Names beyond those that are followed; some of them, where they are many."""
-        self._x = np.zeros(capacity)
+        self._room = min(FIRST_ROOM, capacity)
+        self._x = np.zeros(self._room)
         self._columns: dict[str, _Column] = {}
 
     @property
@@ -125,6 +134,7 @@ class Buckets:
     def _take(self, rows: Sequence[Mapping[str, Any]], steps: Sequence[float]) -> None:
         while self.lines + len(rows) > self.capacity * self.per_bucket:
             self._merge()
+        self._make_room(-(-(self.lines + len(rows)) // self.per_bucket))
         places = (self.lines + np.arange(len(rows))) // self.per_bucket
         self._x[places] = steps  # of equal places the last counts
         self.lines += len(rows)
@@ -146,10 +156,18 @@ class Buckets:
                 if len(self.left_out) < MOST_NAMES:
                     self.left_out.add(name[:LONGEST_NAME])
                 return None
-            self._columns[name] = _Column.empty(self.capacity)
+            self._columns[name] = _Column.empty(self._room)
         return self._columns[name]
 
+    def _make_room(self, buckets: int) -> None:
+        if buckets > self._room:
+            self._room = min(self.capacity, max(buckets, 2 * self._room))
+            self._x = np.append(self._x, np.zeros(self._room - len(self._x)))
+            for column in self._columns.values():
+                column.grow(self._room)
+
     def _merge(self) -> None:
+        self._make_room(self.capacity)
         filled = self._filled
         half = self.capacity // 2
         ends = np.minimum(np.arange(half) * 2 + 1, max(filled - 1, 0))
@@ -165,7 +183,7 @@ class Buckets:
     def points(self, name: str, most: int = CAPACITY) -> Points:
         """Return the curve of a number in at most so many points: means, and the least and the greatest of each bucket."""
         n = self._filled
-        column = self._columns.get(name) or _Column.empty(self.capacity)
+        column = self._columns.get(name) or _Column.empty(n)
         x, parts = self._x[:n], [part[:n] for part in (column.count, column.total, column.low, column.high)]
         group = -(-n // most) if n else 1
         if group > 1:

@@ -68,7 +68,7 @@ class Gathering:
         self.left_out, self.missing, self.comparisons = [], [], []
         found: dict[Path, Earlier] = {}
         for place in self.places:
-            if (place / STATE).is_file():
+            if os.path.isfile(place / STATE):
                 self.comparisons.append(place)
             for one in self._find(place, strictly):
                 found.setdefault(one.directory.path.resolve(), one)
@@ -99,7 +99,7 @@ class Gathering:
         if here:
             return here
         if not self._waits:
-            if not place.exists():
+            if not os.path.exists(place):
                 RunDirectory.open(place)  # says what is near
             why = f" ({self.left_out[0].removesuffix('.')})" if self.left_out else ""
             raise UsageError(

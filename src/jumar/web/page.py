@@ -163,8 +163,9 @@ def _charts(charts: list[Chart], groups: Groups, *, stills: bool) -> Markup:
         return together([heading, element("p", "No episode has ended and no evaluation has been logged yet.")])
     names = ""
     if groups.single:
-        names = element("p", *(_named(name, i) for i, name in enumerate(groups.names)), class_="names")
-    figures = [_figure(chart, stills=stills) for chart in charts]
+        drawn = [(one.label, one.group) for one in charts[0].series]
+        names = element("p", *(_named(name, group) for name, group in drawn), class_="names")
+    figures = [_figure(chart, "h3", stills=stills) for chart in charts]
     return together([heading, names, element("div", *figures, class_="charts large")])
 
 
@@ -178,7 +179,7 @@ def _sections(sections: list[Section], *, stills: bool) -> Markup:
         return Markup("")
     folded = []
     for i, section in enumerate(sections):
-        figures = [_figure(chart, stills=stills) for chart in section.charts]
+        figures = [_figure(chart, "h4", stills=stills) for chart in section.charts]
         grid = element("div", *figures, class_="charts")
         if section.open:
             folded.append(together([element("h3", section.title), grid]))
@@ -190,13 +191,13 @@ def _sections(sections: list[Section], *, stills: bool) -> Markup:
     return together([element("h2", "Flight record"), *folded])
 
 
-def _figure(chart: Chart, *, stills: bool) -> Markup:
+def _figure(chart: Chart, heading: str, *, stills: bool) -> Markup:
     """Return the place of a chart, its heading above and what it shows below."""
     key = element("code", chart.key, class_="key") if chart.key else ""
     summary = element("span", chart.summary, class_="summary")
     return element(
         "figure",
-        element("h4", chart.title, key),
+        element(heading, chart.title, key),
         still(chart) if stills else "",
         element("div", class_="plot", id=chart.id, tabindex="0", role="group", aria_label=f"Curve: {chart.title}"),
         element("p", class_="readout"),

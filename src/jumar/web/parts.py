@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Sequence
@@ -225,8 +226,6 @@ def _as_compared(run: WatchedRun) -> Run:
 
 def _asked(place: Path, envs: set[str]) -> tuple[int, dict[str, Scale]]:
     """Return how many evaluations make a score, and the scales, as the comparison's results have them; else what is usual."""
-    import json
-
     try:
         about = json.loads(read_bytes(place / RESULTS, "table of results", LARGEST_RESULTS))["about"]
         last, given = about["last"], about["scales"]
@@ -381,7 +380,7 @@ def machine(groups: Groups) -> Markup:
         differing = [[row.name, *row.values] for row in rows if row.differs]
         parts.append(table("What differs", heading, differing, numbers=()))
     if not any(isinstance(config["machine"], dict) for config in configs):
-        parts.append(element("p", "The machine is not recorded in this run's config.json."))
+        parts.append(element("p", "The machine is not recorded: the configuration is from an earlier version."))
     known = list(dict.fromkeys((run.plan.algorithm, run.plan.preset) for run in groups.runs if run.plan.preset))
     if known:
         parts += [element("h3", "Presets"), element("ul", *(element("li", _preset_words(*one)) for one in known))]

@@ -53,7 +53,6 @@ class Source:
         self.version = 1
         self._page = make_page(gathering, live=True, stills=False)
         self._changed = dict.fromkeys(self._page.sections, 1)
-        self._states = self._states_now()
 
     def html(self) -> bytes:
         """Return the whole page."""
@@ -77,19 +76,14 @@ class Source:
         if monotonic() - self._looked < BETWEEN_LOOKS:
             return
         changed = self._gathering.look()
-        # What a run's state is changes without its logs: it ends, is stopped, or is begun.
-        states, self._states = self._states, self._states_now()
         self._looked = monotonic()
-        if not changed and states == self._states:
+        if not changed:
             return
         before, self._page = self._page, make_page(self._gathering, live=True, stills=False)
         different = [name for name, part in self._page.sections.items() if part != before.sections[name]]
         if different or self._page.data != before.data:
             self.version += 1
             self._changed |= dict.fromkeys(different, self.version)
-
-    def _states_now(self) -> list[tuple[Any, str]]:
-        return [(run.directory.path, run.state) for run in self._gathering.runs]
 
 
 class _Listener(ThreadingHTTPServer):

@@ -46,12 +46,15 @@ class WatchedRun:
         complaints: what was off.
         best: the step and the mean return of the best evaluation, as ``best/`` counts.
         trouble: why a log cannot be read, if so.
+        state: ``finished``, ``under way``, ``stopped`` or ``not begun``: what it looks like from outside.
+        stopped_by: the rule that ended it before its total.
     """
 
     def __init__(self, directory: RunDirectory, plan: Plan, config: Mapping[str, Any], method: str, task: str) -> None:
         self.directory, self.method, self.task = directory, method, task
         self._metrics_log, self._evaluations_log = Tail(directory.metrics), Tail(directory.evaluations)
         self.trouble: str | None = None
+        self.state, self.stopped_by = "not begun", None
         self.set_plan(plan, config)
         self._forget_metrics()
         self._forget_evaluations()
@@ -70,8 +73,8 @@ class WatchedRun:
         self._best_standing: Standing | None = None
 
     def look(self) -> bool:
-        """Read what the logs have more than before; return whether there was anything."""
-        before, self.trouble = self.trouble, None
+        """Read what the logs have more than before; return whether anything is new, the state too."""
+        before, self.trouble = (self.trouble, self.state, self.stopped_by), None
         try:
             changed = self._follow(self._metrics_log, self._forget_metrics, self._add_metrics)
             changed |= self._follow(self._evaluations_log, self._forget_evaluations, self._add_evaluations)
@@ -81,7 +84,8 @@ class WatchedRun:
         except OSError as error:
             self.trouble = f"{error.filename or self.directory} cannot be read ({error.strerror})."
             changed = False
-        return changed or self.trouble != before
+        self.state, self.stopped_by = self._state_now()
+        return changed or (self.trouble, self.state, self.stopped_by) != before
 
     @staticmethod
     def _follow(log: Tail, forget: Callable[[], None], add: Callable[[list[dict[str, Any]]], None]) -> bool:
@@ -116,18 +120,16 @@ class WatchedRun:
         """How much of the run is done, at most 1."""
         return min(1.0, self.steps / self.plan.total_timesteps)
 
-    @property
-    def state(self) -> str:
-        """``finished``, ``under way``, ``stopped`` or ``not begun``; what it looks like from outside."""
+    def _state_now(self) -> tuple[str, str | None]:
         if is_at_work(self.directory):
-            return "under way"
-        if self.steps >= self.plan.total_timesteps or self.stopped_by is not None:
-            return "finished"
-        return "stopped" if self.steps else "not begun"
+            return "under way", None
+        if self.steps >= self.plan.total_timesteps:
+            return "finished", None
+        if (rule := self._ended_by()) is not None:
+            return "finished", rule
+        return ("stopped" if self.steps else "not begun"), None
 
-    @property
-    def stopped_by(self) -> str | None:
-        """The rule that ended the run before its total, as its newest checkpoint has it."""
+    def _ended_by(self) -> str | None:
         rules = {name: getattr(self.plan, name) for name in RULES if getattr(self.plan, name) is not None}
         name = newest_record(self.directory).get("stopped_by") if rules else None
         return f"{name}={rules[name]:g}" if isinstance(name, str) and name in rules else None
