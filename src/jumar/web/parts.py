@@ -479,6 +479,8 @@ def _after_one(run: WatchedRun) -> list[tuple[str, str]]:
         found.append(
             (f"jumar evaluate {path} --best{again}{environment}", f"evaluate the policy of step {run.best[0]:,}")
         )
+    if run.plan.own_names.encoder is None:
+        found.append((f"jumar export {path} --format onnx", "write the policy for programs without Jumar"))
     total = 2 * run.plan.total_timesteps
     found.append((f"jumar resume {path}{again} --total-timesteps {total}", "train for as long again"))
     return found
