@@ -90,11 +90,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 MISTAKES = [
     ("", "no command is given"),
     ("trian ppo CartPole-v1", "unknown command 'trian'; did you mean train?"),
-    (
-        "frobnicate",
-        "unknown command 'frobnicate'; known: train, resume, evaluate, export, compare, report, live, check, verify, "
-        "figure, example, list, completion.",
-    ),
+    ("frobnicate", "unknown command 'frobnicate'; `jumar --help` lists them."),
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),
     ("train ppo", "ENV is missing; for example: jumar train ppo CartPole-v1"),

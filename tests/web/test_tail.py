@@ -88,6 +88,7 @@ def rows_of(values: list[float | None]) -> list[dict[str, float | None]]:
     return [{"step": i + 1, "y": value} for i, value in enumerate(values)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.none() | st.floats(-1e6, 1e6), max_size=100),
     st.integers(1, 7),

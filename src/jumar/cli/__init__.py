@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from jumar.console.streams import Steady, steady_streams, to_nowhere
-from jumar.errors import JumarError, UsageError, explain_system_error, unknown
+from jumar.errors import JumarError, UsageError, explain_system_error, nearest, unknown
 from jumar.text import printable
 
 if TYPE_CHECKING:
@@ -152,7 +152,10 @@ def _dispatch(words: list[str]) -> Outcome:
     command, rest = words[position], words[:position] + words[position + 1 :]
     names = [name for name, _, _ in COMMANDS]
     if command not in names:
-        raise unknown("command", command, names, {"eval": "evaluate", "continue": "resume", "learn": "train"})
+        aliases = {"eval": "evaluate", "continue": "resume", "learn": "train"}
+        if not nearest(command, names, aliases):
+            raise UsageError(f"unknown command {command!r}; `jumar --help` lists them.")
+        raise unknown("command", command, names, aliases)
     return _run(command, rest)
 
 
