@@ -169,6 +169,8 @@ def test_n_steps_of_one_are_the_steps_themselves() -> None:
     one, model = Kept(make(1)), Model()
     one.add(model.step(4))
     rows = one.draw(0)
+    assert rows.weights.all()
+    assert set(numbers(rows)) == {(t, i) for t in range(4) for i in range(N)}
     for k, (t, i) in enumerate(numbers(rows)):
         slot = model.slots[t]
         assert rows.rewards[k] == slot["rewards"][i]
@@ -185,23 +187,37 @@ def test_returns_of_n_steps_by_literal_numbers() -> None:
         rewards = jnp.broadcast_to(jnp.array([1.0, 2.0, 4.0, 8.0])[:, None], (4, N))
         kept.add(steps._replace(rewards=rewards, terminated=at & (not cut), truncated=at & cut))
         rows = kept.draw(1)
+        assert rows.weights.all()
         told = {
-            int(row[0]): (rows.rewards[k], rows.discounts[k], rows.successors[k][0])
-            for k, row in enumerate(rows.observations)
+            (int(t), int(i), rows.rewards[k], rows.discounts[k], *rows.successors[k][:2])
+            for k, (t, i, _) in enumerate(rows.observations)
         }
         end = 1.0 if cut else 0.0
-        assert told == {
+        by_hand = {
             0: (1.0 + 1.0 + 1.0, end * 0.125, 2.25),
             1: (2.0 + 2.0, end * 0.25, 2.25),
             2: (4.0, end * 0.5, 2.25),
             3: (8.0, 0.5, 3.25),
         }
+        assert told == {(t, i, *row, i + 0.25) for t, row in by_hand.items() for i in range(N)}
 
 
 def test_returns_of_n_steps_stop_at_the_first_end_even_if_the_next_episode_ends_too() -> None:
-    kept, model = Kept(make(3)), Model(ends=1.0)
-    kept.add(model.step(4))
-    check(kept.draw(0), model, 3)
+    """The second and the third of four steps end; nothing of the third or the fourth is in the sums of the first two."""
+    kept, model = Kept(make(3)), Model(ends=0.0)
+    steps = model.step(4)
+    ends = jnp.zeros((4, N), bool).at[1:3].set(True)
+    cut = ends.at[1, 0].set(False)  # there the first end is a termination
+    for t in (1, 2):
+        model.slots[t]["terminated"], model.slots[t]["truncated"] = np.asarray(ends[t] & ~cut[t]), np.asarray(cut[t])
+    kept.add(steps._replace(terminated=ends & ~cut, truncated=cut))
+    rows = kept.draw(0)
+    assert check(rows, model, 3) == {(t, i) for t in range(4) for i in range(N)}
+    rewards = [[float(slot["rewards"][i]) for slot in model.slots] for i in range(N)]
+    for k, (t, i) in enumerate(numbers(rows)):
+        expected = {0: rewards[i][0] + GAMMA * rewards[i][1], 1: rewards[i][1], 2: rewards[i][2], 3: rewards[i][3]}[t]
+        assert rows.rewards[k] == pytest.approx(expected, abs=1e-6)
+        assert (rows.discounts[k] == 0.0) == (i == 0 and t < 2)
 
 
 def test_returns_of_n_steps_do_not_go_across_the_write_head() -> None:
@@ -262,17 +278,26 @@ def test_a_cut_makes_the_newest_slot_truncated_where_its_episodes_go_on() -> Non
     for _ in range(5):
         kept.add(model.step(4))
         kept.store()
-    trajectory = model.step(3)
+    trajectory = model.step(4)
     ended = np.array([False, True, False])
     model.slots[-1]["terminated"] = ended
     kept.add(trajectory._replace(terminated=trajectory.terminated.at[-1].set(ended)))
     kept.store()
-    kept.ring = jax.jit(kept.replay.cut)(kept.ring, kept.cursor)
+    before = kept.ring
+    kept.ring = jax.jit(kept.replay.cut)(before, kept.cursor)
     model.slots[-1]["truncated"] = ~ended
-    check(kept.draw(0), model, 3)
+    changed = np.argwhere(np.asarray(before["rows"] != kept.ring["rows"]))
+    newest = (len(model.slots) - 1) % kept.replay.places * N
+    truncated = kept.replay.columns.column("truncated")
+    assert changed.tolist() == [[newest, truncated], [newest + 2, truncated]]
     kept.add(model.step(4))
+    size = range(len(model.slots) - SLOTS, len(model.slots))
     rows = kept.draw(1)
-    assert check(rows, model, 3) >= {(len(model.slots) - 5, i) for i in range(N)}
+    assert check(rows, model, 3) == {(t, i) for t in size for i in range(N)}
+    barrier = len(model.slots) - 5
+    across = [k for k, (t, i) in enumerate(numbers(rows)) if t == barrier and i != 1]
+    assert across
+    assert all(rows.discounts[k] == GAMMA for k in across), "cut, and valued by what followed"
 
 
 def test_a_cut_of_an_empty_memory_changes_nothing() -> None:
@@ -280,7 +305,7 @@ def test_a_cut_of_an_empty_memory_changes_nothing() -> None:
     kept.ring = jax.jit(kept.replay.cut)(kept.ring, kept.cursor)
     np.testing.assert_array_equal(kept.ring["rows"], 0.0)
     kept.add(model.step(4))
-    check(kept.draw(0), model, 1)
+    assert check(kept.draw(0), model, 1) == {(t, i) for t in range(4) for i in range(N)}
 
 
 def test_a_learner_from_before_a_block_still_finds_all_of_its_rows() -> None:
@@ -462,6 +487,24 @@ def test_an_iteration_of_stacks_is_recalled_as_it_happened() -> None:
     told = replay.recalled(replay.add(replay.fresh(), steps).arrays, 8)
     np.testing.assert_array_equal(told.observations, steps.observations)
     np.testing.assert_array_equal(told.successors, steps.successors)
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["same step", "next step"])
+def test_stacks_that_reach_back_before_an_iteration_are_told_apart(resets: bool) -> None:
+    """In an iteration under way when an episode goes on, the first stacks repeat a frame unless an episode begins there."""
+    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 8, frames=K, all_valid=not resets)
+    screens, wrong, right_early = Screens(resets), 0, 0
+    for _ in range(6):
+        steps = screens.step(8)
+        arrays = replay.add(replay.fresh(), steps).arrays
+        told, whole = replay.recalled(arrays, 8), np.asarray(replay.whole(arrays, 8))
+        pairs = ((told.observations, steps.observations), (told.successors, steps.successors))
+        equal = [np.all(np.asarray(x == y), axis=(2, 3, 4)) for x, y in pairs]
+        np.testing.assert_array_equal(whole, equal[0])
+        assert not np.any(whole & ~equal[1])
+        wrong, right_early = wrong + np.sum(~whole), right_early + np.sum(whole[: K - 1])
+    assert wrong
+    assert right_early
 
 
 def test_a_data_set_has_only_stacks_that_were_seen() -> None:

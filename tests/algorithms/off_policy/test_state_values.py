@@ -96,11 +96,33 @@ def test_the_mirrored_policy_is_the_softmax_of_the_first_critic() -> None:
     assert isinstance(update.improvement, Mirroring)
     learner = scattered_learner(update)
     rows = some_rows(actions=5.0 + np.arange(6, dtype=np.float32)[:, None] % 3)
-    new, _, _ = improve(update, learner, rows)
+    new, said, _ = improve(update, learner, rows)
     features = update.policy.encoder.encode(rows.observations, new.observation_moments)
     values, _ = update.critic.of_all(new.parameters["critic"], (), features, KEY, False)
     probs = update.policy.at(new.parameters["policy"], features).probs  # type: ignore[attr-defined]
     np.testing.assert_allclose(probs, jax.nn.softmax(values[0] / 0.4), rtol=1e-4, atol=1e-6)
+    # What the record says is said of that policy.
+    weights = rows.weights / rows.weights.sum()
+    entropy = -np.sum(probs * np.log(probs), axis=-1)
+    assert said["entropy"] == pytest.approx(weights @ entropy, rel=1e-4)
+    worth = 0.4 * jax.nn.logsumexp(values[0] / 0.4, axis=-1)
+    assert said["actor_loss"] == pytest.approx(-weights @ worth, rel=1e-4)
+
+
+def test_a_sampler_climbs_the_least_of_all_critics_whatever_subset_targets_take() -> None:
+    subset = make_update("sql", n_critics=3, n_critics_subset=1, n_particles=4, n_value_samples=2)
+    climbing: Any = subset.improvement
+    learner, rows = scattered_learner(subset), some_rows()
+    features = subset.policy.encoder.encode(rows.observations, learner.observation_moments)
+    judges = Judges(subset.critic, learner.parameters["critic"], (), States(features, None, (6, 2)), KEY)
+    noise = climbing.value.noise(KEY, (6, 2))
+    drawn = subset.policy.at(learner.parameters["policy"], features).outcome(noise)  # type: ignore[attr-defined]
+    values = judges.of(subset.policy.actions.to_unit(drawn[:2], jnp)).min(axis=0)
+    for key in jax.random.split(KEY, 4):
+        valued = climbing.value(
+            subset.policy, learner.parameters["policy"], judges, jnp.float32(1.0), jnp.asarray(noise), key
+        )
+        np.testing.assert_allclose(valued.values, values.mean(axis=0), rtol=1e-5)
 
 
 def test_the_uniform_estimate_of_the_soft_maximum_is_the_integral() -> None:

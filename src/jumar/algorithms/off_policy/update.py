@@ -67,6 +67,8 @@ class Learner(NamedTuple):
     """The state of what transforms rewards. The memory holds raw rewards."""
     statistics: Any
     """What of the critics no gradient moves."""
+    target_statistics: Any
+    """The same of the target critics; ``()`` without any."""
     judged: Any
     """What the critics said of the episodes under way, and what came of them."""
     clock: Any
@@ -137,6 +139,7 @@ class OffPolicy:
             observation_moments=self.policy.encoder.initial_moments(),
             reward_scale=self.rewards.init(n_envs),
             statistics=(),
+            target_statistics=(),
             judged=Judged.start(n_envs),
             clock=Clock.start(),
         )
@@ -150,7 +153,12 @@ class OffPolicy:
         target = {name: jax.tree.map(jnp.copy, groups[name]) for name in followed}
         solver = {name: getattr(self.optimisers, name).init(group) for name, group in groups.items()}
         statistics = self.critic.initial_statistics(groups["policy"])
-        return learner._replace(parameters={**groups, "target": target}, solver=solver, statistics=statistics)
+        return learner._replace(
+            parameters={**groups, "target": target},
+            solver=solver,
+            statistics=statistics,
+            target_statistics=jax.tree.map(jnp.copy, statistics) if self.target_network else (),
+        )
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt); the memory stays."""
@@ -162,7 +170,7 @@ class OffPolicy:
     @property
     def mapped(self) -> tuple[Learner, Round]:
         """Which parts of a learner and of a round differ between seeds: 0, or ``None`` for what is counted."""
-        learner: Any = Learner(0, 0, 0, 0, 0, 0, None)  # type: ignore[arg-type]
+        learner: Any = Learner(0, 0, 0, 0, 0, 0, 0, None)  # type: ignore[arg-type]
         made: Any = Round(Fresh(0, None), Sums(0, 0, None, None))  # type: ignore[arg-type]
         return learner, made
 
@@ -321,9 +329,11 @@ class OffPolicy:
 
     def _successor_values(self, learner: Learner, there: States, noise_key: Array, value_key: Array) -> Array:
         """Return what successors are worth in targets, ``[B]``."""
-        group = learner.parameters["target"] if self.target_network else learner.parameters
+        group, statistics = learner.parameters, learner.statistics
+        if self.target_network:
+            group, statistics = group["target"], learner.target_statistics
         first, second = jax.random.split(value_key)
-        judges = Judges(self.critic, group["critic"], learner.statistics, there, first)
+        judges = Judges(self.critic, group["critic"], statistics, there, first)
         return self._value_of(self.successor, learner, judges, noise_key, second).values
 
     def _improve_policy(
@@ -353,20 +363,25 @@ class OffPolicy:
         """Let the targets follow, where it is time."""
         parameters = learner.parameters
 
-        def moved(target: Parameters) -> Parameters:
-            return polyak(target, {name: parameters[name] for name in target}, self.tau)
+        def moved(following: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+            target, statistics = following
+            followed = {name: parameters[name] for name in target}, learner.statistics if self.target_network else ()
+            return polyak((target, statistics), followed, self.tau)
 
+        following = parameters["target"], learner.target_statistics
         if self.cadence.target_interval == 1:
-            target = moved(parameters["target"])
+            target, statistics = moved(following)
         else:
             moves = self.cadence.targets_move(learner.clock)
-            target = jax.lax.cond(moves, moved, lambda target: target, parameters["target"])
-        return learner._replace(parameters={**parameters, "target": target})
+            target, statistics = jax.lax.cond(moves, moved, lambda following: following, following)
+        if self.target_network:
+            statistics = self.critic.with_policy(statistics, parameters["policy"])
+        return learner._replace(parameters={**parameters, "target": target}, target_statistics=statistics)
 
     def _worth(self, learner: Learner, rewards: Array, costs: Array) -> Array:
         """Return what is learnt from of raw rewards and costs."""
-        if self.cost_coef > 0.0:
-            rewards = rewards - self.cost_coef * jnp.where(costs == ABSENT, 0.0, costs)
+        if self.needs_cost:
+            rewards = CostPenalty(self.cost_coef).worth(rewards, jnp.where(costs == ABSENT, 0.0, costs))
         return self.rewards.scale(learner.reward_scale, rewards)
 
     # -- the end of an iteration --------------------------------------------------------------------------------------
@@ -388,8 +403,9 @@ class OffPolicy:
         size = self.replay.size(clock.cursor, made.slots) * self.replay.n_envs
         record |= {
             "q_overestimation": overestimation,
-            "n_updates": clock.updates.astype(jnp.float32),
-            "replay/size": size.astype(jnp.float32),
+            # Counts stay whole numbers: single precision has no odd ones above 2^24.
+            "n_updates": clock.updates,
+            "replay/size": size,
         }
         learner = learner._replace(
             judged=judged, clock=clock._replace(cursor=self.replay.after(clock.cursor, made.slots))
@@ -425,6 +441,7 @@ class OffPolicy:
             terminated=trajectory.terminated,
             truncated=trajectory.truncated,
             valid=trajectory.valid & count,
+            known=self.replay.whole(made.slots.arrays, shape[0]),
             gamma=self.replay.gamma,
         )
         return judged, jnp.where(known, overestimation, jnp.nan)
@@ -475,7 +492,8 @@ class OffPolicy:
     def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
         """Return what the flight record shows of troubles."""
         replay = self.replay
-        return symptoms(metrics, replay.slots * replay.n_envs, self.cadence.learning_starts)
+        forgets = not replay.next_actions  # else only the newest round is learnt from
+        return symptoms(metrics, replay.slots * replay.n_envs if forgets else None, self.cadence.learning_starts)
 
     def store(self, memory: Arrays, made: Round, learner: Learner) -> Arrays:
         """Return the memory with an iteration's steps in it; ``learner`` is the one from before the iteration."""
