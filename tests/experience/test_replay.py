@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +18,9 @@ from replays import BOX
 
 from jumar.experience.replay import ABSENT, Cursor, Fresh, Replay, Transitions
 from jumar.policies.observations import Encoder
-from jumar.training.data import dataset_of
+from jumar.runs.checkpoints import CheckpointStore
+from jumar.runs.datasets import Dataset, read_dataset
+from jumar.training import collected
 from jumar.training.remembered import Buffer
 from jumar.trajectory import Trajectory
 
@@ -501,27 +506,65 @@ def test_stacks_that_reach_back_before_an_iteration_are_told_apart(resets: bool)
         pairs = ((told.observations, steps.observations), (told.successors, steps.successors))
         equal = [np.all(np.asarray(x == y), axis=(2, 3, 4)) for x, y in pairs]
         np.testing.assert_array_equal(whole, equal[0])
-        assert not np.any(whole & ~equal[1])
+        assert not np.any(whole & np.asarray(steps.valid) & ~equal[1])
         wrong, right_early = wrong + np.sum(~whole), right_early + np.sum(whole[: K - 1])
     assert wrong
     assert right_early
 
 
-def test_a_data_set_has_only_stacks_that_were_seen() -> None:
-    """Of a ring that has forgotten frames, the first steps of what is left are not written."""
-    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 4, frames=K, all_valid=False)
-    kept, screens, rows = Kept(replay), Screens(resets=True), []
-    for _ in range(6):
-        steps = screens.step(4)
-        rows.append(steps)
-        kept.add(steps)
-        kept.store()
-    box = spaces.Box(-1.0, 1.0, (2,), np.float32)
-    found = dataset_of(Buffer(replay, None), kept.ring, 24, (SCREENS, box))
-    seen, successors, valid = (
-        np.concatenate([np.asarray(getattr(steps, name)) for steps in rows])[24 - SLOTS + K - 1 :]
-        for name in ("observations", "successors", "valid")
-    )
-    for name, x in (("observations", seen), ("successors", successors)):
-        expected = np.concatenate([x[:, i][valid[:, i]] for i in range(N)])
-        np.testing.assert_array_equal(getattr(found, name), expected)
+BOTH = (SCREENS, spaces.Box(-1.0, 1.0, (2,), np.float32))
+
+
+def collected_from(first: int, path: Path, resets: bool, piece: int) -> tuple[Dataset, dict[str, np.ndarray], np.ndarray]:
+    """Keep 60 slots of screens from a slot on, of which a ring holds 13, by two processes: the second goes on after 40.
+
+    Returns the data set, what happened, ``[T, N, ...]``, and which of it was to be kept.
+    """
+    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 4, frames=K, all_valid=not resets)
+    buffer, store, screens, rows = Buffer(replay, None), CheckpointStore(path / "checkpoints"), Screens(resets), []
+    ring, begun, kept = Kept(replay), collected.Kept(first, []), None
+    with mock.patch.object(collected, "PIECE", piece), mock.patch.object(collected, "MOST_LISTED", 1):
+        for total in range(0, 60, 4):
+            if total in (first, 40):
+                kept = collected.Collection(path / "steps", buffer, begun)
+            if kept is not None:
+                kept.make_room(ring.ring, total)
+            rows.append(screens.step(4))
+            ring.add(rows[-1])
+            ring.store()
+            if kept is not None and total == 36:
+                kept.write(ring.ring, 40)
+                record = kept.record
+                store.save(40, {"x": np.zeros(1)}, {"collected": record})
+                kept.saved(store)
+                begun = collected.read_kept(record) or begun
+                assert len(begun.segments) == len(os.listdir(path / "steps")) == 1
+                assert begun.end == 40
+        assert kept is not None
+        n = kept.write_dataset(path / "data", ring.ring, 60, BOTH)
+    found, _ = read_dataset(path / "data")
+    assert len(found) == n
+    names = ("observations", "successors", "rewards", "terminated", "truncated", "valid")
+    told = {name: np.concatenate([np.asarray(getattr(steps, name)) for steps in rows]) for name in names}
+    return found, told, told.pop("valid") & (np.arange(60) >= first)[:, None]
+
+
+@pytest.mark.parametrize(("resets", "piece"), [(False, 1), (True, 1), (True, 2**25)], ids=str)
+def test_a_data_set_has_all_steps_however_small_the_ring(resets: bool, piece: int, tmp_path: Path) -> None:
+    """Of each environment one after another, whole stacks of frames too, over resumed runs and joined segments."""
+    found, told, kept = collected_from(0, tmp_path, resets, piece)
+    for name, x in told.items():
+        expected = np.concatenate([x[:, i][kept[:, i]] for i in range(N)])
+        np.testing.assert_array_equal(getattr(found, name), expected, err_msg=name)
+
+
+def test_a_data_set_has_only_stacks_that_were_seen(tmp_path: Path) -> None:
+    """Where steps are kept from the middle of a run on, the first ones are left out whose frames are forgotten."""
+    found, told, kept = collected_from(20, tmp_path, True, 1)
+    begun = np.all(told["observations"] == told["observations"][:, :, :1], axis=(2, 3, 4))
+    for t in range(20, 20 + K - 1):
+        kept[t] &= np.any(begun[20 : t + 1], axis=0)
+    assert kept[20 : 20 + K - 1].sum() < N * (K - 1)
+    for name, x in told.items():
+        expected = np.concatenate([x[:, i][kept[:, i]] for i in range(N)])
+        np.testing.assert_array_equal(getattr(found, name), expected, err_msg=name)

@@ -104,9 +104,9 @@ def test_the_mirrored_policy_is_the_softmax_of_the_first_critic() -> None:
     # What the record says is said of that policy.
     weights = rows.weights / rows.weights.sum()
     entropy = -np.sum(probs * np.log(probs), axis=-1)
-    assert said["entropy"] == pytest.approx(weights @ entropy, rel=1e-4)
+    assert said["entropy"] == pytest.approx(float(weights @ entropy), rel=1e-4)
     worth = 0.4 * jax.nn.logsumexp(values[0] / 0.4, axis=-1)
-    assert said["actor_loss"] == pytest.approx(-weights @ worth, rel=1e-4)
+    assert said["actor_loss"] == pytest.approx(-float(weights @ worth), rel=1e-4)
 
 
 def test_a_sampler_climbs_the_least_of_all_critics_whatever_subset_targets_take() -> None:
