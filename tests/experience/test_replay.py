@@ -515,7 +515,9 @@ def test_stacks_that_reach_back_before_an_iteration_are_told_apart(resets: bool)
 BOTH = (SCREENS, spaces.Box(-1.0, 1.0, (2,), np.float32))
 
 
-def collected_from(first: int, path: Path, resets: bool, piece: int) -> tuple[Dataset, dict[str, np.ndarray], np.ndarray]:
+def collected_from(
+    first: int, path: Path, resets: bool, piece: int
+) -> tuple[Dataset, dict[str, np.ndarray], np.ndarray]:
     """Keep 60 slots of screens from a slot on, of which a ring holds 13, by two processes: the second goes on after 40.
 
     Returns the data set, what happened, ``[T, N, ...]``, and which of it was to be kept.

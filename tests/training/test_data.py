@@ -181,7 +181,9 @@ def test_more_transitions_than_the_buffer_holds_are_spoken_of(data: Path, tmp_pa
     run = [*words, "--run-dir", str(tmp_path / "run"), "--prefill", str(data), "--buffer-size", "300"]
     assert main(run) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert f"the replay buffer holds 300 of the 400 transitions of {data}, the newest; buffer_size=400 holds all." in said
+    assert (
+        f"the replay buffer holds 300 of the 400 transitions of {data}, the newest; buffer_size=400 holds all." in said
+    )
     assert "300 transitions of" in said
     found, _ = read_dataset(data)
     begin = StartData(DataOrigin("FILE", "0" * 64, False), found)

@@ -104,7 +104,7 @@ def write_dataset(path: str | Path, data: Dataset) -> None:
 def dataset_file(path: str | Path, n: int, spaces: tuple[Space, Space]) -> Iterator[Put]:
     """Write a data set of ``n`` transitions piece by piece; a reader finds the old file or, after the block, the new one.
 
-    The block is given a function that writes the rows of an array from a row on: ``put("rewards", 10, rewards)``. The block must
+    The block is given a function that writes the rows of an array from a row on: ``put("rewards", 10, rewards)``. It must
     write all rows of :func:`columns`.
 
     Raises:

@@ -369,7 +369,9 @@ def _require_saved(files: Files, run: RunDirectory) -> None:
 
 
 def _stopped_words(training: Training, files: Files, run: RunDirectory, more: str = "") -> str:
-    again = more + repeat_words(training.plan.repeat_env, training.plan.repeat_wrappers, training.plan.own_names.encoder)
+    again = more + repeat_words(
+        training.plan.repeat_env, training.plan.repeat_wrappers, training.plan.own_names.encoder
+    )
     words = f"stopped after {training.steps} steps; "
     if files.unsaved:
         words += f"{' and '.join(files.unsaved)} could not be saved in {run}. "
@@ -411,6 +413,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "preset": plan.preset,
         "seed": plan.seed,
         "total_timesteps": training.steps,
+        "planned_timesteps": plan.whole_iterations,
         "stopped_by": training.stopped_by,
         "wall_time_s": training.elapsed,
         "steps_per_second": training.steps_per_second,

@@ -209,8 +209,8 @@ def dataset_arrays(
         spaces: of observations and actions.
 
     Returns:
-        Which of the rows are experience, and whose stacks of frames are all there, boolean ``[slots, N]``; and the arrays by their
-        names in a data set, ``[slots, N, ...]``.
+        Which of the rows are experience whose stacks of frames are all there, boolean ``[slots, N]``; and the arrays by
+        their names in a data set, ``[slots, N, ...]``.
 
     Raises:
         UsageError: there were masks of actions that are no part of the observations.

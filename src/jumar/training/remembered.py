@@ -82,7 +82,8 @@ class Buffer:
     def rows(self, ring: Arrays, first: int, slots: int) -> dict[str, tuple[np.ndarray, ...]]:
         """Return the rows of some slots by the names in a segment, oldest first, as views of the ring where it can be seen.
 
-        From the memory of an accelerator only these rows are moved. Let go of them before the ring is donated: JAX would have to copy it.
+        From the memory of an accelerator only these rows are moved. Let go of them before the ring is donated: JAX would have
+        to copy it.
         """
         found = {}
         for name, x in ring.items():

@@ -175,7 +175,8 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
     """Return, for each step, a reader of the record of a plan's checkpoint.
 
     That is what ``Training.record`` gives, the logs' digests, and of a method with a replay buffer the ``segments`` that hold
-    it, ``None`` where it was not saved, and ``collected``, the steps that are kept for a data set. The spaces are read as spaces. What is of another run is refused.
+    it, ``None`` where it was not saved, and as ``collected`` the steps that are kept for a data set. The spaces are read as
+    spaces. What is of another run is refused.
 
     Args:
         plan: the run's.

@@ -82,7 +82,10 @@ def test_a_joint_pass_has_no_soft_maximum_over_a_box() -> None:
         ({"on_policy": True, "n_steps": 2}, "n_steps=2 does not go with on_policy"),
         ({"critic": "compatible", "n_critics": 2}, "n_critics=2: there is one compatible critic"),
         ({"on_policy": True, "train_freq": "2:episodes"}, "train_freq=2:episodes does not go with on_policy"),
-        ({"critic": "compatible", "critic_layer_norm": True}, "critic_layer_norm=true: nothing lies between the layers"),
+        (
+            {"critic": "compatible", "critic_layer_norm": True},
+            "critic_layer_norm=true: nothing lies between the layers",
+        ),
         ({"critic": "compatible", "critic_batch_norm": True}, "critic_batch_norm=true: nothing lies between"),
         ({"critic": "compatible", "critic_dropout": 0.1}, "critic_dropout=0.1: nothing lies between"),
         ({"critic": "compatible", "n_critics_subset": 1}, "n_critics_subset=1: there is one compatible critic"),

@@ -51,7 +51,7 @@ class Judged(NamedTuple):
         known: Array,
         gamma: float,
     ) -> tuple[Judged, Array]:
-        """Return the state after steps ``[T, N]``, and the mean of Q - G over known rows of episodes that ended; NaN without any.
+        """Return the state after steps ``[T, N]``, and the mean of Q - G over known rows of ended episodes; NaN without any.
 
         Args:
             values: what the critics say of each step's action.
