@@ -8,7 +8,7 @@ taken out of the ring before they are overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from gymnasium import Space
 
 from jumar.errors import JumarError
 from jumar.experience.replay import Arrays
-from jumar.fields import DamagedEntry, exact_record, whole
+from jumar.fields import DamagedEntry, exact_record, mapping, whole
 from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.datasets import dataset_file
 from jumar.runs.segments import LARGEST_SLOT, Segment, SegmentStore, read_segments
@@ -206,12 +206,11 @@ class Collection:
             before = {name: x[len(x) - back * replay.n_envs :] for name, x in joined.items()} if back else None
 
 
-def kept_segments(value: Any) -> Sequence[Segment]:
-    """Return the segments that an entry of a checkpoint's record names. Raises ``DamagedEntry``."""
-    kept = read_kept(value)
-    return kept.segments if kept is not None else ()
-
-
 def forget_unnamed(folder: Path, checkpoints: CheckpointStore) -> None:
     """Remove the segments of ``folder`` that no checkpoint names, as :func:`jumar.training.remembered.discard_unnamed` does."""
-    discard_unnamed(folder, checkpoints, lambda record: kept_segments(record.get(ENTRY)))
+
+    def named(value: Any) -> dict[str, Any]:
+        kept = read_kept(mapping(value).get(ENTRY))
+        return {"segments": None if kept is None else kept.segments}
+
+    discard_unnamed(folder, checkpoints, named)

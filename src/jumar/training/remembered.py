@@ -9,7 +9,7 @@ then holds the array ``rows`` of seed number 2 as ``2/rows``, and so on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from jumar.algorithms.off_policy.update import Learner, OffPolicy
 from jumar.algorithms.update import Update
 from jumar.errors import DamagedFile
 from jumar.experience.replay import Arrays, Cursor, Replay
-from jumar.fields import mapping, optional, record
+from jumar.fields import Reader, optional, record
 from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.rows import Column
 from jumar.runs.segments import Segment, SegmentStore, needed, read_segments, ring_rows
@@ -190,23 +190,17 @@ class BufferFiles:
         discard_unnamed(self._store.folder, checkpoints)
 
 
-def discard_unnamed(
-    folder: Path, checkpoints: CheckpointStore, named: Callable[[dict[str, Any]], Sequence[Segment]] | None = None
-) -> None:
+_NAMED = record(segments=optional(read_segments))
+
+
+def discard_unnamed(folder: Path, checkpoints: CheckpointStore, read: Reader[dict[str, Any]] = _NAMED) -> None:
     """Remove the segments that no checkpoint names. Where one cannot be read, all stay: it may be mended.
 
     Args:
         folder: where the segments are.
         checkpoints: all that there are.
-        named: returns those that a checkpoint's record names, and raises ``DamagedEntry``; by default the replay buffer's.
+        read: reads of a checkpoint's record which it names, as ``segments``; by default those of the replay buffer.
     """
     with contextlib.suppress(OSError, DamagedFile):
-        read = _of_buffer if named is None else lambda value: named(mapping(value))
-        SegmentStore(folder).discard([segment for each in checkpoints.records(read) for segment in each])
-
-
-def _of_buffer(value: Any) -> Sequence[Segment]:
-    return _NAMED(value)["segments"] or ()
-
-
-_NAMED = record(segments=optional(read_segments))
+        records = checkpoints.records(read)
+        SegmentStore(folder).discard([segment for each in records for segment in each["segments"] or ()])
