@@ -159,6 +159,8 @@ def resume(
         kept = checkpoint.record.get(ENTRY) if checkpoint else None
         if kept is None and save_dataset is not None:
             kept = Kept(_oldest(training, reporter), [])
+        if kept is not None and save_dataset is None:
+            reporter.note("the run keeps its steps for a data set; --save-dataset FILE writes it")
         files = _open_files(stack, run, training, reporter, start, segments or (), kept)
         files.take_back_best(training)
         if training.steps >= plan.total_timesteps or training.stopped_by is not None:
