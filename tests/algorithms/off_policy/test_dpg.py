@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from replays import by_gradient, change, improve, make_update, scattered, scattered_learner, some_rows
 
 from jumar.algorithms.off_policy.improvements import Climbing, Given, Rows
-from jumar.algorithms.off_policy.state_values import Judges, States
+from jumar.algorithms.off_policy.state_values import FixedCritics, States
 from jumar.critics.compatible import Compatible
 from jumar.experience.replay import Cursor
 from jumar.lab import regulator
@@ -58,13 +58,13 @@ def test_the_policy_climbs_the_exact_gradient_on_the_regulator() -> None:
         def of(self, units: Any) -> Any:
             return (jnp.asarray(slopes * states * tiny, jnp.float32) * 4.0 * units[..., 0])[None]
 
-    judges: Any = Exact()
+    critics: Any = Exact()
     rows = Rows(jnp.zeros((problem.depth, 1)), jnp.asarray(weights, jnp.float32))
     climbing: Any = update.improvement
     assert isinstance(climbing, Climbing)
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
     state = update.optimisers.policy.init(parameters)
-    given = Given(policy, update.optimisers.policy, judges, rows, zero, one, KEY, KEY)
+    given = Given(policy, update.optimisers.policy, critics, rows, zero, one, KEY, KEY)
     improved = climbing(parameters, state, given)
     moved = (improved.parameters["head"]["mean"]["kernel"] - parameters["head"]["mean"]["kernel"])[0, 0]
     # In theta = 4 w, of a mean over weights, in units of the small states.
@@ -117,11 +117,11 @@ def test_compatible_features_change_nothing_in_the_expected_gradient() -> None:
     w, *_ = np.linalg.lstsq(jacobian.reshape(-1, len(flat)), true.ravel(), rcond=1e-6)
     assert np.abs(np.einsum("bdp,p->bd", jacobian, w) - true).max() > 0.1  # the slopes themselves are not fitted
     critic = {**scattered(update.critic.init(KEY), 2), "weights": unravel(jnp.asarray(w, jnp.float32))}
-    judges = Judges(update.critic, critic, learner.parameters["policy"], States(features, None, (200, 2)), KEY)
+    critics = FixedCritics(update.critic, critic, learner.parameters["policy"], States(features, None, (200, 2)), KEY)
     seen = Rows(update.policy.actions.unit_of(jnp.asarray(rows.actions), jnp), jnp.asarray(rows.weights))
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
     optimiser = by_gradient(update).optimisers.policy
-    given = Given(update.policy, optimiser, judges, seen, zero, one, KEY, KEY)
+    given = Given(update.policy, optimiser, critics, seen, zero, one, KEY, KEY)
     policy = learner.parameters["policy"]
     improved = update.improvement(policy, optimiser.init(policy), given)
     by_true_slopes = np.einsum("bdp,bd->p", jacobian, true) / counts.sum()

@@ -23,8 +23,16 @@ from jax import Array
 
 from jumar.algorithms.off_policy.cadence import Cadence, Clock
 from jumar.algorithms.off_policy.improvements import Given, Improvement, Rows, norm
-from jumar.algorithms.off_policy.judgement import Judged
-from jumar.algorithms.off_policy.state_values import Asked, Judges, States, StateValue, Together, Valued, entropy_part
+from jumar.algorithms.off_policy.overestimation import Overestimation
+from jumar.algorithms.off_policy.state_values import (
+    Critics,
+    FixedCritics,
+    JointCritics,
+    States,
+    StateValue,
+    Valued,
+    entropy_part,
+)
 from jumar.algorithms.off_policy.symptoms import symptoms
 from jumar.algorithms.off_policy.temperature import Temperature
 from jumar.algorithms.on_policy.costs import CostPenalty
@@ -140,7 +148,7 @@ class OffPolicy:
             reward_scale=self.rewards.init(n_envs),
             statistics=(),
             target_statistics=(),
-            judged=Judged.start(n_envs),
+            judged=Overestimation.start(n_envs),
             clock=Clock.start(),
         )
         return self.begin_with(learner, parameters)
@@ -164,7 +172,7 @@ class OffPolicy:
         """Return the learner with all episodes begun anew (the environments were rebuilt); the memory stays."""
         return learner._replace(
             reward_scale=self.rewards.restart(learner.reward_scale),
-            judged=Judged.start(learner.judged.weight.shape[0]),
+            judged=Overestimation.start(learner.judged.weight.shape[0]),
         )
 
     @property
@@ -311,21 +319,21 @@ class OffPolicy:
         """
 
         def fit(critic: Parameters) -> tuple[Array, Array, Any]:
-            judges = Together(self.critic, critic, learner.statistics, keys[2], here, actions, there)
-            after = self._value_of(self.successor, learner, judges, keys[0], jax.random.split(keys[1])[1])
+            critics = JointCritics(self.critic, critic, learner.statistics, keys[2], here, actions, there)
+            after = self._value_of(self.successor, learner, critics, keys[0], jax.random.split(keys[1])[1])
             targets = rows.rewards + rows.discounts * after.values
-            return judges.of_rows, jax.lax.stop_gradient(targets), judges.statistics
+            return critics.of_rows, jax.lax.stop_gradient(targets), critics.statistics
 
         return fit
 
     def _value_of(
-        self, value: StateValue, learner: Learner, judges: Asked, noise_key: Array, value_key: Array
+        self, value: StateValue, learner: Learner, critics: Critics, noise_key: Array, value_key: Array
     ) -> Valued:
         parameters = learner.parameters
         acting = parameters["target"]["policy"] if value.follows else parameters["policy"]
-        noise = value.noise(noise_key, judges.states.action_shape)
+        noise = value.noise(noise_key, critics.states.action_shape)
         alpha = self.temperature.value(parameters["temperature"])
-        return value(self.policy, acting, judges, alpha, noise, value_key)
+        return value(self.policy, acting, critics, alpha, noise, value_key)
 
     def _successor_values(self, learner: Learner, there: States, noise_key: Array, value_key: Array) -> Array:
         """Return what successors are worth in targets, ``[B]``."""
@@ -333,8 +341,8 @@ class OffPolicy:
         if self.target_network:
             group, statistics = group["target"], learner.target_statistics
         first, second = jax.random.split(value_key)
-        judges = Judges(self.critic, group["critic"], statistics, there, first)
-        return self._value_of(self.successor, learner, judges, noise_key, second).values
+        critics = FixedCritics(self.critic, group["critic"], statistics, there, first)
+        return self._value_of(self.successor, learner, critics, noise_key, second).values
 
     def _improve_policy(
         self, learner: Learner, here: States, rows: Rows, remaining: Array, noise_key: Array, value_key: Array
@@ -343,8 +351,8 @@ class OffPolicy:
         parameters, solver = dict(learner.parameters), dict(learner.solver)
         alpha = self.temperature.value(parameters["temperature"])
         first, second = jax.random.split(value_key)
-        judges = Judges(self.critic, parameters["critic"], learner.statistics, here, first)
-        given = Given(self.policy, self.optimisers.policy, judges, rows, alpha, remaining, noise_key, second)
+        critics = FixedCritics(self.critic, parameters["critic"], learner.statistics, here, first)
+        given = Given(self.policy, self.optimisers.policy, critics, rows, alpha, remaining, noise_key, second)
         improved = self.improvement(parameters["policy"], solver["policy"], given)
         parameters["policy"], solver["policy"] = improved.parameters, improved.state
         parameters["temperature"], solver["temperature"], loss = self.temperature.follow(
@@ -399,7 +407,7 @@ class OffPolicy:
             record = {name: x for name, x in record.items() if name not in SOFT}
         learned, moved = sums.critics > 0.0, sums.actors > 0.0
         record = {name: jnp.where(moved if name in ACTOR else learned, x, jnp.nan) for name, x in record.items()}
-        judged, overestimation = self._judge(learner, made, key)
+        judged, overestimation = self._overestimation(learner, made, key)
         size = self.replay.size(clock.cursor, made.slots) * self.replay.n_envs
         record |= {
             "q_overestimation": overestimation,
@@ -412,7 +420,7 @@ class OffPolicy:
         )
         return learner, {**record, "finite": all_finite(learner)}
 
-    def _judge(self, learner: Learner, made: Round, key: Array) -> tuple[Judged, Array]:
+    def _overestimation(self, learner: Learner, made: Round, key: Array) -> tuple[Overestimation, Array]:
         """Compare what the critics say of the iteration's steps with what came of them."""
         trajectory = self.happened(made)
         keys = jax.random.split(key, 5)
@@ -423,9 +431,9 @@ class OffPolicy:
         here = self._states(learner, rows(trajectory.observations), rows(trajectory.action_masks))
         there = self._states(learner, rows(trajectory.successors), rows(trajectory.successor_masks))
         actions = self.policy.actions.unit_of(rows(trajectory.actions), jnp)
-        judges = Judges(self.critic, learner.parameters["critic"], learner.statistics, here, keys[0])
-        values = judges.of(actions)
-        valued = self._value_of(self.improvement.value, learner, judges, keys[1], keys[4])
+        critics = FixedCritics(self.critic, learner.parameters["critic"], learner.statistics, here, keys[0])
+        values = critics.of(actions)
+        valued = self._value_of(self.improvement.value, learner, critics, keys[1], keys[4])
         alpha = self.temperature.value(learner.parameters["temperature"])
         after = self._successor_values(learner, there, keys[2], keys[3])
         shape = trajectory.rewards.shape

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from replays import make_update
 
-from jumar.algorithms.off_policy.judgement import Judged
+from jumar.algorithms.off_policy.overestimation import Overestimation
 
 GAMMA, T, N = 0.9, 37, 3
 
@@ -67,7 +67,7 @@ def soft_return(h: dict[str, np.ndarray], i: int, rows: list[int]) -> float:
 
 def said(h: dict[str, np.ndarray], cuts: list[int]) -> list[float]:
     """Return what each of some iterations is told, which end at ``cuts``."""
-    judged, begin, found = Judged.start(N), 0, []
+    judged, begin, found = Overestimation.start(N), 0, []
     for end in cuts:
         columns: Any = {name: jnp.asarray(x[begin:end]) for name, x in h.items()}
         judged, mean = judged.after(**columns, gamma=GAMMA)
@@ -104,7 +104,7 @@ def test_overestimation_by_literal_numbers() -> None:
 
     def mean(**changes: Any) -> float:
         columns: Any = {name: jnp.asarray(x) for name, x in {**one, **changes}.items()}
-        return float(Judged.start(1).after(**columns, gamma=GAMMA)[1])
+        return float(Overestimation.start(1).after(**columns, gamma=GAMMA)[1])
 
     assert mean() == pytest.approx(3.7, rel=1e-5)
     assert mean(terminated=one["truncated"]) == pytest.approx(25.0 - (6.4 + 2.0) / 2.0, rel=1e-5)

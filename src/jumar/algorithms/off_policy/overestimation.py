@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-class Judged(NamedTuple):
+class Overestimation(NamedTuple):
     """Of the episode under way in each environment, ``[N]`` float32 each."""
 
     weight: Array
@@ -34,7 +34,7 @@ class Judged(NamedTuple):
     rows: Array
 
     @classmethod
-    def start(cls, n_envs: int) -> Judged:
+    def start(cls, n_envs: int) -> Overestimation:
         """Return the state with no episode under way."""
         zeros = jnp.zeros((n_envs,), jnp.float32)
         return cls(zeros, zeros, zeros, zeros)
@@ -50,7 +50,7 @@ class Judged(NamedTuple):
         valid: Array,
         known: Array,
         gamma: float,
-    ) -> tuple[Judged, Array]:
+    ) -> tuple[Overestimation, Array]:
         """Return the state after steps ``[T, N]``, and the mean of Q - G over known rows of ended episodes; NaN without any.
 
         Args:
@@ -65,13 +65,15 @@ class Judged(NamedTuple):
             gamma: the discount.
         """
 
-        def row(state: tuple[Judged, Array, Array], x: tuple[Array, ...]) -> tuple[tuple[Judged, Array, Array], None]:
+        def row(
+            state: tuple[Overestimation, Array, Array], x: tuple[Array, ...]
+        ) -> tuple[tuple[Overestimation, Array, Array], None]:
             judged, difference, count = state
             value, reward, bonus, successor, ends, cut, use, seen = x
             one = seen.astype(jnp.float32)
             weight = one + gamma * judged.weight
             returns = judged.returns + weight * reward + (weight - one) * bonus
-            now = Judged(weight, returns, judged.values + jnp.where(seen, value, 0.0), judged.rows + one)
+            now = Overestimation(weight, returns, judged.values + jnp.where(seen, value, 0.0), judged.rows + one)
             whole = now.returns + jnp.where(cut & ~ends, gamma * weight * successor, 0.0)
             over = (ends | (cut & seen)) & use
             difference = difference + jnp.sum(jnp.where(over, now.values - whole, 0.0))
