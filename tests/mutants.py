@@ -204,8 +204,8 @@ MUTANTS = (
     Mutant(
         "target networks do not move",
         "algorithms/off_policy/update.py",
-        "return polyak(target, {name: parameters[name] for name in target}, self.tau)",
-        "return target",
+        "return polyak((target, statistics), followed, self.tau)",
+        "return following",
         ("critics/targets",),
     ),
     Mutant(

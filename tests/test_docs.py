@@ -71,7 +71,7 @@ PUBLIC_INSIDE = (
     "jumar.algorithms.off_policy.cadence",
     "jumar.algorithms.off_policy.choices",
     "jumar.algorithms.off_policy.ddpg",
-    "jumar.algorithms.off_policy.judgement",
+    "jumar.algorithms.off_policy.overestimation",
     "jumar.algorithms.off_policy.parts",
     "jumar.algorithms.off_policy.sac",
     "jumar.algorithms.off_policy.settings",

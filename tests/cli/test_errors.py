@@ -239,6 +239,15 @@ def test_without_json_the_last_words_say_what_to_type_next(
     assert "  jumar resume 'runs/my run' --total-timesteps 200000\n" in output
 
 
+@pytest.mark.parametrize(("rule", "total"), [("stop_at_return", 500_000), (None, 200_000)])
+def test_what_a_rule_has_stopped_is_proposed_to_go_on_to_its_total(
+    rule: str | None, total: int, training: Callable[..., None], capfd: pytest.CaptureFixture[str]
+):
+    training(train=lambda *_: {**SUMMARY, "stopped_by": rule, "planned_timesteps": 500_000})
+    assert cli.main(["train", "ppo", "CartPole-v1"]) == 0
+    assert f" --total-timesteps {total}\n" in capfd.readouterr()[0]
+
+
 def test_last_words_repeat_the_environment_of_a_module():
     words = run_words({**SUMMARY, "run_dir": "runs/x", "env": "Hill-v0", "repeat_env": "mine:Hill-v0"})
     assert "jumar evaluate runs/x --env mine:Hill-v0" in words

@@ -99,7 +99,9 @@ def test_without_envpool_it_is_gymnasium_s(monkeypatch: pytest.MonkeyPatch) -> N
         ("brax/mine:Name", "write an id such as CartPole-v1"),
         ("3d:Walk-v0", "'3d' is no name of a Python module"),
         ("nowhere_at_all:Walk-v0", "there is no module 'nowhere_at_all'"),
-        ("faulty:Wakl-v0", "unknown environment 'faulty:Wakl-v0'; did you mean .*Walk-v0"),
+        ("faulty:Wakl-v0", r"unknown environment 'faulty:Wakl-v0'; did you mean faulty:Walk-v0"),
+        ("faulty:CartPloe-v1", r"did you mean faulty:[\w-]+( or faulty:[\w-]+)*\?$"),
+        ("json:Walk-v7", "unknown environment 'json:Walk-v7'; json has registered none"),
     ],
 )
 def test_an_unknown_id_gets_the_nearest_ones(text: str, words: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +18,9 @@ from replays import BOX
 
 from jumar.experience.replay import ABSENT, Cursor, Fresh, Replay, Transitions
 from jumar.policies.observations import Encoder
-from jumar.training.data import dataset_of
+from jumar.runs.checkpoints import CheckpointStore
+from jumar.runs.datasets import Dataset, read_dataset
+from jumar.training import collected
 from jumar.training.remembered import Buffer
 from jumar.trajectory import Trajectory
 
@@ -169,6 +174,8 @@ def test_n_steps_of_one_are_the_steps_themselves() -> None:
     one, model = Kept(make(1)), Model()
     one.add(model.step(4))
     rows = one.draw(0)
+    assert rows.weights.all()
+    assert set(numbers(rows)) == {(t, i) for t in range(4) for i in range(N)}
     for k, (t, i) in enumerate(numbers(rows)):
         slot = model.slots[t]
         assert rows.rewards[k] == slot["rewards"][i]
@@ -185,23 +192,37 @@ def test_returns_of_n_steps_by_literal_numbers() -> None:
         rewards = jnp.broadcast_to(jnp.array([1.0, 2.0, 4.0, 8.0])[:, None], (4, N))
         kept.add(steps._replace(rewards=rewards, terminated=at & (not cut), truncated=at & cut))
         rows = kept.draw(1)
+        assert rows.weights.all()
         told = {
-            int(row[0]): (rows.rewards[k], rows.discounts[k], rows.successors[k][0])
-            for k, row in enumerate(rows.observations)
+            (int(t), int(i), rows.rewards[k], rows.discounts[k], *rows.successors[k][:2])
+            for k, (t, i, _) in enumerate(rows.observations)
         }
         end = 1.0 if cut else 0.0
-        assert told == {
+        by_hand = {
             0: (1.0 + 1.0 + 1.0, end * 0.125, 2.25),
             1: (2.0 + 2.0, end * 0.25, 2.25),
             2: (4.0, end * 0.5, 2.25),
             3: (8.0, 0.5, 3.25),
         }
+        assert told == {(t, i, *row, i + 0.25) for t, row in by_hand.items() for i in range(N)}
 
 
 def test_returns_of_n_steps_stop_at_the_first_end_even_if_the_next_episode_ends_too() -> None:
-    kept, model = Kept(make(3)), Model(ends=1.0)
-    kept.add(model.step(4))
-    check(kept.draw(0), model, 3)
+    """The second and the third of four steps end; nothing of the third or the fourth is in the sums of the first two."""
+    kept, model = Kept(make(3)), Model(ends=0.0)
+    steps = model.step(4)
+    ends = jnp.zeros((4, N), bool).at[1:3].set(True)
+    cut = ends.at[1, 0].set(False)  # there the first end is a termination
+    for t in (1, 2):
+        model.slots[t]["terminated"], model.slots[t]["truncated"] = np.asarray(ends[t] & ~cut[t]), np.asarray(cut[t])
+    kept.add(steps._replace(terminated=ends & ~cut, truncated=cut))
+    rows = kept.draw(0)
+    assert check(rows, model, 3) == {(t, i) for t in range(4) for i in range(N)}
+    rewards = [[float(slot["rewards"][i]) for slot in model.slots] for i in range(N)]
+    for k, (t, i) in enumerate(numbers(rows)):
+        expected = {0: rewards[i][0] + GAMMA * rewards[i][1], 1: rewards[i][1], 2: rewards[i][2], 3: rewards[i][3]}[t]
+        assert rows.rewards[k] == pytest.approx(expected, abs=1e-6)
+        assert (rows.discounts[k] == 0.0) == (i == 0 and t < 2)
 
 
 def test_returns_of_n_steps_do_not_go_across_the_write_head() -> None:
@@ -262,17 +283,26 @@ def test_a_cut_makes_the_newest_slot_truncated_where_its_episodes_go_on() -> Non
     for _ in range(5):
         kept.add(model.step(4))
         kept.store()
-    trajectory = model.step(3)
+    trajectory = model.step(4)
     ended = np.array([False, True, False])
     model.slots[-1]["terminated"] = ended
     kept.add(trajectory._replace(terminated=trajectory.terminated.at[-1].set(ended)))
     kept.store()
-    kept.ring = jax.jit(kept.replay.cut)(kept.ring, kept.cursor)
+    before = kept.ring
+    kept.ring = jax.jit(kept.replay.cut)(before, kept.cursor)
     model.slots[-1]["truncated"] = ~ended
-    check(kept.draw(0), model, 3)
+    changed = np.argwhere(np.asarray(before["rows"] != kept.ring["rows"]))
+    newest = (len(model.slots) - 1) % kept.replay.places * N
+    truncated = kept.replay.columns.column("truncated")
+    assert changed.tolist() == [[newest, truncated], [newest + 2, truncated]]
     kept.add(model.step(4))
+    size = range(len(model.slots) - SLOTS, len(model.slots))
     rows = kept.draw(1)
-    assert check(rows, model, 3) >= {(len(model.slots) - 5, i) for i in range(N)}
+    assert check(rows, model, 3) == {(t, i) for t in size for i in range(N)}
+    barrier = len(model.slots) - 5
+    across = [k for k, (t, i) in enumerate(numbers(rows)) if t == barrier and i != 1]
+    assert across
+    assert all(rows.discounts[k] == GAMMA for k in across), "cut, and valued by what followed"
 
 
 def test_a_cut_of_an_empty_memory_changes_nothing() -> None:
@@ -280,7 +310,7 @@ def test_a_cut_of_an_empty_memory_changes_nothing() -> None:
     kept.ring = jax.jit(kept.replay.cut)(kept.ring, kept.cursor)
     np.testing.assert_array_equal(kept.ring["rows"], 0.0)
     kept.add(model.step(4))
-    check(kept.draw(0), model, 1)
+    assert check(kept.draw(0), model, 1) == {(t, i) for t in range(4) for i in range(N)}
 
 
 def test_a_learner_from_before_a_block_still_finds_all_of_its_rows() -> None:
@@ -464,21 +494,79 @@ def test_an_iteration_of_stacks_is_recalled_as_it_happened() -> None:
     np.testing.assert_array_equal(told.successors, steps.successors)
 
 
-def test_a_data_set_has_only_stacks_that_were_seen() -> None:
-    """Of a ring that has forgotten frames, the first steps of what is left are not written."""
-    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 4, frames=K, all_valid=False)
-    kept, screens, rows = Kept(replay), Screens(resets=True), []
+@pytest.mark.parametrize("resets", [False, True], ids=["same step", "next step"])
+def test_stacks_that_reach_back_before_an_iteration_are_told_apart(resets: bool) -> None:
+    """In an iteration under way when an episode goes on, the first stacks repeat a frame unless an episode begins there."""
+    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 8, frames=K, all_valid=not resets)
+    screens, wrong, right_early = Screens(resets), 0, 0
     for _ in range(6):
-        steps = screens.step(4)
-        rows.append(steps)
-        kept.add(steps)
-        kept.store()
-    box = spaces.Box(-1.0, 1.0, (2,), np.float32)
-    found = dataset_of(Buffer(replay, None), kept.ring, 24, (SCREENS, box))
-    seen, successors, valid = (
-        np.concatenate([np.asarray(getattr(steps, name)) for steps in rows])[24 - SLOTS + K - 1 :]
-        for name in ("observations", "successors", "valid")
-    )
-    for name, x in (("observations", seen), ("successors", successors)):
-        expected = np.concatenate([x[:, i][valid[:, i]] for i in range(N)])
-        np.testing.assert_array_equal(getattr(found, name), expected)
+        steps = screens.step(8)
+        arrays = replay.add(replay.fresh(), steps).arrays
+        told, whole = replay.recalled(arrays, 8), np.asarray(replay.whole(arrays, 8))
+        pairs = ((told.observations, steps.observations), (told.successors, steps.successors))
+        equal = [np.all(np.asarray(x == y), axis=(2, 3, 4)) for x, y in pairs]
+        np.testing.assert_array_equal(whole, equal[0])
+        assert not np.any(whole & np.asarray(steps.valid) & ~equal[1])
+        wrong, right_early = wrong + np.sum(~whole), right_early + np.sum(whole[: K - 1])
+    assert wrong
+    assert right_early
+
+
+BOTH = (SCREENS, spaces.Box(-1.0, 1.0, (2,), np.float32))
+
+
+def collected_from(
+    first: int, path: Path, resets: bool, piece: int
+) -> tuple[Dataset, dict[str, np.ndarray], np.ndarray]:
+    """Keep 60 slots of screens from a slot on, of which a ring holds 13, by two processes: the second goes on after 40.
+
+    Returns the data set, what happened, ``[T, N, ...]``, and which of it was to be kept.
+    """
+    replay = Replay(encoder_of(SCREENS), 2, SLOTS, N, 4, frames=K, all_valid=not resets)
+    buffer, store, screens, rows = Buffer(replay, None), CheckpointStore(path / "checkpoints"), Screens(resets), []
+    ring, begun, kept = Kept(replay), collected.Kept(first, []), None
+    with mock.patch.object(collected, "PIECE", piece), mock.patch.object(collected, "MOST_LISTED", 1):
+        for total in range(0, 60, 4):
+            if total in (first, 40):
+                kept = collected.Collection(path / "steps", buffer, begun)
+            if kept is not None:
+                kept.make_room(ring.ring, total)
+            rows.append(screens.step(4))
+            ring.add(rows[-1])
+            ring.store()
+            if kept is not None and total == 36:
+                kept.write(ring.ring, 40)
+                record = kept.record
+                store.save(40, {"x": np.zeros(1)}, {"collected": record})
+                kept.saved(store)
+                begun = collected.read_kept(record) or begun
+                assert len(begun.segments) == len(os.listdir(path / "steps")) == 1
+                assert begun.end == 40
+        assert kept is not None
+        n = kept.write_dataset(path / "data", ring.ring, 60, BOTH)
+    found, _ = read_dataset(path / "data")
+    assert len(found) == n
+    names = ("observations", "successors", "rewards", "terminated", "truncated", "valid")
+    told = {name: np.concatenate([np.asarray(getattr(steps, name)) for steps in rows]) for name in names}
+    return found, told, told.pop("valid") & (np.arange(60) >= first)[:, None]
+
+
+@pytest.mark.parametrize(("resets", "piece"), [(False, 1), (True, 1), (True, 2**25)], ids=str)
+def test_a_data_set_has_all_steps_however_small_the_ring(resets: bool, piece: int, tmp_path: Path) -> None:
+    """Of each environment one after another, whole stacks of frames too, over resumed runs and joined segments."""
+    found, told, kept = collected_from(0, tmp_path, resets, piece)
+    for name, x in told.items():
+        expected = np.concatenate([x[:, i][kept[:, i]] for i in range(N)])
+        np.testing.assert_array_equal(getattr(found, name), expected, err_msg=name)
+
+
+def test_a_data_set_has_only_stacks_that_were_seen(tmp_path: Path) -> None:
+    """Where steps are kept from the middle of a run on, the first ones are left out whose frames are forgotten."""
+    found, told, kept = collected_from(20, tmp_path, True, 1)
+    begun = np.all(told["observations"] == told["observations"][:, :, :1], axis=(2, 3, 4))
+    for t in range(20, 20 + K - 1):
+        kept[t] &= np.any(begun[20 : t + 1], axis=0)
+    assert kept[20 : 20 + K - 1].sum() < N * (K - 1)
+    for name, x in told.items():
+        expected = np.concatenate([x[:, i][kept[:, i]] for i in range(N)])
+        np.testing.assert_array_equal(getattr(found, name), expected, err_msg=name)

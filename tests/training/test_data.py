@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -17,8 +19,13 @@ from gymnasium import spaces
 import jumar as library
 from jumar.cli import main
 from jumar.errors import UsageError
+from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.datasets import Dataset, read_dataset, write_dataset
-from jumar.training.data import dataset_of, interrupted
+from jumar.runs.segments import SegmentStore
+from jumar.training import collected, commands
+from jumar.training.collected import Collection, Kept
+from jumar.training.data import StartData, interrupted
+from jumar.training.plan import DataOrigin
 
 SMALL = ["--net-arch", "8", "--batch-size", "8", "--eval-episodes", "1", "--log-every", "40"]
 RUN = ["--total-timesteps", "400", "--eval-every", "0", *SMALL]
@@ -57,6 +64,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
+def write_steps(agent: Any, path: Path) -> None:
+    """Write what an agent's replay buffer holds as a data set."""
+    training = agent._training
+    kept = Collection(path.parent / "steps", training.buffer, Kept(0, []))
+    kept.write_dataset(path, training.held.memory, training.slots, training.spaces)
+
+
 def rows_of(data: Dataset, rows: Any) -> Dataset:
     """Return some rows of a data set."""
     names = ("observations", "actions", "rewards", "successors", "terminated", "truncated")
@@ -86,6 +100,100 @@ def test_what_is_learnt_from_data_is_the_same_twice_and_after_a_resume(method: s
     policies = [(tmp_path / run / "policy.safetensors").read_bytes() for run in ("once", "twice", "part")]
     assert policies[0] == policies[1]
     assert policies[0] == policies[2]
+
+
+SHORT = [*SMALL, "--eval-every", "0", "--buffer-size", "50", "--checkpoint-every", "120", "--n-envs", "2"]
+"""Twenty-five slots, with a run of 200."""
+
+
+def test_all_steps_are_written_although_the_buffer_forgets_and_the_same_after_a_crash(tmp_path: Path) -> None:
+    words = ["train", "sac", "gymnasium/Pendulum-v1", "--total-timesteps", "400", *SHORT]
+    jumar(*words, "--run-dir", tmp_path / "run", "--save-dataset", tmp_path / "once")
+    found, _ = read_dataset(tmp_path / "once")
+    assert len(found) == 400
+    assert found.truncated.sum() == 8  # at 120, 240 and 360 steps, and at the end, in each of two environments
+    assert not interrupted(found)[np.arange(400) != 199].any()
+    # As if it had been killed some time after the checkpoint at 240 steps.
+    CheckpointStore(tmp_path / "run/checkpoints").discard_after(240)
+    (tmp_path / "run/policy.json").unlink()
+    jumar("resume", tmp_path / "run", "--save-dataset", tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "once").read_bytes()
+    # A run that was begun without a data set has the newest steps alone, and says so.
+    jumar(*words, "--run-dir", tmp_path / "late")
+    assert not (tmp_path / "late/collected").exists()
+    assert main(["resume", str(tmp_path / "late"), "--save-dataset", str(tmp_path / "part")]) == 0
+    newest, _ = read_dataset(tmp_path / "part")
+    np.testing.assert_array_equal(newest.rewards, np.r_[found.rewards[175:200], found.rewards[375:]])
+
+
+class After:
+    """A stop that comes when it was asked for so many times."""
+
+    signal = 15
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+
+    def __bool__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_run_that_is_stopped_writes_what_it_has_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    real: Any = commands.run_loop
+    words = ["train", "sac", "gymnasium/Pendulum-v1", "--total-timesteps", "400", *SHORT]
+    words += ["--run-dir", str(tmp_path / "run"), "--save-dataset", str(tmp_path / "data")]
+    with monkeypatch.context() as patched:
+        patched.setattr(commands, "run_loop", lambda *rest: real(*rest[:3], After(100)))
+        assert main(words) == 143
+    assert f"jumar resume {tmp_path}/run --save-dataset {tmp_path}/data" in capsys.readouterr().err
+    part, _ = read_dataset(tmp_path / "data")
+    assert 120 <= len(part) < 400
+    jumar("resume", tmp_path / "run", "--save-dataset", tmp_path / "data")
+    whole, _ = read_dataset(tmp_path / "data")
+    n = len(part) // 2
+    assert len(whole) == 400
+    np.testing.assert_array_equal(part.rewards, np.r_[whole.rewards[:n], whole.rewards[200 : 200 + n]])
+
+
+def test_a_full_disk_loses_no_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that cannot be written down stay in memory, and are written when it is possible again."""
+    append, refused_times = SegmentStore.append, []
+
+    def full(store: SegmentStore, first: int, *rest: Any) -> Any:
+        if store.folder.name == "collected" and len(refused_times) < 2:
+            refused_times.append(first)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(store, first, *rest)
+
+    monkeypatch.setattr(SegmentStore, "append", full)
+    monkeypatch.setattr(collected, "PIECE", 1)
+    words = ["sac", "gymnasium/Pendulum-v1", "--total-timesteps", "200", *SHORT]
+    jumar("train", *words, "--run-dir", tmp_path / "run", "--save-dataset", tmp_path / "data")
+    assert refused_times == [0, 0]
+    assert len(read_dataset(tmp_path / "data")[0]) == 200
+
+
+def test_more_transitions_than_the_buffer_holds_are_spoken_of(data: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ["train", "sac", "gymnasium/Pendulum-v1", "--total-timesteps", "8", *SMALL, "--eval-every", "0"]
+    run = [*words, "--run-dir", str(tmp_path / "run"), "--prefill", str(data), "--buffer-size", "300"]
+    assert main(run) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        f"the replay buffer holds 300 of the 400 transitions of {data}, the newest; buffer_size=400 holds all." in said
+    )
+    assert "300 transitions of" in said
+    found, _ = read_dataset(data)
+    begin = StartData(DataOrigin("FILE", "0" * 64, False), found)
+    small: Any = SimpleNamespace(n_envs=3, slots=20)
+    assert begin.left_out(small) == (
+        "the replay buffer holds 60 of the 400 transitions of FILE, the newest of each of 3 equal parts; buffer_size=399 holds "
+        "399; the last 1 do not fill a step of 3 environments."
+    )
+    large: Any = SimpleNamespace(n_envs=2, slots=200)
+    assert begin.left_out(large) is None
 
 
 class Turnstile(gym.Env[Any, np.int64]):
@@ -119,14 +227,11 @@ def test_masks_in_observations_are_written_and_learnt_from_and_others_are_refuse
     small: dict[str, Any] = {"seed": 0, "net_arch": (8,), "batch_size": 8, "log_every": 24, "preset": "none"}
     agent = library.SQL(Turnstile, **small, learning_starts=20)
     agent.learn(24)
-    training = agent._training
-    assert training is not None
-    assert training.buffer is not None
-    found = dataset_of(training.buffer, training.held.memory, training.slots, training.spaces)
+    write_steps(agent, tmp_path / "data")
+    found, _ = read_dataset(tmp_path / "data")
     np.testing.assert_array_equal(found.observations["action_mask"], np.eye(3)[found.observations["shown"]])
     np.testing.assert_array_equal(found.successors["action_mask"], np.eye(3)[found.successors["shown"]])
     np.testing.assert_array_equal(found.actions, found.observations["shown"])
-    write_dataset(tmp_path / "data", found)
     learner = library.SQL(Turnstile, **small, dataset=tmp_path / "data")
     learner.learn(24)
     assert learner._training is not None
@@ -135,11 +240,9 @@ def test_masks_in_observations_are_written_and_learnt_from_and_others_are_refuse
     assert np.asarray(held[:24, columns.mask : columns.mask + 3]).sum(axis=1).tolist() == [1.0] * 24
     beside = library.SQL(lambda: Turnstile(beside=True), **small, learning_starts=20)
     beside.learn(24)
-    training = beside._training
-    assert training is not None
-    assert training.buffer is not None
     with pytest.raises(UsageError, match="masks that come beside the observations cannot be written"):
-        dataset_of(training.buffer, training.held.memory, training.slots, training.spaces)
+        write_steps(beside, tmp_path / "beside")
+    assert not (tmp_path / "beside").exists()
 
 
 def test_prefilled_transitions_are_learnt_from_and_written_again(data: Path, tmp_path: Path) -> None:
@@ -208,6 +311,7 @@ def test_what_cannot_be_learnt_from_is_refused(
     ("words", "said"),
     [
         (["--dataset", "DATA", "--train-freq", "4"], "train_freq=4: with --dataset a step is an update"),
+        (["--save-dataset", "x", "--dataset", "DATA"], "writes what a run collects, and with --dataset no environment"),
         (["--save-dataset", "x", "--n-seeds", "2"], "--save-dataset writes the steps of one seed, and n_seeds=2"),
     ],
 )

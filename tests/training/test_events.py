@@ -422,7 +422,7 @@ def test_an_entry_that_is_missing_or_no_number_is_said_once(monkeypatch: pytest.
     found, _ = logged(lambda: Telling(words=True), "words", "none", steps=64)
     assert entries(found[1]) == {"info/words": None, "info/none": None}
     assert " gave an info['words'] at step 1 that is left, not a finite number. Such steps do not count in" in said[0]
-    assert "has had info['none'] so far, so info/none is empty" in said[1]
+    assert "has had info['none'] so far, so info/none is empty; the numbers there are: reward, half." in said[1]
     assert len(said) == 2
 
 

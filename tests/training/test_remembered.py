@@ -98,6 +98,31 @@ def test_the_newest_slots_come_back_bit_for_bit_whatever_was_saved_when(
     assert newest(buffer, again, total) == newest(buffer, filled(buffer, total, tuple(totals)), total)
 
 
+@pytest.mark.parametrize("n_seeds", [None, 3])
+@pytest.mark.parametrize("first", [0, 4, 8])
+def test_only_the_rows_of_the_slots_are_moved_from_an_accelerator(n_seeds: int | None, first: int) -> None:
+    """From a ring that NumPy does not see come the rows that it sees elsewhere, by arrays that hold nothing else."""
+    buffer = BUFFERS[n_seeds]
+    replay, slots = buffer.replay, 5
+    ring = filled(buffer, first + slots)
+    seen = buffer.rows(ring, first, slots)
+    moved: list[int] = []
+    cut_out = remembered._cut_out
+
+    def counted(*arguments: Any) -> Any:
+        part = cut_out(*arguments)
+        moved.append(part.size)
+        return part
+
+    unseen = mock.patch.object(remembered, "_is_seen", return_value=False)
+    with unseen, mock.patch.object(remembered, "_cut_out", counted):
+        found = buffer.rows(ring, first, slots)
+    assert sum(moved) == (n_seeds or 1) * slots * replay.n_envs * replay.columns.width
+    assert found.keys() == seen.keys()
+    for name, parts in seen.items():
+        np.testing.assert_array_equal(np.concatenate(found[name]), np.concatenate(parts))
+
+
 def test_where_a_checkpoint_cannot_be_read_all_segments_stay(tmp_path: Path) -> None:
     buffer = BUFFERS[None]
     checkpoints = CheckpointStore(tmp_path / "checkpoints")
@@ -181,6 +206,9 @@ def test_an_agent_that_remembers_nothing_yet_has_nothing_to_warn_of(
         ({"segments": [{"name": "../x", "first": 0, "slots": 1, "sha256": "0" * 64}]}, "segments.0.name is '../x'"),
         ({"slots": 10**12 - 1}, "does not name the segments"),
         ({"spaces": [{"type": "Discrete", "n": 2}] * 2}, "spaces"),
+        ({"collected": {"first": 0, "segments": []}}, "collected.end is 0, but must be 30, the number of slots so far"),
+        ({"collected": {"first": 0, "segments": 3}}, "the entry record.collected.segments is 3, but must be"),
+        ({"collected": {"first": 30, "segments": [], "x": 1}}, "record.collected"),
     ],
 )
 def test_a_forged_record_is_refused(change: dict[str, Any], said: str, agent: jumar.SAC, tmp_path: Path) -> None:

@@ -129,7 +129,10 @@ def _next_words(summary: Mapping[str, Any], evaluated: Any) -> str:
     run = shlex.quote(str(summary.get("run_dir", "RUN")))
     again = repeat_words(summary.get("repeat_env"), summary.get("repeat_wrappers") or (), summary.get("repeat_encoder"))
     in_one = " --env ENV" if summary.get("backend") == "data" else ""  # it learnt without an environment
-    total = 2 * int(summary.get("total_timesteps") or 1_000_000)
+    done = int(summary.get("total_timesteps") or 500_000)
+    # What a rule has stopped goes on to its own total; a run that has reached it, for as long again.
+    planned = int(summary.get("planned_timesteps") or 0)
+    total = planned if summary.get("stopped_by") and planned > done else 2 * done
     return "\n".join(
         [
             "What to type next:",

@@ -491,7 +491,7 @@ def _add_data_options(parser: Parser) -> None:
 def _add_save_dataset(group: Any) -> None:
     save = group.add_argument(
         "--save-dataset", metavar="FILE",
-        help="write the replay buffer to a data set when the run ends (off-policy methods)",
+        help="write all steps that the run collects to a data set, when it ends or is stopped (off-policy methods)",
     )  # fmt: skip
     save.complete = "file"
 

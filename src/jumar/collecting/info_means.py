@@ -14,9 +14,12 @@ import numpy as np
 from jax import Array
 
 from jumar.envs.host import HostStep
+from jumar.errors import nearest
 
 Keys = tuple[str, ...]
 SUMS = 3
+MOST_NAMED = 8
+"""How many other entries a message names."""
 
 
 def no_sums(keys: Keys) -> Any:
@@ -62,6 +65,9 @@ class InfoMeans:
         keys: which.
         name: what to call the environment.
         warn: hears once, for each key, that no step has it or that it is not a finite number.
+
+    Attributes:
+        numbers: the entries that are known to be numbers, in the order in which they were seen.
     """
 
     PATIENCE = 10
@@ -73,6 +79,7 @@ class InfoMeans:
         self._sums = np.zeros((SUMS, len(keys)))
         self._iterations = 0
         self._unseen, self._said = set(keys), set()
+        self.numbers: dict[str, None] = {}
 
     def begin(self) -> None:
         """Forget the steps so far: an iteration begins."""
@@ -85,6 +92,7 @@ class InfoMeans:
             known = np.isfinite(values)
             self._sums[0] += np.where(known, values, 0.0).sum(1)
             self._sums[1] += known.sum(1)
+        self.numbers.update(dict.fromkeys(step.info_numbers))
         for key, words in (step.info_complaints or {}).items():
             self._unseen.discard(key)
             self._say(key, f"{words} Such steps do not count in info/{key}.")
@@ -113,8 +121,15 @@ class InfoMeans:
 
     def miss(self, keys: Sequence[str]) -> None:
         """Say that no step has these keys."""
+        others = [name for name in self.numbers if name not in self.keys]
         for key in keys:
-            self._say(key, f"no step of {self._name} has had info[{key!r}] so far, so info/{key} is empty.")
+            there = "its info has no other numbers"
+            close = nearest(key, others)
+            named = [*close, *(name for name in others if name not in close)][:MOST_NAMED]
+            if named:
+                more = f" and {len(others) - len(named)} more" if len(others) > len(named) else ""
+                there = f"the numbers there are: {', '.join(named)}{more}"
+            self._say(key, f"no step of {self._name} has had info[{key!r}] so far, so info/{key} is empty; {there}.")
 
     def close(self) -> None:
         """Speak of what no step had, in a run that was too short for it."""

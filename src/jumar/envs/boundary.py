@@ -182,6 +182,9 @@ class Extras:
         self._infos = np.full((len(self.log), n), np.nan)
         self._info_misfits: dict[str, MisfitExtra] = {}
         self._complained: set[str] = set()
+        self._looked_at: set[str] = set()
+        self.new_numbers: tuple[str, ...] = ()
+        """Entries of ``info`` that are numbers and were first seen in the present step, where some are logged."""
         self.segments = batches.mask_segments(action_space)
         self.cost = cost
         self.has_masks = False
@@ -198,6 +201,7 @@ class Extras:
         if self.log:
             self._infos[:] = np.nan
             self._info_misfits = {}
+            self.new_numbers = ()
 
     def read(
         self,
@@ -226,6 +230,7 @@ class Extras:
         elif with_cost and self.cost.required:
             raise MissingEntry(self.cost.entry, row)
         if with_cost and self.log:
+            self._look_at(info)
             for i, key in enumerate(self.log):
                 if key in info:
                     self._take_info(i, info[key], row)
@@ -240,7 +245,19 @@ class Extras:
                 self._complained.add(key)
                 self._info_misfits[key] = misfit
 
+    def _look_at(self, info: Mapping[Any, Any], axes: int = 0) -> None:
+        """Take note of entries that could be logged: numbers, an array of ``axes`` axes each."""
+        for key in [key for key in info if isinstance(key, str) and key not in self._looked_at]:
+            self._looked_at.add(key)
+            value = info[key]
+            if isinstance(value, (int, float, np.generic, np.ndarray)):
+                array = np.asarray(value)
+                if array.ndim == axes and array.dtype.kind in "fiub" and not (axes and key.startswith("_")):
+                    self.new_numbers += (key,)
+
     def _take_vector_infos(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
+        if self.log:
+            self._look_at(infos, axes=1)
         for i, key in enumerate(self.log):
             values, given = infos.get(key), infos.get(f"_{key}")
             if values is None:

@@ -296,6 +296,18 @@ def registered_ids() -> list[str]:
     ]
 
 
+def ids_of_package(module: str) -> list[str]:
+    """Return the registered ids whose environments are made by code of a module's package."""
+    package = module.partition(".")[0]
+    found = []
+    for name, spec in gym.registry.items():
+        entry = spec.entry_point
+        where = entry if isinstance(entry, str) else getattr(entry, "__module__", None) or ""
+        if where.partition(":")[0].partition(".")[0] == package:
+            found.append(name)
+    return found
+
+
 def nearest_ids(name: str, known: list[str]) -> list[str]:
     """Return up to three known ids that ``name`` most likely stands for.
 

@@ -43,6 +43,7 @@ class HostStep(NamedTuple):
     ``complaint``: a sentence about an ``info["cost"]`` that is no finite number and counts as none, else ``None``.
     ``infos``: float ``[K, N]``, the entries of ``info`` that are logged, NaN where a step has none; ``None`` where none are.
     ``info_complaints``: by entry a sentence about one that was no finite number, the first time that it was none.
+    ``info_numbers``: entries of ``info`` that are numbers and were not seen before, where some are logged.
     """
 
     observations: Batch
@@ -56,6 +57,7 @@ class HostStep(NamedTuple):
     complaint: str | None = None
     infos: np.ndarray | None = None
     info_complaints: Mapping[str, str] | None = None
+    info_numbers: tuple[str, ...] = ()
 
 
 class HostEnvironments(Protocol):
@@ -221,6 +223,7 @@ class SerialEnvironments:
             self._boundary.complaint(self._extras),
             infos,
             None if infos is None else self._boundary.info_complaints(self._extras),
+            self._extras.new_numbers,
         )
 
     def close(self) -> None:

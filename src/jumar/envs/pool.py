@@ -208,6 +208,7 @@ class EnvPoolEnvironments:
             self._boundary.complaint(self._extras),
             logged,
             None if logged is None else self._boundary.info_complaints(self._extras),
+            self._extras.new_numbers,
         )
 
     def _call(self, function: Callable[[], Any], call: str) -> Any:

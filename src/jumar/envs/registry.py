@@ -27,6 +27,7 @@ from jumar.envs.gymnasium_factory import (
     Wrappers,
     check_wrapper,
     find_wrapper,
+    ids_of_package,
     import_module,
     is_own_wrapper,
     nearest_ids,
@@ -52,6 +53,8 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 MOST_FRAMES = 1000
 """Of a frame stack. Atari's have 4; each frame takes the memory of an observation in every copy of the environment."""
 MOST_WRAPPERS = 100
+MOST_GUESSES = 3
+"""How many ids of a user's own a message names, where none is like what was typed."""
 
 
 class Settings(Mapping[str, Any]):
@@ -341,7 +344,7 @@ def _choose(text: str, name: str, settings: Settings) -> str:
 
 def _check_gymnasium(text: str, name: str, module: str | None, settings: Settings) -> None:
     if not _known_to_gymnasium(text, name):
-        raise _unknown(text, name, "gymnasium")
+        raise _unknown(text, name, "gymnasium") if module is None else _not_in_module(text, name, module)
 
 
 def _check_envpool(text: str, name: str, module: str | None, settings: Settings) -> None:
@@ -379,6 +382,19 @@ def _own_compiled() -> Mapping[str, Callable[..., CompiledEnvironment]]:
     from jumar.envs.game_2048 import Game2048
 
     return {**ENVIRONMENTS, "2048-v0": Game2048}
+
+
+def _not_in_module(text: str, name: str, module: str) -> UsageError:
+    """Return the error for an id that no module has registered, with those that the user's own has."""
+    own = ids_of_package(module)
+    guesses = nearest_ids(name, own) or own[:MOST_GUESSES]
+    if not guesses:
+        return UsageError(
+            f"unknown environment {text!r}; {module} has registered none: gymnasium.register(id=..., entry_point=...) does."
+        )
+    return UsageError(
+        f"unknown environment {text!r}; did you mean {' or '.join(f'{module}:{guess}' for guess in guesses)}?"
+    )
 
 
 def _unknown(text: str, name: str, backend: str | None) -> UsageError:

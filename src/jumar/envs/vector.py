@@ -103,6 +103,7 @@ class VectorAdapter:
             self._boundary.complaint(self._extras),
             logged,
             None if logged is None else self._boundary.info_complaints(self._extras),
+            self._extras.new_numbers,
         )
 
     def close(self) -> None:

@@ -269,13 +269,17 @@ class WorkerEnvironments:
         return EnvironmentFault(f"{who} did not return from {call} within {timeout:g} s and was stopped; {_GO_ON}")
 
 
-def _joined_infos(parts: Sequence[HostStep]) -> tuple[np.ndarray | None, dict[str, str] | None]:
-    """Join the logged entries of ``info`` of all workers, and what is wrong with them; ``None`` where none are logged."""
+def _joined_infos(parts: Sequence[HostStep]) -> tuple[np.ndarray | None, dict[str, str] | None, tuple[str, ...]]:
+    """Join the logged entries of ``info`` of all workers, what is wrong with them, and which numbers there are.
+
+    Where none are logged there is nothing: ``None``, ``None`` and no names.
+    """
     infos = [part.infos for part in parts if part.infos is not None]
     if not infos:
-        return None, None
+        return None, None, ()
     complaints = [part.info_complaints or {} for part in parts]
-    return np.concatenate(infos, axis=1), {key: words for each in complaints for key, words in each.items()}
+    names = tuple(dict.fromkeys(name for part in parts for name in part.info_numbers))
+    return np.concatenate(infos, axis=1), {key: words for each in complaints for key, words in each.items()}, names
 
 
 def _doing(command: str, index: int, step: int) -> str:

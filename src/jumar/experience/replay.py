@@ -421,6 +421,15 @@ class Replay:
             successor_masks=None if (mask := self._mask(rows, self.masks)) is None else by_slot(mask),
         )
 
+    def whole(self, arrays: Arrays, slots: int) -> Array:
+        """Return which stacks of frames of ``slots`` slots do not reach back before the first one, ``[slots, N]`` boolean."""
+        known = jnp.broadcast_to(jnp.arange(slots)[:, None] >= self.oldest, (slots, self.n_envs))
+        begun = [arrays[f"begun_{i}"] > 0 for i, leaf in enumerate(self._images) if self._is_stack(leaf)]
+        if not begun:
+            return known
+        since = jax.lax.cummax(jnp.all(jnp.stack(begun), axis=0).reshape(slots, self.n_envs).astype(jnp.int32), axis=0)
+        return known | (since > 0)
+
     def _mask(self, rows: Array, begin: int) -> Array | None:
         """Return the masks in rows, ``begin`` columns after the first one of them."""
         begin = self.columns.mask + begin

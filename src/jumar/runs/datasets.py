@@ -7,8 +7,10 @@ a Tuple, there is an array for each part, ``observations/KEY``. Rows that follow
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,16 @@ from gymnasium import Space, spaces
 from jumar.errors import DamagedFile, UsageError
 from jumar.fields import DamagedEntry
 from jumar.policies.actions import narrow_dtype
-from jumar.runs.files import read_bytes, sha256, unpack_arrays, write_atomically
+from jumar.runs.entries import temporary_beside
+from jumar.runs.files import flush_folder, naming, read_bytes, sha256, unpack_arrays, write_all, write_atomically
+from jumar.runs.rows import Column, header, order, stored
 from jumar.spaces import check_spaces, describe_space, nested, space_from_json, space_to_json
 
 OBSERVATIONS, SUCCESSORS = "observations", "next_observations"
 PLAIN = {"rewards": "f", "terminated": "b", "truncated": "b"}
 """The other arrays, and the kinds of their numbers."""
+Put = Callable[[str, int, np.ndarray], None]
+"""(array, first row, rows) -> writes them."""
 SPACES = ("observation_space", "action_space")
 LARGEST_HEADER = 2**24
 
@@ -89,11 +95,69 @@ def write_dataset(path: str | Path, data: Dataset) -> None:
     for name, tree in ((OBSERVATIONS, data.observations), (SUCCESSORS, data.successors)):
         for place, _ in parts(data.spaces[0]):
             arrays[named(name, place)] = _picked(tree, place)
-    metadata = {
-        name: json.dumps(space_to_json(space), sort_keys=True) for name, space in zip(SPACES, data.spaces, strict=True)
-    }
+    metadata = _said_of(data.spaces)
     whole = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     write_atomically(path, safetensors.numpy.save(whole, metadata=metadata))
+
+
+@contextlib.contextmanager
+def dataset_file(path: str | Path, n: int, spaces: tuple[Space, Space]) -> Iterator[Put]:
+    """Write a data set of ``n`` transitions piece by piece; a reader finds the old file or, after the block, the new one.
+
+    The block is given a function that writes the rows of an array from a row on: ``put("rewards", 10, rewards)``. It must
+    write all rows of :func:`columns`.
+
+    Raises:
+        OSError: the disk refuses. The old file is unharmed, and nothing half is left.
+    """
+    path, made = Path(path), columns(spaces)
+    beginning = header(made, n, _said_of(spaces))
+    places, end = {}, len(beginning)
+    for name in order(made):
+        places[name], end = end, end + n * made[name].row_bytes
+    temporary = temporary_beside(path)
+    with naming(path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            write_all(descriptor, beginning)
+
+            def put(name: str, first: int, rows: np.ndarray) -> None:
+                column = made[name]
+                data = np.ascontiguousarray(rows, column.dtype)
+                assert data.shape[1:] == column.shape, (name, data.shape)
+                os.lseek(descriptor, places[name] + first * column.row_bytes, os.SEEK_SET)
+                write_all(descriptor, data.reshape(-1).view(np.uint8).data)
+
+            try:
+                yield put
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        flush_folder(path.parent)
+
+
+def columns(spaces: tuple[Space, Space]) -> dict[str, Column]:
+    """Return the type and the shape of a row of each array of a data set of some spaces."""
+    observation, action = spaces
+    made = {name: Column(np.dtype("float32" if kind == "f" else bool), ()) for name, kind in PLAIN.items()}
+    made["actions"] = _column(action)
+    for name in (OBSERVATIONS, SUCCESSORS):
+        made |= {named(name, place): _column(space) for place, space in parts(observation)}
+    return made
+
+
+def _column(space: Space) -> Column:
+    return Column(stored(np.dtype(space.dtype)), tuple(space.shape or ()))
+
+
+def _said_of(spaces: tuple[Space, Space]) -> dict[str, str]:
+    """Return what the metadata of a data set says of its spaces."""
+    return {name: json.dumps(space_to_json(space), sort_keys=True) for name, space in zip(SPACES, spaces, strict=True)}
 
 
 def read_dataset(path: str | Path) -> tuple[Dataset, str]:

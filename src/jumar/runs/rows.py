@@ -68,13 +68,13 @@ def encode(arrays: Mapping[str, Rows]) -> Iterator[Buffer]:
     return chain([beginning], (piece for name in order(columns) for piece in _pieces(parts[name], columns[name])))
 
 
-def header(columns: Mapping[str, Column], rows: int) -> bytes:
-    """Return the beginning of a safetensors file of arrays of so many rows.
+def header(columns: Mapping[str, Column], rows: int, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the beginning of a safetensors file of arrays of so many rows, and of texts by name beside them.
 
     Raises:
         ValueError: a name is reserved, or a type is none of ``TYPES``.
     """
-    entries: dict[str, Any] = {}
+    entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     end = 0
     for name in order(columns):
         dtype, shape = columns[name]

@@ -29,6 +29,7 @@ EVALUATIONS = "evaluations.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 REPLAY = "replay"
+COLLECTED = "collected"
 BEST = "best"
 LEARNING_CURVE = "learning_curve.png"
 LOCK = ".lock"
@@ -42,6 +43,7 @@ def _layout(*, of_one_seed: bool) -> Layout:
         TENSORBOARD: Layout((re.escape(NAME_START) + ".*",)),
         CHECKPOINTS: Layout(folders={checkpoints.FOLDER_NAME.pattern: Layout(exactly(*checkpoints.FILES))}),
         REPLAY: Layout((segments.NAME.pattern,)),
+        COLLECTED: Layout((segments.NAME.pattern,)),
         BEST: Layout(exactly(*policy_files.FILES)),
     }
     if not of_one_seed:
@@ -152,6 +154,11 @@ class RunDirectory:
     def replay(self) -> Path:
         """``replay/``: the segments of the replay buffer."""
         return self.path / REPLAY
+
+    @property
+    def collected(self) -> Path:
+        """``collected/``: the segments of the steps that are kept for a data set."""
+        return self.path / COLLECTED
 
     @property
     def policy(self) -> Path:

@@ -54,8 +54,11 @@ def assemble(
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
         if plan.log_info:
-            for words in not_numbers(traced_info(env, source.name), plan.log_info):
+            traced = traced_info(env, source.name)
+            for words in not_numbers(traced, plan.log_info):
                 warn(words)
+            if info is not None:
+                info.numbers.update({name: None for name, shape in traced.items() if shape == ()})
         runner = CompiledRunner(
             update, env, source.name, settings.n_envs, settings.rows_per_round, plan.n_seeds, watch, info
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,12 +20,12 @@ from jumar.envs.sources import FromId, NoEnvironment, Source
 from jumar.errors import JumarError, UsageError, explain_system_error
 from jumar.runs import logs
 from jumar.runs.checkpoints import Checkpoint, CheckpointStore
-from jumar.runs.datasets import write_dataset
 from jumar.runs.run_directory import RunDirectory
 from jumar.runs.segments import Segment
 from jumar.text import counted, repeat_words
 from jumar.training.assembly import make_evaluator
-from jumar.training.data import dataset_of, start_data
+from jumar.training.collected import ENTRY, Kept, forget_unnamed
+from jumar.training.data import start_data
 from jumar.training.keeper import Files, write_configs
 from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
@@ -67,7 +68,9 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         training.plan = plan = with_checkpoints(plan, request.checkpoint_every, training, reporter)
         if data is not None:
             training.begin_with_data(data)
-            reporter.note(f"{counted(len(data.data), 'transition')} of {data.origin.path} are in the replay buffer")
+            assert training.buffer is not None
+            held = min(training.slots, training.buffer.replay.slots) * plan.settings.n_envs
+            reporter.note(f"{counted(held, 'transition')} of {data.origin.path} are in the replay buffer")
         if start is not None:
             for words in start.warnings:
                 reporter.warn(words)
@@ -76,7 +79,8 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         run = RunDirectory.create(request.run_dir, plan.algorithm, request.env or "data", plan.seed)
         stack.enter_context(run.lock())
         write_configs(run, plan)
-        files = _open_files(stack, run, training, reporter, None)
+        kept = None if request.save_dataset is None else Kept(training.slots, [])
+        files = _open_files(stack, run, training, reporter, None, kept=kept)
         _announce(reporter, plan, run, None)
         for words in training.notes():
             reporter.note(words)
@@ -152,12 +156,17 @@ def resume(
         except OSError as error:
             raise JumarError(f"the run cannot go on in {run}: {explain_system_error(error)}") from error
         segments = checkpoint.record.get("segments") if checkpoint else None
-        files = _open_files(stack, run, training, reporter, start, segments or ())
+        kept = checkpoint.record.get(ENTRY) if checkpoint else None
+        if kept is None and save_dataset is not None:
+            kept = Kept(_oldest(training, reporter), [])
+        if kept is not None and save_dataset is None:
+            reporter.note("the run keeps its steps for a data set; --save-dataset FILE writes it")
+        files = _open_files(stack, run, training, reporter, start, segments or (), kept)
         files.take_back_best(training)
         if training.steps >= plan.total_timesteps or training.stopped_by is not None:
             reporter.note(f"{run} is finished: it has trained for {training.steps} steps{_why_stopped(training)}")
             files.policies(training)
-            _save_dataset(training, save_dataset, reporter)
+            _save_dataset(training, files, save_dataset, reporter)
             _require_saved(files, run)
             return _summary(training, run)
         _announce(reporter, plan, run, start)
@@ -229,6 +238,7 @@ def _cut_back(run: RunDirectory, plan: Plan, step: int) -> None:
     checkpoints = CheckpointStore(run.checkpoints)
     checkpoints.discard_after(step)
     discard_unnamed(run.replay, checkpoints)
+    forget_unnamed(run.collected, checkpoints)
     for one in lanes(run, plan):
         logs.cut(one.metrics, step)
         logs.cut(one.evaluations, step)
@@ -241,8 +251,9 @@ def _open_files(
     reporter: Reporter,
     resumed_at: int | None,
     segments: Sequence[Segment] = (),
+    kept: Kept | None = None,
 ) -> Files:
-    files = Files(run, training, reporter, resumed_at, segments)
+    files = Files(run, training, reporter, resumed_at, segments, kept)
     stack.callback(files.close)
     return files
 
@@ -272,10 +283,15 @@ def _run(
 ) -> dict[str, Any]:
     try:
         run_loop(training, files, reporter, stop)
-        _save_dataset(training, save_dataset, reporter)
     except Stopped as stopped:
+        _save_dataset_of_part(training, files, save_dataset, reporter)
         files.close()
-        raise Stopped(stopped.signal_number, _stopped_words(training, files, run)) from None
+        again = "" if save_dataset is None else f" --save-dataset {shlex.quote(str(save_dataset))}"
+        raise Stopped(stopped.signal_number, _stopped_words(training, files, run, again)) from None
+    except JumarError:
+        _save_dataset_of_part(training, files, save_dataset, reporter)
+        raise
+    _save_dataset(training, files, save_dataset, reporter)
     _require_saved(files, run)
     summary = _summary(training, run)
     reporter.finished(summary)
@@ -299,6 +315,10 @@ def check_saving(plan: Plan, path: Path | None) -> None:
             f"--save-dataset needs a method with a replay buffer, and {plan.algorithm} has none; dpg, ddpg, td3, sql and sac "
             "do."
         )
+    if plan.offline:
+        raise UsageError(
+            "--save-dataset writes what a run collects, and with --dataset no environment is stepped; leave it out."
+        )
     if plan.n_seeds is not None:
         raise UsageError(f"--save-dataset writes the steps of one seed, and n_seeds={plan.n_seeds}; train one.")
     if path.is_dir():
@@ -307,25 +327,40 @@ def check_saving(plan: Plan, path: Path | None) -> None:
         raise UsageError(f"--save-dataset {path}: there is no folder {path.absolute().parent}; make it first.")
 
 
-def _save_dataset(training: Training, path: Path | None, reporter: Reporter) -> None:
-    """Write what the replay buffer holds, if that was asked for; the run itself is saved already.
+def _oldest(training: Training, reporter: Reporter) -> int:
+    """Return the first slot that can still be kept for a data set in a run that kept none so far."""
+    assert training.buffer is not None, "check_saving refused methods without one"
+    forgotten = max(0, training.slots - training.buffer.replay.slots)
+    if forgotten:
+        reporter.warn(
+            f"the run was begun without --save-dataset, and its replay buffer has forgotten the oldest "
+            f"{counted(forgotten * training.plan.settings.n_envs, 'step')}: the data set begins after them."
+        )
+    return forgotten
+
+
+def _save_dataset(training: Training, files: Files, path: Path | None, reporter: Reporter) -> None:
+    """Write the steps that were kept, if that was asked for; the run itself is saved already.
 
     Raises:
         JumarError: it cannot be written.
     """
     if path is None:
         return
-    assert training.buffer is not None, "check_saving refused methods without one"
-    data = dataset_of(training.buffer, training.held.memory, training.slots, training.spaces)
+    assert files.collection is not None, "steps are kept where a data set is asked for"
     try:
-        write_dataset(path, data)
+        n = files.collection.write_dataset(path, training.held.memory, training.slots, training.spaces)
     except OSError as error:
         raise JumarError(f"the data set cannot be written to {path}: {explain_system_error(error)}") from error
-    forgotten = training.slots - training.buffer.replay.slots
-    told = (
-        f"; {counted(forgotten * training.plan.settings.n_envs, 'older step')} were forgotten" if forgotten > 0 else ""
-    )
-    reporter.note(f"{counted(len(data), 'transition')} are written to {path}{told}")
+    reporter.note(f"{counted(n, 'transition')} are written to {path}")
+
+
+def _save_dataset_of_part(training: Training, files: Files, path: Path | None, reporter: Reporter) -> None:
+    """Write the steps so far of a run that ends before its time; what is in the way is only told of."""
+    try:
+        _save_dataset(training, files, path, reporter)
+    except JumarError as error:
+        reporter.warn(str(error))
 
 
 def _require_saved(files: Files, run: RunDirectory) -> None:
@@ -335,8 +370,10 @@ def _require_saved(files: Files, run: RunDirectory) -> None:
         raise JumarError(f"training is done, but {' and '.join(files.unsaved)} could not be saved in {run}.")
 
 
-def _stopped_words(training: Training, files: Files, run: RunDirectory) -> str:
-    again = repeat_words(training.plan.repeat_env, training.plan.repeat_wrappers, training.plan.own_names.encoder)
+def _stopped_words(training: Training, files: Files, run: RunDirectory, more: str = "") -> str:
+    again = more + repeat_words(
+        training.plan.repeat_env, training.plan.repeat_wrappers, training.plan.own_names.encoder
+    )
     words = f"stopped after {training.steps} steps; "
     if files.unsaved:
         words += f"{' and '.join(files.unsaved)} could not be saved in {run}. "
@@ -378,6 +415,7 @@ def _summary(training: Training, run: RunDirectory) -> dict[str, Any]:
         "preset": plan.preset,
         "seed": plan.seed,
         "total_timesteps": training.steps,
+        "planned_timesteps": plan.whole_iterations,
         "stopped_by": training.stopped_by,
         "wall_time_s": training.elapsed,
         "steps_per_second": training.steps_per_second,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from jumar.algorithms.off_policy.update import Learner, OffPolicy
 from jumar.algorithms.registry import Algorithm
 from jumar.algorithms.settings import CollectingSettings
 from jumar.errors import UsageError
-from jumar.experience.replay import Arrays
+from jumar.experience.replay import Arrays, Replay
 from jumar.policies.observations import MASK_KEY
-from jumar.runs.datasets import Dataset, parts, read_dataset
+from jumar.runs.datasets import OBSERVATIONS, SUCCESSORS, Dataset, named, parts, read_dataset
 from jumar.runs.minari import read_minari
-from jumar.spaces import nested, require_same_spaces
+from jumar.spaces import require_same_spaces
 from jumar.training.plan import DataOrigin
 from jumar.training.remembered import Buffer
 from jumar.trajectory import Trajectory
@@ -80,6 +81,21 @@ class StartData:
         cursor = jax.tree.map(jnp.asarray, buffer.cursor(slots))
         learner = learner._replace(clock=learner.clock._replace(cursor=cursor))
         return self._with_moments(update, learner, trajectory, buffer.n_seeds), memory, slots
+
+    def left_out(self, replay: Replay) -> str | None:
+        """Say how many of the transitions are not in a replay buffer, and which one holds all; ``None`` if they are."""
+        n, n_envs = len(self.data), replay.n_envs
+        slots = n // n_envs
+        fit = slots * n_envs
+        rest = "" if fit == n else f"; the last {n - fit} do not fill a step of {n_envs} environments"
+        if slots > replay.slots:
+            held = replay.slots * n_envs
+            which = "the newest" if n_envs == 1 else f"the newest of each of {n_envs} equal parts"
+            return (
+                f"the replay buffer holds {held:,} of the {n:,} transitions of {self.origin.path}, {which}; "
+                f"buffer_size={fit} holds {f'{fit:,}' if rest else 'all'}{rest}."
+            )
+        return f"{fit:,} of the {n:,} transitions of {self.origin.path} are used{rest}." if rest else None
 
     def _trajectory(self, slots: int, n_envs: int, update: OffPolicy) -> Trajectory:
         """Return the transitions as ``[slots, N]``, a stretch of them for each environment."""
@@ -181,35 +197,25 @@ def interrupted(data: Dataset) -> np.ndarray:
     return differs & ~data.terminated & ~data.truncated
 
 
-def dataset_of(buffer: Buffer, memory: Arrays, slots: int, spaces: tuple[Space, Space], lane: int = 0) -> Dataset:
-    """Return the steps that a replay buffer holds as a data set: each environment's, oldest first.
+def dataset_arrays(
+    replay: Replay, rows: Mapping[str, np.ndarray], slots: int, spaces: tuple[Space, Space]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return slots of a replay buffer as the arrays of a data set.
 
     Args:
-        buffer: what the buffer is like.
-        memory: the buffer.
-        slots: how many slots were ever written to it.
+        replay: what the buffer is like.
+        rows: the slots' rows, oldest first, as the buffer has them.
+        slots: how many there are.
         spaces: of observations and actions.
-        lane: which of several seeds.
+
+    Returns:
+        Which of the rows are experience whose stacks of frames are all there, boolean ``[slots, N]``; and the arrays by
+        their names in a data set, ``[slots, N, ...]``.
 
     Raises:
         UsageError: there were masks of actions that are no part of the observations.
     """
-    replay = buffer.replay
-    kept = min(slots, replay.slots)
-    prefix = "" if buffer.n_seeds is None else f"{lane}/"
-    found = buffer.rows(memory, slots - kept, kept)
-    arrays = {name: jnp.asarray(np.concatenate(found[prefix + name])) for name in memory}
-    told = jax.device_get(jax.jit(partial(replay.recalled, slots=kept))(arrays))
-    valid = np.array(told.valid)
-    if slots > kept:  # frames of their stacks are forgotten
-        valid[: replay.oldest] = False
-    valid = np.swapaxes(valid, 0, 1).reshape(-1)
-
-    def listed(x: Any, dtype: Any = None) -> np.ndarray:
-        x = np.swapaxes(np.asarray(x), 0, 1)
-        x = x.reshape(-1, *x.shape[2:])[valid]
-        return x if dtype is None else x.astype(dtype)
-
+    told, whole = jax.device_get(_program(replay, slots)({name: jnp.asarray(x) for name, x in rows.items()}))
     masks = told.action_masks, told.successor_masks
     inside = bool(replay.masks) and any(path == (MASK_KEY,) for path, _ in parts(spaces[0]))
     if not (inside or masks[0] is None or np.all(masks[0])):
@@ -217,32 +223,32 @@ def dataset_of(buffer: Buffer, memory: Arrays, slots: int, spaces: tuple[Space, 
             "masks that come beside the observations cannot be written to a data set; put them into a Dict observation as "
             f"{MASK_KEY}."
         )
-    observations, successors = (
-        _of_space(tree, mask if inside else None, spaces[0], listed)
-        for tree, mask in zip((told.observations, told.successors), masks, strict=True)
-    )
+    arrays: dict[str, np.ndarray] = {}
+    for name, tree, mask in (
+        (OBSERVATIONS, told.observations, masks[0]),
+        (SUCCESSORS, told.successors, masks[1]),
+    ):
+        for place, part in parts(spaces[0]):
+            leaf = _picked(tree, place, mask if inside else None).reshape(slots, replay.n_envs, *(part.shape or ()))
+            arrays[named(name, place)] = leaf.astype(part.dtype)
     action_space = spaces[1]
-    actions = listed(told.actions, action_space.dtype).reshape(-1, *(action_space.shape or ()))
-    return Dataset(
-        observations,
-        actions,
-        listed(told.rewards),
-        successors,
-        listed(told.terminated),
-        listed(told.truncated & ~told.terminated),
-        spaces,
-    )
+    actions = np.asarray(told.actions).astype(action_space.dtype)
+    arrays["actions"] = actions.reshape(slots, replay.n_envs, *(action_space.shape or ()))
+    arrays |= {"rewards": np.asarray(told.rewards), "terminated": np.asarray(told.terminated)}
+    arrays["truncated"] = np.asarray(told.truncated & ~told.terminated)
+    return np.asarray(told.valid & whole), arrays
 
 
-def _of_space(tree: Any, mask: Any, space: Space, listed: Any) -> Any:
-    """Return observations in the structure of their space, the mask, if there is one, in its place among them."""
-    read = []
-    for path, part in parts(space):
-        leaf = tree
-        if mask is not None and path == (MASK_KEY,):
-            leaf = mask.reshape(*mask.shape[:2], *(part.shape or ()))
-        else:
-            for step in path:
-                leaf = leaf[step]
-        read.append((path, listed(leaf, part.dtype)))
-    return nested(read)
+@lru_cache(maxsize=8)
+def _program(replay: Replay, slots: int) -> Callable[[Arrays], Any]:
+    """Compile what is made of so many slots."""
+    return jax.jit(lambda rows: (replay.recalled(rows, slots), replay.whole(rows, slots)))
+
+
+def _picked(tree: Any, place: tuple[Any, ...], mask: Any) -> np.ndarray:
+    """Return a part of observations, or the mask, if there is one, in its place among them."""
+    if mask is not None and place == (MASK_KEY,):
+        return np.asarray(mask)
+    for step in place:
+        tree = tree[step]
+    return np.asarray(tree)

@@ -23,6 +23,7 @@ from jumar.runs.segments import Segment
 from jumar.runs.tensorboard import ScalarWriter
 from jumar.spaces import space_to_json
 from jumar.text import counted
+from jumar.training.collected import ENTRY, Collection, Kept
 from jumar.training.machine import describe_machine
 from jumar.training.plan import Plan
 from jumar.training.remembered import BufferFiles
@@ -100,6 +101,7 @@ def save_state(
 
 
 BEST = "the best policy"
+STEPS = "the steps for a data set"
 
 
 def digest_logs(runs: Sequence[RunDirectory]) -> list[dict[str, Any]]:
@@ -137,6 +139,7 @@ class Files:
         reporter: whom to tell that something could not be saved.
         resumed_at: the step that a resumed run goes on from.
         segments: the segments of the replay buffer that its checkpoint names.
+        kept: what its checkpoint says of the steps that are kept for a data set; ``None``: none are kept.
     """
 
     def __init__(
@@ -146,11 +149,15 @@ class Files:
         reporter: Reporter,
         resumed_at: int | None = None,
         segments: Sequence[Segment] = (),
+        kept: Kept | None = None,
     ) -> None:
         plan = training.plan
         self._run, self._plan, self._reporter = run, plan, reporter
         self._store = CheckpointStore(run.checkpoints)
         self._buffer = training.buffer and BufferFiles(run.replay, training.buffer, list(segments))
+        self.collection = None
+        if kept is not None and training.buffer is not None:
+            self.collection = Collection(run.collected, training.buffer, kept)
         self.runs = [run] if plan.n_seeds is None else [run.seed(seed) for seed in plan.seeds]
         self._lanes = [LaneFiles(one, resumed_at, reporter.warn) for one in self.runs]
         self.unsaved: list[str] = []
@@ -184,9 +191,20 @@ class Files:
             self.take_back_best(training)
         state = jax.device_get(training.state)
         record = {**training.record, "logs": digest_logs(self.runs)}
+        if (collection := self.collection) is not None:
+            if not self._try(STEPS, lambda: collection.write(training.held.memory, training.slots)):
+                return  # a checkpoint must name all steps so far
+            record[ENTRY] = collection.record
         if self._try("the checkpoint", lambda: save_state(self._store, self._buffer, training, state, record)):
+            if collection is not None:
+                collection.saved(self._store)
             training.saved_at = training.steps
             self._reporter.checkpoint(training.steps)
+
+    def make_room(self, training: Training) -> None:
+        """Keep what the next iteration may overwrite in the replay buffer, where all steps are kept."""
+        if (collection := self.collection) is not None:
+            self._try(STEPS, lambda: collection.make_room(training.held.memory, training.slots))
 
     def policies(self, training: Training) -> None:
         """Save the policy of each seed, and draw its learning curve."""
@@ -242,4 +260,7 @@ class Nothing:
         """Keep nothing."""
 
     def policies(self, training: Training) -> None:
+        """Keep nothing."""
+
+    def make_room(self, training: Training) -> None:
         """Keep nothing."""

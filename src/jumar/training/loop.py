@@ -34,6 +34,10 @@ class Keeper(Protocol):
         """Save the policies."""
         ...
 
+    def make_room(self, training: Training) -> None:
+        """Keep what the next iteration may overwrite in the replay buffer, where all steps are kept."""
+        ...
+
 
 def run_loop(
     training: Training,
@@ -81,6 +85,7 @@ def _train(training: Training, keeper: Keeper, reporter: Reporter, stop: StopFla
                 _save_where_it_stopped(training, keeper)
                 raise Stopped(stop.signal or 0)
             before = training.steps
+            keeper.make_room(training)
             try:
                 all_metrics = training.iterate(lambda: bool(stop))
             except Abandoned:  # the state is the one from before the iteration

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ from jumar.algorithms.off_policy.update import Learner, OffPolicy
 from jumar.algorithms.update import Update
 from jumar.errors import DamagedFile
 from jumar.experience.replay import Arrays, Cursor, Replay
-from jumar.fields import optional, record
+from jumar.fields import Reader, optional, record
 from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.rows import Column
 from jumar.runs.segments import Segment, SegmentStore, needed, read_segments, ring_rows
@@ -81,15 +82,30 @@ class Buffer:
     def rows(self, ring: Arrays, first: int, slots: int) -> dict[str, tuple[np.ndarray, ...]]:
         """Return the rows of some slots by the names in a segment, oldest first, as views of the ring where it can be seen.
 
-        Let go of them before the ring is donated: JAX would have to copy it.
+        From the memory of an accelerator only these rows are moved. Let go of them before the ring is donated: JAX would have
+        to copy it.
         """
         found = {}
         for name, x in ring.items():
-            whole = np.asarray(x)
-            for lane, prefix in enumerate(self._prefixes):
-                one = whole if self.n_seeds is None else whole[lane]
-                found[prefix + name] = ring_rows(one, self.replay.places, first, slots)
+            if _is_seen(x):
+                whole = np.asarray(x)
+                for lane, prefix in enumerate(self._prefixes):
+                    one = whole if self.n_seeds is None else whole[lane]
+                    found[prefix + name] = ring_rows(one, self.replay.places, first, slots)
+            else:
+                moved = [np.asarray(part) for part in self._parts(x, first, slots)]
+                for lane, prefix in enumerate(self._prefixes):
+                    found[prefix + name] = tuple(moved if self.n_seeds is None else (part[lane] for part in moved))
         return found
+
+    def _parts(self, whole: Array, first: int, slots: int) -> list[Array]:
+        """Return the rows of some slots, oldest first, as new arrays where the ring is: one, or two where they wrap around."""
+        replay = self.replay
+        begin = first % replay.places
+        before_the_end = min(slots, replay.places - begin)
+        stretches = (begin, before_the_end), (0, slots - before_the_end)
+        n, axis = replay.n_envs, 0 if self.n_seeds is None else 1
+        return [_cut_out(whole, start * n, count * n, axis) for start, count in stretches if count]
 
     def put(self, ring: Arrays, rows: Mapping[str, np.ndarray], total: int) -> Arrays:
         """Return the ring with the newest rows in their places; ``ring`` is donated.
@@ -121,6 +137,16 @@ class Buffer:
     @property
     def _prefixes(self) -> list[str]:
         return [""] if self.n_seeds is None else [f"{lane}/" for lane in range(self.n_seeds)]
+
+
+def _is_seen(x: Array) -> bool:
+    """Whether NumPy sees an array where it lies, in the memory of this machine's processors."""
+    return all(device.platform == "cpu" for device in x.devices())
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _cut_out(whole: Array, start: int, size: int, axis: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(whole, start, size, axis)
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -164,11 +190,17 @@ class BufferFiles:
         discard_unnamed(self._store.folder, checkpoints)
 
 
-def discard_unnamed(folder: Path, checkpoints: CheckpointStore) -> None:
-    """Remove the segments that no checkpoint names. Where one cannot be read, all stay: it may be mended."""
-    with contextlib.suppress(OSError, DamagedFile):
-        records = checkpoints.records(_NAMED)
-        SegmentStore(folder).discard([segment for each in records for segment in each["segments"] or ()])
-
-
 _NAMED = record(segments=optional(read_segments))
+
+
+def discard_unnamed(folder: Path, checkpoints: CheckpointStore, read: Reader[dict[str, Any]] = _NAMED) -> None:
+    """Remove the segments that no checkpoint names. Where one cannot be read, all stay: it may be mended.
+
+    Args:
+        folder: where the segments are.
+        checkpoints: all that there are.
+        read: reads of a checkpoint's record which it names, as ``segments``; by default those of the replay buffer.
+    """
+    with contextlib.suppress(OSError, DamagedFile):
+        records = checkpoints.records(read)
+        SegmentStore(folder).discard([segment for each in records for segment in each["segments"] or ()])

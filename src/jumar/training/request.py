@@ -36,7 +36,7 @@ class TrainRequest:
         init_from: A run, or a folder with a policy, that the run begins with: a warm start.
         dataset: A data set to learn from alone; the environment only evaluates.
         prefill: A data set that is in the replay buffer before any step.
-        save_dataset: A file to write the replay buffer to at the end, as a data set.
+        save_dataset: A file to write all steps that the run collects to, as a data set.
         stop_at_return: Stop when an evaluation's mean return is at least this.
         stop_without_gain: Stop after so many evaluations in a row without a new best mean return.
         log_info: Entries of ``info`` whose means are logged.

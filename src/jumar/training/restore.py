@@ -41,6 +41,7 @@ from jumar.runs.run_directory import CONFIG, EVALUATIONS, METRICS, RunDirectory
 from jumar.runs.segments import LARGEST_SLOT, SegmentStore, read_segments
 from jumar.spaces import check_spaces, require_same_spaces, space_from_json
 from jumar.text import counted
+from jumar.training.collected import ENTRY, check_end, read_kept
 from jumar.training.events import MOST_EVALUATIONS, RULES
 from jumar.training.plan import Identity, Plan
 from jumar.training.remembered import Buffer
@@ -174,7 +175,8 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
     """Return, for each step, a reader of the record of a plan's checkpoint.
 
     That is what ``Training.record`` gives, the logs' digests, and of a method with a replay buffer the ``segments`` that hold
-    it, ``None`` where it was not saved. The spaces are read as spaces. What is of another run is refused.
+    it, ``None`` where it was not saved, and as ``collected`` the steps that are kept for a data set. The spaces are read as
+    spaces. What is of another run is refused.
 
     Args:
         plan: the run's.
@@ -203,6 +205,7 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
             "slots": whole(0, LARGEST_SLOT),
             "frames": whole(1, MOST_FRAMES),
             "segments": optional(read_segments),
+            ENTRY: read_kept,
         }
     logs = several(record(**{METRICS: log, EVALUATIONS: log}), lanes, lanes)
 
@@ -212,6 +215,8 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
             with_logs = {"logs": logs} if isinstance(value, dict) and "logs" in value else {}
             known = {**_LATER, **value} if isinstance(value, dict) else value
             found = record(**readers, steps=whole(step, step), **with_logs)(known)
+            if remembers:
+                check_end(found[ENTRY], found["slots"])
             return {**found, "buffer": _rows_of(plan, found, replay)} if remembers and replay is not None else found
 
         return read
@@ -219,7 +224,7 @@ def record_reader(plan: Plan, replay: Path | None = None) -> Callable[[int], Rea
     return of_step
 
 
-_LATER = {"stopped_by": None, "waiting": None, "frames": 1}
+_LATER = {"stopped_by": None, "waiting": None, "frames": 1, ENTRY: None}
 """What checkpoints of earlier versions do not speak of."""
 
 

@@ -186,7 +186,7 @@ class Training:
             lane.state = EpisodeState(*(np.array(x) for x in episodes))
 
     def begin_with_data(self, data: StartData) -> None:
-        """Put stored transitions into the replay buffer before any step.
+        """Put stored transitions into the replay buffer before any step; those that do not fit are warned of.
 
         Raises:
             UsageError: they are of other spaces than the environment's, or do not fit into the buffer.
@@ -194,6 +194,9 @@ class Training:
         learner, memory, self.slots = data.begin(
             self.update, self.buffer, self.learner, self.held.memory, self.spaces, self.source.name
         )
+        assert self.buffer is not None
+        if words := data.left_out(self.buffer.replay):
+            self._warn(words)
         self.held = self.held._replace(learner=learner, memory=memory)
         self.best_policies = [jax.device_get(self.snapshot(lane)) for lane in range(len(self.plan.seeds))]
 

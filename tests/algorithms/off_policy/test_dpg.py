@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
-from replays import by_gradient, improve, make_update, scattered, scattered_learner, some_rows
+from replays import by_gradient, change, improve, make_update, scattered, scattered_learner, some_rows
 
 from jumar.algorithms.off_policy.improvements import Climbing, Given, Rows
-from jumar.algorithms.off_policy.state_values import States
+from jumar.algorithms.off_policy.state_values import FixedCritics, States
 from jumar.critics.compatible import Compatible
 from jumar.experience.replay import Cursor
 from jumar.lab import regulator
@@ -58,13 +58,13 @@ def test_the_policy_climbs_the_exact_gradient_on_the_regulator() -> None:
         def of(self, units: Any) -> Any:
             return (jnp.asarray(slopes * states * tiny, jnp.float32) * 4.0 * units[..., 0])[None]
 
-    judges: Any = Exact()
+    critics: Any = Exact()
     rows = Rows(jnp.zeros((problem.depth, 1)), jnp.asarray(weights, jnp.float32))
     climbing: Any = update.improvement
     assert isinstance(climbing, Climbing)
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
     state = update.optimisers.policy.init(parameters)
-    given = Given(policy, update.optimisers.policy, judges, rows, zero, one, KEY, KEY)
+    given = Given(policy, update.optimisers.policy, critics, rows, zero, one, KEY, KEY)
     improved = climbing(parameters, state, given)
     moved = (improved.parameters["head"]["mean"]["kernel"] - parameters["head"]["mean"]["kernel"])[0, 0]
     # In theta = 4 w, of a mean over weights, in units of the small states.
@@ -111,13 +111,41 @@ def test_compatible_features_change_nothing_in_the_expected_gradient() -> None:
     def mode(flat: Any) -> Any:
         return update.policy.actions.to_unit(update.policy.at(unravel(flat), features).mode(), jnp)
 
-    jacobian = np.asarray(jax.jacobian(mode)(flat), np.float64)
+    counts = rows.weights > 0.0
+    jacobian = np.asarray(jax.jacobian(mode)(flat), np.float64)[counts]
     true = np.random.default_rng(0).normal(size=jacobian.shape[:2])
-    w, *_ = np.linalg.lstsq(jacobian.reshape(-1, len(flat)), true.ravel(), rcond=None)
-    gradient = np.einsum("bdp,bd->p", jacobian, true)
-    by_critic = np.einsum("bdp,bd->p", jacobian, np.einsum("bdp,p->bd", jacobian, w))
-    np.testing.assert_allclose(by_critic, gradient, rtol=1e-4, atol=1e-5)
+    w, *_ = np.linalg.lstsq(jacobian.reshape(-1, len(flat)), true.ravel(), rcond=1e-6)
     assert np.abs(np.einsum("bdp,p->bd", jacobian, w) - true).max() > 0.1  # the slopes themselves are not fitted
+    critic = {**scattered(update.critic.init(KEY), 2), "weights": unravel(jnp.asarray(w, jnp.float32))}
+    critics = FixedCritics(update.critic, critic, learner.parameters["policy"], States(features, None, (200, 2)), KEY)
+    seen = Rows(update.policy.actions.unit_of(jnp.asarray(rows.actions), jnp), jnp.asarray(rows.weights))
+    zero, one = jnp.float32(0.0), jnp.float32(1.0)
+    optimiser = by_gradient(update).optimisers.policy
+    given = Given(update.policy, optimiser, critics, seen, zero, one, KEY, KEY)
+    policy = learner.parameters["policy"]
+    improved = update.improvement(policy, optimiser.init(policy), given)
+    by_true_slopes = np.einsum("bdp,bd->p", jacobian, true) / counts.sum()
+    np.testing.assert_allclose(change(policy, improved.parameters), by_true_slopes, atol=2e-5)
+    assert np.abs(by_true_slopes).max() > 1e-2
+
+
+def test_on_policy_targets_take_the_least_of_several_critics() -> None:
+    update = by_gradient(make_update("dpg", on_policy=True, train_freq=6, n_critics=2))
+    learner, rows = scattered_learner(update), some_rows()
+    there = update.policy.encoder.encode(rows.successors, learner.observation_moments)
+    units = update.policy.actions.unit_of(jnp.asarray(rows.actions), jnp)
+    after, _ = update.critic.apply(learner.parameters["critic"], (), there, units, KEY, False)
+    here = update.policy.encoder.encode(rows.observations, learner.observation_moments)
+    values, _ = update.critic.apply(learner.parameters["critic"], (), here, units, KEY, False)
+    errors = np.asarray(values - (rows.rewards + rows.discounts * after.min(axis=0)), np.float64)
+    _, said, _ = improve(update, learner, rows._replace(next_actions=rows.actions))
+    assert said["critic_loss"] == pytest.approx(0.5 * np.sum(errors**2 @ rows.weights) / rows.weights.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("on_policy", "speaks"), [(True, False), (False, True)])
+def test_a_small_memory_is_spoken_of_only_where_steps_are_to_be_remembered(on_policy: bool, speaks: bool) -> None:
+    update = make_update("dpg", on_policy=on_policy, learning_starts=100)
+    assert bool(update.symptoms({})["forgets"]) == speaks
 
 
 def test_the_compatible_critic_follows_the_policy() -> None:

@@ -63,7 +63,7 @@ def test_discrete_actions_are_refused_where_a_policy_is_differentiated(name: str
         ("sac", {"use_sde": True}, "use_sde needs a Box action space"),
         ("sql", {"use_sde": True}, "use_sde=true needs a Gaussian policy"),
         ("sql", {"critic_net_arch": (3,)}, "critic_net_arch: for Discrete actions the policy is the critic's network"),
-        ("sql", {"critic_layer_norm": True}, "critic_layer_norm=True: for Discrete actions the policy is"),
+        ("sql", {"critic_layer_norm": True}, "critic_layer_norm=true: for Discrete actions the policy is"),
         ("sql", {"ent_coef": 0.0}, "ent_coef=0.0 is out of range"),
     ],
 )
@@ -81,6 +81,14 @@ def test_a_joint_pass_has_no_soft_maximum_over_a_box() -> None:
     [
         ({"on_policy": True, "n_steps": 2}, "n_steps=2 does not go with on_policy"),
         ({"critic": "compatible", "n_critics": 2}, "n_critics=2: there is one compatible critic"),
+        ({"on_policy": True, "train_freq": "2:episodes"}, "train_freq=2:episodes does not go with on_policy"),
+        (
+            {"critic": "compatible", "critic_layer_norm": True},
+            "critic_layer_norm=true: nothing lies between the layers",
+        ),
+        ({"critic": "compatible", "critic_batch_norm": True}, "critic_batch_norm=true: nothing lies between"),
+        ({"critic": "compatible", "critic_dropout": 0.1}, "critic_dropout=0.1: nothing lies between"),
+        ({"critic": "compatible", "n_critics_subset": 1}, "n_critics_subset=1: there is one compatible critic"),
         ({"critic": "table"}, "unknown critic value .table.; known: network, compatible"),
     ],
 )

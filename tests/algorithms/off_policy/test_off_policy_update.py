@@ -218,17 +218,24 @@ def test_rows_that_are_no_experience_teach_nothing() -> None:
 
 
 def test_no_gradient_goes_through_targets_or_from_the_policy_into_the_critics() -> None:
-    """With a discount of 0 and one without, critics move by what the target is, not by how it depends on them."""
-    update = case("sac")
+    """Without target networks, critics move by what the target is, not by how it depends on them."""
+    update = told(by_gradient(make_update("sac", target_network=False)), 2.0 * NOISE, MORE)
     learner, rows = scattered_learner(update), some_rows()
-    learner = learner._replace(
-        parameters={**learner.parameters, "target": {"critic": jax.tree.map(jnp.copy, learner.parameters["critic"])}}
-    )
     new, _, _ = improve(update, learner, rows)
-    targets = targets_of(update, "sac", learner, rows, 2.0 * NOISE.astype(np.float64))
+    own = {**learner.parameters, "target": {"critic": learner.parameters["critic"]}}
+    targets = targets_of(update, "sac", learner._replace(parameters=own), rows, 2.0 * NOISE.astype(np.float64))
     old = double(learner.parameters["critic"])
     expected = -gradient(regression(rows, targets), old)
     np.testing.assert_allclose(change(old, double(new.parameters["critic"])), expected, atol=2e-6)
+
+
+def test_counts_of_the_record_are_exact() -> None:
+    """Single precision has no odd whole number above 2^24."""
+    update = make_update("ddpg")
+    learner = update.init(jax.random.PRNGKey(0), 1)
+    learner = learner._replace(clock=learner.clock._replace(updates=jnp.uint32(2**24 + 1)))
+    _, record = jax.jit(update.report)(learner, update.begin(), jax.random.PRNGKey(0))
+    assert float(record["n_updates"]) == 2**24 + 1
 
 
 # -- what moves when --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from replays import RATE, by_gradient, improve, make_update, scattered, scattered_learner, some_rows
 
 from jumar.algorithms.off_policy.improvements import Climbing, Given, Mirroring, Rows
-from jumar.algorithms.off_policy.state_values import Expected, Judges, SampledSoftMaximum, SoftMaximum, States
+from jumar.algorithms.off_policy.state_values import Expected, FixedCritics, SampledSoftMaximum, SoftMaximum, States
 from jumar.algorithms.off_policy.stein import Stein, stein_direction
 from jumar.critics.ensemble import First, Least
 from jumar.lab.maximum_entropy import maximum_entropy_choice
@@ -53,9 +53,9 @@ def told(masks: Any) -> Said:
 def test_the_mean_over_discrete_actions_by_hand(masks: np.ndarray | None, alpha: float) -> None:
     policy = make_update("sac", CHOICES).policy
     parameters = scattered(policy.init(KEY), 3, 1.0)
-    judges: Any = told(masks)
-    valued = Expected(Least())(policy, parameters, judges, jnp.float32(alpha), jnp.zeros(()), KEY)
-    logits = np.asarray(policy.at(parameters, judges.states.features).logits, np.float64)  # type: ignore[attr-defined]
+    critics: Any = told(masks)
+    valued = Expected(Least())(policy, parameters, critics, jnp.float32(alpha), jnp.zeros(()), KEY)
+    logits = np.asarray(policy.at(parameters, critics.states.features).logits, np.float64)  # type: ignore[attr-defined]
     for i in range(2):
         allowed = np.ones(3, bool) if masks is None else masks[i]
         p = np.where(allowed, np.exp(logits[i]), 0.0) / np.exp(logits[i])[allowed].sum()
@@ -66,8 +66,8 @@ def test_the_mean_over_discrete_actions_by_hand(masks: np.ndarray | None, alpha:
 
 @pytest.mark.parametrize("masks", [None, MASKS], ids=["all allowed", "masks"])
 def test_the_soft_maximum_over_discrete_actions_by_hand(masks: np.ndarray | None) -> None:
-    judges: Any = told(masks)
-    valued = SoftMaximum(Least())(None, {}, judges, jnp.float32(0.7), jnp.zeros(()), KEY)  # type: ignore[arg-type]
+    critics: Any = told(masks)
+    valued = SoftMaximum(Least())(None, {}, critics, jnp.float32(0.7), jnp.zeros(()), KEY)  # type: ignore[arg-type]
     for i in range(2):
         q = Q.min(axis=0)[i].astype(np.float64)[np.ones(3, bool) if masks is None else masks[i]]
         p = np.exp(q / 0.7) / np.exp(q / 0.7).sum()
@@ -96,11 +96,33 @@ def test_the_mirrored_policy_is_the_softmax_of_the_first_critic() -> None:
     assert isinstance(update.improvement, Mirroring)
     learner = scattered_learner(update)
     rows = some_rows(actions=5.0 + np.arange(6, dtype=np.float32)[:, None] % 3)
-    new, _, _ = improve(update, learner, rows)
+    new, said, _ = improve(update, learner, rows)
     features = update.policy.encoder.encode(rows.observations, new.observation_moments)
     values, _ = update.critic.of_all(new.parameters["critic"], (), features, KEY, False)
     probs = update.policy.at(new.parameters["policy"], features).probs  # type: ignore[attr-defined]
     np.testing.assert_allclose(probs, jax.nn.softmax(values[0] / 0.4), rtol=1e-4, atol=1e-6)
+    # What the record says is said of that policy.
+    weights = rows.weights / rows.weights.sum()
+    entropy = -np.sum(probs * np.log(probs), axis=-1)
+    assert said["entropy"] == pytest.approx(float(weights @ entropy), rel=1e-4)
+    worth = 0.4 * jax.nn.logsumexp(values[0] / 0.4, axis=-1)
+    assert said["actor_loss"] == pytest.approx(-float(weights @ worth), rel=1e-4)
+
+
+def test_a_sampler_climbs_the_least_of_all_critics_whatever_subset_targets_take() -> None:
+    subset = make_update("sql", n_critics=3, n_critics_subset=1, n_particles=4, n_value_samples=2)
+    climbing: Any = subset.improvement
+    learner, rows = scattered_learner(subset), some_rows()
+    features = subset.policy.encoder.encode(rows.observations, learner.observation_moments)
+    critics = FixedCritics(subset.critic, learner.parameters["critic"], (), States(features, None, (6, 2)), KEY)
+    noise = climbing.value.noise(KEY, (6, 2))
+    drawn = subset.policy.at(learner.parameters["policy"], features).outcome(noise)  # type: ignore[attr-defined]
+    values = critics.of(subset.policy.actions.to_unit(drawn[:2], jnp)).min(axis=0)
+    for key in jax.random.split(KEY, 4):
+        valued = climbing.value(
+            subset.policy, learner.parameters["policy"], critics, jnp.float32(1.0), jnp.asarray(noise), key
+        )
+        np.testing.assert_allclose(valued.values, values.mean(axis=0), rtol=1e-5)
 
 
 def test_the_uniform_estimate_of_the_soft_maximum_is_the_integral() -> None:
@@ -115,9 +137,9 @@ def test_the_uniform_estimate_of_the_soft_maximum_is_the_integral() -> None:
             return (2.0 - jnp.square(a - 1.0))[None]
 
     part = SampledSoftMaximum(First(), 4_000, (4.0,))
-    judges: Any = Bump(States({}, None, (5, 1)))
+    critics: Any = Bump(States({}, None, (5, 1)))
     noise = part.noise(KEY, (5, 1))
-    valued = part(None, {}, judges, jnp.float32(0.5), noise, KEY)  # type: ignore[arg-type]
+    valued = part(None, {}, critics, jnp.float32(0.5), noise, KEY)  # type: ignore[arg-type]
     exact = 0.5 * (2.0 / 0.5 + 0.5 * np.log(np.pi * 0.5))
     np.testing.assert_allclose(valued.values, exact, atol=0.03)
     assert np.isnan(np.asarray(valued.log_probs)).all()
@@ -156,13 +178,13 @@ def test_a_sampler_learns_the_exact_density_in_its_box(name: str) -> None:
         def of(self, units: Any) -> Any:
             return q_of(2.0 * units[..., 0], jnp)[None]
 
-    judges: Any = Known(States({"vector": jnp.zeros((4, 3), jnp.float32)}, None, (4, 1)))
+    critics: Any = Known(States({"vector": jnp.zeros((4, 3), jnp.float32)}, None, (4, 1)))
     climbing, optimiser = Climbing(Stein(First(), 64)), Optimiser(Constant(1e-3), optax.scale_by_adam())
     rows, one = Rows(jnp.zeros((4, 1)), jnp.ones(4)), jnp.float32(1.0)
 
     def step(state: Any, key: Any) -> tuple[Any, None]:
         parameters, solver = state
-        given = Given(update.policy, optimiser, judges, rows, jnp.float32(alpha), one, key, key)
+        given = Given(update.policy, optimiser, critics, rows, jnp.float32(alpha), one, key, key)
         new = climbing(parameters, solver, given)
         return (new.parameters, new.state), None
 
@@ -187,12 +209,12 @@ def test_cloning_beside_the_critics_by_hand() -> None:
     features = policy.encoder.encode(rows.observations, learner.observation_moments)
     units = policy.actions.unit_of(jnp.asarray(rows.actions), jnp)
     states = States(features, None, (6, 2))
-    judges = Judges(update.critic, learner.parameters["critic"], (), states, KEY)
+    critics = FixedCritics(update.critic, learner.parameters["critic"], (), states, KEY)
     flat, unravel = ravel_pytree(learner.parameters["policy"])
 
     def parts(flat: Any) -> tuple[Any, Any]:
         mode = policy.actions.to_unit(policy.at(unravel(flat), features).mode(), jnp)
-        return judges.of(mode)[0], jnp.mean(jnp.square(mode - units), axis=-1)
+        return critics.of(mode)[0], jnp.mean(jnp.square(mode - units), axis=-1)
 
     weights = np.asarray(rows.weights, np.float64)
     q, distance = (np.asarray(x, np.float64) for x in parts(flat))

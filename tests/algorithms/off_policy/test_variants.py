@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from probes import Probe, random_sign
 from replays import LOPSIDED, by_gradient, improve, make_update, scattered_learner, some_rows
 
 import jumar
-from jumar.critics.ensemble import Layers
+from jumar.critics.ensemble import Layers, Least
 
 KEY = jax.random.PRNGKey(0)
 SMALL: dict[str, Any] = {"net_arch": (8,), "batch_size": 8, "buffer_size": 31, "learning_starts": 6, "log_every": 12}
@@ -87,6 +88,31 @@ def test_one_joint_pass_has_the_targets_and_moments_of_both_halves() -> None:
     np.testing.assert_allclose(ravel_pytree(new.statistics)[0], ravel_pytree(moments)[0], rtol=1e-5, atol=1e-7)
 
 
+def test_target_critics_have_batch_moments_of_their_own_that_follow_by_tau() -> None:
+    """Targets are of the target critics' weights and moments; the regression has the moments of its batch."""
+    settings: dict[str, Any] = {"target_policy_noise": 0.0, "policy_delay": 1, "target_update_interval": 1, "tau": 0.25}
+    update = by_gradient(make_update("td3", critic_batch_norm=True, **settings))
+    learner, rows = scattered_learner(update), some_rows()
+    own, following = (jax.tree.map(lambda x, i=i: x + 0.3 * i, learner.statistics) for i in (1, 2))
+    learner = learner._replace(statistics=own, target_statistics=following)
+    new, said, _ = improve(update, learner, rows)
+    encode, codec = update.policy.encoder.encode, update.policy.actions
+    here, there = (encode(x, learner.observation_moments) for x in (rows.observations, rows.successors))
+    target = learner.parameters["target"]
+    after = codec.to_unit(update.policy.at(target["policy"], there).mode(), jnp)
+    later, _ = update.critic.apply(target["critic"], following, there, after, KEY, False)
+    actions = codec.unit_of(jnp.asarray(rows.actions), jnp)
+    now, moments = update.critic.apply(learner.parameters["critic"], own, here, actions, KEY, True)
+    errors = np.asarray(now - (rows.rewards + rows.discounts * later.min(axis=0)), np.float64)
+    assert said["critic_loss"] == pytest.approx(0.5 * np.sum(errors**2 @ rows.weights) / rows.weights.sum(), rel=1e-4)
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, following, moments)
+    found = ravel_pytree(new.target_statistics)[0]
+    np.testing.assert_allclose(found, ravel_pytree(expected)[0], rtol=1e-5, atol=1e-7)
+    assert np.any(found != ravel_pytree(new.statistics)[0])
+    joint = make_update("td3", critic_batch_norm=True, target_network=False)
+    assert joint.init(KEY, 1).target_statistics == ()
+
+
 def test_without_a_target_network_targets_are_of_the_critics_themselves() -> None:
     update = by_gradient(make_update("ddpg", target_network=False))
     learner, rows = scattered_learner(update), some_rows()
@@ -100,41 +126,114 @@ def test_without_a_target_network_targets_are_of_the_critics_themselves() -> Non
 # -- trainings --------------------------------------------------------------------------------------------------------
 
 
+Shown = Callable[[jumar.SAC, dict[str, Any]], bool]
+"""(agent after a training, the last line of its log) -> whether the variant shows in them."""
+
+
+def samples(agent: Any, last: Any) -> bool:
+    """Whether the policy draws, and its value is that of four particles."""
+    seen = np.ones((1,), np.float32)
+    drawn = [agent.predict(seen, deterministic=False)[0] for _ in range(2)]
+    return bool(np.any(drawn[0] != drawn[1])) and agent._training.update.improvement.value.n_particles == 4
+
+
+def forgets(agent: Any, last: Any) -> bool:
+    """Whether no more is remembered than a round of three steps and the one before it, in each of two environments."""
+    return last["replay/size"] == 8 and agent._training.update.replay.next_actions
+
+
+def mixes(agent: Any, last: Any) -> bool:
+    """Whether the policy has an entropy of three choices, and the critics' normalisation has learnt."""
+    between = agent._training.learner.parameters["critic"]["critic_1"]["between_0"]["layer_norm"]
+    return 0.0 < last["train/entropy"] <= np.log(3.0) + 1e-5 and bool(np.any(between["scale"] != 1.0))
+
+
+def joins(agent: Any, last: Any) -> bool:
+    """Whether moments were learnt, and no target."""
+    learner, critic = agent._training.learner, agent._training.update.critic
+    first = ravel_pytree(critic.initial_statistics({}))[0]
+    return "critic" not in learner.parameters["target"] and bool(np.all(ravel_pytree(learner.statistics)[0] != first))
+
+
+def drops(agent: Any, last: Any) -> bool:
+    """Whether four critics drop outputs anew with each key, targets take two of them, and the policy climbs all."""
+    update, learner = agent._training.update, agent._training.learner
+    states = {"vector": jnp.ones((3, 1))}, jnp.zeros((3, 2))
+    asked = [
+        update.critic.apply(learner.parameters["critic"], (), *states, jax.random.PRNGKey(i), False)[0] for i in (0, 1)
+    ]
+    taken = update.successor.reduction, update.improvement.value.reduction
+    return len(asked[0]) == 4 and bool(np.any(asked[0] != asked[1])) and taken == (Least(2), Least())
+
+
+def mirrors(agent: Any, last: Any) -> bool:
+    """Whether the greedy action is that of the critic's largest value."""
+    update, learner = agent._training.update, agent._training.learner
+    seen = np.linspace(-2.0, 2.0, 9, dtype=np.float32)[:, None]
+    features = update.policy.encoder.encode(jnp.asarray(seen), learner.observation_moments)
+    values, _ = update.critic.of_all(learner.parameters["critic"], (), features, KEY, False)
+    return bool(np.all(agent.predict(seen)[0] == 5 + np.argmax(values[0], axis=-1)))
+
+
+def is_compatible(agent: Any, last: Any) -> bool:
+    """Whether the critic knows the policy as it is, and has learnt its weights."""
+    learner = agent._training.learner
+    own, known = (ravel_pytree(x)[0] for x in (learner.parameters["policy"], learner.statistics))
+    return bool(np.all(own == known)) and bool(np.any(ravel_pytree(learner.parameters["critic"]["weights"])[0] != 0.0))
+
+
 QUICK = [
     pytest.param(
-        jumar.SQL, box_probe, {"n_particles": 4, "n_value_samples": 4, "target_update_interval": 5}, id="sql-box"
+        jumar.SQL,
+        box_probe,
+        {"n_particles": 4, "n_value_samples": 4, "target_update_interval": 5},
+        samples,
+        id="sql-box",
     ),
     pytest.param(
         jumar.DPG,
         box_probe,
         {"on_policy": True, "critic_dropout": 0.1, "train_freq": 6, "n_envs": 2, "action_noise": "normal:0.3"},
+        forgets,
         id="dpg-sarsa",
     ),
-    pytest.param(jumar.SAC, discrete_probe, {"n_envs": 2, "n_steps": 2, "critic_layer_norm": True}, id="sac-discrete"),
+    pytest.param(
+        jumar.SAC, discrete_probe, {"n_envs": 2, "n_steps": 2, "critic_layer_norm": True}, mixes, id="sac-discrete"
+    ),
 ]
 LONG = [
-    pytest.param(jumar.SAC, box_probe, {"critic_batch_norm": True, "target_network": False}, id="crossq"),
+    pytest.param(jumar.SAC, box_probe, {"critic_batch_norm": True, "target_network": False}, joins, id="crossq"),
     pytest.param(
         jumar.SAC,
         box_probe,
         {"critic_dropout": 0.1, "critic_layer_norm": True, "n_critics": 4, "n_critics_subset": 2},
+        drops,
         id="droq",
     ),
-    pytest.param(jumar.SQL, discrete_probe, {"target_update_interval": 5}, id="sql-discrete"),
-    pytest.param(jumar.DPG, box_probe, {"critic": "compatible", "action_noise": "normal:0.3"}, id="dpg-compatible"),
+    pytest.param(jumar.SQL, discrete_probe, {"target_update_interval": 5}, mirrors, id="sql-discrete"),
+    pytest.param(
+        jumar.DPG, box_probe, {"critic": "compatible", "action_noise": "normal:0.3"}, is_compatible, id="dpg-compatible"
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("method", "env", "settings"),
+    ("method", "env", "settings", "shows"),
     [*QUICK, *(pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in LONG)],
 )
-def test_every_variant_trains_and_acts(method: Any, env: Any, settings: dict[str, Any]) -> None:
+def test_every_variant_learns_acts_and_is_what_its_settings_say(
+    method: Any, env: Any, settings: dict[str, Any], shows: Shown
+) -> None:
     agent = method(env(), seed=0, **{**SMALL, **settings})
+    first = jax.device_get(agent._training.learner.parameters)
     seen: list[dict[str, Any]] = []
     agent.learn(36, callback=seen.append)
     assert seen[-1]["train/n_updates"] > 0
     assert np.isfinite(seen[-1]["train/critic_loss"])
+    for group in ("policy", "critic"):
+        then, now = (ravel_pytree(x[group])[0] for x in (first, agent._training.learner.parameters))
+        assert np.any(then != now), group
+    assert shows(agent, seen[-1])
     action, _ = agent.predict(np.ones((1,), np.float32))
     assert env().action_space.contains(action)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import replace
 
+from jumar.algorithms.off_policy.cadence import parse_train_freq
 from jumar.algorithms.off_policy.choices import Mode
 from jumar.algorithms.off_policy.ddpg import DDPGSettings
 from jumar.algorithms.off_policy.improvements import Climbing
-from jumar.algorithms.off_policy.parts import compose, least
+from jumar.algorithms.off_policy.parts import PLAIN, compose, least, require
 from jumar.algorithms.off_policy.state_values import Sampled, StateValue, Taken
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.compatible import Compatible
@@ -49,12 +50,17 @@ def dpg(settings: DPGSettings, policy: Policy) -> OffPolicy:
     """
     if settings.on_policy and settings.n_steps > 1:
         raise UsageError(f"n_steps={settings.n_steps} does not go with on_policy; leave one of them out.")
-    successor: StateValue = Taken(First()) if settings.on_policy else Sampled(Mode(), least(settings))
+    if settings.on_policy and parse_train_freq(settings.train_freq)[1]:
+        raise UsageError(
+            f"train_freq={settings.train_freq} does not go with on_policy, which learns from a round of a known number of "
+            "steps; count steps."
+        )
+    successor: StateValue = Taken(least(settings)) if settings.on_policy else Sampled(Mode(), least(settings))
     update = compose(settings, policy, successor, Climbing(Sampled(Mode(), First())))
     if settings.critic == "compatible":
-        if settings.n_critics > 1:
-            raise UsageError(f"n_critics={settings.n_critics}: there is one compatible critic; leave it out.")
-        update = replace(update, critic=Compatible(policy, make_critic_torso(policy.encoder, settings)), jointly=False)
+        require(settings, {"n_critics": 1, "n_critics_subset": None}, "there is one compatible critic")
+        require(settings, PLAIN, "nothing lies between the layers of a compatible critic")
+        update = replace(update, critic=Compatible(policy, make_critic_torso(policy.encoder, settings)))
     if not settings.on_policy:
         return update
     # One slot more than a round has: the last step of the one before was followed by the first of this one.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.algorithms.off_policy.state_values import Judges, StateValue, Valued
+from jumar.algorithms.off_policy.state_values import FixedCritics, StateValue, Valued
 from jumar.critics.ensemble import Ensemble
 from jumar.policies.policy import Policy
 from jumar.solvers.ascent import Optimiser
@@ -32,7 +32,7 @@ class Given(NamedTuple):
     policy: Policy
     optimiser: Optimiser
     """What makes steps of gradients."""
-    judges: Judges
+    critics: FixedCritics
     """The critics, ready to be asked at the rows' states."""
     rows: Rows
     """What was done there."""
@@ -47,8 +47,8 @@ class Given(NamedTuple):
 
     def valued(self, value: StateValue, parameters: Parameters) -> Valued:
         """Return what the states are worth under a policy; the noise is the same in every call."""
-        noise = value.noise(self.noise_key, self.judges.states.action_shape)
-        return value(self.policy, parameters, self.judges, self.alpha, noise, self.critics_key)
+        noise = value.noise(self.noise_key, self.critics.states.action_shape)
+        return value(self.policy, parameters, self.critics, self.alpha, noise, self.critics_key)
 
     def mean(self, x: Array) -> Array:
         """Return the mean of ``[B]`` over the rows that count."""
@@ -125,7 +125,7 @@ class Climbing:
             gain = given.mean(valued.values)
             if self.bc_coef > 0.0:
                 size = jax.lax.stop_gradient(given.mean(jnp.abs(valued.values)))
-                mode = given.policy.at(parameters, given.judges.states.features).mode()
+                mode = given.policy.at(parameters, given.critics.states.features).mode()
                 gain = gain / jnp.maximum(size, 1e-8) - self.bc_coef * given.mean(given.distance(mode))
             return gain, given.mean(valued.log_probs)
 
@@ -146,7 +146,7 @@ class Mirroring:
 
     def __call__(self, parameters: Parameters, state: Any, given: Given) -> Improved:
         """Return the critic's policy."""
-        valued, critics = given.valued(self.value, parameters), given.judges.parameters
+        valued, critics = given.valued(self.value, parameters), given.critics.parameters
         *hidden, last = self.critic.one(critics, 0)
         torso = {name: x for name, x in critics["torso"].items() if name != "mlp"}
         torso["mlp"] = {f"layer_{i}": layer for i, layer in enumerate(hidden)}
@@ -171,7 +171,7 @@ class Cloning:
         """Return the policy after a gradient step."""
 
         def objective(parameters: Parameters) -> tuple[Array, Array]:
-            states = given.judges.states
+            states = given.critics.states
             distribution: Any = given.policy.at(parameters, states.features, states.masks)
             if given.policy.actions.kind == "discrete":
                 log_probs = jnp.sum(jnp.where(given.rows.actions > 0.0, distribution.log_probs, 0.0), axis=-1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import optax
 
@@ -19,6 +21,7 @@ from jumar.experience.replay import Replay
 from jumar.experience.rewards import NormalisedRewards, RawRewards
 from jumar.policies.exploration import Exploring, ExploringChoices, parse_noise
 from jumar.policies.policy import Policy, make_critic_torso
+from jumar.settings import as_typed
 from jumar.solvers.ascent import Optimiser
 
 
@@ -145,6 +148,26 @@ def target_entropy(given: float | str, policy: Policy) -> float:
     if not math.isfinite(number):
         raise UsageError(f"target_entropy={given} is out of range; it must be finite.")
     return number + shift
+
+
+PLAIN: Mapping[str, Any] = {"critic_layer_norm": False, "critic_batch_norm": False, "critic_dropout": 0.0}
+"""The settings by which nothing but the activation lies between a critic's layers."""
+
+
+def require(settings: ReplaySettings, values: Mapping[str, Any], why: str) -> None:
+    """Refuse settings that a method's critics cannot follow.
+
+    Args:
+        settings: those of the method.
+        values: the values that they must have, by name: their defaults.
+        why: why, as the middle of a sentence: ``there is one compatible critic``.
+
+    Raises:
+        UsageError: one has another value.
+    """
+    for name, value in values.items():
+        if (given := getattr(settings, name)) != value:
+            raise UsageError(f"{name}={as_typed(given)}: {why}; leave it out.")
 
 
 def check(settings: ReplaySettings, policy: Policy) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gymnasium import spaces
 
 from jumar.algorithms.off_policy.improvements import Climbing, Mirroring
-from jumar.algorithms.off_policy.parts import compose, ensemble, least
+from jumar.algorithms.off_policy.parts import PLAIN, compose, ensemble, least, require
 from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.algorithms.off_policy.state_values import SampledSoftMaximum, SoftMaximum
 from jumar.algorithms.off_policy.stein import Stein
 from jumar.algorithms.off_policy.temperature import FixedTemperature
 from jumar.algorithms.off_policy.update import OffPolicy
+from jumar.critics.ensemble import First, Least
 from jumar.errors import UsageError
 from jumar.policies.policy import Policy
 from jumar.settings import setting
@@ -29,7 +30,11 @@ class SQLSettings(ReplaySettings):
         "sampler", "always sampler: the policy is what a network makes of noise", choices=("sampler",)
     )
     n_critics: int = setting(
-        1, "number of critics; targets take the minimum of them, the policy is the first's", at_least=1, at_most=100
+        1,
+        "number of critics; targets take the minimum of them, and the policy is that of the minimum in a Box, and of the "
+        "first critic for Discrete actions",
+        at_least=1,
+        at_most=100,
     )
     tau: float = setting(
         1.0, "target networks move this share of the way to the trained networks; 1 copies them", above=0, at_most=1
@@ -64,15 +69,16 @@ def sql(settings: SQLSettings, policy: Policy) -> OffPolicy:
     temperature = FixedTemperature(settings.ent_coef)
     if policy.actions.kind == "discrete":
         check_mirror(settings)
-        soft = SoftMaximum(least(settings))
-        return compose(settings, policy, soft, Mirroring(ensemble(settings, policy), soft), temperature)
+        successor = SoftMaximum(least(settings))
+        mirroring = Mirroring(ensemble(settings, policy), SoftMaximum(First()))
+        return compose(settings, policy, successor, mirroring, temperature)
     if settings.critic_batch_norm and not settings.target_network:
         raise UsageError(
             "critic_batch_norm without target_network judges one action at each successor, and the soft maximum over a Box "
             "takes many; leave target_network true."
         )
     integral = SampledSoftMaximum(least(settings), settings.n_value_samples, policy.actions.half_range)
-    return compose(settings, policy, integral, Climbing(Stein(least(settings), settings.n_particles)), temperature)
+    return compose(settings, policy, integral, Climbing(Stein(Least(), settings.n_particles)), temperature)
 
 
 def check_mirror(settings: SQLSettings) -> None:
@@ -81,19 +87,9 @@ def check_mirror(settings: SQLSettings) -> None:
     Raises:
         UsageError: the message says which setting is in the way.
     """
-    usual: dict[str, Any] = {
-        "critic_layer_norm": False,
-        "critic_batch_norm": False,
-        "critic_dropout": 0.0,
-        "head_bias": True,
-    }
     if settings.critic_net_arch not in (None, settings.net_arch):
         raise UsageError(
             "critic_net_arch: for Discrete actions the policy is the critic's network; leave it out, and set net_arch."
         )
-    for name, value in usual.items():
-        if getattr(settings, name) != value:
-            raise UsageError(
-                f"{name}={getattr(settings, name)}: for Discrete actions the policy is the critic's network, which must be a "
-                "plain one; leave it out."
-            )
+    why = "for Discrete actions the policy is the critic's network, which must be a plain one"
+    require(settings, {**PLAIN, "head_bias": True}, why)

@@ -34,7 +34,7 @@ class States(NamedTuple):
     """The actions that were taken there, ``[B, d]``, where they are known."""
 
 
-class Asked(Protocol):
+class Critics(Protocol):
     """Critics that can be asked about actions at some states."""
 
     @property
@@ -52,7 +52,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True)
-class Judges:
+class FixedCritics:
     """Critics that are asked as they are."""
 
     critic: ActionValues
@@ -93,14 +93,14 @@ class StateValue(Protocol):
         ...
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
-        """Return what the judges' states are worth.
+        """Return what the critics' states are worth.
 
         Args:
             policy: the policy.
             parameters: its parameters.
-            judges: the critics, ready to be asked.
+            critics: the critics, ready to be asked.
             alpha: the temperature.
             noise: what :meth:`noise` drew.
             key: for drawing critics.
@@ -108,7 +108,7 @@ class StateValue(Protocol):
         ...
 
 
-class Together:
+class JointCritics:
     """Critics in training that are asked once, about some rows and about the successors' actions in one batch.
 
     What they say of the rows is known once they were asked.
@@ -173,10 +173,10 @@ class Nothing(Undrawn):
     """The part by which every state is worth 0, for methods without critics."""
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
         """Return zeros."""
-        zeros = jnp.zeros((judges.states.action_shape[0],), jnp.float32)
+        zeros = jnp.zeros((critics.states.action_shape[0],), jnp.float32)
         return Valued(zeros, zeros)
 
 
@@ -198,11 +198,11 @@ class Sampled:
         return self.choice.noise(key, shape)
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
         """Return the value of the action chosen."""
-        chosen = self.choice(policy, parameters, judges.states.features, noise)
-        value = self.reduction(judges.of(chosen.actions), key)
+        chosen = self.choice(policy, parameters, critics.states.features, noise)
+        value = self.reduction(critics.of(chosen.actions), key)
         return Valued(value - entropy_part(alpha, chosen.log_probs), chosen.log_probs)
 
 
@@ -216,13 +216,13 @@ class Taken(Undrawn):
     reduction: Reduction
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
         """Return the value of the action taken."""
-        taken = judges.states.taken
+        taken = critics.states.taken
         if taken is None:
-            taken = policy.actions.to_unit(policy.at(parameters, judges.states.features).mode(), jnp)
-        values = self.reduction(judges.of(taken), key)
+            taken = policy.actions.to_unit(policy.at(parameters, critics.states.features).mode(), jnp)
+        values = self.reduction(critics.of(taken), key)
         return Valued(values, jnp.zeros_like(values))
 
 
@@ -239,12 +239,12 @@ class Expected(Undrawn):
     reduction: Reduction
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
         """Return the means; actions that are not allowed have probability 0."""
-        distribution: Any = policy.at(parameters, judges.states.features, judges.states.masks)
+        distribution: Any = policy.at(parameters, critics.states.features, critics.states.masks)
         probs, log_probs = distribution.probs, distribution.log_probs
-        values = self.reduction(judges.of_all(), key) - entropy_part(alpha, log_probs)
+        values = self.reduction(critics.of_all(), key) - entropy_part(alpha, log_probs)
         return Valued(jnp.sum(probs * values, axis=-1), jnp.sum(probs * log_probs, axis=-1))
 
 
@@ -264,10 +264,10 @@ class SoftMaximum(Undrawn):
     reduction: Reduction
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
         """Return the soft maxima over the actions that are allowed; the policy does not matter."""
-        scaled = mask_logits(self.reduction(judges.of_all(), key) / alpha, judges.states.masks)
+        scaled = mask_logits(self.reduction(critics.of_all(), key) / alpha, critics.states.masks)
         log_probs = jax.nn.log_softmax(scaled)
         negative_entropy = jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
         return Valued(alpha * jax.nn.logsumexp(scaled, axis=-1), negative_entropy)
@@ -297,10 +297,10 @@ class SampledSoftMaximum:
         return jax.random.uniform(key, (self.samples, *shape), jnp.float32, -1.0, 1.0)
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
         """Return the soft maxima; the policy does not matter, and its log-probabilities are not known."""
-        scaled = self.reduction(judges.of(noise), key) / alpha
+        scaled = self.reduction(critics.of(noise), key) / alpha
         log_volume = sum(math.log(2.0 * h) for h in self.half_range)
         values = alpha * (jax.nn.logsumexp(scaled, axis=0) - math.log(self.samples) + log_volume)
         return Valued(values, jnp.full_like(values, jnp.nan))

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jumar.algorithms.off_policy.state_values import Asked, Valued
+from jumar.algorithms.off_policy.state_values import Critics, Valued
 from jumar.critics.ensemble import Reduction
 from jumar.policies.distributions import log_tanh_slope
 from jumar.policies.policy import Policy
@@ -73,16 +73,16 @@ class Stein:
         return jax.random.normal(key, (self.n_particles, *shape), jnp.float32)
 
     def __call__(
-        self, policy: Policy, parameters: Parameters, judges: Asked, alpha: Array, noise: Array, key: Array
+        self, policy: Policy, parameters: Parameters, critics: Critics, alpha: Array, noise: Array, key: Array
     ) -> Valued:
         """Return the mean value of the particles that push, whose gradient in the parameters is Stein's direction."""
-        distribution: Any = policy.at(parameters, judges.states.features)
+        distribution: Any = policy.at(parameters, critics.states.features)
         drawn = distribution.outcome(noise)
         half = self.n_particles // 2
         particles, moved = jax.lax.stop_gradient(drawn[:half]), drawn[half:]
 
         def log_density(u: Array) -> tuple[Array, Array]:
-            values = self.reduction(judges.of(policy.actions.to_unit(u, jnp)), key)
+            values = self.reduction(critics.of(policy.actions.to_unit(u, jnp)), key)
             return jnp.sum(values / alpha) + jnp.sum(log_tanh_slope(u)), values
 
         scores, values = jax.grad(log_density, has_aux=True)(particles)

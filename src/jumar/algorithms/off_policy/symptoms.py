@@ -10,12 +10,12 @@ LOWEST_TEMPERATURE = 1e-4
 """A temperature below this makes entropy count for nothing."""
 
 
-def symptoms(metrics: Mapping[str, float | None], remembered: int, learning_starts: int) -> dict[str, str]:
+def symptoms(metrics: Mapping[str, float | None], remembered: int | None, learning_starts: int) -> dict[str, str]:
     """Return for every known trouble a sentence if this iteration shows it, else an empty text.
 
     Args:
         metrics: the iteration's, by the names of ``metrics.jsonl``.
-        remembered: steps that the memory holds when it is full.
+        remembered: steps that the memory holds when it is full; ``None`` where only the newest round is learnt from.
         learning_starts: steps before the first update.
     """
 
@@ -35,6 +35,6 @@ def symptoms(metrics: Mapping[str, float | None], remembered: int, learning_star
         else "",
         "forgets": f"the memory holds {remembered:,} steps and learning starts after {learning_starts:,}: the first of them "
         "are forgotten unused; raise buffer_size or lower learning_starts"
-        if remembered < learning_starts
+        if remembered is not None and remembered < learning_starts
         else "",
     }

@@ -23,8 +23,16 @@ from jax import Array
 
 from jumar.algorithms.off_policy.cadence import Cadence, Clock
 from jumar.algorithms.off_policy.improvements import Given, Improvement, Rows, norm
-from jumar.algorithms.off_policy.judgement import Judged
-from jumar.algorithms.off_policy.state_values import Asked, Judges, States, StateValue, Together, Valued, entropy_part
+from jumar.algorithms.off_policy.overestimation import Overestimation
+from jumar.algorithms.off_policy.state_values import (
+    Critics,
+    FixedCritics,
+    JointCritics,
+    States,
+    StateValue,
+    Valued,
+    entropy_part,
+)
 from jumar.algorithms.off_policy.symptoms import symptoms
 from jumar.algorithms.off_policy.temperature import Temperature
 from jumar.algorithms.on_policy.costs import CostPenalty
@@ -67,6 +75,8 @@ class Learner(NamedTuple):
     """The state of what transforms rewards. The memory holds raw rewards."""
     statistics: Any
     """What of the critics no gradient moves."""
+    target_statistics: Any
+    """The same of the target critics; ``()`` without any."""
     judged: Any
     """What the critics said of the episodes under way, and what came of them."""
     clock: Any
@@ -137,7 +147,8 @@ class OffPolicy:
             observation_moments=self.policy.encoder.initial_moments(),
             reward_scale=self.rewards.init(n_envs),
             statistics=(),
-            judged=Judged.start(n_envs),
+            target_statistics=(),
+            judged=Overestimation.start(n_envs),
             clock=Clock.start(),
         )
         return self.begin_with(learner, parameters)
@@ -150,19 +161,24 @@ class OffPolicy:
         target = {name: jax.tree.map(jnp.copy, groups[name]) for name in followed}
         solver = {name: getattr(self.optimisers, name).init(group) for name, group in groups.items()}
         statistics = self.critic.initial_statistics(groups["policy"])
-        return learner._replace(parameters={**groups, "target": target}, solver=solver, statistics=statistics)
+        return learner._replace(
+            parameters={**groups, "target": target},
+            solver=solver,
+            statistics=statistics,
+            target_statistics=jax.tree.map(jnp.copy, statistics) if self.target_network else (),
+        )
 
     def restart(self, learner: Learner) -> Learner:
         """Return the learner with all episodes begun anew (the environments were rebuilt); the memory stays."""
         return learner._replace(
             reward_scale=self.rewards.restart(learner.reward_scale),
-            judged=Judged.start(learner.judged.weight.shape[0]),
+            judged=Overestimation.start(learner.judged.weight.shape[0]),
         )
 
     @property
     def mapped(self) -> tuple[Learner, Round]:
         """Which parts of a learner and of a round differ between seeds: 0, or ``None`` for what is counted."""
-        learner: Any = Learner(0, 0, 0, 0, 0, 0, None)  # type: ignore[arg-type]
+        learner: Any = Learner(0, 0, 0, 0, 0, 0, 0, None)  # type: ignore[arg-type]
         made: Any = Round(Fresh(0, None), Sums(0, 0, None, None))  # type: ignore[arg-type]
         return learner, made
 
@@ -303,28 +319,30 @@ class OffPolicy:
         """
 
         def fit(critic: Parameters) -> tuple[Array, Array, Any]:
-            judges = Together(self.critic, critic, learner.statistics, keys[2], here, actions, there)
-            after = self._value_of(self.successor, learner, judges, keys[0], jax.random.split(keys[1])[1])
+            critics = JointCritics(self.critic, critic, learner.statistics, keys[2], here, actions, there)
+            after = self._value_of(self.successor, learner, critics, keys[0], jax.random.split(keys[1])[1])
             targets = rows.rewards + rows.discounts * after.values
-            return judges.of_rows, jax.lax.stop_gradient(targets), judges.statistics
+            return critics.of_rows, jax.lax.stop_gradient(targets), critics.statistics
 
         return fit
 
     def _value_of(
-        self, value: StateValue, learner: Learner, judges: Asked, noise_key: Array, value_key: Array
+        self, value: StateValue, learner: Learner, critics: Critics, noise_key: Array, value_key: Array
     ) -> Valued:
         parameters = learner.parameters
         acting = parameters["target"]["policy"] if value.follows else parameters["policy"]
-        noise = value.noise(noise_key, judges.states.action_shape)
+        noise = value.noise(noise_key, critics.states.action_shape)
         alpha = self.temperature.value(parameters["temperature"])
-        return value(self.policy, acting, judges, alpha, noise, value_key)
+        return value(self.policy, acting, critics, alpha, noise, value_key)
 
     def _successor_values(self, learner: Learner, there: States, noise_key: Array, value_key: Array) -> Array:
         """Return what successors are worth in targets, ``[B]``."""
-        group = learner.parameters["target"] if self.target_network else learner.parameters
+        group, statistics = learner.parameters, learner.statistics
+        if self.target_network:
+            group, statistics = group["target"], learner.target_statistics
         first, second = jax.random.split(value_key)
-        judges = Judges(self.critic, group["critic"], learner.statistics, there, first)
-        return self._value_of(self.successor, learner, judges, noise_key, second).values
+        critics = FixedCritics(self.critic, group["critic"], statistics, there, first)
+        return self._value_of(self.successor, learner, critics, noise_key, second).values
 
     def _improve_policy(
         self, learner: Learner, here: States, rows: Rows, remaining: Array, noise_key: Array, value_key: Array
@@ -333,8 +351,8 @@ class OffPolicy:
         parameters, solver = dict(learner.parameters), dict(learner.solver)
         alpha = self.temperature.value(parameters["temperature"])
         first, second = jax.random.split(value_key)
-        judges = Judges(self.critic, parameters["critic"], learner.statistics, here, first)
-        given = Given(self.policy, self.optimisers.policy, judges, rows, alpha, remaining, noise_key, second)
+        critics = FixedCritics(self.critic, parameters["critic"], learner.statistics, here, first)
+        given = Given(self.policy, self.optimisers.policy, critics, rows, alpha, remaining, noise_key, second)
         improved = self.improvement(parameters["policy"], solver["policy"], given)
         parameters["policy"], solver["policy"] = improved.parameters, improved.state
         parameters["temperature"], solver["temperature"], loss = self.temperature.follow(
@@ -353,20 +371,25 @@ class OffPolicy:
         """Let the targets follow, where it is time."""
         parameters = learner.parameters
 
-        def moved(target: Parameters) -> Parameters:
-            return polyak(target, {name: parameters[name] for name in target}, self.tau)
+        def moved(following: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+            target, statistics = following
+            followed = {name: parameters[name] for name in target}, learner.statistics if self.target_network else ()
+            return polyak((target, statistics), followed, self.tau)
 
+        following = parameters["target"], learner.target_statistics
         if self.cadence.target_interval == 1:
-            target = moved(parameters["target"])
+            target, statistics = moved(following)
         else:
             moves = self.cadence.targets_move(learner.clock)
-            target = jax.lax.cond(moves, moved, lambda target: target, parameters["target"])
-        return learner._replace(parameters={**parameters, "target": target})
+            target, statistics = jax.lax.cond(moves, moved, lambda following: following, following)
+        if self.target_network:
+            statistics = self.critic.with_policy(statistics, parameters["policy"])
+        return learner._replace(parameters={**parameters, "target": target}, target_statistics=statistics)
 
     def _worth(self, learner: Learner, rewards: Array, costs: Array) -> Array:
         """Return what is learnt from of raw rewards and costs."""
-        if self.cost_coef > 0.0:
-            rewards = rewards - self.cost_coef * jnp.where(costs == ABSENT, 0.0, costs)
+        if self.needs_cost:
+            rewards = CostPenalty(self.cost_coef).worth(rewards, jnp.where(costs == ABSENT, 0.0, costs))
         return self.rewards.scale(learner.reward_scale, rewards)
 
     # -- the end of an iteration --------------------------------------------------------------------------------------
@@ -384,19 +407,20 @@ class OffPolicy:
             record = {name: x for name, x in record.items() if name not in SOFT}
         learned, moved = sums.critics > 0.0, sums.actors > 0.0
         record = {name: jnp.where(moved if name in ACTOR else learned, x, jnp.nan) for name, x in record.items()}
-        judged, overestimation = self._judge(learner, made, key)
+        judged, overestimation = self._overestimation(learner, made, key)
         size = self.replay.size(clock.cursor, made.slots) * self.replay.n_envs
         record |= {
             "q_overestimation": overestimation,
-            "n_updates": clock.updates.astype(jnp.float32),
-            "replay/size": size.astype(jnp.float32),
+            # Counts stay whole numbers: single precision has no odd ones above 2^24.
+            "n_updates": clock.updates,
+            "replay/size": size,
         }
         learner = learner._replace(
             judged=judged, clock=clock._replace(cursor=self.replay.after(clock.cursor, made.slots))
         )
         return learner, {**record, "finite": all_finite(learner)}
 
-    def _judge(self, learner: Learner, made: Round, key: Array) -> tuple[Judged, Array]:
+    def _overestimation(self, learner: Learner, made: Round, key: Array) -> tuple[Overestimation, Array]:
         """Compare what the critics say of the iteration's steps with what came of them."""
         trajectory = self.happened(made)
         keys = jax.random.split(key, 5)
@@ -407,9 +431,9 @@ class OffPolicy:
         here = self._states(learner, rows(trajectory.observations), rows(trajectory.action_masks))
         there = self._states(learner, rows(trajectory.successors), rows(trajectory.successor_masks))
         actions = self.policy.actions.unit_of(rows(trajectory.actions), jnp)
-        judges = Judges(self.critic, learner.parameters["critic"], learner.statistics, here, keys[0])
-        values = judges.of(actions)
-        valued = self._value_of(self.improvement.value, learner, judges, keys[1], keys[4])
+        critics = FixedCritics(self.critic, learner.parameters["critic"], learner.statistics, here, keys[0])
+        values = critics.of(actions)
+        valued = self._value_of(self.improvement.value, learner, critics, keys[1], keys[4])
         alpha = self.temperature.value(learner.parameters["temperature"])
         after = self._successor_values(learner, there, keys[2], keys[3])
         shape = trajectory.rewards.shape
@@ -425,6 +449,7 @@ class OffPolicy:
             terminated=trajectory.terminated,
             truncated=trajectory.truncated,
             valid=trajectory.valid & count,
+            known=self.replay.whole(made.slots.arrays, shape[0]),
             gamma=self.replay.gamma,
         )
         return judged, jnp.where(known, overestimation, jnp.nan)
@@ -475,7 +500,8 @@ class OffPolicy:
     def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
         """Return what the flight record shows of troubles."""
         replay = self.replay
-        return symptoms(metrics, replay.slots * replay.n_envs, self.cadence.learning_starts)
+        forgets = not replay.next_actions  # else only the newest round is learnt from
+        return symptoms(metrics, replay.slots * replay.n_envs if forgets else None, self.cadence.learning_starts)
 
     def store(self, memory: Arrays, made: Round, learner: Learner) -> Arrays:
         """Return the memory with an iteration's steps in it; ``learner`` is the one from before the iteration."""

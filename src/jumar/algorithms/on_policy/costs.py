@@ -211,7 +211,11 @@ class CostPenalty(CostsIgnored):
             UsageError: the environment gives no cost, or several.
         """
         costs = jnp.where(trajectory.valid, one_cost(trajectory.costs), 0.0)
-        return trajectory._replace(rewards=trajectory.rewards - self.coefficient * costs)
+        return trajectory._replace(rewards=self.worth(trajectory.rewards, costs))
+
+    def worth(self, rewards: Array, costs: Array) -> Array:
+        r"""Return :math:`r - \beta c` for arrays of equal shape."""
+        return rewards - self.coefficient * costs
 
 
 class LimitState(NamedTuple):

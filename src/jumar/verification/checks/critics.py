@@ -258,7 +258,7 @@ def dpg_regulator() -> float:
 
     @jax.jit
     def moved(kernel: Any, states: Any, slopes: Any, weights: Any, key: Any) -> Any:
-        class Judges:
+        class ExactCritics:
             """The regulator's action values, linear in the action as far as their slope at the policy's action matters."""
 
             states = States({"vector": jnp.asarray(0.0)}, None, (problem.depth, 1))
@@ -266,12 +266,12 @@ def dpg_regulator() -> float:
             def of(self, units: Any) -> Any:
                 return (slopes * 4.0 * units[..., 0])[None]
 
-        judges: Any = Judges()
-        judges.states = States({"vector": states[:, None]}, None, (problem.depth, 1))
+        critics: Any = ExactCritics()
+        critics.states = States({"vector": states[:, None]}, None, (problem.depth, 1))
         parameters = update.policy.init(key)
         parameters["head"]["mean"]["kernel"] = kernel
         zero, rows_of = jnp.float32(0.0), Rows(jnp.zeros((problem.depth, 1)), weights)
-        given = Given(update.policy, PLAIN, judges, rows_of, zero, zero + 1.0, key, key)
+        given = Given(update.policy, PLAIN, critics, rows_of, zero, zero + 1.0, key, key)
         improved = update.improvement(parameters, PLAIN.init(parameters), given)
         return improved.parameters["head"]["mean"]["kernel"] - kernel
 

@@ -129,10 +129,10 @@ def box_maximum() -> float:
             def of(self, units: Any) -> Any:
                 return (1.0 + units @ slopes)[None]
 
-        judges: Any = Linear()
+        critics: Any = Linear()
         value = SampledSoftMaximum(First(), grid.shape[0], half_range)
         nothing: Any = None
-        return value(nothing, nothing, judges, jnp.asarray(ALPHA), grid, nothing).values
+        return value(nothing, nothing, critics, jnp.asarray(ALPHA), grid, nothing).values
 
     scaled = slopes / ALPHA
     integral = np.prod(2.0 * np.array(half_range) * np.sinh(scaled) / scaled)
@@ -171,10 +171,10 @@ def stein() -> float:
                 return (units @ slopes)[None]
 
         sampler: Any = Shifted()
-        judges: Any = Linear()
+        critics: Any = Linear()
 
         def climbed(shift: Any) -> Any:
-            return Stein(First(), 8)(sampler, shift, judges, jnp.asarray(ALPHA), noise, jnp.zeros(2)).values[0]
+            return Stein(First(), 8)(sampler, shift, critics, jnp.asarray(ALPHA), noise, jnp.zeros(2)).values[0]
 
         return jax.grad(climbed)(shift)
 

@@ -9,6 +9,8 @@ sum over rows needs no memory of rows: with :math:`w_k = \sum_{t \le k} \gamma^{
 
 Where entropy counts, each row but the first one of a return adds what its entropy is worth, :math:`-\alpha \log \pi`, weighted
 by :math:`\gamma w_{k-1} = w_k - 1`.
+
+Rows whose observation is not known are left out of the sum over t: they add 0 in the place of 1 to :math:`w_k`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-class Judged(NamedTuple):
+class Overestimation(NamedTuple):
     """Of the episode under way in each environment, ``[N]`` float32 each."""
 
     weight: Array
@@ -32,7 +34,7 @@ class Judged(NamedTuple):
     rows: Array
 
     @classmethod
-    def start(cls, n_envs: int) -> Judged:
+    def start(cls, n_envs: int) -> Overestimation:
         """Return the state with no episode under way."""
         zeros = jnp.zeros((n_envs,), jnp.float32)
         return cls(zeros, zeros, zeros, zeros)
@@ -46,9 +48,10 @@ class Judged(NamedTuple):
         terminated: Array,
         truncated: Array,
         valid: Array,
+        known: Array,
         gamma: float,
-    ) -> tuple[Judged, Array]:
-        """Return the state after steps ``[T, N]``, and the mean of Q - G over the rows of episodes that ended; NaN without any.
+    ) -> tuple[Overestimation, Array]:
+        """Return the state after steps ``[T, N]``, and the mean of Q - G over known rows of ended episodes; NaN without any.
 
         Args:
             values: what the critics say of each step's action.
@@ -58,23 +61,27 @@ class Judged(NamedTuple):
             terminated: whether the episode ended by itself.
             truncated: whether it was cut.
             valid: which rows are steps.
+            known: which rows' observations and successors are known; an episode that is cut in another one counts for nothing.
             gamma: the discount.
         """
 
-        def row(state: tuple[Judged, Array, Array], x: tuple[Array, ...]) -> tuple[tuple[Judged, Array, Array], None]:
+        def row(
+            state: tuple[Overestimation, Array, Array], x: tuple[Array, ...]
+        ) -> tuple[tuple[Overestimation, Array, Array], None]:
             judged, difference, count = state
-            value, reward, bonus, successor, ends, cut, use = x
-            weight = 1.0 + gamma * judged.weight
-            returns = judged.returns + weight * reward + (weight - 1.0) * bonus
-            now = Judged(weight, returns, judged.values + value, judged.rows + 1.0)
+            value, reward, bonus, successor, ends, cut, use, seen = x
+            one = seen.astype(jnp.float32)
+            weight = one + gamma * judged.weight
+            returns = judged.returns + weight * reward + (weight - one) * bonus
+            now = Overestimation(weight, returns, judged.values + jnp.where(seen, value, 0.0), judged.rows + one)
             whole = now.returns + jnp.where(cut & ~ends, gamma * weight * successor, 0.0)
-            over = (ends | cut) & use
+            over = (ends | (cut & seen)) & use
             difference = difference + jnp.sum(jnp.where(over, now.values - whole, 0.0))
             count = count + jnp.sum(jnp.where(over, now.rows, 0.0))
             kept = jax.tree.map(lambda old, new: jnp.where(use, jnp.where(ends | cut, 0.0, new), old), judged, now)
             return (kept, difference, count), None
 
         zero = jnp.zeros((), jnp.float32)
-        columns = (values, rewards, bonuses, successor_values, terminated, truncated, valid)
+        columns = (values, rewards, bonuses, successor_values, terminated, truncated, valid, known)
         (judged, difference, count), _ = jax.lax.scan(row, (self, zero, zero), columns)
         return judged, jnp.where(count > 0.0, difference / jnp.maximum(count, 1.0), jnp.nan)
