@@ -92,8 +92,8 @@ MISTAKES = [
     ("trian ppo CartPole-v1", "unknown command 'trian'; did you mean train?"),
     (
         "frobnicate",
-        "unknown command 'frobnicate'; known: train, resume, evaluate, export, compare, check, verify, figure, example, "
-        "list, completion.",
+        "unknown command 'frobnicate'; known: train, resume, evaluate, export, compare, check, verify, doctor, figure, "
+        "example, list, completion.",
     ),
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),

@@ -16,13 +16,14 @@ from jumar.report import learning_curve
 from jumar.runs import logs
 from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.entries import make_folder
-from jumar.runs.files import tree_to_arrays
+from jumar.runs.files import tree_to_arrays, write_atomically
 from jumar.runs.policy_files import remove_policy_files, write_policy_files
-from jumar.runs.run_directory import RunDirectory
+from jumar.runs.run_directory import CONFIG_TOML, RunDirectory
 from jumar.runs.segments import Segment
 from jumar.runs.tensorboard import ScalarWriter
 from jumar.spaces import space_to_json
 from jumar.text import counted
+from jumar.training.config_file import text_of_run, values_of
 from jumar.training.plan import Plan
 from jumar.training.remembered import BufferFiles
 from jumar.training.training import Metrics, Training
@@ -62,14 +63,31 @@ def save_best(folder: Path, training: Training, lane: int) -> None:
     write_policy_files(folder, policy_arrays(training.best_policies[lane]), description)
 
 
-def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:
-    """Write ``config.json``, and one for each seed of a run of several; ``kind`` says who keeps the directory."""
-    run.write_config({"kind": kind, **plan.to_json()})
+def write_configs(run: RunDirectory, plan: Plan, kind: str = "run", before: Plan | None = None) -> None:
+    """Write ``config.json`` and ``config.toml``, and those of each seed of a run of several.
+
+    Args:
+        run: where to.
+        plan: what they say.
+        kind: who keeps the directory; only runs have a ``config.toml``.
+        before: what the plan was, where a later command changes it.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    _write_config(run, plan, kind, before)
     if plan.n_seeds is not None:
         for seed in plan.seeds:
             one = run.seed(seed)
             make_folder(one.path)
-            one.write_config({"kind": "seed", **replace(plan, seed=seed, n_seeds=None).to_json()})
+            _write_config(one, replace(plan, seed=seed, n_seeds=None), "seed", before)
+
+
+def _write_config(run: RunDirectory, plan: Plan, kind: str, before: Plan | None) -> None:
+    run.write_config({"kind": kind, **plan.to_json()})
+    changed = before is None or values_of(before) != values_of(plan)
+    if kind in ("run", "seed") and changed and (text := text_of_run(run, plan, kind, before)) is not None:
+        write_atomically(run.path / CONFIG_TOML, text.encode("utf-8"))
 
 
 def save_state(
