@@ -7,6 +7,7 @@ the options that they stand for.
 from __future__ import annotations
 
 import argparse
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,13 +103,13 @@ def _algorithm(words: Sequence[str], positionals: Sequence[str], algorithms: Alg
         raise UsageError(f"{error} (ALGO comes before ENV, also where {config.origin} has it)") from None
     algorithm = algorithm or config.values.get("algorithm")
     if algorithm is None:
-        raise UsageError(f"{config.origin} names no algorithm; add algorithm = \"ppo\", say, or ALGO on the command line.")
+        raise UsageError(
+            f'{config.origin} names no algorithm; add algorithm = "ppo", say, or ALGO on the command line.'
+        )
     return algorithm
 
 
-def _fill(
-    parser: Parser, config: Config, algorithm: str, options: Sequence[str], positionals: Sequence[str]
-) -> Base:
+def _fill(parser: Parser, config: Config, algorithm: str, options: Sequence[str], positionals: Sequence[str]) -> Base:
     """Let the parser's defaults be what the file says; return the rest of it."""
     from jumar.algorithms.registry import algorithm as registered
     from jumar.training.config_file import OPTIONS
@@ -127,7 +128,9 @@ def _fill(
         else:
             defaults[SETTING + key] = config.setting(chosen, key)
     parser.set_defaults(**defaults)
-    return Base(_env_kwargs(config), _wrappers(config, options), () if "--log-info" in given else _texts(config, "log_info"))
+    return Base(
+        _env_kwargs(config), _wrappers(config, options), () if "--log-info" in given else _texts(config, "log_info")
+    )
 
 
 def _read_option(parser: Parser, config: Config, key: str) -> Any:
@@ -147,7 +150,7 @@ def _read_option(parser: Parser, config: Config, key: str) -> Any:
     try:
         return action.type(typed(value))  # type: ignore[operator]
     except argparse.ArgumentTypeError as error:
-        raise config.fault(key, f"{key}: {str(error):.200}") from None
+        raise config.fault(key, f"{key}: {error!s:.200}") from None
 
 
 def _texts(config: Config, key: str) -> list[str]:
@@ -229,7 +232,9 @@ def _check_confirmed(
     if not (values or own or own_env):
         return
     key = "env" if own_env else "wrapper" if own else keys[0]
-    words = (f" {algorithm}" + repeat_words(own_env, ()).removeprefix(" --env") if own_env else "") + repeat_words(None, own)
+    words = (f" {algorithm}" + repeat_words(own_env, ()).removeprefix(" --env") if own_env else "") + repeat_words(
+        None, own
+    )
     words += "".join(f" {as_option(key)} {value}" for key, value in values.items())
     raise config.fault(
         key,
@@ -241,7 +246,9 @@ def _check_confirmed(
 # --- --print-config -------------------------------------------------------------------------------------------------
 
 
-def printed(plan: Plan, request: TrainRequest, words: Sequence[str], algorithms: Algorithms) -> tuple[str, dict[str, Any]]:
+def printed(
+    plan: Plan, request: TrainRequest, words: Sequence[str], algorithms: Algorithms
+) -> tuple[str, dict[str, Any]]:
     """Return a configuration file with every option of a method, and the values in it.
 
     Options that Jumar would choose, and those that are off, are shown in comments.
@@ -265,7 +272,9 @@ def printed(plan: Plan, request: TrainRequest, words: Sequence[str], algorithms:
     for group in parser._action_groups:
         keys = []
         for action in group._group_actions:
-            key = action.option_strings[0].removeprefix("--").replace("-", "_") if action.option_strings else action.dest
+            key = (
+                action.option_strings[0].removeprefix("--").replace("-", "_") if action.option_strings else action.dest
+            )
             if key in COMMAND_LINE_ALONE or action.help in (None, argparse.SUPPRESS) or key == "help":
                 continue
             keys.append(key)
@@ -274,7 +283,7 @@ def printed(plan: Plan, request: TrainRequest, words: Sequence[str], algorithms:
         sections.append((title, keys))
     preset = f" The preset {plan.preset} is among the settings." if plan.preset else ""
     head = [
-        "Configuration of a training, printed by: " + " ".join(["jumar", "train", *words]),
+        "Configuration of a training, printed by: " + shlex.join(["jumar", "train", *words]),
         *textwrap.wrap(
             "`jumar train --config FILE` takes this file. What is on the command line comes before it; lines that are removed "
             f"or in comments have their defaults.{preset}",

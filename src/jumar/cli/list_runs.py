@@ -60,7 +60,9 @@ def words(runs: Sequence[FoundRun], place: Path, width: int | None) -> str:
         lines = ["  ".join(_aligned(row, sizes)).rstrip() for row in shown]
     if damaged:
         lines.append("")
-        lines += damaged if width is None else [line for each in damaged for line in textwrap.wrap(each, max(width, 20))]
+        lines += (
+            damaged if width is None else [line for each in damaged for line in textwrap.wrap(each, max(width, 20))]
+        )
     return "\n".join(lines)
 
 

@@ -407,8 +407,8 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
     )  # fmt: skip
     general.add_argument(
         "--preset", metavar="NAME|FILE|none",
-        help="tuned settings to start from: one of `jumar list presets`, or a file of your own that ends in .toml (default: the "
-        "preset of this algorithm and environment, if there is one)",
+        help="tuned settings to start from: one of `jumar list presets`, or a file of your own, FILE.toml (default: the preset of "
+        "this algorithm and environment, if there is one)",
     )  # fmt: skip
     general.add_argument(
         "--encoder", metavar="module:Name",
@@ -487,7 +487,9 @@ def _add_config_options(parser: Parser) -> None:
     )  # fmt: skip
     config.complete = "file"  # type: ignore[attr-defined]
     like = group.add_argument(
-        "--like", metavar="RUN", help="take what is not on the command line from another run, ALGO, ENV and the seed too"
+        "--like",
+        metavar="RUN",
+        help="take what is not on the command line from another run, ALGO, ENV and the seed too",
     )
     like.complete = "directory"  # type: ignore[attr-defined]
     group.add_argument(
@@ -762,7 +764,9 @@ def _add_verify(parser: Parser) -> None:
 
 def _add_doctor(parser: Parser) -> None:
     parser.add_argument(
-        "--quick", action="store_true", help="leave out the worker process, the training and the comparison with exact results"
+        "--quick",
+        action="store_true",
+        help="leave out the worker process, the training and the comparison with exact results",
     )
 
 

@@ -15,11 +15,13 @@ from typing import Any, Literal
 from jumar.errors import DamagedFile, JumarError, NewerFile, UsageError
 from jumar.fields import mapping, optional, reading, record, text, whole
 from jumar.runs import logs
-from jumar.runs.checkpoints import DESCRIPTION, KIND, CheckpointStore
+from jumar.runs.checkpoints import DESCRIPTION, KIND, LARGEST_STEP, CheckpointStore
 from jumar.runs.entries import open_plain
 from jumar.runs.files import read_json
 from jumar.runs.run_directory import CONFIG, LOCK, METRICS, RunDirectory
 
+LARGEST = 1e300
+"""A return beyond it comes from no environment."""
 STEPS = "time/total_timesteps"
 RETURN = "rollout/ep_rew_mean"
 BESIDE = frozenset({METRICS, LOCK, "checkpoints", "policy.json", "replay"})
@@ -176,7 +178,8 @@ def _look_inside(run: RunDirectory, config: Mapping[str, Any], changed: float) -
     trained = [logs.read_last(lane.metrics) for lane in lanes]
     evaluated = [logs.read_last(lane.evaluations) for lane in lanes]
     checkpoints = CheckpointStore(run.checkpoints).steps()
-    logged = [int(steps) for entry in trained if (steps := _number(entry.get(STEPS))) is not None]
+    steps = [_number(entry.get(STEPS)) or 0.0 for entry in trained]
+    logged = [int(number) for number in steps if 0.0 < number <= LARGEST_STEP]
     known = {
         **_known(config),
         "steps": max([*logged, *checkpoints[-1:], 0]),
@@ -236,7 +239,7 @@ def _modified(path: Path) -> float:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e300 else None
+    return float(value) if type(value) in (int, float) and abs(value) < LARGEST else None  # NaN is not
 
 
 def _mean(values: Iterator[Any]) -> float | None:

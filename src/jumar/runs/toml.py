@@ -46,24 +46,26 @@ class Document:
     values: dict[str, Any]
     text: str = ""
 
-    def line_of(self, key: str) -> int | None:
+    def line_of(self, name: str) -> int | None:
         """Return the number of the line in which a key of the outermost table stands, the first being 1, if it can be found."""
         lines = [line + "\n" for line in self.text.split("\n")]
-        quoted = re.escape(key)
-        begins = re.compile(rf"""\s*(?:\[+\s*)?(?:{quoted}|"{quoted}"|'{quoted}')\s*[=.\]]""")
-        found = [i for i, line in enumerate(lines) if begins.match(line)]
-        for i in found[:MOST_CANDIDATES]:
+        quoted = re.escape(name)
+        begins = re.compile(rf"""\s*(\[*)\s*(?:{quoted}|"{quoted}"|'{quoted}')\s*[=.\]]""")
+        found = [(i, match[1]) for i, line in enumerate(lines) if (match := begins.match(line))]
+        for i, header in found[:MOST_CANDIDATES]:
+            before = "".join(lines[:i])
             try:
-                # It might be in a text of several lines, or in an inner table.
-                if key not in tomllib.loads("".join(lines[:i])) and key in tomllib.loads("".join(lines[: i + 1])):
+                # It might be inside of a text of several lines, or in an inner table.
+                after = before + (lines[i] if header else f"{key(name)} = 0\n")
+                if name not in tomllib.loads(before) and name in tomllib.loads(after):
                     return i + 1
             except (ValueError, RecursionError):
                 continue
-        return found[0] + 1 if len(found) == 1 else None
+        return None
 
-    def place(self, key: str) -> str:
+    def place(self, name: str) -> str:
         """Return where a key stands, as ``FILE, line 3``; the file alone if the line cannot be found."""
-        line = self.line_of(key)
+        line = self.line_of(name)
         return self.path + (f", line {line}" if line else "")
 
 
@@ -75,7 +77,9 @@ def read(path: PathLike, what: str) -> Document:
             number in it has more than 64 bits. The message has the line where that is known.
     """
     shown = os.fspath(path)
-    text = _decoded(_content(Path(shown), what), shown) + "\n"  # then the reader knows the line of a fault in the last one
+    text = (
+        _decoded(_content(Path(shown), what), shown) + "\n"
+    )  # then the reader knows the line of a fault in the last one
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -84,9 +88,9 @@ def read(path: PathLike, what: str) -> Document:
         why = "it is nested too deep" if isinstance(error, RecursionError) else "a number in it is too long"
         raise UsageError(f"{shown} cannot be read: {why}.") from None
     document = Document(shown, values, text)
-    for key, each in values.items():
+    for name, each in values.items():
         if _has_too_large(each):
-            raise UsageError(f"{document.place(key)}: {key} has a whole number with more than 64 bits.")
+            raise UsageError(f"{document.place(name)}: {name} has a whole number with more than 64 bits.")
     return document
 
 

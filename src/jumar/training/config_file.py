@@ -106,14 +106,14 @@ class Config:
     def setting(self, chosen: Algorithm, key: str) -> Any:
         """Return one setting of the method. Raises ``UsageError`` as :meth:`settings`."""
         value = self.values[key]
-        entries = value if isinstance(value, list) else [value]
+        entries = value if isinstance(value, (list, tuple)) else [value]
         if not all(isinstance(entry, (bool, int, float, str)) for entry in entries):
             right = "a number, a text, true, false, or a list of these"
             raise self.fault(key, f"{key} must be {right}, not {value!r:.100}.")
         try:
             return coerce(chosen.settings, key, value)
         except UsageError as error:
-            raise self.fault(key, f"{str(error):.300}") from None
+            raise self.fault(key, f"{error!s:.300}") from None
 
 
 def _unknown_key(key: str, value: Any, chosen: Algorithm, known: Sequence[str]) -> str:

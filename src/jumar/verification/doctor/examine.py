@@ -45,7 +45,16 @@ CHECKS = ("distributions/gaussian", "estimators/gae", "objectives/clipped", "cri
 """Of ``jumar verify``: one of each kind, and quick ones."""
 TRAINING_SECONDS = 5
 DRIVERS = ("egl", "osmesa", "glfw")
-VARIABLES = ("JAX_", "XLA_", "JUMAR_", "MUJOCO_GL", "OMP_NUM_THREADS", "NPROC", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES")
+VARIABLES = (
+    "JAX_",
+    "XLA_",
+    "JUMAR_",
+    "MUJOCO_GL",
+    "OMP_NUM_THREADS",
+    "NPROC",
+    "XDG_CACHE_HOME",
+    "CUDA_VISIBLE_DEVICES",
+)
 SLOW_VARIABLES = {
     "JAX_DISABLE_JIT": "nothing is compiled, and training is some hundred times slower",
     "JAX_DEBUG_NANS": "every program is run and checked again where it makes a NaN, which is slow",
@@ -118,12 +127,12 @@ def judge_packages(
             yield Finding(f"extra {extra}", "ok", f"The extra {extra} can be imported: {shown}.")
     if missing:
         installs = ", ".join(f"pip install 'jumar[{extra}]'" for extra in missing)
-        yield Finding("extras", "note", f"Not installed, and only some features need them: {', '.join(missing)}.", installs)
+        yield Finding(
+            "extras", "note", f"Not installed, and only some features need them: {', '.join(missing)}.", installs
+        )
 
 
-def _package_fault(
-    each: Requirement, versions: Mapping[str, str | None], failures: Mapping[str, str]
-) -> str | None:
+def _package_fault(each: Requirement, versions: Mapping[str, str | None], failures: Mapping[str, str]) -> str | None:
     version, module = versions[each.name], module_of(each.name)
     if version is None:
         return f"{each.name} is not installed"
@@ -179,7 +188,9 @@ def devices() -> Iterator[Finding]:
         )  # fmt: skip
         return
     kinds = ", ".join(f"{each['platform']} ({each['kind']})" for each in found)
-    yield Finding("devices", "ok", f"JAX computes on {counted(len(found), 'device')}: {kinds}.", data={"devices": found})
+    yield Finding(
+        "devices", "ok", f"JAX computes on {counted(len(found), 'device')}: {kinds}.", data={"devices": found}
+    )
     if Path("/proc/driver/nvidia").exists() and all(each["platform"] == "cpu" for each in found):
         yield Finding(
             "devices", "note", "There is an NVIDIA graphics card, and JAX does not use it.",
@@ -190,7 +201,9 @@ def devices() -> Iterator[Finding]:
 
 def _compile_cache(answer: Answer) -> Iterator[Finding]:
     for words in answer.value("cache_warnings", []):
-        yield Finding("compile cache", "warning", words[:1].upper() + words[1:], "every command then compiles for seconds")
+        yield Finding(
+            "compile cache", "warning", words[:1].upper() + words[1:], "every command then compiles for seconds"
+        )
     folder = answer.value("cache")
     if folder is not None:
         try:
@@ -207,7 +220,9 @@ def _compile_cache(answer: Answer) -> Iterator[Finding]:
     elif os.environ.get(SWITCH_OFF, "0") not in ("", "0"):
         yield Finding("compile cache", "note", f"{SWITCH_OFF} is set: every command compiles its programs anew.")
     elif os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        yield Finding("compile cache", "note", "JAX_COMPILATION_CACHE_DIR is set, and JAX keeps compiled programs there.")
+        yield Finding(
+            "compile cache", "note", "JAX_COMPILATION_CACHE_DIR is set, and JAX keeps compiled programs there."
+        )
 
 
 def processors(root: Path = Path("/")) -> Iterator[Finding]:
@@ -233,7 +248,9 @@ def processors(root: Path = Path("/")) -> Iterator[Finding]:
             "on a virtual machine, choose a newer processor model; else build jaxlib from source",
         )  # fmt: skip
     else:
-        yield Finding("instruction set", "ok", f"It has {', '.join(sets) or 'no vector extensions'}.", data={"sets": sets})
+        yield Finding(
+            "instruction set", "ok", f"It has {', '.join(sets) or 'no vector extensions'}.", data={"sets": sets}
+        )
 
 
 def memory(root: Path = Path("/")) -> Iterator[Finding]:
@@ -265,7 +282,9 @@ def limits() -> Iterator[Finding]:
     unlimited = files == resource.RLIM_INFINITY
     if unlimited or files >= FEW_FILES:
         shown = "any number of files" if unlimited else counted(files, "file")
-        yield Finding("limits", "ok", f"This process may open {shown} at a time.", data={"files": None if unlimited else files})
+        yield Finding(
+            "limits", "ok", f"This process may open {shown} at a time.", data={"files": None if unlimited else files}
+        )
     else:
         yield Finding(
             "limits", "warning", f"This process may open {counted(files, 'file')} at a time (ulimit -n), few for many workers.",
@@ -286,7 +305,9 @@ def clock() -> Iterator[Finding]:
     now = time.time()
     shown = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(now))
     if now < RELEASED:
-        yield Finding("clock", "warning", f"The clock says {shown}, which is past.", "set the clock; names of runs have the date")
+        yield Finding(
+            "clock", "warning", f"The clock says {shown}, which is past.", "set the clock; names of runs have the date"
+        )
     else:
         yield Finding("clock", "ok", f"The clock says {shown}.")
 
@@ -315,9 +336,13 @@ def disk(place: Path = Path("runs")) -> Iterator[Finding]:
             "processes from one run.", remedy,
         )  # fmt: skip
     if (flush := float(answer.value("flush_seconds", 0.0))) > LATE:
-        yield Finding("disk", "warning", f"To flush 1 MiB to the disk took {flush:.1f} s: checkpoints are slow.", remedy)
+        yield Finding(
+            "disk", "warning", f"To flush 1 MiB to the disk took {flush:.1f} s: checkpoints are slow.", remedy
+        )
     if abs(off := float(answer.value("clock_difference", 0.0))) > LATE:
-        yield Finding("disk", "warning", f"The clock of its file system is {off:+.0f} s off this machine's.", "set both clocks")
+        yield Finding(
+            "disk", "warning", f"The clock of its file system is {off:+.0f} s off this machine's.", "set both clocks"
+        )
 
 
 def judge_space(folder: Path, free: int, files: int | None) -> Finding:
@@ -345,7 +370,9 @@ def locks(place: Path = Path("runs")) -> Iterator[Finding]:
         return
     running = [str(run.path) for run in found if run.state == "running"]
     damaged = [str(run.path) for run in found if run.state == "damaged"]
-    words = f"{counted(len(found), 'run')} in {place}" + (f"; a process works on {', '.join(running[:5])}" if running else "")
+    words = f"{counted(len(found), 'run')} in {place}" + (
+        f"; a process works on {', '.join(running[:5])}" if running else ""
+    )
     yield Finding("runs", "ok", f"{words}.", data={"running": running, "damaged": damaged})
     if damaged:
         shown = ", ".join(damaged[:5]) + (", ..." if len(damaged) > 5 else "")
@@ -411,7 +438,9 @@ def checks() -> Iterator[Finding]:
     results = [each for each in answer.said if "check" in each]
     failed = [each["check"] for each in results if not each["passed"]]
     if answer.fault is not None:
-        yield Finding("verification", "fault", f"jumar verify failed: {answer.fault.removesuffix('.')}.", "jumar verify --quick")
+        yield Finding(
+            "verification", "fault", f"jumar verify failed: {answer.fault.removesuffix('.')}.", "jumar verify --quick"
+        )
     elif failed:
         words = f"What is computed here is not exact: {', '.join(failed)} failed."
         yield Finding("verification", "fault", words, "jumar verify says by how much; reinstall jax and jaxlib")

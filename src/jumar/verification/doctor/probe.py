@@ -89,8 +89,7 @@ def workers() -> None:
 def graphics(driver: str) -> None:
     """Draw an empty scene off the screen; MuJoCo takes the driver when it is imported."""
     os.environ["MUJOCO_GL"] = driver
-    import mujoco
-
+    mujoco: Any = importlib.import_module("mujoco")
     context = mujoco.GLContext(64, 64)
     context.make_current()
     model = mujoco.MjModel.from_xml_string("<mujoco/>")
@@ -120,7 +119,11 @@ def training(seconds: str) -> None:
         from jumar.runs import logs
 
         entry = logs.read_last(run / "metrics.jsonl")
-        say(steps=agent.num_timesteps, steps_per_second=entry.get("time/steps_per_second"), mean_return=entry.get("rollout/ep_rew_mean"))
+        say(
+            steps=agent.num_timesteps,
+            steps_per_second=entry.get("time/steps_per_second"),
+            mean_return=entry.get("rollout/ep_rew_mean"),
+        )
         loaded = jumar.load(run)
         observations = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
         same = np.array_equal(loaded.predict(observations)[0], agent.predict(observations)[0])

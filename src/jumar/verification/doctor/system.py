@@ -33,7 +33,10 @@ def control_group_limits(root: Path = Path("/")) -> Limits:
     """
     processors, memory, left = [], [], []
     for folder in _folders(root, "cpu"):
-        quota, period = _version_2(folder) or (_number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us"))
+        quota, period = _version_2(folder) or (
+            _number(folder / "cpu.cfs_quota_us"),
+            _number(folder / "cpu.cfs_period_us"),
+        )
         if quota is not None and period and quota > 0:
             processors.append(quota / period)
     for folder in _folders(root, "memory"):
