@@ -407,7 +407,7 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
     )  # fmt: skip
     general.add_argument(
         "--preset", metavar="NAME|FILE|none",
-        help="tuned settings to start from: one of `jumar list presets`, or a file of your own, FILE.toml (default: the preset of "
+        help="tuned settings to start from: one of `jumar list presets`, or a file of yours, FILE.toml (default: the preset of "
         "this algorithm and environment, if there is one)",
     )  # fmt: skip
     general.add_argument(
