@@ -116,6 +116,7 @@ def test_the_first_lines_say_how_to_train_a_run_again(tmp_path: Path) -> None:
     longer = str(text_of_run(run, plan, "run", dataclasses.replace(plan, total_timesteps=1)))
     assert "need not give the same policy" in said(longer)
     assert "bit for bit" not in said(str(text_of_run(run, plan, "seed")))
+    assert "bit for bit" not in said(str(text_of_run(run, plan, from_python=True)))
     # A path that UTF-8 cannot hold is no reason to fail.
     assert text_of_run(run, dataclasses.replace(plan, init_from=Origin("\udcff", "0" * 64)), "run") is None
 

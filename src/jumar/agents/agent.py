@@ -417,7 +417,7 @@ class Agent:
         plan = training.plan
         run = RunDirectory.create(run_dir, plan.algorithm, plan.environment_name, plan.seed)
         stack.enter_context(run.lock())
-        write_configs(run, plan)
+        write_configs(run, plan, from_python=True)
         files = Files(run, training, reporter)
         stack.callback(files.close)
         return files

@@ -235,7 +235,7 @@ def _check_confirmed(
     words = (f" {algorithm}" + repeat_words(own_env, ()).removeprefix(" --env") if own_env else "") + repeat_words(
         None, own
     )
-    words += "".join(f" {as_option(key)} {value}" for key, value in values.items())
+    words += "".join(f" {as_option(key)} {shlex.quote(str(value))}" for key, value in values.items())
     raise config.fault(
         key,
         f"{key} names code or a file, and what a file names is imported or opened only if the command line names it too; "

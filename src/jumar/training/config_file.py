@@ -366,7 +366,9 @@ def config_text(
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def text_of_run(run: RunDirectory, plan: Plan, kind: str, before: Plan | None = None) -> str | None:
+def text_of_run(
+    run: RunDirectory, plan: Plan, kind: str = "run", before: Plan | None = None, from_python: bool = False
+) -> str | None:
     """Return the text of a run's own ``config.toml``; ``None`` where no command can train it.
 
     Args:
@@ -374,14 +376,15 @@ def text_of_run(run: RunDirectory, plan: Plan, kind: str, before: Plan | None = 
         plan: what it is.
         kind: who keeps it, as in ``config.json``.
         before: what it was before a later command changed it.
+        from_python: whether ``learn`` trains it, perhaps with callbacks.
     """
     if only_from_python(plan) is not None:
         return None
     again = "On the same machine, with the same versions, this command trains it again, to the same policy bit for bit:"
     if kind == "seed":
         again = "It was trained in one program with other seeds. Alone it need not become the same policy:"
-    elif plan.schedule_start:
-        again = "It began with a policy that was trained before, in Python. This command begins with a new one:"
+    elif from_python:
+        again = "It was trained from Python. This command trains a new policy with the same settings:"
     elif before is not None:
         again = (
             "`jumar resume` gave it a new total, or went on without the rule that had stopped it. This command trains to the "

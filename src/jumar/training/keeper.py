@@ -63,7 +63,9 @@ def save_best(folder: Path, training: Training, lane: int) -> None:
     write_policy_files(folder, policy_arrays(training.best_policies[lane]), description)
 
 
-def write_configs(run: RunDirectory, plan: Plan, kind: str = "run", before: Plan | None = None) -> None:
+def write_configs(
+    run: RunDirectory, plan: Plan, kind: str = "run", before: Plan | None = None, from_python: bool = False
+) -> None:
     """Write ``config.json`` and ``config.toml``, and those of each seed of a run of several.
 
     Args:
@@ -71,22 +73,25 @@ def write_configs(run: RunDirectory, plan: Plan, kind: str = "run", before: Plan
         plan: what they say.
         kind: who keeps the directory; only runs have a ``config.toml``.
         before: what the plan was, where a later command changes it.
+        from_python: whether ``learn`` trains the run.
 
     Raises:
         OSError: they cannot be written.
     """
-    _write_config(run, plan, kind, before)
+    _write_config(run, plan, kind, before, from_python)
     if plan.n_seeds is not None:
         for seed in plan.seeds:
             one = run.seed(seed)
             make_folder(one.path)
-            _write_config(one, replace(plan, seed=seed, n_seeds=None), "seed", before)
+            _write_config(one, replace(plan, seed=seed, n_seeds=None), "seed", before, from_python)
 
 
-def _write_config(run: RunDirectory, plan: Plan, kind: str, before: Plan | None) -> None:
+def _write_config(run: RunDirectory, plan: Plan, kind: str, before: Plan | None, from_python: bool) -> None:
     run.write_config({"kind": kind, **plan.to_json()})
     changed = before is None or values_of(before) != values_of(plan)
-    if kind in ("run", "seed") and changed and (text := text_of_run(run, plan, kind, before)) is not None:
+    if kind not in ("run", "seed") or not changed:
+        return
+    if (text := text_of_run(run, plan, kind, before, from_python)) is not None:
         write_atomically(run.path / CONFIG_TOML, text.encode("utf-8"))
 
 
