@@ -274,10 +274,22 @@ def test_commands_parse(line: str) -> None:
         assert leaving.value.code == 0
         return
     arguments = parsers[command].read(words)
-    if command == "train":
+    if command == "train" and not (arguments.config or arguments.like):  # the rest is in a file that is not here
         from jumar.cli.train import request_from
 
         assert request_from(arguments, ALGORITHMS).algorithm == algorithm
+
+
+def test_the_configuration_file_of_its_page_is_read(tmp_path: Path) -> None:
+    from jumar.cli.configured import read_train
+    from jumar.cli.train import request_from
+
+    [text] = re.findall(r"^```toml\n(.*?)^```$", (DOCS / "configuration.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "x.toml").write_text(text)
+    arguments, base = read_train(["--config", str(tmp_path / "x.toml")], ALGORITHMS)
+    request = request_from(arguments, ALGORITHMS, base)
+    assert (request.algorithm, request.env, request.total_timesteps) == ("ppo", "jax/CartPole-v1", 100_000)
+    assert request.env_kwargs == {"length": 0.7}
 
 
 def test_make_targets_exist() -> None:

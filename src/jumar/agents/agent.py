@@ -44,6 +44,7 @@ from jumar.runs.policy_files import has_policy
 from jumar.runs.run_directory import RunDirectory
 from jumar.text import counted
 from jumar.training.assembly import make_evaluator
+from jumar.training.config_file import choose_preset
 from jumar.training.data import check_data, start_data
 from jumar.training.events import Callback, Callbacks, sorted_out
 from jumar.training.keeper import Files, Nothing, save_lane, save_state, write_configs
@@ -104,8 +105,8 @@ class Agent:
         encoder: a network of your own that encodes observations, in policy and critic each with parameters of its own
             (:mod:`jumar.networks.own`): a pair of functions ``init`` and ``apply``, an object that has them, or a function
             from a key to an Equinox module. Files keep its parameters and its name; pass it to ``load`` again.
-        preset: name of the tuned settings to start from, ``"none"`` for none; by default those of this algorithm for
-            the environment's id, if there are any.
+        preset: name of the tuned settings to start from, ``"none"`` for none, or the path of a file of your own
+            (``"tuned.toml"``); by default those of this algorithm for the environment's id, if there are any.
         init_from: a run, or a folder with a policy, to begin with: a warm start. Policy and observation normaliser are taken
             from there, and the critic from the newest checkpoint; the settings of the policy are its own. The method and all
             other settings may differ, the spaces must be equal. Steps, optimiser and schedules begin anew.
@@ -162,7 +163,7 @@ class Agent:
         if workers and source.compiled:
             raise UsageError(f"workers={workers}, but {source.name} is compiled and is not stepped by processes.")
         environment = source.id if isinstance(source, FromId) else None
-        tuned = presets.choose(chosen.name, environment.name if environment else "", preset)
+        tuned = choose_preset(chosen, environment.name if environment else "", preset)
         own_code = OwnCode.passed(features, encoder)
         start = None if init_from is None else read_warm_start(init_from, own_code)
         if start is not None:
@@ -416,7 +417,7 @@ class Agent:
         plan = training.plan
         run = RunDirectory.create(run_dir, plan.algorithm, plan.environment_name, plan.seed)
         stack.enter_context(run.lock())
-        write_configs(run, plan)
+        write_configs(run, plan, from_python=True)
         files = Files(run, training, reporter)
         stack.callback(files.close)
         return files

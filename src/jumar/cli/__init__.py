@@ -161,16 +161,15 @@ def _dispatch(words: list[str]) -> Outcome:
 
 def _run(command: str, words: list[str]) -> Outcome:
     """Parse the words of a known command and run it. The imports are here to keep ``jumar --help`` quick."""
-    from jumar.cli.parser import build, find_algorithm
+    from jumar.cli.parser import build
 
     algorithms = _algorithms() if command in ("train", "completion") else {}
-    algorithm = find_algorithm(words, algorithms) if command == "train" else None
-    _, parsers = build(algorithms, algorithm)
-    arguments = parsers[command].read(words)
     if command == "train":
         from jumar.cli import train
 
-        return train.run(arguments, algorithms)
+        return train.run(words, algorithms)
+    _, parsers = build(algorithms)
+    arguments = parsers[command].read(words)
     if command == "resume":
         from jumar.cli import resume
 
@@ -203,6 +202,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import verify
 
         return verify.run(arguments)
+    if command == "doctor":
+        from jumar.cli import doctor
+
+        return doctor.run(arguments)
     if command == "figure":
         from jumar.cli import figure
 

@@ -1,4 +1,4 @@
-"""``jumar list``: the algorithms, environments or presets that there are, a line each, the name first."""
+"""``jumar list``: the algorithms, environments, presets or runs that there are, a line each, the name first."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from collections.abc import Callable, Sequence
 
 from jumar.cli.output import Outcome
 from jumar.cli.parser import Algorithms
+from jumar.errors import UsageError
 
 
 def run(arguments: argparse.Namespace, load_algorithms: Callable[[], Algorithms]) -> Outcome:
     """Make the list; the algorithms are loaded, and JAX with them, only if it is about them."""
+    if arguments.folder is not None and arguments.what != "runs":
+        raise UsageError(f"unexpected {arguments.folder!r}; a folder is only for `jumar list runs`.")
+    if arguments.what == "runs":
+        from jumar.cli import list_runs
+
+        return list_runs.run(arguments.folder)
     if arguments.what == "algorithms":
         entries, keys = [(entry.name, entry.title) for entry in load_algorithms().values()], ("name", "title")
     elif arguments.what == "presets":

@@ -56,8 +56,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.examples: dict[str, str] = {}
         """By positional: a command to show when it is missing."""
-        self.spared: dict[str, str] = {}
-        """By positional: the option beside which it may be left out."""
+        self.spared: dict[str, tuple[str, ...]] = {}
+        """By positional: the options beside which it may be left out."""
+        self.optional: set[str] = set()
+        """The positionals that may always be left out."""
         self.owners: dict[str, list[str]] = {}
         """By option: the algorithms that have it as a setting."""
         self.why_no_settings = ""
@@ -160,7 +162,9 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"{self.prog}: unexpected {extra!r}; usage: {self.usage}")
         if len(positionals) < len(names):
             missing = names[len(positionals)]
-            if self.spared.get(missing) in {option.partition("=")[0] for option in options}:
+            if missing in self.optional:
+                return
+            if {option.partition("=")[0] for option in options}.intersection(self.spared.get(missing, ())):
                 return
             example = self.examples.get(missing)
             raise UsageError(f"{self.prog}: {missing} is missing" + (f"; for example: {example}" if example else "."))
@@ -326,6 +330,7 @@ def build(
     _add_live(parsers["live"])
     _add_check(parsers["check"])
     _add_verify(parsers["verify"])
+    _add_doctor(parsers["doctor"])
     _add_figure(parsers["figure"])
     _add_list(parsers["list"])
     _add_example(parsers["example"])
@@ -349,9 +354,10 @@ COMMANDS = (
     ("live", "show runs in a browser while they go on", "jumar live RUN... [options]"),
     ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
     ("verify", "compare methods and parts with exact results on this machine", "jumar verify [NAME...] [options]"),
+    ("doctor", "say what is wrong with this installation or machine", "jumar doctor [options]"),
     ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
     ("example", "compute a worked example or an exercise from a textbook", "jumar example NAME [options]"),
-    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets [options]"),
+    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets|runs [DIR]"),
     ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
 )
 """Name, summary and usage of every command."""
@@ -373,13 +379,15 @@ def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
 
 
 def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, all_settings: bool) -> None:
-    parser.spared = {"ENV": "--dataset"}
+    described = ("--config", "--like")
+    parser.spared = {"ALGO": described, "ENV": (*described, "--dataset")}
     parser.examples = {"ALGO": "jumar train ppo CartPole-v1", "ENV": f"jumar train {algorithm or 'ppo'} CartPole-v1"}
     shown = [algorithms[algorithm]] if algorithm else list(algorithms.values())
     listing = "; ".join(f"{entry.name} ({entry.title})" for entry in shown) or "`jumar list algorithms`"
     parser.add_argument(
         "algorithm",
         metavar="ALGO",
+        nargs="?",
         choices=tuple(algorithms) or None,
         help=f"the algorithm: {listing}".replace("%", "%%"),
     )
@@ -402,9 +410,9 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         help="train K seeds in one program; compiled environments only (default: one seed)",
     )  # fmt: skip
     general.add_argument(
-        "--preset", metavar="NAME|none",
-        help="tuned settings to start from (default: those of this algorithm and environment, if there are any; "
-        "`jumar list presets` lists them)",
+        "--preset", metavar="NAME|FILE|none",
+        help="tuned settings to start from: one of `jumar list presets`, or a file of yours, FILE.toml (default: the preset of "
+        "this algorithm and environment, if there is one)",
     )  # fmt: skip
     general.add_argument(
         "--encoder", metavar="module:Name",
@@ -416,6 +424,7 @@ def _add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, al
         "settings may differ, those of the policy are its own (default: a policy drawn at random)",
     )  # fmt: skip
     start.complete = "directory"  # type: ignore[attr-defined]
+    _add_config_options(parser)
     _add_data_options(parser)
     defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
     _add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
@@ -471,6 +480,25 @@ def _add_environment_options(parser: Parser, n_envs: str) -> None:
         "--cost", metavar="velocity:V",
         help="a step costs 1 where the body moves faster than V along x, and else 0 (default: the environment's own "
         "info['cost'])",
+    )  # fmt: skip
+
+
+def _add_config_options(parser: Parser) -> None:
+    group = parser.add_argument_group("configuration files")
+    config = group.add_argument(
+        "--config", metavar="FILE",
+        help="take what is not on the command line from a configuration file (TOML), ALGO and ENV too",
+    )  # fmt: skip
+    config.complete = "file"  # type: ignore[attr-defined]
+    like = group.add_argument(
+        "--like",
+        metavar="RUN",
+        help="take what is not on the command line from another run, ALGO, ENV and the seed too",
+    )
+    like.complete = "directory"  # type: ignore[attr-defined]
+    group.add_argument(
+        "--print-config", action="store_true",
+        help="train nothing; print a configuration file with every option, what it does and its default",
     )  # fmt: skip
 
 
@@ -738,6 +766,14 @@ def _add_verify(parser: Parser) -> None:
     parser.add_argument("--list", action="store_true", help="list the checks, one per line, the name first")
 
 
+def _add_doctor(parser: Parser) -> None:
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="leave out the worker process, the training and the comparison with exact results",
+    )
+
+
 def _add_figure(parser: Parser) -> None:
     parser.add_argument(
         "names", metavar="NAME", nargs="*",
@@ -808,15 +844,18 @@ def _add_check(parser: Parser) -> None:
 
 def _add_list(parser: Parser) -> None:
     parser.examples = {"WHAT": "jumar list envs"}
-    known = ("algorithms", "envs", "presets")
+    known = ("algorithms", "envs", "presets", "runs")
+    parser.optional = {"DIR"}
     parser.add_argument(
-        "what", metavar="WHAT", type=one_of("list", *known), choices=known, help="algorithms, envs or presets"
+        "what", metavar="WHAT", type=one_of("list", *known), choices=known, help="algorithms, envs, presets or runs"
     )
+    folder = parser.add_argument("folder", metavar="DIR", nargs="?", help="where to look for runs (default: runs)")
+    folder.complete = "directory"  # type: ignore[attr-defined]
 
 
 def _add_example(parser: Parser) -> None:
     parser.examples = {"NAME": "jumar example example-12.1, or jumar example --list"}
-    parser.spared = {"NAME": "--list"}
+    parser.spared = {"NAME": ("--list",)}
     parser.add_argument("name", metavar="NAME", nargs="?", help="the example; --list shows all")
     parser.add_argument("--list", action="store_true", help="list all examples, one per line, the name first")
 

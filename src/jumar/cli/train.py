@@ -5,20 +5,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jumar.cli.configured import NOTHING, Base, printed, read_train
 from jumar.cli.output import Outcome, run_words
 from jumar.cli.parser import Algorithms, given_settings
 from jumar.console.choice import make_reporter
+from jumar.console.reporter import Silent
 from jumar.errors import UsageError
 from jumar.settings import coerce
 from jumar.training.request import TrainRequest
 
 
-def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
-    """Train as the arguments say."""
-    request = request_from(arguments, algorithms)
+def run(words: Sequence[str], algorithms: Algorithms) -> Outcome:
+    """Train as the words say, or print the configuration that they make."""
+    arguments, base = read_train(words, algorithms)
+    request = request_from(arguments, algorithms, base)
+    if arguments.print_config:
+        return _print_config(request, words, algorithms)
     with contextlib.closing(make_reporter(sys.stderr, quiet=arguments.quiet)) as reporter:
         from jumar.training.commands import train
 
@@ -26,8 +33,22 @@ def run(arguments: argparse.Namespace, algorithms: Algorithms) -> Outcome:
     return Outcome(summary, run_words(summary), kept=True)
 
 
-def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> TrainRequest:
+def _print_config(request: TrainRequest, words: Sequence[str], algorithms: Algorithms) -> Outcome:
+    from jumar.training.commands import settle
+
+    # Whether worker processes pay is measured when training begins.
+    plan = settle(replace(request, workers=request.workers or 0), Silent(sys.stderr)).plan
+    text, values = printed(plan, request, words, algorithms)
+    return Outcome({"config": values, "toml": text}, text.rstrip("\n"))
+
+
+def request_from(arguments: argparse.Namespace, algorithms: Algorithms, base: Base = NOTHING) -> TrainRequest:
     """Turn the parsed arguments into a request; every setting is looked at, so that a mistake shows at once.
+
+    Args:
+        arguments: what was typed, completed by a file or another run.
+        algorithms: all that there are.
+        base: what the file has of options that are collected from several words.
 
     Raises:
         UsageError: a setting, an environment argument or a wrapper's argument is wrong.
@@ -35,6 +56,8 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
     settings = given_settings(arguments)
     for name, value in settings.items():
         coerce(algorithms[arguments.algorithm].settings, name, value)
+    given = arguments.wrapper if base.wrapper is None else base.wrapper
+    wrappers = [(name, assignments(list(texts))) for name, texts in given or ()]
     return TrainRequest(
         algorithm=arguments.algorithm,
         env=arguments.env,
@@ -42,10 +65,10 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         seed=arguments.seed,
         n_envs=arguments.n_envs,
         run_dir=_folder("--run-dir", "a new directory", arguments.run_dir),
-        env_kwargs=assignments(arguments.env_kwargs or []),
+        env_kwargs={**base.env_kwargs, **assignments(arguments.env_kwargs or [])},
         frame_stack=arguments.frame_stack,
         atari=arguments.atari,
-        wrappers=tuple((name, tuple(settings.items())) for name, settings in typed_wrappers(arguments)),
+        wrappers=tuple((name, tuple(settings.items())) for name, settings in wrappers),
         workers=arguments.workers,
         cost=arguments.cost,
         eval_every=arguments.eval_every,
@@ -60,7 +83,7 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms) -> Train
         save_dataset=_folder("--save-dataset", "a new data set", arguments.save_dataset),
         stop_at_return=arguments.stop_at_return,
         stop_without_gain=arguments.stop_without_gain,
-        log_info=tuple(arguments.log_info or ()),
+        log_info=tuple(arguments.log_info or base.log_info),
         settings=settings,
     )
 

@@ -24,6 +24,7 @@ from jumar.runs.tensorboard import NAME_START
 
 CONFIG = "config.json"
 CONFIG_KIND = "run configuration"
+CONFIG_TOML = "config.toml"
 METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 TENSORBOARD = "tensorboard"
@@ -48,7 +49,7 @@ def _layout(*, of_one_seed: bool) -> Layout:
     }
     if not of_one_seed:
         folders[SEED_NAME.pattern] = _layout(of_one_seed=True)
-    return Layout((*exactly(CONFIG, LEARNING_CURVE, *policy_files.FILES), *in_place), in_place, folders)
+    return Layout((*exactly(CONFIG, CONFIG_TOML, LEARNING_CURVE, *policy_files.FILES), *in_place), in_place, folders)
 
 
 LAYOUT = _layout(of_one_seed=False)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ from jumar.runs.segments import Segment
 from jumar.text import counted, repeat_words
 from jumar.training.assembly import make_evaluator
 from jumar.training.collected import ENTRY, Kept, forget_unnamed
-from jumar.training.data import start_data
+from jumar.training.data import StartData, dataset_of, start_data
 from jumar.training.keeper import Files, write_configs
 from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
@@ -42,7 +42,7 @@ from jumar.training.restore import (
     restore,
 )
 from jumar.training.training import Training
-from jumar.training.warm_start import read_warm_start
+from jumar.training.warm_start import WarmStart, read_warm_start
 from jumar.xla.compiler import prepare_compiler
 
 
@@ -55,10 +55,7 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         JumarError: training could not go on; the last good state is saved.
     """
     prepare_compiler(reporter.warn, request.n_seeds)
-    own = typed_code(request.encoder)
-    start = None if request.init_from is None else read_warm_start(request.init_from, own)
-    data = start_data(request.dataset, request.prefill)
-    plan = make_plan(request, reporter, start, data, own)
+    plan, start, data = settle(request, reporter)
     check_saving(plan, request.save_dataset)
     source = _source(plan, data.data.spaces if data else None)
     with ExitStack() as stack:
@@ -87,6 +84,27 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
         files.checkpoint(training)
         training.restart()
         return _run(training, files, run, reporter, stop, request.save_dataset)
+
+
+class Settled(NamedTuple):
+    """A plan, and what its run begins with."""
+
+    plan: Plan
+    start: WarmStart | None
+    data: StartData | None
+
+
+def settle(request: TrainRequest, reporter: Reporter) -> Settled:
+    """Return the plan of what was requested; what it begins with is read, and nothing is written.
+
+    Raises:
+        UsageError: something in the request is wrong.
+        DamagedFile: what it begins with is damaged.
+    """
+    own = typed_code(request.encoder)
+    start = None if request.init_from is None else read_warm_start(request.init_from, own)
+    data = start_data(request.dataset, request.prefill)
+    return Settled(make_plan(request, reporter, start, data, own), start, data)
 
 
 def resume(
@@ -151,7 +169,7 @@ def resume(
             _check_logs(run, plan, checkpoint, reporter)
         try:
             if total_timesteps is not None:
-                write_configs(run, plan)
+                write_configs(run, plan, before=kept)
             _cut_back(run, plan, start)
         except OSError as error:
             raise JumarError(f"the run cannot go on in {run}: {explain_system_error(error)}") from error

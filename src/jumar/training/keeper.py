@@ -16,14 +16,15 @@ from jumar.report import learning_curve
 from jumar.runs import logs
 from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.entries import make_folder
-from jumar.runs.files import tree_to_arrays
+from jumar.runs.files import tree_to_arrays, write_atomically
 from jumar.runs.policy_files import remove_policy_files, write_policy_files
-from jumar.runs.run_directory import RunDirectory
+from jumar.runs.run_directory import CONFIG_TOML, RunDirectory
 from jumar.runs.segments import Segment
 from jumar.runs.tensorboard import ScalarWriter
 from jumar.spaces import space_to_json
 from jumar.text import counted
 from jumar.training.collected import ENTRY, Collection, Kept
+from jumar.training.config_file import text_of_run, values_of
 from jumar.training.machine import describe_machine
 from jumar.training.plan import Plan
 from jumar.training.remembered import BufferFiles
@@ -64,15 +65,39 @@ def save_best(folder: Path, training: Training, lane: int) -> None:
     write_policy_files(folder, policy_arrays(training.best_policies[lane]), description)
 
 
-def write_configs(run: RunDirectory, plan: Plan, kind: str = "run") -> None:
-    """Write ``config.json``, and one for each seed of a run of several; ``kind`` says who keeps the directory."""
+def write_configs(
+    run: RunDirectory, plan: Plan, kind: str = "run", before: Plan | None = None, from_python: bool = False
+) -> None:
+    """Write ``config.json`` and ``config.toml``, and those of each seed of a run of several.
+
+    Args:
+        run: where to.
+        plan: what they say.
+        kind: who keeps the directory; only runs have a ``config.toml``.
+        before: what the plan was, where a later command changes it.
+        from_python: whether ``learn`` trains the run.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     machine = describe_machine()
-    run.write_config({"kind": kind, "machine": machine, **plan.to_json()})
+    _write_config(run, plan, kind, machine, before, from_python)
     if plan.n_seeds is not None:
         for seed in plan.seeds:
             one = run.seed(seed)
             make_folder(one.path)
-            one.write_config({"kind": "seed", "machine": machine, **replace(plan, seed=seed, n_seeds=None).to_json()})
+            _write_config(one, replace(plan, seed=seed, n_seeds=None), "seed", machine, before, from_python)
+
+
+def _write_config(
+    run: RunDirectory, plan: Plan, kind: str, machine: dict[str, Any], before: Plan | None, from_python: bool
+) -> None:
+    run.write_config({"kind": kind, "machine": machine, **plan.to_json()})
+    changed = before is None or values_of(before) != values_of(plan)
+    if kind not in ("run", "seed") or not changed:
+        return
+    if (text := text_of_run(run, plan, kind, before, from_python)) is not None:
+        write_atomically(run.path / CONFIG_TOML, text.encode("utf-8"))
 
 
 def save_state(

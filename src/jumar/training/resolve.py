@@ -21,6 +21,7 @@ from jumar.errors import JumarError, UsageError, unknown
 from jumar.networks.own import OwnEncoder
 from jumar.policies.own_code import NO_CODE, OwnCode
 from jumar.text import repeat_words
+from jumar.training.config_file import choose_preset
 from jumar.training.data import StartData, check_data
 from jumar.training.events import read_keys
 from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
@@ -69,7 +70,7 @@ def make_plan(
     given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
     if start is not None:
         given = start.completed(given, chosen.settings)
-    preset = presets.choose(chosen.name, name, request.preset)
+    preset = choose_preset(chosen, name, request.preset)
     if data is not None:
         given = data.completed(given, chosen)
     settings = chosen.make_settings(presets.merged(preset, given))
