@@ -25,7 +25,7 @@ from jumar.runs.segments import Segment
 from jumar.text import counted, repeat_words
 from jumar.training.assembly import make_evaluator
 from jumar.training.collected import ENTRY, Kept, forget_unnamed
-from jumar.training.data import StartData, dataset_of, start_data
+from jumar.training.data import StartData, start_data
 from jumar.training.keeper import Files, write_configs
 from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
