@@ -186,6 +186,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import compare
 
         return compare.run(arguments)
+    if command == "sweep":
+        from jumar.cli import sweep
+
+        return sweep.run(arguments)
     if command == "report":
         from jumar.cli import report
 
