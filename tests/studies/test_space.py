@@ -161,7 +161,9 @@ def test_what_is_wrong_elsewhere_is_said_with_its_place(text: str, words: str) -
 
 def test_code_of_the_users_own_must_be_typed() -> None:
     own = GOOD.replace("jax/CartPole-v1", "jax/mine:World")
-    with pytest.raises(UsageError, match="nothing named by a file is imported; repeat --env jax/mine:World to allow it"):
+    with pytest.raises(
+        UsageError, match="nothing named by a file is imported; repeat --env jax/mine:World to allow it"
+    ):
         read(own)
     assert read(own, "jax/mine:World").env == "jax/mine:World"
     assert read(GOOD, "Acrobot-v1").env == "Acrobot-v1"

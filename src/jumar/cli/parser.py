@@ -763,7 +763,8 @@ def _add_sweep(parser: Parser) -> None:
     parser.examples = {"SPACE": "jumar sweep space.toml --trials 20"}
     space = parser.add_argument(
         "space", metavar="SPACE",
-        help="a TOML file with the algorithm, the environment, fixed settings, and ranges of those that are searched",
+        help="a TOML file with algorithm, env and total_timesteps, fixed settings below [settings], and below [search] what is "
+        "searched: learning_rate = { low = 1e-5, high = 1e-2, log = true }, n_steps = { choices = [32, 64] }",
     )  # fmt: skip
     space.complete = "file"  # type: ignore[attr-defined]
     parser.add_argument(

