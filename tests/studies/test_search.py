@@ -216,6 +216,7 @@ def test_trials_are_kept_in_a_file(whole: list[Trial], tmp_path: Path) -> None:
         ({"scores": (math.nan,)}, "trials.0.scores.0 is nan, but must be a"),
         ({"number": 1}, "trials.0.number is 1, but must be 0"),
         ({"reason": "a\x1b[31m"}, "trials.0.reason is"),
+        ({"scores": ()}, "trials.0.scores is empty, and the trial is complete"),
         ({"settings": ()}, "trials.0.settings is \\[\\], but must be an object"),
     ],
 )

@@ -109,10 +109,15 @@ def test_the_best_settings_are_written_as_a_file_that_training_takes(space: Path
     assert Path("d/trials.csv").read_text().count("\n") == 15
 
 
-def test_what_was_searched_is_said_in_words(space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_searched_is_said_in_words(
+    space: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
     assert main(["sweep", str(space), "--parallel", "2", "--trials", "4", "--out", "d d"]) == 0
     said = capsys.readouterr().out
     assert "4 trials (1 failed); the best:" in said
+    head = "trial  seeds  value  95 % interval  worst seed  best seed"
+    assert head in said.splitlines()  # its settings have no room
     assert "jumar train ppo jax/CartPole-v1 --preset 'd d/best.toml' --seed 2" in said
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,12 +41,18 @@ def words(done: Sweep) -> str:
     """Say what the sweep found."""
     from jumar.report.pages import aligned, number
     from jumar.studies.sweep_page import SELECTION, cells, command, counts
-    from jumar.text import typed
+    from jumar.text import percent, typed
 
     assert done.best is not None
-    lines = [f"{counts(done.trials)}; the best:", "", *aligned(cells(done.space, done.trials)), ""]
+    table = aligned(cells(done.space, done.trials))
+    if max(map(len, table)) > shutil.get_terminal_size(fallback=(200, 24)).columns:
+        table = aligned(cells(done.space, done.trials, settings=False))
+    lines = [f"{counts(done.trials)}; the best:", "", *table, ""]
     lines += [f"Best: trial {done.best.number}, {number(done.space.value(done.best.scores))}, with"]
     lines += [f"  {name} = {typed(value) or 'none'}" for name, value in done.best.settings.items()]
+    if done.importance:
+        shares = ", ".join(f"{name} {percent(share)}" for name, share in done.importance.items())
+        lines += [f"Importance: {shares}."]
     lines += [SELECTION, f"Everything is saved in {done.out}; {done.out / 'sweep.md'} has tables and pictures."]
     seed = done.seed + done.space.seeds
     next_command = command(done.space, shlex.quote(str(done.preset_file)))

@@ -54,20 +54,21 @@ def ranked(space: Space, trials: Sequence[Trial]) -> list[Trial]:
     return sorted(complete, key=lambda trial: -space.goodness(trial.scores))
 
 
-def cells(space: Space, trials: Sequence[Trial], most: int = SHOWN) -> list[list[str]]:
-    """Return the table of the best trials as texts, the heading first."""
-    heading = ["trial", *space.search, "seeds", "value", "95 % interval", "worst seed", "best seed"]
+def cells(space: Space, trials: Sequence[Trial], *, settings: bool = True) -> list[list[str]]:
+    """Return the table of the best trials as texts, the heading first; without their ``settings`` it is narrower."""
+    searched = list(space.search) if settings else []
+    heading = ["trial", *searched, "seeds", "value", "95 % interval", "worst seed", "best seed"]
     table = [heading]
-    for trial in ranked(space, trials)[:most]:
+    for trial in ranked(space, trials)[:SHOWN]:
         ends = {"low": None, "high": None}
         if len(trial.scores) > 1:
             ends = bootstrap_interval(np.array(trial.scores, np.float64), space.statistic)._asdict()
-        settings = [shown(trial.settings[name]) for name in space.search]
+        values = [shown(trial.settings[name]) for name in searched]
         scores = [number(min(trial.scores)), number(max(trial.scores))]
         table.append(
             [
                 str(trial.number),
-                *settings,
+                *values,
                 str(len(trial.scores)),
                 number(space.value(trial.scores)),
                 interval(ends),

@@ -125,7 +125,7 @@ def _versions(value: Any) -> dict[str, str]:
     return {name: text()(version) for name, version in mapping(value).items()}
 
 
-_READ_TRIAL = record(
+_READ_ENTRIES = record(
     number=whole(0, MOST_TRIALS),
     state=choice(*STATES),
     settings=mapping,
@@ -133,10 +133,19 @@ _READ_TRIAL = record(
     reason=optional(text()),
     same_as=optional(whole(0, MOST_TRIALS)),
 )
+
+
+def _read_trial(value: Any) -> dict[str, Any]:
+    found = _READ_ENTRIES(value)
+    if found["state"] in (COMPLETE, PRUNED) and not found["scores"]:
+        raise DamagedEntry(f"is empty, and the trial is {found['state']}", ("scores",))
+    return found
+
+
 _READ = record(
     space=mapping,
     seed=whole(0, 2**31),
     parallel=whole(1, MOST_TRIALS),
     versions=_versions,
-    trials=several(_READ_TRIAL, most=MOST_TRIALS),
+    trials=several(_read_trial, most=MOST_TRIALS),
 )
