@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from jumar.studies.pruning import Halving, Median, Never
 from jumar.studies.space import Choices, Range, Space, read_space
 from jumar.studies.toml_lines import line_of
 
+PAGE = Path(__file__).parents[2] / "docs" / "sweep.md"
 HEAD = """\
 algorithm = "ppo"
 env = "jax/CartPole-v1"
@@ -181,6 +184,15 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
     Path("real.toml").write_text(GOOD)
     Path("link.toml").symlink_to("real.toml")
     assert read_space("link.toml").algorithm == "ppo"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the pages are not part of an installed package")
+def test_the_page_on_sweeps_has_a_space_and_every_entry() -> None:
+    page = PAGE.read_text()
+    [block] = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert read(block).algorithm == "ppo"
+    rows = {name for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert {field.name for field in dataclasses.fields(Space)} - {"settings", "search"} <= rows
 
 
 def test_the_line_of_an_entry_is_found() -> None:

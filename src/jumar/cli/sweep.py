@@ -34,18 +34,19 @@ def run(arguments: argparse.Namespace) -> Outcome:
     )
     with contextlib.closing(make_progress(sys.stderr, quiet=arguments.quiet)) as progress:
         done = sweep(request, progress)
-    return Outcome(done.summary(), words(done), kept=True)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return Outcome(done.summary(), words(done, width), kept=True)
 
 
-def words(done: Sweep) -> str:
-    """Say what the sweep found."""
+def words(done: Sweep, width: int | None = None) -> str:
+    """Say what the sweep found; the table has settings where a line of ``width`` characters holds them."""
     from jumar.report.pages import aligned, number
     from jumar.studies.sweep_page import SELECTION, cells, command, counts
     from jumar.text import percent, typed
 
     assert done.best is not None
     table = aligned(cells(done.space, done.trials))
-    if max(map(len, table)) > shutil.get_terminal_size(fallback=(200, 24)).columns:
+    if width is not None and max(map(len, table)) > width:
         table = aligned(cells(done.space, done.trials, settings=False))
     lines = [f"{counts(done.trials)}; the best:", "", *table, ""]
     lines += [f"Best: trial {done.best.number}, {number(done.space.value(done.best.scores))}, with"]

@@ -16,6 +16,10 @@ from jumar.studies.space import Space
 from jumar.studies.trials import COMPLETE, FAILED, PRUNED, Trial
 
 
+class OtherProposals(UsageError):
+    """Other settings are proposed than a trial was trained with before."""
+
+
 class Asked(Protocol):
     """Who proposes settings."""
 
@@ -31,6 +35,7 @@ class Asked(Protocol):
 Settle = Callable[[Trial], Trial]
 """Returns a trial as pruned or complete where it is, after some of its seeds, and as it was where it goes on."""
 Note = Callable[[Trial], None]
+"""Is given a trial that has changed."""
 Train = Callable[[Sequence[Trial], Settle, Note], None]
 """Trains those trials of a generation that are not over, and notes each as it gets scores, is settled or fails. Where it is
 interrupted, some are not over when it returns."""
@@ -59,7 +64,7 @@ def search(
         known: trials of a search that was interrupted; what of them is over is not trained again.
 
     Raises:
-        UsageError: other settings are proposed than the known trials were trained with.
+        OtherProposals: other settings are proposed than the known trials were trained with.
     """
     done: list[Trial] = []
     first_with: dict[str, Trial] = {}
@@ -154,5 +159,7 @@ def _resumed(trial: Trial, known: Sequence[Trial]) -> Trial:
         return trial
     before = known[trial.number]
     if dict(before.settings) != dict(trial.settings):
-        raise UsageError(f"other settings are proposed for trial {trial.number} than those that it was trained with.")
+        raise OtherProposals(
+            f"other settings are proposed for trial {trial.number} than those that it was trained with."
+        )
     return before if before.same_as is None else trial

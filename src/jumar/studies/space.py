@@ -147,7 +147,7 @@ class Space:
         settings: What is fixed, as plain data.
         seeds: Over how many seeds a trial is trained.
         trials: How many trials there are unless the command says otherwise.
-        seed: The seed unless the command says otherwise.
+        seed: The seed unless the command says otherwise; ``None``: 0.
         sampler: One of ``SAMPLERS``.
         pruner: One of ``PRUNERS``.
         startup_trials: How many trials come before TPE looks at results and before anything is pruned.
@@ -168,7 +168,7 @@ class Space:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 3
     trials: int = 20
-    seed: int = 0
+    seed: int | None = None
     sampler: str = "tpe"
     pruner: str = "median"
     startup_trials: int = 10
@@ -211,7 +211,7 @@ class Space:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that the outcome depends on, but for the number of trials and the seed, as plain data."""
-        kept = {name: getattr(self, name) for name in _IDENTITY}
+        kept = {name: getattr(self, name) for name in _IDENTITY} | {"eval_every": self.steps_between}
         domains = {name: asdict(domain) for name, domain in self.search.items()}
         for domain in domains.values():
             if "values" in domain:
@@ -221,7 +221,7 @@ class Space:
 
 _IDENTITY = (
     "algorithm", "env", "total_timesteps", "seeds", "sampler", "pruner", "startup_trials", "reduction_factor", "objective",
-    "maximize", "preset", "cost", "steps_between", "eval_episodes", "last",
+    "maximize", "preset", "cost", "eval_episodes", "last",
 )  # fmt: skip
 
 
@@ -285,7 +285,7 @@ class _Reader:
         with self._at("sampler"):
             _check_sampler(space)
         with self._at("seed"):
-            check_seed(space.seed, space.seeds)
+            check_seed(space.seed or 0, space.seeds)
         return space
 
     def _algorithm(self) -> Algorithm:

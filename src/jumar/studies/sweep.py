@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from jumar.runs.run_directory import RunDirectory, make_free
 from jumar.studies.cells import RUNS, Cell
 from jumar.studies.progress import Progress, Quiet
 from jumar.studies.proposals import Proposals, check_packages, importances, versions
-from jumar.studies.search import best_of, search
+from jumar.studies.search import OtherProposals, best_of, search
 from jumar.studies.space import Space, read_space
 from jumar.studies.sweep_page import best_text, page, rows
 from jumar.studies.sweep_pictures import importance_picture, parallel_coordinates
@@ -113,32 +113,31 @@ def sweep(request: SweepRequest, progress: Progress | None = None) -> Sweep:
     progress = progress or Quiet()
     space = read_space(request.space, request.env)
     check_packages(space.sampler)
-    seed, parallel, n_trials = _numbers(request, space)
-    cell = check_together(space, seed)
+    n_trials = _check_numbers(request, space)
+    cell = check_together(space, request.seed or space.seed or 0)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(progress.warn))
         out = _folder(request.out)
         layout = _layout(cell)
         check_entries(out, layout, writing=True)
-        before = Record.read(out) if (out / TRIALS).exists() else None
-        if before is not None:
-            seed, parallel = _same(before, space, request, out)
-        record = Record(space.to_json(), seed, parallel, before.versions if before else versions())
-        known = before.trials if before else ()
         stack.enter_context(RunDirectory(out).lock())
+        record = _record(request, space, out)
         remove_temporaries(out, layout)
-        n_trials = max(n_trials, len(known))
+        seed, parallel, n_trials = record.seed, record.parallel, max(n_trials, len(record.trials))
 
         def write(trials: Sequence[Trial]) -> None:
-            Record(record.space, seed, parallel, record.versions, trials).write(out)
+            replace(record, trials=trials).write(out)
 
-        _writable(out, write, known)
+        try:
+            write(record.trials)
+        except OSError as error:
+            raise UsageError(f"{out} cannot be written ({error.strerror}); give another folder with --out.") from None
         trainer = Trainer(space, seed, out, parallel, n_trials, write, progress, stop)
         try:
             proposals = Proposals(space, seed)
-            trials = search(space, proposals, n_trials, parallel, trainer.train, trainer.keep, known)
-        except UsageError as error:
-            raise _other_versions(error, record.versions, out) from None
+            trials = search(space, proposals, n_trials, parallel, trainer.train, trainer.keep, record.trials)
+        except OtherProposals as error:
+            raise UsageError(f"{out} cannot go on: {error} {_changes(record.versions)}") from None
         done = write_sweep(space, seed, trials, out)
     if stop:
         over = sum(trial.over for trial in done.trials)
@@ -179,33 +178,37 @@ def write_sweep(space: Space, seed: int, trials: Sequence[Trial], out: Path) -> 
     return Sweep(space, seed, trials, best, importance, out, list(content))
 
 
-def _numbers(request: SweepRequest, space: Space) -> tuple[int, int, int]:
-    """Return seed, generation's size and number of trials of a new sweep. Raises ``UsageError`` for one out of range."""
-    seed = space.seed if request.seed is None else request.seed
-    check_seed(seed, space.seeds)
+def _check_numbers(request: SweepRequest, space: Space) -> int:
+    """Return the number of trials. Raises ``UsageError`` for a number in the request that is out of range."""
+    if request.seed is not None:
+        check_seed(request.seed, space.seeds)
     for name in ("parallel", "trials"):
         if (value := getattr(request, name)) is not None:
             check_count(name, value, 1, MOST_TRIALS)
-    return seed, request.parallel or count_processors(), request.trials or space.trials
+    return request.trials or space.trials
 
 
-def _same(before: Record, space: Space, request: SweepRequest, out: Path) -> tuple[int, int]:
-    """Return seed and generation's size of the sweep in a folder, which must be the one that is asked for.
+def _record(request: SweepRequest, space: Space, out: Path) -> Record:
+    """Return what the folder says of itself, or what a new one will say.
 
     Raises:
-        UsageError: something is another one; the message says what.
+        UsageError: it holds another sweep than is asked for; the message says what differs.
+        DamagedFile: what it says is damaged.
     """
-    asked = {"seed": request.seed, "parallel": request.parallel, **_flat(space.to_json())}
-    if request.seed is None and space.seed != before.seed:
-        asked["seed"] = space.seed if space.seed else None
+    seed = space.seed if request.seed is None else request.seed
+    if not (out / TRIALS).exists():
+        return Record(space.to_json(), seed or 0, request.parallel or count_processors(), versions())
+    before = Record.read(out)
+    asked = {"seed": seed, "parallel": request.parallel, **_flat(space.to_json())}
     saved = {"seed": before.seed, "parallel": before.parallel, **_flat(before.space)}
     for name in [*asked, *saved]:
-        if asked.get(name) != saved.get(name) and not (name in ("seed", "parallel") and asked[name] is None):
-            here, now = (typed(each.get(name)) if name in each else "not there" for each in (saved, asked))
+        remembered = name in ("seed", "parallel") and asked[name] is None
+        if asked.get(name) != saved.get(name) and not remembered:
+            here, now = (typed(each[name]) if name in each else "not there" for each in (saved, asked))
             raise UsageError(
                 f"{out} holds a sweep in which {name} is {here}, and now it is {now}; give another folder with --out."
             )
-    return before.seed, before.parallel
+    return before
 
 
 def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -216,16 +219,11 @@ def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def _other_versions(error: UsageError, before: Mapping[str, str], out: Path) -> UsageError:
-    changed = [f"{name} was {then} and is {versions().get(name)}" for name, then in before.items()]
-    changed = [
-        words for words, (name, then) in zip(changed, before.items(), strict=True) if versions().get(name) != then
-    ]
-    if not changed or "other settings are proposed" not in str(error):
-        return error
-    return UsageError(
-        f"{out} cannot go on: {error} {', '.join(changed)}; install that version, or give another folder."
-    )
+def _changes(before: Mapping[str, str]) -> str:
+    """Return what to do where other settings are proposed than before."""
+    now = versions()
+    changed = [f"{name} was {then} and is {now.get(name)}" for name, then in before.items() if now.get(name) != then]
+    return f"{', '.join(changed)}; install that version, or give another folder." if changed else "Give another folder."
 
 
 def _folder(out: Path | None) -> Path:
@@ -244,14 +242,6 @@ def _folder(out: Path | None) -> Path:
     if names and TRIALS not in names:
         raise UsageError(f"{out} is not empty, and holds no sweep; give another folder with --out.")
     return out
-
-
-def _writable(out: Path, write: Any, known: Sequence[Trial]) -> None:
-    """Write down what the folder is. Raises ``UsageError`` where it cannot be written."""
-    try:
-        write(known)
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written ({error.strerror}); give another folder with --out.") from None
 
 
 def _layout(cell: Cell) -> Layout:

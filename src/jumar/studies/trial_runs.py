@@ -60,7 +60,7 @@ class Trainer:
         self._parallel, self._n_trials = parallel, n_trials
         self._write, self._progress, self._stop = write, progress, stop
         self._request = request_of(space, seed)
-        self._all: Sequence[Trial] = ()
+        self._all: tuple[Trial, ...] = ()
         self._trials: dict[str, Trial] = {}
         """Those of the generation, by the name of their cell's method."""
         self._again: set[Path] = set()
@@ -68,9 +68,10 @@ class Trainer:
         self._began = False
 
     def keep(self, trials: Sequence[Trial]) -> None:
-        """Write down what has become of the trials."""
-        self._all = trials
-        self._write(trials)
+        """Write down what has become of the trials, where anything has."""
+        if tuple(trials) != self._all:
+            self._all = tuple(trials)
+            self._write(trials)
 
     def train(self, trials: Sequence[Trial], settle: Settle, note: Note) -> None:
         """Train the trials that are not over."""
