@@ -189,7 +189,7 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not PAGE.exists(), reason="the pages are not part of an installed package")
 def test_the_page_on_sweeps_has_a_space_and_every_entry() -> None:
     page = PAGE.read_text()
-    [block] = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    block, *_ = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert read(block).algorithm == "ppo"
     rows = {name for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert {field.name for field in dataclasses.fields(Space)} - {"settings", "search"} <= rows
