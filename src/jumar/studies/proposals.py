@@ -95,8 +95,9 @@ class Proposals:
 def importances(space: Space, trials: Sequence[Trial]) -> dict[str, float] | None:
     """Return the share that each setting has in whether a trial is among the best, by PED-ANOVA; the largest first.
 
-    Compared are where the best quarter of the complete trials lie and where all do, setting by setting; the best are five at
-    least. ``None`` where there are fewer than ten complete trials with different settings, or their values are all the same.
+    For each setting, the values of the best quarter of the complete trials (five at least) are compared with values spread
+    evenly over the space. ``None`` where there are fewer than ten complete trials with different settings, or their values are
+    all the same.
 
     Source: Watanabe, Bansal and Hutter (2023), *PED-ANOVA: efficiently quantifying hyperparameter importance in arbitrary
     subspaces*.
@@ -115,7 +116,9 @@ def importances(space: Space, trials: Sequence[Trial]) -> dict[str, float] | Non
             drawn = {name: _drawn(space.search[name], setting) for name, setting in trial.settings.items()}
             study.add_trial(optuna.create_trial(params=drawn, distributions=distributions, value=value))
         share = max(BEST_SHARE, BEST / len(complete))
-        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share))
+        found = get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=share, evaluate_on_local=False)
+        )
     return {name: float(value) for name, value in found.items()}
 
 
