@@ -117,7 +117,7 @@ def test_what_was_searched_is_said_in_words(space: Path) -> None:
     assert "4 trials (1 failed); the best:" in said
     head = "trial  seeds  value  95 % interval  worst seed  best seed"
     assert head in said.splitlines()  # its settings have no room
-    assert "jumar train ppo jax/CartPole-v1 --preset 'd d/best.toml' --seed 2" in said
+    assert "jumar train ppo jax/CartPole-v1 --preset 'd d/best.toml' --total-timesteps 1024 --seed 2" in said
 
 
 class Crash(BaseException):

@@ -174,4 +174,5 @@ def best_text(space: Space, best: Trial, trials: Sequence[Trial], plan: Plan, pa
 
 def command(space: Space, preset_file: str) -> str:
     """Return the command that trains with the best settings."""
-    return f"jumar train {space.algorithm} {shlex.quote(space.env)} --preset {preset_file}"
+    what = f"{space.algorithm} {shlex.quote(space.env)}"
+    return f"jumar train {what} --preset {preset_file} --total-timesteps {space.total_timesteps}"
