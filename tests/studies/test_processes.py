@@ -68,6 +68,34 @@ def test_all_jobs_are_done_so_many_at_a_time(tmp_path: Path) -> None:
     assert notes.most <= 2
 
 
+@pytest.mark.parametrize(("even", "sizes"), [(False, {1, 2}), (True, {1})])
+def test_jobs_have_as_many_processors_each_where_it_matters(
+    even: bool, sizes: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def popen(words: list[str], **options: Any) -> Any:
+        given.append(len(words[4].split(",")))
+        return real([sys.executable, "-c", "pass"], **options)
+
+    real = subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    monkeypatch.setattr(processes, "processors", lambda: [0, 1, 2])
+    work_off(jobs(tmp_path, 2), lambda job: [], tmp_path / "logs", 2, Notes(), StopFlag(), even=even)
+    assert set(given) == sizes
+
+
+@pytest.mark.usefixtures("child")
+@pytest.mark.parametrize("code", [130, 143, -9, 3])
+def test_what_a_signal_ended_is_told_apart(code: int, tmp_path: Path) -> None:
+    notes, every = Notes(), jobs(tmp_path, 1)
+    program = f"import os; os.kill(os.getpid(), {-code})" if code < 0 else f"exit({code})"
+    work_off(every, lambda job: [program], tmp_path / "logs", 1, notes, StopFlag())
+    failure = notes.outcomes[every[0].seeds]
+    assert failure is not None
+    assert failure.interrupted == (code != 3)
+
+
 @pytest.mark.usefixtures("child")
 @pytest.mark.parametrize(
     ("program", "failure"),

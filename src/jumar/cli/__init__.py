@@ -152,7 +152,7 @@ def _dispatch(words: list[str]) -> Outcome:
     command, rest = words[position], words[:position] + words[position + 1 :]
     names = [name for name, _, _ in COMMANDS]
     if command not in names:
-        aliases = {"eval": "evaluate", "continue": "resume", "learn": "train"}
+        aliases = {"eval": "evaluate", "continue": "resume", "learn": "train", "tune": "sweep"}
         if not nearest(command, names, aliases):
             raise UsageError(f"unknown command {command!r}; `jumar --help` lists them.")
         raise unknown("command", command, names, aliases)
@@ -186,6 +186,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import compare
 
         return compare.run(arguments)
+    if command == "sweep":
+        from jumar.cli import sweep
+
+        return sweep.run(arguments)
     if command == "report":
         from jumar.cli import report
 

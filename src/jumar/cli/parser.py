@@ -326,6 +326,7 @@ def build(
     _add_evaluate(parsers["evaluate"])
     _add_export(parsers["export"])
     _add_compare(parsers["compare"])
+    _add_sweep(parsers["sweep"])
     _add_report(parsers["report"])
     _add_live(parsers["live"])
     _add_check(parsers["check"])
@@ -350,6 +351,7 @@ COMMANDS = (
         "train several methods and report how they compare",
         "jumar compare --algorithms A,B --envs E [options]",
     ),
+    ("sweep", "search the best settings of a method on a task", "jumar sweep SPACE.toml [options]"),
     ("report", "write one HTML page about runs or a comparison", "jumar report RUN... [options]"),
     ("live", "show runs in a browser while they go on", "jumar live RUN... [options]"),
     ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
@@ -755,6 +757,40 @@ def _add_compare(parser: Parser) -> None:
         help="returns that normalised scores of 0 and 1 stand for (default: the lowest and the highest score of any run)",
     )  # fmt: skip
     report.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+
+
+def _add_sweep(parser: Parser) -> None:
+    parser.examples = {"SPACE": "jumar sweep space.toml --trials 20"}
+    space = parser.add_argument(
+        "space", metavar="SPACE",
+        help="a TOML file with algorithm, env and total_timesteps, fixed settings below [settings], and below [search] what is "
+        "searched: learning_rate = { low = 1e-5, high = 1e-2, log = true }, n_steps = { choices = [32, 64] }",
+    )  # fmt: skip
+    space.complete = "file"  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--trials", type=count(1), metavar="N",
+        help="how many settings are tried; more than before goes on (default: the file's, or 20)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--parallel", type=count(1), metavar="K",
+        help="trials that are proposed together and train at a time; the outcome depends on it (default: one for each "
+        "processor)",
+    )  # fmt: skip
+    out = parser.add_argument(
+        "--out", metavar="DIR",
+        help="where everything is kept; the same command with the same folder goes on (default: runs/sweep_DATE)",
+    )  # fmt: skip
+    out.complete = "directory"  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--seed", type=seed, metavar="S",
+        help="seed of what is proposed, and the first training seed of every trial (default: the file's, or 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--env", metavar="ENV",
+        help="the environment, in place of the file's; needed where it is code of your own: no module is imported because a "
+        "file names it",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
 
 
 def _add_verify(parser: Parser) -> None:

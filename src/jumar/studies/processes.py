@@ -12,11 +12,11 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from jumar.console.signals import StopFlag
+from jumar.console.signals import STOP_SIGNALS, StopFlag
 from jumar.errors import UsageError
 from jumar.runs.entries import open_plain
 from jumar.studies.cells import Job, folder_of
@@ -36,6 +36,8 @@ class Failure:
     words: str
     refused: bool = False
     """Whether it was never begun, because what was asked for cannot be."""
+    interrupted: bool = field(default=False, compare=False)
+    """Whether a signal ended it, so that it may go on."""
 
 
 class Watcher(Protocol):
@@ -76,16 +78,17 @@ class _Running:
         code = self.process.returncode
         if code == 0:
             return None
+        interrupted = code < 0 or code - 128 in STOP_SIGNALS
         self.output.seek(0)
         lines = self.output.read().decode("utf-8", "replace").strip().splitlines()
         with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
             reason = str(json.loads(lines[-1])["error"]).splitlines()[0]
-            return Failure(reason[:LONGEST_REASON], code == UsageError.exit_code)
+            return Failure(reason[:LONGEST_REASON], code == UsageError.exit_code, interrupted)
         ending = f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
         with self.log.open("rb") as log:
             log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - END_OF_LOG))
             said = log.read().decode("utf-8", "replace").strip().splitlines()
-        return Failure(f"{ending}: {said[-1][:LONGEST_REASON]}" if said else f"{ending}.")
+        return Failure(f"{ending}: {said[-1][:LONGEST_REASON]}" if said else f"{ending}.", interrupted=interrupted)
 
 
 def work_off(
@@ -95,6 +98,8 @@ def work_off(
     parts: int,
     watcher: Watcher,
     stop: StopFlag,
+    *,
+    even: bool = False,
 ) -> None:
     """Do all jobs, so many at a time; return when all have ended, or, once ``stop`` is set, have been stopped.
 
@@ -105,9 +110,11 @@ def work_off(
         parts: among how many jobs at a time the processors are divided, at least 1.
         watcher: who is told.
         stop: asks for an end: the processes save and stop.
+        even: whether every job has the same number of processors, so that it does not matter which it is given.
     """
     waiting = deque(jobs)
-    free = shares(processors(), parts)
+    numbers = processors()
+    free = shares(numbers[: len(numbers) // parts * parts] or numbers if even else numbers, parts)
     running: list[_Running] = []
     asked_to_stop = False
     try:
