@@ -81,8 +81,8 @@ def assemble(
         update = make_update(plan, source, spaces, trained, environments.frames)
         if update.needs_cost and environments.never_costs:
             check_one_cost(None)
-        if update.hindsight is not None and not environments.rewards_goals:
-            raise UnsupportedEnvironment(cannot_relabel(source))
+        if update.hindsight is not None:
+            check_goals(environments, source)
     except Exception:
         environments.close()
         raise
@@ -112,14 +112,21 @@ def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, R
     return update, StoredRunner(update, plan.n_seeds), spaces, limit
 
 
-def cannot_relabel(source: Source) -> str:
-    """Return why an environment without ``compute_reward`` cannot be learnt from in hindsight, and what would be right."""
+def check_goals(environments: HostEnvironments, source: Source) -> None:
+    """Refuse environments that cannot be learnt from in hindsight.
+
+    Raises:
+        UnsupportedEnvironment: they have no goals, or how these are rewarded is not known.
+    """
+    check_goal_space(environments.observation_space, source.name)
+    if environments.rewards_goals:
+        return
     if source.backend == "envpool":
-        return (
+        raise UnsupportedEnvironment(
             f"goal_selection_strategy computes rewards of other goals, and how {source.name} rewards goals is not known here; "
-            f"use an environment that has compute_reward, such as those of Gymnasium-Robotics (pip install gymnasium-robotics)."
+            "use an environment that has compute_reward, such as those of Gymnasium-Robotics (pip install gymnasium-robotics)."
         )
-    return (
+    raise UnsupportedEnvironment(
         f"goal_selection_strategy computes rewards of other goals, and {source.name} has no method "
         "compute_reward(achieved_goal, desired_goal, info); give it one, or leave goal_selection_strategy out."
     )
@@ -166,8 +173,6 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
     plan.own.check(plan.own_names, "the run's policy")
     policy = make_policy(*spaces, plan.settings, plan.own)
     update = algorithm(plan.algorithm).make(plan.settings, policy)
-    if update.hindsight is not None:
-        check_goal_space(spaces[0], source.name)
     # Neither stored transitions nor relabelled ones follow each other, as stacks of frames do.
     if plan.data is None and update.hindsight is None:
         update = update.among_frames(frames)
