@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jumar.collecting.hindsight import CUT, Episodes, Relabelling, Steps
+from jumar.collecting.relabelling import CUT, Episodes, Relabelling, Steps
 from jumar.envs.goals import Goals, pool_rewards
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment
 from jumar.experience import hindsight
@@ -143,7 +143,7 @@ def test_rows_are_those_that_are_made_by_hand(strategy: str, n_envs: int, n_step
 
 
 def test_a_long_episode_is_relabelled_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumar.collecting.hindsight.LONGEST", 6)
+    monkeypatch.setattr("jumar.collecting.relabelling.LONGEST", 6)
     walks, relabelling = Walks(2, 1, ends=0.0), Relabelling(Hindsight("final", 1), 2, "walks")
     episodes, found = Episodes.none(2), []
     for number in range(7):

@@ -21,8 +21,8 @@ from jax import Array
 
 from jumar.algorithms.update import Update
 from jumar.collecting.gatherers import Gatherer, PoolScan, StepLoop, environment_seeds
-from jumar.collecting.hindsight import Episodes, Relabelling, steps_of, trajectory_fields
 from jumar.collecting.info_means import InfoMeans, no_sums, sums_of
+from jumar.collecting.relabelling import Episodes, Relabelling, steps_of, trajectory_fields
 from jumar.collecting.stopping import Abandoned, Pace, never
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
 from jumar.envs.goals import Goals
