@@ -26,6 +26,8 @@ from jumar.envs.host import SerialEnvironments
 from jumar.envs.vector import VectorAdapter
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.runs.datasets import read_dataset
+from jumar.training.checks.findings import Findings
+from jumar.training.checks.goal_rewards import check_goal_rewards
 from jumar.training.data import interrupted
 
 SETTINGS: dict[str, Any] = {
@@ -338,3 +340,23 @@ def test_methods_without_a_replay_buffer_do_not_know_the_settings(capsys: Any) -
         made(goal_selection_strategy="futur")
     with pytest.raises(UsageError, match="goal_selection_strategy needs a replay buffer, and on_policy has none"):
         jumar.DPG(Reach, on_policy=True, goal_selection_strategy="final")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Reach, "off-policy methods can learn in hindsight (--goal-selection-strategy future)."),
+        (lambda: Reach(toll=1.0), "(--goal-selection-strategy future, with copy_info_dict)."),
+        (lambda: Plain(Reach()), "It has goals, and no compute_reward: nothing can be learnt in hindsight."),
+        (
+            lambda: gym.wrappers.TransformReward(Reach(), lambda reward: reward + 1.0),
+            "does not give the rewards of its steps",
+        ),
+        (Failing, "compute_reward cannot be asked for 100 goals at once"),
+    ],
+)
+def test_a_check_says_whether_goals_can_be_relabelled(make: Any, said: str) -> None:
+    findings = Findings()
+    check_goal_rewards(findings, SerialEnvironments([make]), 0)
+    assert said in " ".join([*findings.what, *findings.wrong])
+    assert len(findings.wrong) == ("hindsight" not in said and "copy" not in said)
