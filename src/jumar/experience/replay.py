@@ -311,8 +311,7 @@ class Replay:
     def store(self, ring: Arrays, fresh: Fresh, cursor: Cursor) -> Arrays:
         """Return the ring with the fresh slots in it, which must be a whole block; ``cursor`` is the one from before them.
 
-        Where rows are relabelled there may be any number of them, and what lies behind them in the ring, among what is not
-        drawn, is overwritten. It is meant to be compiled by itself, with ``ring`` donated.
+        Where rows are relabelled there may be any number of them. It is meant to be compiled by itself, with ``ring`` donated.
         """
         begin = cursor.place * self.n_envs
         if self.aligned:
@@ -320,8 +319,11 @@ class Replay:
                 name: jax.lax.dynamic_update_slice_in_dim(ring[name], fresh.arrays[name], begin, axis=0)
                 for name in ring
             }
-        rows = (begin + jnp.arange(self.room * self.n_envs)) % (self.places * self.n_envs)
-        return {name: ring[name].at[rows].set(fresh.arrays[name], unique_indices=True) for name in ring}
+        count, whole = jnp.arange(self.room * self.n_envs), self.places * self.n_envs
+        rows = (begin + count) % whole
+        if self.relabelled:  # what does not count goes beyond the ring, and is dropped
+            rows = jnp.where(count < fresh.slots * self.n_envs, rows, whole + count)
+        return {name: ring[name].at[rows].set(fresh.arrays[name], unique_indices=True, mode="drop") for name in ring}
 
     def after(self, cursor: Cursor, fresh: Fresh) -> Cursor:
         """Return the cursor after the fresh slots were stored."""

@@ -214,8 +214,8 @@ def dataset_arrays(
         spaces: of observations and actions.
 
     Returns:
-        Which of the rows are experience, not relabelled, whose stacks of frames are all there, boolean ``[slots, N]``; and the arrays by
-        their names in a data set, ``[slots, N, ...]``.
+        Which of the rows are experience whose stacks of frames are all there, without relabelled ones, boolean
+        ``[slots, N]``; and the arrays by their names in a data set, ``[slots, N, ...]``.
 
     Raises:
         UsageError: there were masks of actions that are no part of the observations.
