@@ -65,6 +65,18 @@ VARIANTS = {
         "sac",
         {**CHEETAH, "critic_batch_norm": True, "target_network": False, "policy_delay": 3, "learning_rate": 1e-3},
     ),
+    "sac-her": Variant(
+        "sac in hindsight",
+        "sac",
+        {
+            "goal_selection_strategy": "future",
+            "gamma": 0.95,
+            "learning_rate": 1e-3,
+            "learning_starts": 1_000,
+            "net_arch": [64, 64],
+            "normalize_observations": True,
+        },
+    ),
     "droq": Variant(
         "sac with DroQ's settings, 4 updates a step",
         "sac",
@@ -125,6 +137,7 @@ TASKS = {
         "gymnasium/HalfCheetah-v5", 100_000, 3, only=("sac-plain", "sb3-sac", "td3-plain", "sb3-td3")
     ),
     "halfcheetah-50k": Task("gymnasium/HalfCheetah-v5", 50_000, 2, only=("sac-plain", "crossq", "droq")),
+    "fetchreach": Task("envpool/FetchReach-v4", 10_000, 5, only=("sac-her",)),
     "acrobot": Task("jax/Acrobot-v1", 200_000, 5, {"ppo": -90}, everyone=True),
     "mountaincar": Task("jax/MountainCar-v0", 200_000, 5, everyone=True),
     "mountaincar-continuous": Task("jax/MountainCarContinuous-v0", 200_000, 5, {"ppo": 88}, everyone=True),

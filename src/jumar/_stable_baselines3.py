@@ -26,6 +26,7 @@ IN_SEPARATE = "evaluations make separate environments themselves: `eval_every=10
 NEW_ENVIRONMENT = "`agent.save(path)`, then `jumar.load(path, env=...)` goes on in another environment"
 OFF_POLICY = "not in Jumar yet; `jumar list algorithms` lists the methods"
 BUFFER = "the replay buffer is the agent's own; `buffer_size` says how many steps it holds"
+HINDSIGHT = '`jumar.SAC(env, goal_selection_strategy="future", n_sampled_goal=4)`'
 CALLBACK = (
     "a function that is called once per iteration with the metrics (a dict), and returns `False` to stop training, or an "
     "object with methods `iteration`, `evaluation`, `checkpoint` and `end` (`jumar.callbacks`)"
@@ -46,8 +47,8 @@ AGENT: Mapping[str, str] = {
     "stats_window_size": "`rollout/*` are means of the last 100 episodes",
     "rollout_buffer_class": "a method is put together from parts; see `jumar.method`",
     "rollout_buffer_kwargs": "a method is put together from parts; see `jumar.method`",
-    "replay_buffer_class": BUFFER,
-    "replay_buffer_kwargs": BUFFER,
+    "replay_buffer_class": f"{BUFFER}; for `HerReplayBuffer`, set `goal_selection_strategy`",
+    "replay_buffer_kwargs": f"{BUFFER}; `n_sampled_goal`, `goal_selection_strategy` and `copy_info_dict` are settings",
     "optimize_memory_usage": "leave it out; `buffer_size` says how many steps are remembered",
     "_init_setup_model": "leave it out",
 }
@@ -127,7 +128,7 @@ PACKAGE: Mapping[str, str] = {
     "RecurrentPPO": '`jumar.PPO(env, recurrent="lstm")`',
     "MaskablePPO": "`jumar.PPO`: it takes action masks wherever an environment gives them",
     "DQN": OFF_POLICY,
-    "HerReplayBuffer": OFF_POLICY,
+    "HerReplayBuffer": HINDSIGHT,
     "ReplayBuffer": BUFFER,
     "NormalActionNoise": '`action_noise="normal:0.1"`, in units of half of the action\'s range',
     "OrnsteinUhlenbeckActionNoise": '`action_noise="ou:0.2"`, in units of half of the action\'s range, with dt = 1',

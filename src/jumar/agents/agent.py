@@ -339,7 +339,10 @@ class Agent:
             keeper = self._keeper(stack, run_dir, reporter)
             training.restart()
             keeper.checkpoint(training)
-            run_loop(training, keeper, reporter, callbacks=callbacks)
+            try:
+                run_loop(training, keeper, reporter, callbacks=callbacks)
+            finally:
+                training.relabel_open_episodes()
         return self
 
     def actor(self, lane: int = 0) -> Actor:

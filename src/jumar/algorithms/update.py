@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.algorithms.on_policy.symptoms import symptoms
+from jumar.experience.hindsight import Hindsight
 from jumar.policies.exploration import Acting, Behaviour, Drawing
 from jumar.policies.moments import RunningMoments
 from jumar.policies.observations import Encoder
@@ -73,6 +74,11 @@ class Update(Protocol):
     @property
     def counts_episodes(self) -> bool:
         """Whether a round ends with an episode, so that it has as many steps as that."""
+        ...
+
+    @property
+    def hindsight(self) -> Hindsight | None:
+        """What rows are to be relabelled with other goals and inserted beside the steps; ``None``: none."""
         ...
 
     @property
@@ -164,6 +170,20 @@ class Update(Protocol):
         """
         ...
 
+    def insert(self, made: Any, trajectory: Trajectory, slots: Array) -> Any:
+        """Return what the iteration has made with relabelled rows among it, where there is ``hindsight``.
+
+        Args:
+            made: what it has made so far, which is used up.
+            trajectory: the rows, ``[C, N]``.
+            slots: how many of their C slots count, int32.
+        """
+        ...
+
+    def keep(self, memory: Any, made: Any, learner: Any) -> tuple[Any, Any]:
+        """Return the memory with rows that were inserted between iterations, and the learner that knows of them."""
+        ...
+
 
 class Rolled(NamedTuple):
     """What an iteration of one rollout makes."""
@@ -178,6 +198,7 @@ class RolloutUpdate:
     policy: Policy
     mapped = (0, 0)
     counts_episodes = False
+    hindsight = None
 
     @property
     def apart(self) -> bool:
@@ -241,6 +262,14 @@ class RolloutUpdate:
     def store(self, memory: tuple[()], made: Rolled, learner: Learner) -> tuple[()]:
         """Return nothing."""
         return memory
+
+    def insert(self, made: Any, trajectory: Trajectory, slots: Array) -> Any:
+        """Return what was made: nothing is relabelled."""
+        return made
+
+    def keep(self, memory: tuple[()], made: Any, learner: Learner) -> tuple[tuple[()], Learner]:
+        """Return what there is."""
+        return memory, learner
 
 
 def moments_after(moments: RunningMoments, trajectory: Trajectory, encoder: Encoder) -> RunningMoments:

@@ -79,6 +79,9 @@ class StepLoop:
         self._environments: HostEnvironments | None = None
         self._observations: Any = None
         self._masks: np.ndarray | None = None
+        self.keeps_steps = False
+        self.steps: list[HostStep] = []
+        """What environments returned in the last rollout, as they returned it, where that is kept."""
         self._noise = jax.jit(self._noise_once, static_argnums=1)
         self._act, self._first = jax.jit(self._act_once), jax.jit(self.first_of)
 
@@ -120,6 +123,8 @@ class StepLoop:
             self._observations, self._masks = narrow(step.observations), step.action_masks
             if self._behaviour.recurrent:  # no other one looks at it
                 start = over_after(step)
+        if self.keeps_steps:
+            self.steps = [row.step for row in rows]
         return written_down(rows, first), over_after(rows[-1].step), carry
 
     def close(self) -> None:

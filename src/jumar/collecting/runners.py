@@ -11,7 +11,7 @@ loop knows nothing else of environments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -22,9 +22,11 @@ from jax import Array
 from jumar.algorithms.update import Update
 from jumar.collecting.gatherers import Gatherer, PoolScan, StepLoop, environment_seeds
 from jumar.collecting.info_means import InfoMeans, no_sums, sums_of
+from jumar.collecting.relabelling import Episodes, Relabelling, steps_of, trajectory_fields
 from jumar.collecting.stopping import Abandoned, Pace, never
 from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
-from jumar.envs.host import HostEnvironments
+from jumar.envs.goals import Goals
+from jumar.envs.host import HostEnvironments, HostStep
 from jumar.errors import EnvironmentFault
 from jumar.experience.replay import ABSENT
 from jumar.policies.exploration import Acted, Acting
@@ -116,6 +118,8 @@ class Collector(NamedTuple):
     carry: Any
     logged: Any = ()
     """Sums of the entries of ``info`` that are logged, since the iteration began."""
+    episodes: Any = ()
+    """The steps of episodes that are relabelled when they end, where that is done."""
 
 
 def outcome_of(trajectory: Trajectory, strict: bool) -> tuple[Array | None, ...]:
@@ -532,6 +536,10 @@ class HostRunner:
         self._keys = jax.jit(jax.vmap(jax.random.split))
         self._store = jax.jit(update.store, donate_argnums=0)
         self._cut = jax.jit(update.cut, donate_argnums=0)
+        self._insert = jax.jit(self._insert_once, donate_argnums=0)
+        self._keep = jax.jit(update.keep, donate_argnums=0)
+        self._relabelling: Relabelling | None = None
+        self._environments: HostEnvironments | None = None
 
     def init(self, key: Array) -> Collector:
         """Return the state of no environments; ``restart`` begins with some."""
@@ -542,8 +550,21 @@ class HostRunner:
         return self._update.memory()
 
     def cut(self, held: Held) -> Held:
-        """Mark the newest steps in the memory as truncated where their episodes go on; a second time changes nothing."""
-        return held if held.memory == () else held._replace(memory=self._cut(held.memory, held.learner))
+        """Mark the newest steps in the memory as truncated where their episodes go on; a second time changes nothing.
+
+        What is to be relabelled of these episodes is put into the memory.
+        """
+        if held.memory == ():
+            return held
+        held = held._replace(memory=self._cut(held.memory, held.learner))
+        if self._relabelling is None or held.collector.episodes == ():
+            return held
+        episodes, chunks = self._relabelling.cut(held.collector.episodes, self._rewards_of)
+        memory, learner = held.memory, held.learner
+        for rows, slots in chunks:
+            made = self._insert(self._begin(), trajectory_fields(rows), slots)
+            memory, learner = self._keep(memory, made, learner)
+        return Held(learner, memory, held.collector._replace(episodes=episodes))
 
     def restart(self, held: Held, seed: int, step: int) -> Held:
         """Rebuild the environments and reset them; open episodes are cut, which their last rows have bootstrapped for."""
@@ -559,8 +580,14 @@ class HostRunner:
         self._gatherer = PoolScan.of(environments, behaviour, self._n_steps, self._info) or self._step_loop
         self._gatherer.begin(environments, observations, masks)
         self._name, self._rows = environments.name, 0
-        collector = Collector((), (), np.ones((n,), bool), behaviour.initial_carry(n))
-        return Held(self._update.restart(held.learner), self.cut(held).memory, collector)
+        episodes: Any = ()
+        if (hindsight := self._update.hindsight) is not None:
+            environments.keep_infos(hindsight.with_infos)
+            self._environments, self._step_loop.keeps_steps = environments, True
+            self._relabelling, episodes = Relabelling(hindsight, n, self._name), Episodes.none(n)
+        held = self.cut(held)
+        collector = Collector((), (), np.ones((n,), bool), behaviour.initial_carry(n), episodes=episodes)
+        return Held(self._update.restart(held.learner), held.memory, collector)
 
     def iterate(self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool] = never) -> Iterated:
         """Gather and learn, round by round; then write down what is to be remembered."""
@@ -615,10 +642,32 @@ class HostRunner:
             gathered, start, carry = gatherer.gather(acting, carry, start, pair[0], acted)
             gathered = {**gathered, "carry": (), "critic_carry": ()}
             seen = *gatherer.seen, carry, start
+            episodes = collector.episodes
+            if self._relabelling is not None:
+                made, episodes = self._relabelled(made, episodes, gathered, gatherer.steps, pair[1])
             learner, made, carry, acted = self._turn(learner, made, memory, gathered, left, pair[1], seen)
-            collector = Collector(acted, (), start, carry)
+            collector = Collector(acted, (), start, carry, episodes=episodes)
         learner, record, outcome, faults = self._report(learner, made, keys[-1])
         return learner, collector, made, (outcome, faults, record)
+
+    def _relabelled(
+        self, made: Any, episodes: Episodes, gathered: dict[str, Any], steps: Sequence[HostStep], key: np.ndarray
+    ) -> tuple[Any, Episodes]:
+        """Insert what can be relabelled after a round, before it is learnt from."""
+        assert self._relabelling is not None
+        assert self._update.hindsight is not None
+        taken = steps_of(gathered, steps, self._update.hindsight.with_infos)
+        episodes, chunks = self._relabelling.after(episodes, taken, key.tolist(), self._rewards_of)
+        for rows, slots in chunks:
+            made = self._insert(made, trajectory_fields(rows), slots)
+        return made, episodes
+
+    def _rewards_of(self, goals: Goals) -> Any:
+        assert self._environments is not None
+        return self._environments.rewards_of(goals)
+
+    def _insert_once(self, made: Any, rows: dict[str, Any], slots: Array) -> Any:
+        return self._update.insert(made, trajectory_of(rows), slots)
 
     def _gather(self, learner: Any, collector: Collector, key: Any, remaining: Any) -> tuple[dict[str, Any], Collector]:
         assert self._gatherer is not None

@@ -21,6 +21,7 @@ from gymnasium.wrappers import FrameStackObservation
 from jumar.envs import batches
 from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary, Extras, explain, read_flag, space_of
+from jumar.envs.goals import Goals
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.envs.watchdog import Watchdog
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
@@ -44,6 +45,7 @@ class HostStep(NamedTuple):
     ``infos``: float ``[K, N]``, the entries of ``info`` that are logged, NaN where a step has none; ``None`` where none are.
     ``info_complaints``: by entry a sentence about one that was no finite number, the first time that it was none.
     ``info_numbers``: entries of ``info`` that are numbers and were not seen before, where some are logged.
+    ``whole_infos``: the ``info`` of each environment's step, where ``keep_infos`` asked for them, else ``None``.
     """
 
     observations: Batch
@@ -58,6 +60,7 @@ class HostStep(NamedTuple):
     infos: np.ndarray | None = None
     info_complaints: Mapping[str, str] | None = None
     info_numbers: tuple[str, ...] = ()
+    whole_infos: Sequence[dict[str, Any]] | None = None
 
 
 class HostEnvironments(Protocol):
@@ -95,6 +98,23 @@ class HostEnvironments(Protocol):
 
     def close(self) -> None:
         """Release what the environments hold."""
+        ...
+
+    @property
+    def rewards_goals(self) -> bool:
+        """Whether :meth:`rewards_of` is known: the environments have ``compute_reward``."""
+        ...
+
+    def rewards_of(self, goals: Goals) -> Any:
+        """Return what the environments' ``compute_reward`` says of many goals at once: rewards ``[R]``, unchecked.
+
+        Raises:
+            EnvironmentFault: it raises.
+        """
+        ...
+
+    def keep_infos(self, wanted: bool) -> None:
+        """Let steps come with the whole infos of the environments, or not."""
         ...
 
 
@@ -149,6 +169,7 @@ class SerialEnvironments:
         self._none.flags.writeable = self._all.flags.writeable = False
         self._extras = Extras(self.n_envs, self.action_space, cost, log)
         self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
+        self._whole_infos: list[dict[str, Any]] | None = None
         self._boundary = Boundary(
             self.name, self.n_envs, self.observation_space, self.action_space, self._progress, first_index
         )
@@ -224,7 +245,26 @@ class SerialEnvironments:
             infos,
             None if infos is None else self._boundary.info_complaints(self._extras),
             self._extras.new_numbers,
+            None if self._whole_infos is None else tuple(self._whole_infos),
         )
+
+    @property
+    def rewards_goals(self) -> bool:
+        """Whether the environments have ``compute_reward``."""
+        return self._envs[0].has_wrapper_attr("compute_reward")
+
+    def rewards_of(self, goals: Goals) -> Any:
+        """Return what the first environment's ``compute_reward`` says of many goals; see :class:`HostEnvironments`."""
+        try:
+            return self._envs[0].get_wrapper_attr("compute_reward")(*goals)
+        except self._passed_on:
+            raise
+        except BaseException as error:
+            raise failed_rewards(self.name, len(goals.infos), error) from error
+
+    def keep_infos(self, wanted: bool) -> None:
+        """Let steps come with whole infos, or not."""
+        self._whole_infos = [{} for _ in self._envs] if wanted else None
 
     def close(self) -> None:
         """Close the environments that were made here."""
@@ -283,6 +323,8 @@ class SerialEnvironments:
                     ended.append(row)
                 if info or looked_at:
                     self._extras.read(row, info, self._mask_functions[row], not (terminates or truncates))
+                if self._whole_infos is not None:
+                    self._whole_infos[row] = info
         except self._passed_on:
             raise
         except BaseException as error:
@@ -321,6 +363,14 @@ def _mask_function(env: gym.Env) -> Callable[[], Any] | None:
         return None
     function = env.get_wrapper_attr("action_masks")
     return function if callable(function) else None
+
+
+def failed_rewards(name: str, count: int, error: BaseException) -> EnvironmentFault:
+    """Return the fault for a ``compute_reward`` that raised when it was given ``count`` goals."""
+    return EnvironmentFault(
+        f"compute_reward of {name} raised {explain(error)}; it was given arrays of {count} achieved and desired goals and a "
+        "list of as many infos, and must return as many rewards."
+    )
 
 
 def words_on_text(environments: HostEnvironments) -> str | None:

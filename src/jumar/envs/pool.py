@@ -21,6 +21,7 @@ from gymnasium import Space, spaces
 
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.boundary import Boundary, Extras, explain
+from jumar.envs.goals import Goals, pool_rewards
 from jumar.envs.host import HostStep, Warn, start_watchdog
 from jumar.envs.step_costs import GIVEN, Cost, lacking
 from jumar.errors import UsageError, unknown
@@ -153,6 +154,7 @@ class EnvPoolEnvironments:
         limit = int(spec.config.max_episode_steps)
         self.episode_limit = limit if 0 < limit < _NO_LIMIT else None
         self.frames = _stacked_frames(spec.config, self.observation_space)
+        self._rewards_of = pool_rewards(name, spec.config._asdict())
         action = list(spec.action_array_spec.values())[-1]
         self._action_dtype = np.dtype(action.dtype)
         self._action_shape = (n_envs, *(length for length in action.shape if length != -1))
@@ -274,6 +276,19 @@ class EnvPoolEnvironments:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+    @property
+    def rewards_goals(self) -> bool:
+        """Whether it is known here how goals are rewarded."""
+        return self._rewards_of is not None
+
+    def rewards_of(self, goals: Goals) -> np.ndarray:
+        """Return the rewards of many goals, by the formula of the environment: EnvPool itself cannot be asked."""
+        assert self._rewards_of is not None
+        return self._rewards_of(goals)
+
+    def keep_infos(self, wanted: bool) -> None:
+        """Do nothing: the formulas take no infos."""
 
     def close(self) -> None:
         """Stop the threads of the pool."""

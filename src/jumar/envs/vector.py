@@ -11,7 +11,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.boundary import Boundary, Extras, space_of
-from jumar.envs.host import HostStep, Warn, environment_name, start_watchdog
+from jumar.envs.goals import Goals
+from jumar.envs.host import HostStep, Warn, environment_name, failed_rewards, start_watchdog
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import EnvironmentFault, UsageError
 from jumar.spaces import check_spaces, without_text
@@ -56,6 +57,7 @@ class VectorAdapter:
         self.resets_take_steps = self._mode is AutoresetMode.NEXT_STEP
         self._many_seeds = isinstance(vector_env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         self._ended = np.zeros(self.n_envs, dtype=bool)
+        self._keeps_infos = False
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
         self._extras = Extras(self.n_envs, self.action_space, cost, log)
@@ -104,7 +106,31 @@ class VectorAdapter:
             logged,
             None if logged is None else self._boundary.info_complaints(self._extras),
             self._extras.new_numbers,
+            self._separated(infos, ended) if self._keeps_infos else None,
         )
+
+    @property
+    def rewards_goals(self) -> bool:
+        """Whether the environments have ``compute_reward`` and can be asked for it, as Gymnasium's own can."""
+        return self._many_seeds and all(self._env.unwrapped.call("has_wrapper_attr", "compute_reward"))  # type: ignore[attr-defined]
+
+    def rewards_of(self, goals: Goals) -> Any:
+        """Return what ``compute_reward`` says of many goals; see :class:`~jumar.envs.host.HostEnvironments`."""
+        try:
+            return self._env.unwrapped.call("compute_reward", *goals)[0]  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise failed_rewards(self.name, len(goals.infos), error) from error
+
+    def keep_infos(self, wanted: bool) -> None:
+        """Let steps come with whole infos, or not."""
+        self._keeps_infos = wanted
+
+    def _separated(self, infos: dict[str, Any], ended: np.ndarray) -> list[dict[str, Any]]:
+        """Return the info of each environment's step; after a SAME_STEP reset it lies in the final infos."""
+        final = infos.get("final_info") if self._mode is AutoresetMode.SAME_STEP else None
+        return [_of_row(final if isinstance(final, dict) and ended[row] else infos, row) for row in range(self.n_envs)]
 
     def close(self) -> None:
         """Stop watching; the vector environment is its owner's to close."""
@@ -185,6 +211,15 @@ class VectorAdapter:
         if not isinstance(result, tuple) or len(result) != length:
             raise self._boundary.miscounted(None, result, call)
         return result
+
+
+def _of_row(infos: dict[str, Any], row: int) -> dict[str, Any]:
+    """Return the info of one environment, of those that a vector environment has joined to arrays."""
+    return {
+        key: _of_row(x, row) if isinstance(x, dict) else x[row]
+        for key, x in infos.items()
+        if not key.startswith("_") and (f"_{key}" not in infos or infos[f"_{key}"][row])
+    }
 
 
 def _autoreset_mode(vector_env: VectorEnv, name: str) -> AutoresetMode:

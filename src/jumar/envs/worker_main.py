@@ -122,6 +122,7 @@ def _describe(environments: SerialEnvironments) -> Description:
         environments.episode_limit,
         environments.frames,
         environments.left_out,
+        environments.rewards_goals,
     )
 
 

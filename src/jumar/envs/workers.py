@@ -34,6 +34,7 @@ from gymnasium import Space
 from jumar.envs import batches
 from jumar.envs.batches import Batch
 from jumar.envs.boundary import Boundary
+from jumar.envs.goals import Goals
 from jumar.envs.host import HostStep
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import EnvironmentFault, JumarError, UnsupportedEnvironment, UsageError
@@ -77,6 +78,7 @@ class Description:
     episode_limit: int | None
     frames: int
     left_out: tuple[str, ...]
+    rewards_goals: bool
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class WorkerEnvironments:
         self.observation_space = first.observation_space
         self.action_space = first.action_space
         self.episode_limit, self.frames, self.left_out = first.episode_limit, first.frames, first.left_out
+        self.rewards_goals = first.rewards_goals
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
 
@@ -195,7 +198,16 @@ class WorkerEnvironments:
             self._join([part.costs for part in parts], 0.0),
             next((part.complaint for part in parts if part.complaint), None),
             *_joined_infos(parts),
+            None if parts[0].whole_infos is None else [info for part in parts for info in part.whole_infos or ()],
         )
+
+    def rewards_of(self, goals: Goals) -> Any:
+        """Ask the first worker; see :class:`~jumar.envs.host.HostEnvironments`."""
+        return self._ask("rewards_of", [goals], workers=self._workers[:1])[0]
+
+    def keep_infos(self, wanted: bool) -> None:
+        """Let steps come with whole infos, or not."""
+        self._ask("keep_infos", [wanted] * len(self._workers))
 
     def _join(self, parts: Sequence[np.ndarray | None], missing: bool | float) -> np.ndarray | None:
         """Join what some workers' environments may not have given (yet), as one process would have filled it."""
@@ -214,25 +226,32 @@ class WorkerEnvironments:
         """Close the environments and end the workers; one that does not end by itself is killed."""
         self._finalizer()
 
-    def _ask(self, command: str, payloads: Sequence[Any], timeout: float | None = None) -> list[Any]:
-        """Send every worker its payload, then gather the answers in the order of the workers."""
+    def _ask(
+        self,
+        command: str,
+        payloads: Sequence[Any],
+        timeout: float | None = None,
+        workers: Sequence[_Worker] | None = None,
+    ) -> list[Any]:
+        """Send every worker (or some) its payload, then gather the answers in the order of the workers."""
+        workers = self._workers if workers is None else workers
         if not self._finalizer.alive:
             raise EnvironmentFault(f"the worker processes of {self.name} have ended; make the environments anew.")
         timeout = self._timeout if timeout is None else timeout
         self._request += 1
-        for worker, payload in zip(self._workers, payloads, strict=True):
+        for worker, payload in zip(workers, payloads, strict=True):
             with contextlib.suppress(OSError):  # a dead worker is found and named below
                 worker.connection.send((self._request, command, payload))
-        answers = self._gather(command, timeout)
+        answers = self._gather(command, timeout, workers)
         for answer in answers:
             if answer.error is not None:
                 raise _ERRORS.get(answer.error, EnvironmentFault)(answer.value) from WorkerTraceback(answer.traceback)
         return [answer.value for answer in answers]
 
-    def _gather(self, command: str, timeout: float) -> list[Answer]:
+    def _gather(self, command: str, timeout: float, workers: Sequence[_Worker]) -> list[Answer]:
         deadline = time.monotonic() + timeout
         answers: dict[int, Answer] = {}
-        waiting = {worker.connection: worker for worker in self._workers}
+        waiting = {worker.connection: worker for worker in workers}
         while waiting:
             left = deadline - time.monotonic()
             for connection in wait(list(waiting), max(0.0, min(left, _POLL))):
@@ -250,7 +269,7 @@ class WorkerEnvironments:
                     raise self._death(worker, command)
             if waiting and left <= 0:
                 raise self._silence(next(iter(waiting.values())), command, timeout)
-        return [answers[worker.indexes[0]] for worker in self._workers]
+        return [answers[worker.indexes[0]] for worker in workers]
 
     def _death(self, worker: _Worker, command: str) -> EnvironmentFault:
         how = worker.exit_reason()
@@ -262,7 +281,8 @@ class WorkerEnvironments:
 
     def _silence(self, worker: _Worker, command: str, timeout: float) -> EnvironmentFault:
         index, step = worker.progress
-        call = {"make": "its construction", "reset": "its reset", "step": f"step {step}"}[command]
+        calls = {"make": "its construction", "reset": "its reset", "rewards_of": "compute_reward"}
+        call = calls.get(command, f"step {step}")
         worker.kill()
         self.close()
         who = f"environment {index} of {self.name}" if index >= 0 else f"a worker process of {self.name}"
@@ -285,7 +305,9 @@ def _joined_infos(parts: Sequence[HostStep]) -> tuple[np.ndarray | None, dict[st
 def _doing(command: str, index: int, step: int) -> str:
     if index < 0:
         return "starting"
-    verb = {"make": "making", "reset": "resetting", "step": "stepping"}[command]
+    if command == "rewards_of":
+        return "computing rewards"
+    verb = {"make": "making", "reset": "resetting"}.get(command, "stepping")
     return f"{verb} environment {index}" + (f" at step {step}" if command == "step" else "")
 
 

@@ -15,6 +15,9 @@ A row has all of a transition: the raw observation (what :class:`jumar.policies.
 action that the environment executed, the raw reward and cost, how the episode went on, and the true successor. All numbers
 of a row lie side by side in one array, which can be gathered at once; images lie beside it. Where an image is a stack of
 the last K frames, only the newest frame of it and of its successor are kept, and stacks are put together again from K rows.
+
+Rows whose goals were chosen in hindsight are rows like any other. They fill slots of their own, any number of them after a
+step, and a mark in their last column tells them from what environments did.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jumar.experience.hindsight import slots_at_once
 from jumar.policies.observations import Encoder, Leaf
 from jumar.spaces import nested
 from jumar.trajectory import Trajectory
@@ -92,6 +96,8 @@ class Columns:
     action_size: int
     masks: int = 0
     """How many numbers a mask of actions has."""
+    marked: bool = False
+    """Whether the last column says of a row that its goal was chosen in hindsight."""
 
     @property
     def observation(self) -> int:
@@ -101,7 +107,7 @@ class Columns:
     @property
     def width(self) -> int:
         """How many numbers a row has."""
-        return 2 * self.observation + self.action_size + len(OTHERS) + 2 * self.masks
+        return 2 * self.observation + self.action_size + len(OTHERS) + 2 * self.masks + self.marked
 
     @property
     def others(self) -> int:
@@ -111,7 +117,7 @@ class Columns:
     @property
     def mask(self) -> int:
         """The first of the columns of the mask, behind which lies that of the successor."""
-        return self.width - 2 * self.masks
+        return self.width - 2 * self.masks - self.marked
 
     def column(self, name: str) -> int:
         """Return the place of one of :data:`OTHERS`."""
@@ -144,7 +150,10 @@ class Replay:
         frames: how many frames are stacked in an image, along its first axis, the oldest first: each stack goes on from the
             one of the row before, or holds a single frame K times, as after a reset; 1: none are.
         aligned: whether blocks begin at whole numbers of blocks, so that none is ever divided; not after stored transitions,
-            of which there may be any number.
+            of which there may be any number, and not where rows are relabelled.
+        relabelled: how many slots of rows relabelled in hindsight (:mod:`jumar.experience.hindsight`) may come beside a block;
+            0: none. They lie among the others, in the order of coming; ``n_steps`` must be 1 and no frames are stacked,
+            because the row before one of them in its column is of another episode.
     """
 
     encoder: Encoder
@@ -159,16 +168,27 @@ class Replay:
     next_actions: bool = False
     frames: int = 1
     aligned: bool = True
+    relabelled: int = 0
 
     @property
     def columns(self) -> Columns:
         """Where the numbers of a row lie."""
         plain = tuple(leaf for leaf in self.encoder.leaves if not leaf.convolved)
-        return Columns(plain, self.action_size, self.masks)
+        return Columns(plain, self.action_size, self.masks, self.relabelled > 0)
+
+    @property
+    def room(self) -> int:
+        """How many slots have room among the fresh ones: a block, what is relabelled meanwhile, and slots that do not count."""
+        return self.block + (self.relabelled + slots_at_once(self.n_envs) if self.relabelled else 0)
 
     @property
     def places(self) -> int:
-        """How many slots the ring has room for: its own and one block more, in whole blocks, so that none is ever divided."""
+        """How many slots the ring has room for: its own and one block more, in whole blocks, so that none is ever divided.
+
+        Where rows are relabelled, blocks are of different lengths, and there is room for the longest one.
+        """
+        if self.relabelled:
+            return self.slots + self.room
         return -(-(self.slots + self.block) // self.block) * self.block
 
     @property
@@ -210,9 +230,9 @@ class Replay:
 
     def fresh(self) -> Fresh:
         """Return no fresh slots, with room for a block."""
-        return Fresh(self.empty(self.block), jnp.zeros((), jnp.int32))
+        return Fresh(self.empty(self.room), jnp.zeros((), jnp.int32))
 
-    def written(self, trajectory: Trajectory) -> Arrays:
+    def written(self, trajectory: Trajectory, relabelled: bool = False) -> Arrays:
         """Return the steps of a trajectory ``[T, N]`` as rows, time after time."""
         shape = trajectory.rewards.shape
         n = math.prod(shape)
@@ -234,6 +254,8 @@ class Replay:
             *numbers(trajectory.successors),
             *map(flat, self._masks_of(trajectory)),
         ]
+        if self.columns.marked:
+            parts.append(jnp.full((n, 1), float(relabelled), jnp.float32))
         arrays = {"rows": jnp.concatenate(parts, axis=-1)}
         for i, leaf in enumerate(self._images):
             for name, seen in ((f"image_{i}", trajectory.observations), (f"next_image_{i}", trajectory.successors)):
@@ -257,17 +279,39 @@ class Replay:
 
     def add(self, fresh: Fresh, trajectory: Trajectory) -> Fresh:
         """Return the fresh slots with those of a trajectory behind them; there must be room."""
+        return self._added(fresh, self.written(trajectory), trajectory.rewards.shape[0])
+
+    def add_relabelled(self, fresh: Fresh, trajectory: Trajectory, slots: Array) -> Fresh:
+        """Return the fresh slots with relabelled rows behind them.
+
+        Args:
+            fresh: the fresh slots, among which there must be room.
+            trajectory: rows ``[C, N]``, in any order; C is at most ``slots_at_once``.
+            slots: how many of the C slots count; int32.
+        """
+        return self._added(fresh, self.written(trajectory, relabelled=True), slots)
+
+    def _added(self, fresh: Fresh, written: Arrays, slots: int | Array) -> Fresh:
         begin = fresh.slots * self.n_envs
         arrays = {
             name: jax.lax.dynamic_update_slice_in_dim(fresh.arrays[name], rows, begin, axis=0)
-            for name, rows in self.written(trajectory).items()
+            for name, rows in written.items()
         }
-        return Fresh(arrays, fresh.slots + trajectory.rewards.shape[0])
+        return Fresh(arrays, fresh.slots + slots)
+
+    def stepped(self, fresh: Fresh) -> Arrays:
+        """Return the slots of a whole block that environments stepped, in the order of time, without relabelled ones."""
+        if not self.relabelled:
+            return fresh.arrays
+        marks = fresh.arrays["rows"][:: self.n_envs, -1]
+        steps = jnp.argsort(marks, stable=True)[: self.block]
+        rows = (steps[:, None] * self.n_envs + jnp.arange(self.n_envs)).reshape(-1)
+        return {name: x[rows] for name, x in fresh.arrays.items()}
 
     def store(self, ring: Arrays, fresh: Fresh, cursor: Cursor) -> Arrays:
         """Return the ring with the fresh slots in it, which must be a whole block; ``cursor`` is the one from before them.
 
-        It is meant to be compiled by itself, with ``ring`` donated.
+        Where rows are relabelled there may be any number of them. It is meant to be compiled by itself, with ``ring`` donated.
         """
         begin = cursor.place * self.n_envs
         if self.aligned:
@@ -275,8 +319,11 @@ class Replay:
                 name: jax.lax.dynamic_update_slice_in_dim(ring[name], fresh.arrays[name], begin, axis=0)
                 for name in ring
             }
-        rows = (begin + jnp.arange(self.block * self.n_envs)) % (self.places * self.n_envs)
-        return {name: ring[name].at[rows].set(fresh.arrays[name], unique_indices=True) for name in ring}
+        count, whole = jnp.arange(self.room * self.n_envs), self.places * self.n_envs
+        rows = (begin + count) % whole
+        if self.relabelled:  # what does not count goes beyond the ring, and is dropped
+            rows = jnp.where(count < fresh.slots * self.n_envs, rows, whole + count)
+        return {name: ring[name].at[rows].set(fresh.arrays[name], unique_indices=True, mode="drop") for name in ring}
 
     def after(self, cursor: Cursor, fresh: Fresh) -> Cursor:
         """Return the cursor after the fresh slots were stored."""
@@ -297,6 +344,8 @@ class Replay:
         begin = newest * self.n_envs
         rows = jax.lax.dynamic_slice_in_dim(ring["rows"], begin, self.n_envs)
         goes_on = (rows[:, columns.column("terminated")] == 0.0) & (cursor.filled > 0)
+        if columns.marked:
+            goes_on &= rows[:, -1] == 0.0  # a relabelled slot is the newest once the cut was made
         truncated = jnp.where(goes_on, 1.0, rows[:, columns.column("truncated")])
         rows = rows.at[:, columns.column("truncated")].set(truncated)
         return {**ring, "rows": jax.lax.dynamic_update_slice_in_dim(ring["rows"], rows, begin, axis=0)}

@@ -32,7 +32,8 @@ def check_allowance(buffer: Buffer, available: int | None) -> None:
     if available is None or buffer.bytes <= SHARE * available:
         return
     replay, seeds = buffer.replay, buffer.n_seeds or 1
-    rows = int(SHARE * available / (seeds * replay.row_bytes)) - (2 * replay.block - 1) * replay.n_envs
+    spare = replay.room if replay.relabelled else 2 * replay.block - 1
+    rows = int(SHARE * available / (seeds * replay.row_bytes)) - spare * replay.n_envs
     fits = _rounded_down(rows)
     remedy = f"buffer_size={fits} fits" if fits > 0 else "make n_envs, n_seeds or log_every smaller"
     raise UsageError(

@@ -19,9 +19,10 @@ from jumar.collecting.info_means import InfoMeans, not_numbers
 from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runner
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
+from jumar.envs.goals import check_goal_space
 from jumar.envs.host import HostEnvironments, Warn, words_on_text
 from jumar.envs.sources import NoEnvironment, Source, for_evaluation
-from jumar.errors import EnvironmentFault, UsageError
+from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
 from jumar.training.allowance import available_memory, check_allowance
@@ -50,6 +51,11 @@ def assemble(
             raise UsageError(
                 f"train_freq counts episodes, which needs a host environment, and {source.name} is compiled; count steps."
             )
+        if update.hindsight is not None:
+            raise UsageError(
+                f"goal_selection_strategy needs an environment that is stepped on the host and has compute_reward, and "
+                f"{source.name} is compiled; leave it out."
+            )
         if update.needs_cost:
             check_one_cost(traced_info(env, source.name).get("cost"))
         watch = CostWatch(update, source.cost.required, warn)
@@ -75,6 +81,8 @@ def assemble(
         update = make_update(plan, source, spaces, trained, environments.frames)
         if update.needs_cost and environments.never_costs:
             check_one_cost(None)
+        if update.hindsight is not None:
+            check_goals(environments, source)
     except Exception:
         environments.close()
         raise
@@ -102,6 +110,26 @@ def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, R
     update = make_update(plan, source, spaces)
     assert isinstance(update, OffPolicy)
     return update, StoredRunner(update, plan.n_seeds), spaces, limit
+
+
+def check_goals(environments: HostEnvironments, source: Source) -> None:
+    """Refuse environments that cannot be learnt from in hindsight.
+
+    Raises:
+        UnsupportedEnvironment: they have no goals, or how these are rewarded is not known.
+    """
+    check_goal_space(environments.observation_space, source.name)
+    if environments.rewards_goals:
+        return
+    if source.backend == "envpool":
+        raise UnsupportedEnvironment(
+            f"goal_selection_strategy computes rewards of other goals, and how {source.name} rewards goals is not known here; "
+            "use an environment that has compute_reward, such as those of Gymnasium-Robotics (pip install gymnasium-robotics)."
+        )
+    raise UnsupportedEnvironment(
+        f"goal_selection_strategy computes rewards of other goals, and {source.name} has no method "
+        "compute_reward(achieved_goal, desired_goal, info); give it one, or leave goal_selection_strategy out."
+    )
 
 
 def _tell_of_text(environments: HostEnvironments, warn: Warn) -> None:
@@ -145,9 +173,10 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
     plan.own.check(plan.own_names, "the run's policy")
     policy = make_policy(*spaces, plan.settings, plan.own)
     update = algorithm(plan.algorithm).make(plan.settings, policy)
-    if plan.data is None:  # stored transitions need not follow each other, as stacks of frames do
+    # Neither stored transitions nor relabelled ones follow each other, as stacks of frames do.
+    if plan.data is None and update.hindsight is None:
         update = update.among_frames(frames)
-    elif isinstance(update, OffPolicy):
+    elif plan.data is not None and isinstance(update, OffPolicy):
         update = update.among_stored()
     if (buffer := Buffer.of(update, plan.n_seeds)) is not None:
         check_allowance(buffer, available_memory())

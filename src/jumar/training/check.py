@@ -23,6 +23,7 @@ from jumar.spaces import check_spaces
 from jumar.text import counted
 from jumar.training.checks.course import Course, draw
 from jumar.training.checks.findings import Findings
+from jumar.training.checks.goal_rewards import check_goal_rewards
 from jumar.training.checks.looks import (
     look_at_episodes,
     look_at_info,
@@ -170,6 +171,7 @@ def _look(
     look_at_episodes(findings, course, environments.episode_limit, bench.source.time_limit_remedy, bench.notes)
     look_at_info(findings, bench.numbers(environments))
     try:
+        check_goal_rewards(findings, environments, seed)
         independent = bench.compiled is not None
         affordable = max(FEWEST_REPLAYED, int(REPLAY_SECONDS / (course.step_seconds or 1e-6)))
         repeated = min(steps, REPLAYED, affordable)

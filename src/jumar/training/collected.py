@@ -102,7 +102,7 @@ class Collection:
             OSError, DamagedFile: it cannot be written; it stays in memory, for the next time.
         """
         replay = self._buffer.replay
-        if total - self._taken + replay.block > replay.places:
+        if total - self._taken + replay.room > replay.places:
             self._take(ring, total)
         if sum(x.nbytes for _, rows in self._pending for x in rows.values()) > PIECE:
             self._flush()

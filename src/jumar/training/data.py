@@ -176,6 +176,11 @@ def check_data(chosen: Algorithm, settings: CollectingSettings, data: StartData 
         raise UsageError(f"{chosen.name} learns from stored transitions alone; give --dataset instead of --prefill.")
     if getattr(settings, "on_policy", False):
         raise UsageError(f"on_policy=true learns from its own steps alone; leave it out, or --{what}.")
+    if data.origin.alone and settings.hindsight is not None:
+        raise UsageError(
+            f"goal_selection_strategy={getattr(settings, 'goal_selection_strategy', None)} relabels the steps of episodes, and "
+            "with --dataset there are none; leave it out."
+        )
     if data.origin.alone and settings.normalize_rewards:
         raise UsageError(
             "normalize_rewards follows the rewards of steps, and with --dataset there are none; leave it out."
@@ -209,8 +214,8 @@ def dataset_arrays(
         spaces: of observations and actions.
 
     Returns:
-        Which of the rows are experience whose stacks of frames are all there, boolean ``[slots, N]``; and the arrays by
-        their names in a data set, ``[slots, N, ...]``.
+        Which of the rows are experience whose stacks of frames are all there, without relabelled ones, boolean
+        ``[slots, N]``; and the arrays by their names in a data set, ``[slots, N, ...]``.
 
     Raises:
         UsageError: there were masks of actions that are no part of the observations.
@@ -236,7 +241,10 @@ def dataset_arrays(
     arrays["actions"] = actions.reshape(slots, replay.n_envs, *(action_space.shape or ()))
     arrays |= {"rewards": np.asarray(told.rewards), "terminated": np.asarray(told.terminated)}
     arrays["truncated"] = np.asarray(told.truncated & ~told.terminated)
-    return np.asarray(told.valid & whole), arrays
+    happened = np.asarray(told.valid & whole)
+    if replay.columns.marked:  # what was relabelled did not happen
+        happened = happened & (np.asarray(rows["rows"])[:, -1].reshape(happened.shape) == 0.0)
+    return happened, arrays
 
 
 @lru_cache(maxsize=8)

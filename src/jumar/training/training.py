@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from jumar.collecting.runners import Held, Outcome
 from jumar.collecting.stopping import never
 from jumar.console.reporter import Reporter
 from jumar.envs.sources import Source
-from jumar.errors import TrainingFailed
+from jumar.errors import JumarError, TrainingFailed
 from jumar.policies.policy import Policy
 from jumar.spaces import space_to_json
 from jumar.training.allowance import in_bytes
@@ -205,7 +206,22 @@ class Training:
 
         So the checkpoint keeps their last steps as they are drawn from then on, in a resumed run as in one never stopped.
         """
-        self.held = self.runner.cut(self.held)
+        self._count_written(self.runner.cut(self.held))
+
+    def _count_written(self, held: Held) -> None:
+        """Hold what a barrier made of what was held, and count the slots that it wrote to the replay buffer."""
+        if self.buffer is not None:
+            self.slots += self.buffer.written_since(self.held.learner, held.learner)
+        self.held = held
+
+    def relabel_open_episodes(self) -> None:
+        """Put what is to be relabelled of the episodes under way into the replay buffer, if the environments still answer.
+
+        Training begins anew in them: an agent that is saved now is as one that goes on.
+        """
+        if self.update.hindsight is not None:
+            with contextlib.suppress(JumarError):
+                self.cut()
 
     def log(self, keys: tuple[str, ...]) -> None:
         """Log these entries of ``info`` from now on. Host environments must be begun anew."""
@@ -241,7 +257,7 @@ class Training:
     def restart(self) -> None:
         """Begin anew in host environments, from seeds derived from (seed, step); compiled ones go on as they are."""
         if self.runner.has_barriers:
-            self.held = self.runner.restart(self.held, self.plan.seed, self.steps)
+            self._count_written(self.runner.restart(self.held, self.plan.seed, self.steps))
             for lane in self.episodes:
                 lane.restart()
 

@@ -7,7 +7,7 @@ import dataclasses
 from jumar.algorithms.off_policy.choices import Mode
 from jumar.algorithms.off_policy.improvements import Climbing
 from jumar.algorithms.off_policy.parts import compose, least
-from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.settings import HindsightSettings
 from jumar.algorithms.off_policy.state_values import Sampled
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.ensemble import First
@@ -18,7 +18,7 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDPGSettings(ReplaySettings):
+class DDPGSettings(HindsightSettings):
     """Settings of DDPG; the defaults are Stable-Baselines3's."""
 
     net_arch: tuple[int, ...] = setting((400, 300), "sizes of the policy's hidden layers", at_least=1)

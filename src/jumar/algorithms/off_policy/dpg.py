@@ -55,6 +55,10 @@ def dpg(settings: DPGSettings, policy: Policy) -> OffPolicy:
             f"train_freq={settings.train_freq} does not go with on_policy, which learns from a round of a known number of "
             "steps; count steps."
         )
+    if settings.on_policy and settings.hindsight is not None:
+        raise UsageError(
+            "goal_selection_strategy needs a replay buffer, and on_policy has none; leave one of them out."
+        )
     successor: StateValue = Taken(least(settings)) if settings.on_policy else Sampled(Mode(), least(settings))
     update = compose(settings, policy, successor, Climbing(Sampled(Mode(), First())))
     if settings.critic == "compatible":

@@ -47,6 +47,7 @@ def compose(
     check(settings, policy)
     train_freq, by_episodes = parse_train_freq(settings.train_freq)
     slots = max(1, settings.buffer_size // settings.n_envs)
+    block, hindsight = settings.rounds * settings.rows_per_round, settings.hindsight
     optimiser = Optimiser(settings.learning_rate, optax.scale_by_adam(eps=settings.adam_epsilon))
     return OffPolicy(
         policy=policy,
@@ -57,10 +58,12 @@ def compose(
             action_size=policy.actions.size,
             slots=slots,
             n_envs=settings.n_envs,
-            block=settings.rounds * settings.rows_per_round,
+            block=block,
             n_steps=settings.n_steps,
             gamma=settings.gamma,
             masks=policy.actions.mask_size or 0,
+            aligned=hindsight is None,
+            relabelled=0 if hindsight is None else hindsight.slots(block),
         ),
         rewards=NormalisedRewards(settings.gamma, settings.clip_rewards)
         if settings.normalize_rewards
@@ -82,6 +85,7 @@ def compose(
         optimisers=Optimisers(optimiser, optimiser, optimiser),
         target_network=settings.target_network,
         jointly=settings.critic_batch_norm and not settings.target_network,
+        hindsight=hindsight,
     )
 
 
@@ -190,6 +194,11 @@ def check(settings: ReplaySettings, policy: Policy) -> None:
         raise UsageError(
             f"batch_size={settings.batch_size} is more than the memory holds, buffer_size={settings.buffer_size}; make one of "
             "them fit."
+        )
+    if settings.hindsight is not None and settings.n_steps > 1:
+        raise UsageError(
+            f"n_steps={settings.n_steps}: with goal_selection_strategy targets have one reward, because the steps after a "
+            "relabelled one are desired to reach other goals; leave n_steps at 1."
         )
     subset = settings.n_critics_subset
     if subset is not None and subset > settings.n_critics:

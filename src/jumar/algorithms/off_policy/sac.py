@@ -10,7 +10,7 @@ from gymnasium import spaces
 from jumar.algorithms.off_policy.choices import Drawn
 from jumar.algorithms.off_policy.improvements import Climbing
 from jumar.algorithms.off_policy.parts import compose, least, target_entropy
-from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.settings import HindsightSettings
 from jumar.algorithms.off_policy.state_values import Expected, Sampled, StateValue
 from jumar.algorithms.off_policy.temperature import parse_temperature
 from jumar.algorithms.off_policy.update import OffPolicy
@@ -20,7 +20,7 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SACSettings(ReplaySettings):
+class SACSettings(HindsightSettings):
     """Settings of SAC; the defaults are Stable-Baselines3's."""
 
     deviation: str = setting(

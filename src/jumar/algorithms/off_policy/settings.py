@@ -11,6 +11,7 @@ from gymnasium import spaces
 from jumar.algorithms.off_policy.cadence import parse_train_freq
 from jumar.algorithms.settings import CollectingSettings
 from jumar.errors import UsageError
+from jumar.experience.hindsight import STRATEGIES, Hindsight
 from jumar.networks.layers import ACTIVATIONS
 from jumar.policies.actions import check_bounds
 from jumar.schedules import Constant, Schedule
@@ -91,6 +92,11 @@ class ReplaySettings(CollectingSettings):
     )
     adam_epsilon: float = setting(1e-8, "epsilon of Adam", above=0, at_most=1)
 
+    @property
+    def hindsight(self) -> Hindsight | None:
+        """What of each step is remembered with other goals; ``None``: nothing."""
+        return None
+
     needs_dataset: ClassVar[bool] = False
     """Whether the method learns from stored transitions alone."""
     takes: ClassVar[tuple[type[gym.Space[Any]], ...]] = (spaces.Box,)
@@ -130,3 +136,31 @@ class ReplaySettings(CollectingSettings):
     def rounds(self) -> int:
         """Rounds per line of the log."""
         return max(1, round(self.log_every / (self.rows_per_round * self.n_envs)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HindsightSettings(ReplaySettings):
+    """The settings of off-policy methods that can learn from goals chosen in hindsight, with Stable-Baselines3's names."""
+
+    goal_selection_strategy: str | None = setting(
+        None,
+        "hindsight experience replay in goal-conditioned environments: also learn from each step as if a goal had been desired "
+        "that the episode achieved after it (future), at its end (final) or at any time (episode); none: do not",
+        choices=STRATEGIES,
+    )
+    n_sampled_goal: int = setting(
+        4,
+        "relabelled rows that are put into the replay buffer for each step, beside the step itself",
+        at_least=1,
+        at_most=1000,
+    )
+    copy_info_dict: bool = setting(
+        False, "give compute_reward the infos of the steps; else empty ones, which takes less time"
+    )
+
+    @property
+    def hindsight(self) -> Hindsight | None:
+        """What of each step is remembered with other goals; ``None``: nothing."""
+        if self.goal_selection_strategy is None:
+            return None
+        return Hindsight(self.goal_selection_strategy, self.n_sampled_goal, self.copy_info_dict)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from jumar.algorithms.off_policy.improvements import Climbing, Mirroring
 from jumar.algorithms.off_policy.parts import PLAIN, compose, ensemble, least, require
-from jumar.algorithms.off_policy.settings import ReplaySettings
+from jumar.algorithms.off_policy.settings import HindsightSettings
 from jumar.algorithms.off_policy.state_values import SampledSoftMaximum, SoftMaximum
 from jumar.algorithms.off_policy.stein import Stein
 from jumar.algorithms.off_policy.temperature import FixedTemperature
@@ -21,7 +21,7 @@ from jumar.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SQLSettings(ReplaySettings):
+class SQLSettings(HindsightSettings):
     """Settings of SQL; the defaults are the paper's code's."""
 
     net_arch: tuple[int, ...] = setting((128, 128), "sizes of the policy's hidden layers", at_least=1)

@@ -40,6 +40,7 @@ from jumar.algorithms.update import all_finite
 from jumar.critics.ensemble import ActionValues
 from jumar.critics.targets import polyak
 from jumar.errors import UsageError
+from jumar.experience.hindsight import Hindsight
 from jumar.experience.replay import ABSENT, Arrays, Fresh, Replay, Transitions
 from jumar.experience.rewards import RewardTransform
 from jumar.policies.exploration import Acting, Behaviour
@@ -128,6 +129,8 @@ class OffPolicy:
     """Whether targets are those of critics that follow slowly; without them they are those of the critics themselves."""
     jointly: bool = False
     """Whether critics see each row and its successor in one batch, which batch normalisation without targets needs."""
+    hindsight: Hindsight | None = None
+    """What is remembered beside each step: the step with other goals; ``None``: nothing."""
 
     @property
     def needs_cost(self) -> bool:
@@ -396,7 +399,7 @@ class OffPolicy:
 
     def happened(self, made: Round) -> Trajectory:
         """Return all steps of an iteration, ``[T, N]``."""
-        return self.replay.recalled(made.slots.arrays, self.replay.block)
+        return self.replay.recalled(self.replay.stepped(made.slots), self.replay.block)
 
     def report(self, learner: Learner, made: Round, key: Array) -> tuple[Learner, Diagnostics]:
         """Return the learner after an iteration whose steps are about to be stored, and its flight record."""
@@ -462,6 +465,16 @@ class OffPolicy:
         """Return the memory with the newest steps truncated, where their episodes were under way."""
         return self.replay.cut(memory, learner.clock.cursor)
 
+    def insert(self, made: Round, trajectory: Trajectory, slots: Array) -> Round:
+        """Return what the iteration has made with relabelled rows among it: ``slots`` of its C slots ``[C, N]``."""
+        return made._replace(slots=self.replay.add_relabelled(made.slots, trajectory, slots))
+
+    def keep(self, memory: Arrays, made: Round, learner: Learner) -> tuple[Arrays, Learner]:
+        """Return the memory with rows that were inserted between iterations, and the learner that knows of them."""
+        clock = learner.clock
+        after = learner._replace(clock=clock._replace(cursor=self.replay.after(clock.cursor, made.slots)))
+        return self.store(memory, made, learner), after
+
     @property
     def apart(self) -> bool:
         """False: a round is one program."""
@@ -500,8 +513,10 @@ class OffPolicy:
     def symptoms(self, metrics: Mapping[str, float | None]) -> dict[str, str]:
         """Return what the flight record shows of troubles."""
         replay = self.replay
+        rows_per_step = 1 if self.hindsight is None else 1 + self.hindsight.goals
+        remembered = replay.slots * replay.n_envs // rows_per_step
         forgets = not replay.next_actions  # else only the newest round is learnt from
-        return symptoms(metrics, replay.slots * replay.n_envs if forgets else None, self.cadence.learning_starts)
+        return symptoms(metrics, remembered if forgets else None, self.cadence.learning_starts)
 
     def store(self, memory: Arrays, made: Round, learner: Learner) -> Arrays:
         """Return the memory with an iteration's steps in it; ``learner`` is the one from before the iteration."""

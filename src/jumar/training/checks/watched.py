@@ -153,5 +153,17 @@ class SteppedFromPython:
             told.costs,
         )
 
+    @property
+    def rewards_goals(self) -> bool:
+        """False: goals are relabelled in host environments alone."""
+        return False
+
+    def rewards_of(self, goals: Any) -> Any:
+        """Refuse: nothing is known of goals."""
+        raise NotImplementedError
+
+    def keep_infos(self, wanted: bool) -> None:
+        """Keep none."""
+
     def close(self) -> None:
         """Release nothing."""
