@@ -268,7 +268,13 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
     first, one_more = jax.jit(begin), jax.jit(step)
 
     def watched(
-        parameters: Any, moments: RunningMoments, key: Array, most: int, stop: Callable[[], Any], i: int, tell: Spectator
+        parameters: Any,
+        moments: RunningMoments,
+        key: Array,
+        most: int,
+        stop: Callable[[], Any],
+        i: int,
+        tell: Spectator,
     ) -> _Result:
         keys, going = first(key)
         tell(Seen(i, 0, 0.0, _only(going.observations), False))
