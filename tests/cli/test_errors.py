@@ -93,8 +93,8 @@ MISTAKES = [
     ("frobnicate", "unknown command 'frobnicate'; `jumar --help` lists them."),
     (
         "frobnicate",
-        "unknown command 'frobnicate'; known: train, resume, evaluate, record, watch, compare, check, verify, figure, example, list, "
-        "completion.",
+        "unknown command 'frobnicate'; known: train, resume, evaluate, record, watch, compare, check, verify, figure, example, "
+        "list, completion.",
     ),
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),

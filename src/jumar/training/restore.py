@@ -190,10 +190,10 @@ def checkpoint_policies(
 
 def _policy_of(checkpoint: Checkpoint, run: RunDirectory, plan: Plan, lane: int | None) -> CheckpointPolicy:
     path = run.checkpoints / f"{checkpoint.step:012d}" / STATE
-    spaces = checkpoint.record["spaces"]
+    observations, actions = checkpoint.record["spaces"]
     try:
-        check_spaces(*spaces, "the policy")
-        policy = make_policy(*spaces, PolicySettings.of(plan.settings), plan.own)
+        check_spaces(observations, actions, "the policy")
+        policy = make_policy(observations, actions, PolicySettings.of(plan.settings), plan.own)
     except (UsageError, ValueError, TypeError) as error:
         raise DamagedFile(f"{path} does not hold a policy of this version of Jumar: {error}") from None
     names = {f"{LEARNER}parameters/policy": "parameters", f"{LEARNER}observation_moments": "observation_moments"}
@@ -205,7 +205,7 @@ def _policy_of(checkpoint: Checkpoint, run: RunDirectory, plan: Plan, lane: int 
                     raise DamagedFile(f"{path} does not hold the policies of {len(plan.seeds)} seeds; restore a copy.")
                 arrays[ours + name.removeprefix(begin)] = array if lane is None else array[lane]
     parameters, moments = _as_tree(policy, arrays, path)
-    return CheckpointPolicy(checkpoint.step, policy, parameters, moments, (spaces[0], spaces[1]))
+    return CheckpointPolicy(checkpoint.step, policy, parameters, moments, (observations, actions))
 
 
 _READ_POLICY = record(

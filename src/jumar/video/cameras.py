@@ -151,8 +151,8 @@ def _stated_rate(env: Any) -> float | None:
 def _no_drawing(env_id: EnvironmentId) -> str:
     if env_id.backend == "brax":
         return (
-            f"{env_id.full_name} cannot be drawn here: Brax shows its states in a browser (brax.io.html in Python). Jumar draws its own "
-            "environments and what has a renderer in Gymnasium."
+            f"{env_id.full_name} cannot be drawn here: Brax shows its states in a browser (brax.io.html in Python). Jumar "
+            "draws its own environments and what has a renderer in Gymnasium."
         )
     if env_id.module is not None:
         return (
@@ -160,8 +160,8 @@ def _no_drawing(env_id: EnvironmentId) -> str:
             "[height, width, 3]."
         )
     return (
-        f"{env_id.full_name} cannot be drawn: its observations are no picture. Jumar draws classic control, grid worlds, 2048 and the "
-        "games of MinAtar, and what has a renderer in Gymnasium."
+        f"{env_id.full_name} cannot be drawn: its observations are no picture. Jumar draws classic control, grid worlds, 2048 "
+        "and the games of MinAtar, and what has a renderer in Gymnasium."
     )
 
 
@@ -187,7 +187,7 @@ class GymnasiumCamera:
         path = Path(self._folder.name) / "picture"
         self._stage = Stage(path)
         try:
-            with _variables({opengl.VARIABLE: driver} if driver else {}):
+            with _variables(_quiet(windows="human" in modes) | ({opengl.VARIABLE: driver} if driver else {})):
                 self._environments = WorkerEnvironments(
                     [DrawnFactory(factory, modes, path, self.name)], 1, self.name, timeout=PATIENCE, remedy=loss
                 )
@@ -272,6 +272,12 @@ def _sized(factory: GymnasiumFactory, size: Size | None) -> GymnasiumFactory:
     if size is None or not str(getattr(factory.source, "entry_point", "")).startswith("gymnasium.envs.mujoco"):
         return factory
     return replace(factory, kwargs={**factory.kwargs, "width": size[0], "height": size[1]})
+
+
+def _quiet(windows: bool) -> dict[str, str]:
+    """Return the environment variables that keep pygame from looking for a sound card, and for a display that is not needed."""
+    wanted = {"SDL_AUDIODRIVER": "dummy"} | ({} if windows else {"SDL_VIDEODRIVER": "dummy"})
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ its edge, negative inside; a pixel is covered by the share ``clip(0.5 - distance
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Canvas:
 
     def path(self, points: Sequence[Point], width: float, colour: Colour) -> None:
         """Draw lines from each point to the next."""
-        for start, end in zip(points, points[1:], strict=False):
+        for start, end in itertools.pairwise(points):
             self.line(start, end, width, colour)
 
     def disc(self, centre: Point, radius: float, colour: Colour) -> None:

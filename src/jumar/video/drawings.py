@@ -64,7 +64,7 @@ def drawing_of(env: CompiledEnvironment, name: str) -> Drawing | None:
     if isinstance(env, MapEnvironment):
         return _grid_world(env.rows)
     if isinstance(env, TabularEnvironment):
-        return _states(env.observation_space.n)
+        return _states(env.mdp.n_states)
     for kind, drawing in ((CartPole, CART_POLE), (Acrobot, ACROBOT), (Pendulum, PENDULUM), (Game2048, GAME_2048)):
         if isinstance(env, kind):
             return drawing
@@ -114,7 +114,7 @@ def _draw_acrobot(observation: Observation, canvas: Canvas) -> None:
 
 
 def _draw_pendulum(observation: Observation, canvas: Canvas) -> None:
-    cos, sin, speed = (float(number) for number in observation)
+    cos, sin = (float(number) for number in observation[:2])
     unit = min(canvas.width, canvas.height) / 4.4
     origin = (0.5 * canvas.width, 0.5 * canvas.height)
     tip = origin[0] - 1.6 * unit * sin, origin[1] - 1.6 * unit * cos  # angles grow anticlockwise

@@ -209,6 +209,8 @@ class Gif:
         self._waiting: np.ndarray | None = None
         """The newest frame that will be shown; how long is known when the next one comes."""
         self._since = 0
+        self._left_out: np.ndarray | None = None
+        """The newest frame, if it came too soon to be shown."""
         self._shown: np.ndarray | None = None
 
     def _time(self, frame: int) -> int:
@@ -218,17 +220,19 @@ class Gif:
     def add(self, frame: np.ndarray) -> None:
         """Add a frame; where frames are too quick for a GIF, some are left out."""
         due = self._time(self._frames)
-        if self._waiting is not None and due - self._since >= SHORTEST_DELAY:
-            self._write(self._waiting, due - self._since)
-            self._waiting = None
-        if self._waiting is None:
-            self._waiting, self._since = frame, due
+        if self._waiting is not None and due - self._since < SHORTEST_DELAY:
+            self._left_out = frame
         else:
-            self._waiting = frame  # the newer one is shown in its place
+            if self._waiting is not None:
+                self._write(self._waiting, due - self._since)
+            self._waiting, self._since, self._left_out = frame, due, None
         self._frames += 1
 
     def finish(self) -> None:
-        """Write the last frame and the end."""
+        """Write the last frame, which is shown however soon it came, and the end."""
+        if self._waiting is not None and self._left_out is not None:
+            self._write(self._waiting, SHORTEST_DELAY)
+            self._waiting, self._since = self._left_out, self._since + SHORTEST_DELAY
         if self._waiting is not None:
             self._write(self._waiting, max(SHORTEST_DELAY, self._time(self._frames) - self._since))
         self._store([b";"])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jumar.text import printable, short_number
-from jumar.video.canvas import INK, PALE, WHITE, Canvas, Colour, font
+from jumar.video.canvas import BLUE, GREEN, INK, PALE, RED, WHITE, Canvas, Colour, font
 
 USUAL = 400
 """Pixels: pictures much smaller than this are enlarged to about it, by a whole factor."""
@@ -131,12 +131,12 @@ def fit(picture: np.ndarray, size: Size) -> np.ndarray:
 
 _STYLE = re.compile(r"\x1b\[([0-9;]*)m")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b.")
-_COLOURS = (
+_COLOURS: tuple[Colour, ...] = (
     (30, 30, 30),
-    (200, 55, 55),
-    (46, 146, 89),
+    RED,
+    GREEN,
     (190, 140, 20),
-    (42, 101, 196),
+    BLUE,
     (160, 70, 160),
     (0, 140, 160),
     (235, 235, 235),
@@ -213,12 +213,10 @@ def for_terminal(text: str, colours: bool) -> str:
         for cell in line:
             if (cell.ink, cell.paper) != style:
                 style = (cell.ink, cell.paper)
-                codes = [
-                    0,
-                    *([30 + cell.ink] if cell.ink is not None else []),
-                    *([40 + cell.paper] if cell.paper is not None else []),
-                ]
-                printed.append(f"\x1b[{';'.join(map(str, codes))}m")
+                codes = ["0"]
+                codes += [] if cell.ink is None else [str(30 + cell.ink)]
+                codes += [] if cell.paper is None else [str(40 + cell.paper)]
+                printed.append(f"\x1b[{';'.join(codes)}m")
             printed.append(cell.letter)
-        printed.append("\x1b[0m\n" if style != (None, None) else "\n")
+        printed.append("\n" if style == (None, None) else "\x1b[0m\n")
     return "".join(printed).removesuffix("\n")

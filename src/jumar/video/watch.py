@@ -118,8 +118,8 @@ def watch(
 
 def _no_display(name: str) -> UsageError:
     return UsageError(
-        f"there is no display to show {name} on (DISPLAY and WAYLAND_DISPLAY are not set). jumar record makes a film of it without "
-        "one."
+        f"there is no display to show {name} on (DISPLAY and WAYLAND_DISPLAY are not set). jumar record makes a film of it "
+        "without one."
     )
 
 
