@@ -91,11 +91,6 @@ MISTAKES = [
     ("", "no command is given"),
     ("trian ppo CartPole-v1", "unknown command 'trian'; did you mean train?"),
     ("frobnicate", "unknown command 'frobnicate'; `jumar --help` lists them."),
-    (
-        "frobnicate",
-        "unknown command 'frobnicate'; known: train, resume, evaluate, record, watch, compare, check, verify, figure, example, "
-        "list, completion.",
-    ),
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),
     ("train ppo", "ENV is missing; for example: jumar train ppo CartPole-v1"),

@@ -12,10 +12,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
+from probes import Probe, one, show_time
 
 import jumar
 from jumar.cli import main
+from jumar.collecting.evaluation import Seen
 from jumar.envs.gymnasium_factory import GymnasiumFactory
+from jumar.envs.registry import EnvironmentId
+from jumar.envs.sources import FromId
 from jumar.errors import UsageError
 from jumar.video import cameras, encoders, opengl, watch
 from jumar.video.record import Shots, record
@@ -70,7 +74,16 @@ def test_a_film_shows_the_episodes_of_an_evaluation(run: Path, capsys: pytest.Ca
     for options in (["--seed", "5"], ["--seed", "5", "--stochastic"]):
         _, evaluated = answer(capsys, "evaluate", str(run), "--episodes", "2", *options)
         code, filmed = answer(
-            capsys, "record", str(run), "--episodes", "2", "--out", f"{run}{len(options)}.gif", *options
+            capsys,
+            "record",
+            str(run),
+            "--episodes",
+            "2",
+            "--out",
+            f"{run}{len(options)}.gif",
+            "--size",
+            "96x64",
+            *options,
         )
         assert code == 0
         assert filmed["returns"] == evaluated["returns"]
@@ -79,7 +92,7 @@ def test_a_film_shows_the_episodes_of_an_evaluation(run: Path, capsys: pytest.Ca
         assert filmed["frames"] == sum(filmed["lengths"]) + 2 * 35
         assert filmed["returns"] == filmed["lengths"]
     with Image.open(f"{run}2.gif") as image:
-        assert image.size == (600, 444)
+        assert image.size == (96, 64 + 30)
 
 
 def test_every_checkpoint_is_filmed_in_the_order_of_steps(run: Path) -> None:
@@ -285,6 +298,33 @@ def test_gymnasiums_own_are_drawn_by_pygame(env: str, tmp_path: Path, capsys: py
     code, filmed = answer(capsys, "record", str(tmp_path / "run"), "--episodes", "2", "--out", str(tmp_path / "a.gif"))
     assert code == 0
     assert filmed["returns"] == evaluated["returns"]
+
+
+class Bright(Probe):
+    """A compiled environment of the user's with a picture: the brightness is the time."""
+
+    render_fps = 7
+
+    def render(self, observation: np.ndarray) -> np.ndarray:
+        assert isinstance(observation, np.ndarray)
+        return np.full((8, 8, 3), 100 + int(observation[0]), np.uint8)
+
+
+def test_a_compiled_environment_of_the_users_may_draw_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def camera(env: Any) -> cameras.DrawnCamera:
+        source = FromId(EnvironmentId("jax/own:Bright", "jax", "Bright", "own", typed=True))
+        monkeypatch.setattr(type(source), "make_compiled", lambda self: env)
+        return cameras.DrawnCamera(source, (env.observation_space, env.action_space), None)
+
+    bright = camera(Bright(one, show_time))
+    assert bright.rate == 7.0
+    picture = bright.picture(Seen(0, 3, 1.0, np.array([3.0], np.float32), False))
+    np.testing.assert_array_equal(picture, np.full((8, 8, 3), 103, np.uint8))
+    with pytest.raises(UsageError, match=r"give it a method render\(observation\) that returns a uint8 array"):
+        camera(Probe(one, show_time))
+    monkeypatch.setattr(Bright, "render", lambda self, observation: np.zeros(3))
+    with pytest.raises(UsageError, match="returned an array of shape"):
+        camera(Bright(one, show_time)).picture(Seen(0, 0, 0.0, np.zeros(1), False))
 
 
 # --- drivers and displays ------------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ class Mp4:
 
 
 class Gif:
-    """A GIF that repeats for ever. Of each frame only the rectangle that has changed is kept, with its own 256 colours."""
+    """A GIF that repeats for ever. Of each frame only what has changed is kept, with 255 colours of its own."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self._path, self._rate = path, rate
@@ -250,17 +250,21 @@ class Gif:
         from PIL import GifImagePlugin, Image
 
         left, top, right, bottom = changed(self._shown, frame)
-        part = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
-        part = part.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        pixels = np.ascontiguousarray(frame[top:bottom, left:right])
+        reduced = Image.fromarray(pixels).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        indexes = np.array(reduced)
+        clear = int(indexes.max()) + 1
+        colours = [*(reduced.getpalette() or [])[: 3 * clear], 0, 0, 0]
+        if self._shown is not None:
+            # What stays as it was is left clear, which takes hardly any room.
+            indexes[(self._shown[top:bottom, left:right] == pixels).all(2)] = clear
+        part = Image.fromarray(indexes)
+        part.putpalette(colours)
         if self._shown is None:
             # A copy, as Pillow orders the colours of what it writes.
             self._store(GifImagePlugin.getheader(part.copy(), info={"loop": 0})[0])
-        settings: dict[str, Any] = {
-            "duration": 10 * min(hundredths, 65_535),
-            "include_color_table": True,
-            "disposal": 1,
-        }
-        self._store(GifImagePlugin.getdata(part, (left, top), **settings))
+        settings: dict[str, Any] = {"duration": 10 * min(hundredths, 65_535), "transparency": clear, "disposal": 1}
+        self._store(GifImagePlugin.getdata(part, (left, top), include_color_table=True, **settings))
         self._shown = frame
 
     def _store(self, pieces: list[bytes]) -> None:

@@ -101,7 +101,7 @@ SMALLEST_LETTERS = 9.0
 def _fitting(words: str, room: float, size: float) -> float:
     """Return the size at which words fit, not below the smallest that can be read."""
     long = font(max(1, round(size))).getlength(words)
-    return size if long <= room else max(SMALLEST_LETTERS, size * room / long)
+    return size if long <= room else max(SMALLEST_LETTERS, float(int(size * room / long)))
 
 
 def shortened(words: str, room: float, size: float) -> str:
