@@ -73,4 +73,4 @@ class Blind(Lamp):
 
 
 for kind in (Lamp, Letters, Blind):
-    gym.register(f"{kind.__name__}-v0", kind, max_episode_steps=100)
+    gym.register(f"{kind.__name__}-v0", f"pictured:{kind.__name__}", max_episode_steps=100)

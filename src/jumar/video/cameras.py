@@ -26,7 +26,7 @@ from jumar.envs.sources import FromId
 from jumar.envs.workers import WorkerEnvironments
 from jumar.errors import UsageError
 from jumar.policies.policy import Policy
-from jumar.spaces import require_same_spaces
+from jumar.spaces import require_interchangeable_spaces, require_same_spaces
 from jumar.video import opengl
 from jumar.video.frames import Size
 from jumar.video.stage import DrawnFactory, Picture, Stage, as_picture
@@ -197,7 +197,7 @@ class GymnasiumCamera:
             raise
         here = self._environments.observation_space, self._environments.action_space
         try:
-            require_same_spaces(here, spaces, self.name)
+            (require_same_spaces if env_id is given else require_interchangeable_spaces)(here, spaces, self.name)
         except UsageError:
             self.close()
             raise

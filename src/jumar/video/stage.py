@@ -170,6 +170,8 @@ class Drawn(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], stage: Stage, mode: str, name: str) -> None:
         super().__init__(env)
         self._stage, self._mode, self._name = stage, mode, name
+        self._heard: Any = None
+        """The window of MuJoCo's whose keys are heard."""
         rate = env.metadata.get("render_fps")
         if isinstance(rate, (int, float)) and 0 < rate <= 1000:
             stage.state_rate(rate)
@@ -193,11 +195,20 @@ class Drawn(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step and draw it."""
-        if self._mode == "human" and window_was_closed(self.env.unwrapped):
-            self._stage.close_window()
+        if self._mode == "human":
+            self._look_at_window()
         result = self.env.step(action)
         self._draw()
         return result
+
+    def _look_at_window(self) -> None:
+        """Say whether the user has closed the window that the environment has opened."""
+        if closed_in_pygame():
+            self._stage.close_window()
+        viewer = getattr(getattr(self.env.unwrapped, "mujoco_renderer", None), "viewer", None)
+        if viewer is not None and viewer is not self._heard:
+            close_by_stage(viewer, self._stage)
+            self._heard = viewer
 
     def _draw(self) -> None:
         if self._mode == "human":
@@ -243,12 +254,8 @@ def as_picture(drawn: Any, mode: str, name: str) -> Picture:
     return np.ascontiguousarray(array[..., :3])
 
 
-def window_was_closed(env: Any) -> bool:
-    """Whether the user has closed the window that an environment of Gymnasium drew itself in, or typed ``q`` in it."""
-    return _closed_in_pygame() or _closed_in_mujoco(env)
-
-
-def _closed_in_pygame() -> bool:
+def closed_in_pygame() -> bool:
+    """Whether the user has closed the window that an environment has drawn itself in by pygame, or typed q or Escape there."""
     pygame = sys.modules.get("pygame")
     if pygame is None or not pygame.display.get_init() or pygame.display.get_surface() is None:
         return False
@@ -258,9 +265,22 @@ def _closed_in_pygame() -> bool:
     )
 
 
-def _closed_in_mujoco(env: Any) -> bool:
-    viewer = getattr(getattr(env, "mujoco_renderer", None), "viewer", None)
+def close_by_stage(viewer: Any, stage: Stage) -> None:
+    """Have the window of Gymnasium's viewer for MuJoCo say that it is to be closed, where it would destroy itself and crash."""
     window, glfw = getattr(viewer, "window", None), sys.modules.get("glfw")
     if window is None or glfw is None:
-        return False
-    return bool(glfw.window_should_close(window)) or glfw.get_key(window, glfw.KEY_Q) == glfw.PRESS
+        return
+    others = getattr(viewer, "_key_callback", None)
+
+    def on_key(window: Any, key: int, *rest: Any) -> None:
+        if key in (glfw.KEY_Q, glfw.KEY_ESCAPE):
+            stage.close_window()
+        elif others is not None:
+            others(window, key, *rest)
+
+    def on_close(window: Any) -> None:
+        stage.close_window()
+        glfw.set_window_should_close(window, False)
+
+    glfw.set_key_callback(window, on_key)
+    glfw.set_window_close_callback(window, on_close)
