@@ -134,7 +134,10 @@ FAULTS: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
     "huge": (huge, "is said to be larger than what there is of it"),
     "repeated links": (repeated, "is said to be larger than what there is of it"),
     "no episodes": (emptied, "holds no episodes"),
-    "nan": (changed("episode_1/rewards", np.full(11, np.nan)), "rewards in .* is nan in row 3; all numbers must be finite"),
+    "nan": (
+        changed("episode_1/rewards", np.full(11, np.nan)),
+        "rewards in .* is nan in row 3; all numbers must be finite",
+    ),
     "short": (changed("episode_1/rewards", np.zeros(10)), "rewards of /episode_1 .* has 10 rows, and its actions 11"),
     "no last observation": (
         changed("episode_1/observations", np.zeros((11, 2))),

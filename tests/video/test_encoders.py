@@ -139,6 +139,9 @@ def test_an_encoder_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(encoders, "find_ffmpeg", lambda: str(tool))
     with pytest.raises(JumarError, match="no space is left in"):
         film(tmp_path / "a.mp4", moving(3), 10.0)
+    tool.write_text("#!/bin/sh\nexit 228\n")
+    with pytest.raises(JumarError, match="no space is left in"):
+        film(tmp_path / "a.mp4", moving(3), 10.0)
     tool.write_text("#!/bin/sh\ncat > /dev/null\necho 'something odd' >&2\nexit 3\n")
     with pytest.raises(JumarError, match="ffmpeg ended with 3: something odd"):
         film(tmp_path / "a.mp4", moving(3), 10.0)

@@ -6,6 +6,7 @@ A film is encoded in a temporary folder and put in its place when it is whole.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import shutil
@@ -182,7 +183,9 @@ class Mp4:
             self._process.wait(5.0)
         self._errors.seek(0)
         said = self._errors.read(100_000).decode(errors="replace").strip()
-        if "No space left" in said:
+        code = self._process.returncode
+        # Where what it says cannot be written either, its exit code still tells.
+        if "No space left" in said or code == 256 - errno.ENOSPC:
             return JumarError(
                 f"the film cannot be encoded: no space is left in {tempfile.gettempdir()}; free some there, or set TMPDIR to "
                 "another folder."
@@ -191,7 +194,6 @@ class Mp4:
             return UsageError(
                 "the ffmpeg of this system has no encoder libx264: pip install 'jumar[video]' brings one."
             )
-        code = self._process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
         return JumarError(f"the film cannot be encoded: ffmpeg {how}" + (f": {said.splitlines()[-1]}" if said else "."))
 

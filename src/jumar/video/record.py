@@ -19,7 +19,7 @@ from jumar.envs.registry import TypedWrapper
 from jumar.errors import DamagedFile, UsageError
 from jumar.runs.entries import make_folder
 from jumar.text import counted, short_number
-from jumar.training.plan import check_count, check_seed
+from jumar.training.plan import MOST_EPISODES, check_count, check_seed
 from jumar.video.actors import cast_of
 from jumar.video.cameras import USUAL_RATE, Camera, camera_for
 from jumar.video.encoders import Film, check_new_file, find_ffmpeg
@@ -59,7 +59,7 @@ class Shots:
     encoder: str | None = None
 
     def __post_init__(self) -> None:
-        check_count("episodes", self.episodes, 1)
+        check_count("episodes", self.episodes, 1, MOST_EPISODES)
         check_seed(self.seed, self.episodes)
         check_rate(self.rate)
         check_size(self.size)

@@ -46,7 +46,7 @@ class Viewing:
 
     def __post_init__(self) -> None:
         if self.episodes is not None:
-            check_count("episodes", self.episodes, 1)
+            check_count("episodes", self.episodes, 1, MOST_EPISODES)
         check_seed(self.seed, self.episodes)
         check_rate(self.rate)
         check_size(self.size)
