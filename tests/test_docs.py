@@ -44,6 +44,7 @@ INTERNAL = (
     "jumar.algorithms",
     "jumar.verification",
     "jumar.web",
+    "jumar.video",
 )
 """Packages that are not public as a whole."""
 PUBLIC_INSIDE = (

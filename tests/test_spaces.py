@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumar.errors import DamagedFile, UsageError
-from jumar.spaces import check_spaces, describe_space, same_space, space_from_json, space_to_json, without_text
+from jumar.spaces import (
+    check_spaces,
+    describe_space,
+    require_interchangeable_spaces,
+    same_space,
+    space_from_json,
+    space_to_json,
+    without_text,
+)
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
@@ -226,3 +234,19 @@ def test_supported_spaces_pass() -> None:
 )
 def test_spaces_in_words(space: Space, words: str) -> None:
     assert describe_space(space) == words
+
+
+def test_two_simulators_of_a_task_may_differ_in_width_and_in_bounds_of_observations() -> None:
+    def pair(width: type, bound: float, torque: float = 1.0, n: int = 3) -> tuple[Space, Space]:
+        seen = spaces.Dict({"at": spaces.Box(-bound, bound, (n,), width), "room": spaces.Discrete(4)})
+        return seen, spaces.Box(-torque, torque, (2,), width)
+
+    require_interchangeable_spaces(pair(np.float32, 5.0), pair(np.float64, np.inf), "Twin-v0")
+    with pytest.raises(UsageError, match=r"the action space of Twin-v0 is 2 numbers in \[-2, 2\]"):
+        require_interchangeable_spaces(pair(np.float32, 5.0, 2.0), pair(np.float64, 5.0), "Twin-v0")
+    with pytest.raises(UsageError, match="the observation space of Twin-v0"):
+        require_interchangeable_spaces(pair(np.float32, 5.0, n=4), pair(np.float64, 5.0), "Twin-v0")
+    with pytest.raises(UsageError, match="the action space"):
+        require_interchangeable_spaces(
+            (spaces.Discrete(2),) * 2, (spaces.Discrete(2), spaces.Discrete(2, start=1)), "T"
+        )

@@ -185,6 +185,36 @@ def require_same_spaces(
             )
 
 
+def require_interchangeable_spaces(now: tuple[Space, Space], saved: tuple[Space, Space], name: str) -> None:
+    """Refuse an environment in which a policy of another simulator of the same task cannot act.
+
+    How wide numbers are, and the bounds of observations that are numbers, may differ; shapes and the bounds of actions may not.
+
+    Args:
+        now: the environment's (observation, action) spaces.
+        saved: those that the policy was trained in.
+        name: the environment's.
+
+    Raises:
+        UsageError: they differ; both are shown.
+    """
+    loose = [(_loosened(observations, False), _loosened(actions, True)) for observations, actions in (now, saved)]
+    require_same_spaces(loose[0], loose[1], name)
+
+
+def _loosened(space: Space, bounds: bool) -> Space:
+    """Return a space whose numbers are single precision, and without bounds unless they matter."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _loosened(child, bounds) for key, child in space.spaces.items()})
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([_loosened(child, bounds) for child in space.spaces])
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        low, high = (space.low, space.high) if bounds else (-np.inf, np.inf)
+        with np.errstate(over="ignore"):
+            return spaces.Box(np.float32(low), np.float32(high), space.shape, np.float32)
+    return spaces.Discrete(int(space.n), start=int(space.start)) if isinstance(space, spaces.Discrete) else space
+
+
 def describe_space(space: Space) -> str:
     """Say in a few words what a space holds, e.g. ``"6 numbers in [-1, 1]"`` or ``"one of 4"``."""
     if isinstance(space, spaces.Discrete):

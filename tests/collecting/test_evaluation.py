@@ -14,7 +14,7 @@ from compiling import nothing_compiled
 from probes import Corridor, Metronome, Probe, one, show_time
 from updates import first_learner, make_update
 
-from jumar.collecting.evaluation import LONGEST, compiled_evaluator, host_evaluator, longest_in_training
+from jumar.collecting.evaluation import LONGEST, Seen, compiled_evaluator, host_evaluator, longest_in_training
 from jumar.envs.host import SerialEnvironments
 from jumar.envs.sources import FromId, source_of
 from jumar.envs.step_costs import VelocityCost
@@ -62,6 +62,29 @@ def test_episode_i_is_seeded_s_plus_i_on_every_backend(env: str) -> None:
     np.testing.assert_array_equal(evaluator(parameters, moments, 2, 43).returns, together.returns[3:])
     assert len(set(together.returns)) > 1
     assert (together.returns == together.lengths).all(), "a reward of 1 a step"
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("env", ["jax/Pendulum-v1", "gymnasium/CartPole-v1"])
+def test_a_spectator_sees_the_same_episodes(env: str, deterministic: bool) -> None:
+    """Their returns are the same to the last bit; it sees the reset, every step, and the end before the next reset."""
+    source = source_of(env)
+    spaces = source.make_compiled() if source.compiled else source.make_host(1, 0)
+    policy, parameters, moments = acting(spaces)
+    evaluator = make_evaluator(source, policy, 0, deterministic)
+    seen: list[Seen] = []
+    watched = evaluator(parameters, moments, 2, 40, longest=60, spectator=seen.append)
+    alone = evaluator(parameters, moments, 2, 40, longest=60)
+    np.testing.assert_array_equal(watched.returns, alone.returns)
+    np.testing.assert_array_equal(watched.lengths, alone.lengths)
+    for i, length in enumerate(watched.lengths):
+        mine = [moment for moment in seen if moment.episode == i]
+        assert [moment.step for moment in mine] == list(range(length + 1))
+        assert [moment.ended for moment in mine] == [False] * length + [True]
+        assert (mine[0].total, mine[-1].total) == (0.0, watched.returns[i])
+        assert all(spaces.observation_space.contains(moment.observation) for moment in mine)
+        if env.endswith("CartPole-v1") and length < 60:
+            assert abs(mine[-1].observation[2]) > 0.2, "the pole has fallen"
 
 
 class Paced(Metronome):

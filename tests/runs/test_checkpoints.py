@@ -166,6 +166,25 @@ def test_damaged_newest_falls_back_and_says_so(tmp_path: Path) -> None:
     assert store.steps() == [1, 2, 3]
 
 
+def test_all_sound_ones_come_oldest_first_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    store = store_with(tmp_path, 1, 2, 3)
+    said: list[str] = []
+    reader = record(step_was=whole(0, 10))
+    found = store.sound(lambda step: reader, said.append)
+    assert [(one.step, one.arrays["w"][0], one.record) for one in found] == [(i, i, {"step_was": i}) for i in (1, 2, 3)]
+    assert said == []
+    (tmp_path / "checkpoints" / f"{2:012d}" / "state.safetensors").write_bytes(b"")
+    assert [one.step for one in store.sound(lambda step: reader, said.append)] == [1, 3]
+    assert len(said) == 1
+    assert said[0].startswith("the checkpoint of step 2 was passed over: ")
+    for step in (1, 3):
+        (tmp_path / "checkpoints" / f"{step:012d}" / "checkpoint.json").write_text("{}")
+    with pytest.raises(DamagedFile, match="no checkpoint is sound"):
+        store.sound(lambda step: reader, said.append)
+    with pytest.raises(UsageError, match="there is no checkpoint"):
+        CheckpointStore(tmp_path / "none").sound(lambda step: reader, said.append)
+
+
 def test_nothing_sound_and_nothing_at_all(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no checkpoint in"):
         CheckpointStore(tmp_path / "none").newest()

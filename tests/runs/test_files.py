@@ -31,6 +31,7 @@ from jumar.runs.files import (
     unpack_arrays,
     write_atomically,
     write_json,
+    write_new,
 )
 from jumar.runs.policy_files import read_policy_files, repair_policy_files, write_policy_files
 
@@ -61,6 +62,24 @@ def test_failed_atomic_write_leaves_no_temporary(tmp_path: Path, mode: str, at: 
     with faults(mode, at), pytest.raises(OSError, match="No space left"):  # in open, write, fsync, replace
         write_atomically(tmp_path / "file", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_file_is_whole_and_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "film"
+    write_new(path, b"first")
+    for refused in (False, True):
+        if refused:  # a file system without a second name for a file
+
+            def no_link(*names: Any) -> None:
+                raise OSError(1, "Operation not permitted")
+
+            monkeypatch.setattr(os, "link", no_link)
+        with pytest.raises(FileExistsError):
+            write_new(path, b"second")
+        write_new(tmp_path / f"other{refused}", b"third")
+    assert path.read_bytes() == b"first"
+    assert visible(tmp_path) == ["film", "otherFalse", "otherTrue"]
+    assert (tmp_path / "otherTrue").read_bytes() == b"third"
 
 
 def test_flushed_before_renamed(tmp_path: Path) -> None:

@@ -182,6 +182,14 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import export
 
         return export.run(arguments)
+    if command == "record":
+        from jumar.cli import record
+
+        return record.run(arguments)
+    if command == "watch":
+        from jumar.cli import watch
+
+        return watch.run(arguments)
     if command == "compare":
         from jumar.cli import compare
 

@@ -287,6 +287,25 @@ def one_of(kind: str, *known: str) -> Callable[[str], str]:
     return read
 
 
+def frame_rate(text: str) -> float:
+    """Read frames per second: a positive number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number such as 30.")
+    return number
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Read ``WIDTHxHEIGHT``."""
+    found = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a width and a height in pixels such as 640x480.")
+    return int(found[1]), int(found[2])
+
+
 def wrapper(text: str) -> tuple[str, tuple[str, ...]]:
     """Read ``NAME`` or ``NAME:key=value,...`` into the name (``module:Name`` too) and its assignments."""
     try:
@@ -325,6 +344,8 @@ def build(
     _add_resume(parsers["resume"])
     _add_evaluate(parsers["evaluate"])
     _add_export(parsers["export"])
+    _add_record(parsers["record"])
+    _add_watch(parsers["watch"])
     _add_compare(parsers["compare"])
     _add_sweep(parsers["sweep"])
     _add_report(parsers["report"])
@@ -346,6 +367,8 @@ COMMANDS = (
     ("resume", "go on from the newest sound checkpoint of a run", "jumar resume RUN [options]"),
     ("evaluate", "run a trained policy in fresh environments", "jumar evaluate RUN [options]"),
     ("export", "write a trained policy to a file that other programs can run", "jumar export RUN [options]"),
+    ("record", "film a trained policy, as MP4 or GIF", "jumar record RUN [options]"),
+    ("watch", "show a trained policy in a window", "jumar watch RUN [options]"),
     (
         "compare",
         "train several methods and report how they compare",
@@ -688,6 +711,60 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument(
         "--action-mask", action="store_true",
         help="make the mask of allowed actions an input (default: only where it is a part of the observation)",
+    )  # fmt: skip
+
+
+def _add_record(parser: Parser) -> None:
+    _add_run(parser, "record")
+    parser.add_argument(
+        "--episodes", type=count(1), default=1, metavar="N", help="episodes to film, of each policy (default: 1)"
+    )
+    _add_shown(parser)
+    parser.add_argument(
+        "--every-checkpoint", action="store_true",
+        help="film of learning: the policy of each checkpoint that is kept, and the best one, in the order of their steps",
+    )  # fmt: skip
+    out = parser.add_argument(
+        "--out", metavar="FILE",
+        help="a new file that ends in .mp4 or .gif (default: a new .mp4 in the run's folder videos)",
+    )  # fmt: skip
+    out.complete = "file"  # type: ignore[attr-defined]
+    _add_pictures(parser)
+    parser.add_argument(
+        "--caption", action=argparse.BooleanOptionalAction, default=True,
+        help="write policy, episode, step and return below the picture (default: true)",
+    )  # fmt: skip
+
+
+def _add_watch(parser: Parser) -> None:
+    _add_run(parser, "watch")
+    parser.add_argument(
+        "--episodes", type=count(1), metavar="N",
+        help="end after so many episodes (default: when the window is closed, by q or its button)",
+    )  # fmt: skip
+    _add_shown(parser)
+    _add_pictures(parser)
+
+
+def _add_shown(parser: Parser) -> None:
+    parser.add_argument(
+        "--best", action="store_true", help="take the best evaluation's policy (default: the final one)"
+    )
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="S",
+        help="episode i is seeded with S + i, as in `jumar evaluate` (default: 0)",
+    )  # fmt: skip
+    parser.add_argument("--stochastic", action="store_true", help="sample actions (default: the likeliest action)")
+
+
+def _add_pictures(parser: Parser) -> None:
+    parser.add_argument(
+        "--fps", type=frame_rate, metavar="F",
+        help="pictures per second, a picture being a step (default: what the environment states, else 30)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=picture_size, metavar="WIDTHxHEIGHT",
+        help="of the picture in pixels, without the caption (default: the environment's own; small ones are enlarged)",
     )  # fmt: skip
 
 

@@ -106,6 +106,25 @@ def longest_in_training(episodes: int, between: int, recent: np.ndarray, stated:
     return min(LONGEST, max(SHORTEST, int(SHARE * between / episodes), int(MARGIN * usual)))
 
 
+class Seen(NamedTuple):
+    """A moment of an episode, for whoever watches it."""
+
+    episode: int
+    """The episode's number, from 0."""
+    step: int
+    """Steps taken so far: 0 after the reset."""
+    total: float
+    """The sum of the rewards so far."""
+    observation: Any
+    """What the last step led to, also where the episode ended with it: NumPy arrays in the structure of the space."""
+    ended: bool
+    """Whether this is the episode's last moment."""
+
+
+Spectator = Callable[[Seen], None]
+"""Is called after the reset and after every step of each episode."""
+
+
 class Evaluator(Protocol):
     """A way to run episodes; made once, so that it is compiled once."""
 
@@ -117,10 +136,12 @@ class Evaluator(Protocol):
         seed: int,
         stop: Callable[[], Any] = never,
         longest: int | None = None,
+        spectator: Spectator | None = None,
     ) -> Episodes:
         """Run episodes of a policy; ``stop`` is asked now and then.
 
-        An episode is cut after ``longest`` steps, by default after :data:`LONGEST`.
+        An episode is cut after ``longest`` steps, by default after :data:`LONGEST`. With a ``spectator`` the episodes, which
+        are the same, run one after the other, and ``stop`` is asked before every step.
 
         Raises:
             Abandoned: ``stop`` said so.
@@ -184,6 +205,30 @@ def lane_actor(policy: Policy, deterministic: bool) -> Act:
     return jax.jit(act_all)
 
 
+class _Going(NamedTuple):
+    """An episode under way in a compiled environment: a batch of one."""
+
+    states: Any
+    observations: Any
+    carry: Any
+    totals: tuple[Array, Array]
+    """Of rewards and costs."""
+    t: Array
+    done: Array
+
+
+_Keys = tuple[Array, Array]
+"""An episode's keys for the environment and for the policy."""
+
+_Result = tuple[Any, Any, Any, Any]
+"""An episode's return, cost and length, and whether it ended by itself."""
+
+
+def _only(observations: Any) -> Any:
+    """Return the only observation of a batch of one, as NumPy arrays."""
+    return jax.tree.map(lambda x: np.asarray(x)[0], observations)
+
+
 def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, deterministic: bool = True) -> Evaluator:
     """Return an evaluator for a compiled environment: each episode is one call of one compiled loop."""
     act = single_actor(policy, deterministic)
@@ -193,28 +238,55 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
         # The environment's own may be something else than a number; what is made for `--cost` is one.
         return cost if isinstance(env, Costed) else jnp.where(jnp.isfinite(cost), cost, 0.0)
 
-    def episode(
-        parameters: Any, moments: RunningMoments, key: Array, longest: Array
-    ) -> tuple[Array, Array, Array, Array]:
+    def begin(key: Array) -> tuple[_Keys, _Going]:
         reset_key, env_key, act_key = jax.random.split(key, 3)
         states, observations = reset_batch(env, env.params, reset_key, 1)
-        start = (states, observations, policy.initial_carry(1), (zero, zero), jnp.zeros((), jnp.int32))
+        carry, time, done = policy.initial_carry(1), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+        return (env_key, act_key), _Going(states, observations, carry, (zero, zero), time, done)
 
-        def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            states, observations, carry, (total, cost), t, _ = state
-            action, carry = act(parameters, moments, observations, carry, (t == 0)[None], None, act_key, t)
-            states, taken = step_batch(env, env.params, jax.random.fold_in(env_key, t), states, action)
-            done = (taken.terminated | taken.truncated)[0]
-            paid = cost + counted(taken.costs[0]) if costs and taken.costs is not None else zero
-            totals = total + taken.rewards[0], paid
-            return states, taken.observations, carry, totals, t + 1, done
+    def step(parameters: Any, moments: RunningMoments, keys: _Keys, going: _Going) -> tuple[_Going, Any]:
+        """Return the episode a step later, and what the step led to."""
+        (env_key, act_key), t, (total, cost) = keys, going.t, going.totals
+        action, carry = act(parameters, moments, going.observations, going.carry, (t == 0)[None], None, act_key, t)
+        states, taken = step_batch(env, env.params, jax.random.fold_in(env_key, t), going.states, action)
+        done = (taken.terminated | taken.truncated)[0]
+        paid = cost + counted(taken.costs[0]) if costs and taken.costs is not None else zero
+        totals = total + taken.rewards[0], paid
+        return _Going(states, taken.observations, carry, totals, t + 1, done), taken.successors
 
-        *_, totals, t, done = jax.lax.while_loop(
-            lambda state: ~state[-1] & (state[-2] < longest), step, (*start, jnp.zeros((), bool))
+    def episode(parameters: Any, moments: RunningMoments, key: Array, longest: Array) -> _Result:
+        keys, start = begin(key)
+        going = jax.lax.while_loop(
+            lambda going: ~going.done & (going.t < longest),
+            lambda going: step(parameters, moments, keys, going)[0],
+            start,
         )
-        return *totals, t, done
+        return *going.totals, going.t, going.done
 
     run_one = jax.jit(episode)
+    # What nobody calls is not compiled.
+    first, one_more = jax.jit(begin), jax.jit(step)
+
+    def watched(
+        parameters: Any,
+        moments: RunningMoments,
+        key: Array,
+        most: int,
+        stop: Callable[[], Any],
+        i: int,
+        tell: Spectator,
+    ) -> _Result:
+        keys, going = first(key)
+        tell(Seen(i, 0, 0.0, _only(going.observations), False))
+        for t in range(1, most + 1):
+            if stop():
+                raise Abandoned
+            going, successors = one_more(parameters, moments, keys, going)
+            ended = bool(going.done) or t == most
+            tell(Seen(i, t, float(going.totals[0]), _only(successors), ended))
+            if ended:
+                break
+        return *going.totals, going.t, going.done
 
     def run(
         parameters: Any,
@@ -223,13 +295,19 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
         seed: int,
         stop: Callable[[], Any] = never,
         longest: int | None = None,
+        spectator: Spectator | None = None,
     ) -> Episodes:
-        most = np.int32(longest or LONGEST)
+        most = longest or LONGEST
         results = []
         for i in range(episodes):
             if stop():
                 raise Abandoned
-            results.append(jax.device_get(run_one(parameters, moments, jax.random.PRNGKey(seed + i), most)))
+            key = jax.random.PRNGKey(seed + i)
+            if spectator is None:
+                result = run_one(parameters, moments, key, np.int32(most))
+            else:
+                result = watched(parameters, moments, key, most, stop, i, spectator)
+            results.append(jax.device_get(result))
         returns, paid, lengths, ended = (np.array(x) for x in zip(*results, strict=True))
         _check_totals(returns, "return", name)
         _check_totals(paid, "cost", name)
@@ -263,15 +341,18 @@ def host_evaluator(
         seed: int,
         stop: Callable[[], Any] = never,
         longest: int | None = None,
+        spectator: Spectator | None = None,
     ) -> Episodes:
-        groups = [range(first, min(first + abreast, episodes)) for first in range(0, episodes, abreast)]
+        side_by_side = abreast if spectator is None else 1
+        groups = [range(first, min(first + side_by_side, episodes)) for first in range(0, episodes, side_by_side)]
         results = []
         for group in groups:
             environments = make(len(group))
             try:
                 seeds = [seed + i for i in group]
                 now = partial(act, parameters, moments)
-                results.append(_run_group(now, policy, environments, seeds, stop, longest or LONGEST))
+                tell = None if spectator is None else partial(_tell, spectator, group[0])
+                results.append(_run_group(now, policy, environments, seeds, stop, longest or LONGEST, tell))
             finally:
                 environments.close()
         returns, costs, lengths, cut = (np.concatenate(parts) for parts in zip(*results, strict=True))
@@ -280,12 +361,23 @@ def host_evaluator(
     return run
 
 
+def _tell(spectator: Spectator, episode: int, step: int, total: float, observations: Any, ended: bool) -> None:
+    """Show a spectator a moment of the only episode of its group."""
+    spectator(Seen(episode, step, total, _only(observations), ended))
+
+
 def _run_group(
-    act: Act, policy: Policy, environments: HostEnvironments, seeds: list[int], stop: Callable[[], Any], longest: int
+    act: Act,
+    policy: Policy,
+    environments: HostEnvironments,
+    seeds: list[int],
+    stop: Callable[[], Any],
+    longest: int,
+    tell: Callable[[int, float, Any, bool], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Run one episode in each environment, side by side; return returns, costs, lengths and which were cut.
 
-    The costs are NaN where no environment gave any.
+    The costs are NaN where no environment gave any. ``tell`` hears of every moment where there is one environment.
     """
     n = len(seeds)
     observations, masks = environments.reset(seeds)
@@ -293,6 +385,8 @@ def _run_group(
     carry = jax.tree.map(lambda x: jnp.stack([x] * LANES), policy.initial_carry(1))
     totals, lengths, running = np.zeros(n), np.zeros(n, np.int64), np.ones(n, bool)
     costs = np.full(n, np.nan)
+    if tell is not None:
+        tell(0, 0.0, observations, False)
     for t in range(longest):
         if stop():
             raise Abandoned
@@ -304,6 +398,8 @@ def _run_group(
             costs = np.nan_to_num(costs) + np.where(running, step.costs, 0.0)
         lengths += running
         running &= ~(step.terminated | step.truncated)
+        if tell is not None:
+            tell(t + 1, float(totals[0]), step.successors, not running.any() or t + 1 == longest)
         if not running.any():
             break
         observations, masks = step.observations, step.action_masks

@@ -20,7 +20,8 @@ from jumar.envs import atari
 from jumar.envs.boundary import explain
 from jumar.errors import UsageError, nearest, unknown
 
-_TO_WATCH = "put it around an environment made with a render_mode, and act there with jumar.load_policy(RUN).predict"
+_TO_FILM = "jumar record RUN films the trained policy"
+_TO_WATCH = "jumar watch RUN shows the trained policy"
 _NUMPY = "Jumar takes NumPy arrays and hands them to JAX itself"
 _TAKES_FUNCTION = "it takes a function, which cannot be typed; write a wrapper of your own and name it as module:Name"
 _REFUSED = {
@@ -32,8 +33,8 @@ _REFUSED = {
     "NormalizeObservation": "its statistics would not be saved; use --normalize-observations",
     "NormalizeReward": "its statistics would not be saved; use --normalize-rewards",
     "NumpyToTorch": _NUMPY,
-    "RecordVideo": f"every environment that is trained in would write videos; {_TO_WATCH}",
-    "RenderCollection": f"the frames of the whole training would stay in memory; {_TO_WATCH}",
+    "RecordVideo": f"every environment that is trained in would write videos; {_TO_FILM}",
+    "RenderCollection": f"the frames of the whole training would stay in memory; {_TO_FILM}",
     "TransformAction": _TAKES_FUNCTION,
     "TransformObservation": _TAKES_FUNCTION,
     "TransformReward": _TAKES_FUNCTION,

@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -443,20 +443,41 @@ def make_host(
         return pool.EnvPoolEnvironments(env_id.name, n_envs, kwargs, cost=cost, log=log, warn=warn, patience=patience)
     if env_id.compiled:
         raise UsageError(f"{env_id.text} is a compiled environment; it is not stepped from Python.")
-    if env_id.module is not None:
-        import_module(env_id.module, env_id.text)
-    if not _known_to_gymnasium(env_id.text, env_id.name):
-        raise _unknown(env_id.text, env_id.name, "gymnasium")
-    settings = (dict(env_id.kwargs), env_id.wrappers, env_id.frame_stack, use if env_id.atari else None)
-    # The spec travels to a worker process where the id may not be registered.
-    factories = [GymnasiumFactory(gym.registry[env_id.name], *settings)] * n_envs
+    factory = gymnasium_factory(env_id, use)
+    factories = [factory] * n_envs
     if workers:
         from jumar.envs.workers import WorkerEnvironments
 
         return WorkerEnvironments(factories, workers, env_id.text, cost=cost, log=log, timeout=patience)
     # By its id, so that Gymnasium warns, once, where there is a newer version.
-    factories[0] = GymnasiumFactory(env_id.name, *settings)
+    factories[0] = replace(factory, source=env_id.name)
     return SerialEnvironments(factories, env_id.text, cost=cost, log=log, warn=warn, patience=patience)
+
+
+def gymnasium_factory(env_id: EnvironmentId, use: atari.Use) -> GymnasiumFactory:
+    """Return what makes one of Gymnasium's environments; it can be sent to a worker process.
+
+    Raises:
+        UsageError: there is no such id, or it is code of the user's own that was not typed.
+    """
+    _check_may_import(env_id)
+    if env_id.module is not None:
+        import_module(env_id.module, env_id.text)
+    if not _known_to_gymnasium(env_id.text, env_id.name):
+        raise _unknown(env_id.text, env_id.name, "gymnasium")
+    # The spec travels to a worker process where the id may not be registered.
+    spec, purpose = gym.registry[env_id.name], use if env_id.atari else None
+    return GymnasiumFactory(spec, dict(env_id.kwargs), env_id.wrappers, env_id.frame_stack, purpose)
+
+
+def in_gymnasium(env_id: EnvironmentId) -> EnvironmentId:
+    """Return the same environment of Gymnasium's for one of EnvPool's.
+
+    Raises:
+        UsageError: Gymnasium has none of the name, or does not take its settings.
+    """
+    name = f"gymnasium/ALE/{env_id.name}" if env_id.atari else f"gymnasium/{env_id.name}"
+    return resolve(name, env_id.kwargs, atari_games=env_id.atari)
 
 
 def _check_may_import(env_id: EnvironmentId) -> None:

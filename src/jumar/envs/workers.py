@@ -45,7 +45,7 @@ CLOSE_TIMEOUT = 5.0  # seconds
 CLOSED = 86
 """Exit code of a worker that can no longer answer."""
 _POLL = 1.0  # seconds between looks at processes whose own children hold their end of the connection open
-_GO_ON = "`jumar resume` goes on from the last checkpoint."
+GO_ON = "`jumar resume` goes on from the last checkpoint."
 
 
 class WorkerTraceback(Exception):
@@ -101,7 +101,7 @@ class WorkerEnvironments:
 
     ``make`` holds a callable for each environment; they travel to the workers by cloudpickle. ``timeout`` is how many
     seconds one step or reset of all environments may take. ``cost`` says what a step costs, ``log`` which entries of ``info``
-    are kept as numbers.
+    are kept as numbers. ``remedy`` is what to do when a worker is lost, the end of a sentence.
 
     Raises:
         UsageError: where an environment cannot be made, or spaces are unsupported or differ.
@@ -120,12 +120,14 @@ class WorkerEnvironments:
         cost: Cost = GIVEN,
         log: Sequence[str] = (),
         timeout: float = 60.0,
+        remedy: str = GO_ON,
     ) -> None:
         if n_workers < 1:
             raise UsageError(f"the number of worker processes is {n_workers}; it must be at least 1.")
         self.n_envs = len(make)
         self.name = name or "the environment"
         self._timeout = timeout
+        self._remedy = remedy
         self._request = 0
         self._workers: list[_Worker] = []
         # Also when this object is forgotten, and when the interpreter ends.
@@ -277,7 +279,9 @@ class WorkerEnvironments:
         index, step = worker.progress
         doing = _doing(command, index, step)
         self.close()
-        return EnvironmentFault(f"the worker process of {held} of {self.name} died ({how}) while {doing}; {_GO_ON}")
+        return EnvironmentFault(
+            f"the worker process of {held} of {self.name} died ({how}) while {doing}; {self._remedy}"
+        )
 
     def _silence(self, worker: _Worker, command: str, timeout: float) -> EnvironmentFault:
         index, step = worker.progress
@@ -286,7 +290,9 @@ class WorkerEnvironments:
         worker.kill()
         self.close()
         who = f"environment {index} of {self.name}" if index >= 0 else f"a worker process of {self.name}"
-        return EnvironmentFault(f"{who} did not return from {call} within {timeout:g} s and was stopped; {_GO_ON}")
+        return EnvironmentFault(
+            f"{who} did not return from {call} within {timeout:g} s and was stopped; {self._remedy}"
+        )
 
 
 def _joined_infos(parts: Sequence[HostStep]) -> tuple[np.ndarray | None, dict[str, str] | None, tuple[str, ...]]:

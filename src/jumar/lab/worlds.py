@@ -14,12 +14,13 @@ An environment keeps its process as ``mdp``, so that what an agent reaches can b
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from jumar.errors import UsageError
-from jumar.lab.grids import CLIFF, FOUR_ROOMS, Map, check_probability, check_rewards, grid_world
+from jumar.lab.grids import CLIFF, FOUR_ROOMS, Map, check_probability, check_rewards, grid_world, parse_map
 from jumar.lab.tabular import TabularEnvironment, TabularMDP
 
 # -- processes --------------------------------------------------------------------------------------------------------
@@ -109,6 +110,13 @@ def _check_size(name: str, value: Any, least: int) -> None:
 # -- environments -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class MapEnvironment(TabularEnvironment):
+    """The environment of a map, which it keeps: ``rows`` are the map's, see :mod:`jumar.lab.grids`."""
+
+    rows: tuple[str, ...] = field(kw_only=True)
+
+
 def GridWorld(
     rows: Map,
     slip: float = 0.0,
@@ -119,7 +127,7 @@ def GridWorld(
     pit_reward: float = -1.0,
     cliff_reward: float = -100.0,
     time_limit: int | None = 200,
-) -> TabularEnvironment:
+) -> MapEnvironment:
     """Return the environment of a map: that of :func:`~jumar.lab.grids.grid_world`."""
     mdp = grid_world(
         rows,
@@ -131,21 +139,21 @@ def GridWorld(
         pit_reward=pit_reward,
         cliff_reward=cliff_reward,
     )
-    return TabularEnvironment(mdp, time_limit)
+    return MapEnvironment(mdp, time_limit, rows=tuple(parse_map(rows)))
 
 
 def CliffWalk(
     slip: float = 0.0, gamma: float = 0.99, horizon: int | None = None, time_limit: int | None = 200
-) -> TabularEnvironment:
+) -> MapEnvironment:
     """Return the environment of :func:`cliff_walk`."""
-    return TabularEnvironment(cliff_walk(slip, gamma, horizon), time_limit)
+    return MapEnvironment(cliff_walk(slip, gamma, horizon), time_limit, rows=tuple(parse_map(CLIFF)))
 
 
 def FourRooms(
     slip: float = 0.1, gamma: float = 0.97, horizon: int | None = None, time_limit: int | None = 200
-) -> TabularEnvironment:
+) -> MapEnvironment:
     """Return the environment of :func:`four_rooms`."""
-    return TabularEnvironment(four_rooms(slip, gamma, horizon), time_limit)
+    return MapEnvironment(four_rooms(slip, gamma, horizon), time_limit, rows=tuple(parse_map(FOUR_ROOMS)))
 
 
 def Chain(

@@ -139,6 +139,35 @@ class CheckpointStore:
                 return Checkpoint(step, arrays, record, warnings)
         raise DamagedFile(f"no checkpoint is sound. {' '.join(map(str, damaged.values()))}")
 
+    def sound(
+        self, record_reader: Callable[[int], Reader[dict[str, Any]]], warn: Callable[[str], None]
+    ) -> list[Checkpoint]:
+        """Return all sound checkpoints, oldest first; ``warn`` hears of each that is damaged.
+
+        ``record_reader`` is that of :meth:`newest`.
+
+        Raises:
+            UsageError: there is no checkpoint.
+            NewerFile: one is from a newer version of Jumar.
+            DamagedFile: there are some, and all are damaged.
+        """
+        folders = self._folders()
+        if not folders:
+            raise UsageError(f"there is no checkpoint in {self.folder}.")
+        found, faults = [], []
+        for step, folder in sorted(folders.items()):
+            try:
+                found.append(Checkpoint(step, *_read(folder, step, record_reader(step))))
+            except NewerFile:
+                raise
+            except DamagedFile as error:
+                faults.append(f"the checkpoint of step {step} was passed over: {error}")
+        if not found:
+            raise DamagedFile(f"no checkpoint is sound. {' '.join(faults)}")
+        for words in faults:
+            warn(words)
+        return found
+
     def records(self, reader: Reader[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return what a reader of :mod:`jumar.fields` makes of the record of each checkpoint, oldest first.
 

@@ -71,6 +71,36 @@ def write_atomically(path: PathLike, data: bytes) -> None:
         flush_folder(path.parent)
 
 
+def write_new(path: PathLike, data: bytes) -> None:
+    """Write ``data`` to a new file, which appears whole or not at all.
+
+    Raises:
+        FileExistsError: there is something at ``path``, which is unharmed.
+        OSError: no space, no permission, and the like; there is no file then.
+    """
+    path = Path(path)
+    temporary = temporary_beside(path)
+    with naming(path):
+        try:
+            write_flushed(temporary, data)
+            _rename_to_new(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        flush_folder(path.parent)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # unlike a rename, it replaces nothing
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without a second name for a file
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(temporary, path)
+
+
 def write_flushed(path: PathLike, data: bytes) -> None:
     """Write ``data`` to a file that does not exist yet, and flush it to the disk. Raises ``OSError``."""
     write_pieces_flushed(path, (data,))

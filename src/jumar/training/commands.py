@@ -36,8 +36,10 @@ from jumar.training.restore import (
     check_same_spaces,
     lanes,
     newest_checkpoint,
+    policy_folder,
     read_policy,
     refuse_part_of_many,
+    refuse_several_seeds,
     refuse_without_checkpoint,
     restore,
 )
@@ -218,15 +220,9 @@ def evaluate(
     check_count("episodes", episodes, 1)
     check_seed(seed, episodes)
     run = RunDirectory.open(run_path)
-    if run.seeds():
-        raise UsageError(f"{run} holds several seeds; evaluate one of them, such as {run.seed(run.seeds()[0])}.")
+    refuse_several_seeds(run, "evaluate")
     plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers)
-    folder = run.best if best else run.policy
-    if not (folder / "policy.json").exists():
-        other = "" if best or not (run.best / "policy.json").exists() else ", or use its best one so far with --best"
-        what = "best policy: it was never evaluated" if best else f"final policy: go on with jumar resume {run}{other}"
-        raise UsageError(f"{run} has no {what}.")
-    policy, parameters, moments, spaces = read_policy(folder, typed_code(encoder))
+    policy, parameters, moments, spaces = read_policy(policy_folder(run, best), typed_code(encoder))
     if plan.environment is None:
         raise UsageError(f"{run} learnt from stored transitions without an environment; evaluate it with --env ENV.")
     source = FromId(plan.environment, plan.cost)

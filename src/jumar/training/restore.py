@@ -55,6 +55,26 @@ LONGEST_TIME = 1e10
 """Seconds; three centuries."""
 
 
+def refuse_several_seeds(run: RunDirectory, verb: str) -> None:
+    """Raise a ``UsageError`` for a run of several seeds, of which ``verb`` (``evaluate``) takes one."""
+    if seeds := run.seeds():
+        raise UsageError(f"{run} holds several seeds; {verb} one of them, such as {run.seed(seeds[0])}.")
+
+
+def policy_folder(run: RunDirectory, best: bool) -> Path:
+    """Return where a run's final policy is, or its best one.
+
+    Raises:
+        UsageError: there is none; the message says what else there is.
+    """
+    folder = run.best if best else run.policy
+    if has_policy(folder):
+        return folder
+    other = "" if best or not has_policy(run.best) else ", or use its best one so far with --best"
+    what = "best policy: it was never evaluated" if best else f"final policy: go on with jumar resume {run}{other}"
+    raise UsageError(f"{run} has no {what}.")
+
+
 class SavedPolicy(NamedTuple):
     """What ``policy.json`` says, and the arrays beside it."""
 
@@ -122,12 +142,70 @@ def parameters_of(saved: SavedPolicy, folder: Path) -> tuple[Any, Any]:
     Raises:
         DamagedFile: the arrays are not those of such a policy.
     """
+    return _as_tree(saved.policy, saved.arrays, folder / ARRAYS)
+
+
+def _as_tree(policy: Policy, arrays: dict[str, np.ndarray], path: Path) -> tuple[Any, Any]:
+    """Return the parameters and the observation moments that the named arrays are. Raises ``DamagedFile``."""
     template = {
-        "parameters": jax.eval_shape(saved.policy.init, jax.random.PRNGKey(0)),
-        "observation_moments": jax.eval_shape(saved.policy.encoder.initial_moments),
+        "parameters": jax.eval_shape(policy.init, jax.random.PRNGKey(0)),
+        "observation_moments": jax.eval_shape(policy.encoder.initial_moments),
     }
-    tree = arrays_to_tree(template, saved.arrays, folder / ARRAYS)
+    tree = arrays_to_tree(template, arrays, path)
     return tree["parameters"], tree["observation_moments"]
+
+
+LEARNER = "learner/"
+"""Begins the names of a learner's arrays in a checkpoint."""
+
+
+class CheckpointPolicy(NamedTuple):
+    """The policy as it was when a checkpoint was saved."""
+
+    step: int
+    policy: Policy
+    parameters: Any
+    moments: Any
+    spaces: tuple[Space, Space]
+
+
+def checkpoint_policies(
+    run: RunDirectory, plan: Plan, lane: int | None, warn: Callable[[str], None]
+) -> list[CheckpointPolicy]:
+    """Return the policy of each sound checkpoint, oldest first; ``warn`` hears of those that are damaged.
+
+    Args:
+        run: where the checkpoints are.
+        plan: the run's, with the user's code that its policy is made of.
+        lane: which seed of a run of several; ``None`` for a run of one.
+        warn: takes a sentence.
+
+    Raises:
+        UsageError: there is no checkpoint.
+        DamagedFile: none is sound, or one does not hold a policy of the run's plan.
+    """
+    checkpoints = CheckpointStore(run.checkpoints).sound(record_reader(plan), warn)
+    return [_policy_of(checkpoint, run, plan, lane) for checkpoint in checkpoints]
+
+
+def _policy_of(checkpoint: Checkpoint, run: RunDirectory, plan: Plan, lane: int | None) -> CheckpointPolicy:
+    path = run.checkpoints / f"{checkpoint.step:012d}" / STATE
+    observations, actions = checkpoint.record["spaces"]
+    try:
+        check_spaces(observations, actions, "the policy")
+        policy = make_policy(observations, actions, PolicySettings.of(plan.settings), plan.own)
+    except (UsageError, ValueError, TypeError) as error:
+        raise DamagedFile(f"{path} does not hold a policy of this version of Jumar: {error}") from None
+    names = {f"{LEARNER}parameters/policy": "parameters", f"{LEARNER}observation_moments": "observation_moments"}
+    arrays = {}
+    for name, array in checkpoint.arrays.items():
+        for begin, ours in names.items():
+            if name == begin or name.startswith(f"{begin}/"):
+                if lane is not None and not (array.ndim and lane < len(array)):
+                    raise DamagedFile(f"{path} does not hold the policies of {len(plan.seeds)} seeds; restore a copy.")
+                arrays[ours + name.removeprefix(begin)] = array if lane is None else array[lane]
+    parameters, moments = _as_tree(policy, arrays, path)
+    return CheckpointPolicy(checkpoint.step, policy, parameters, moments, (observations, actions))
 
 
 _READ_POLICY = record(

@@ -172,7 +172,7 @@ def read_warm_start(path: PathLike, own: OwnCode = NO_CODE) -> WarmStart:
         raise _no_policy(folder)
     saved = read_saved_policy(folder, own)
     parameters, moments = parameters_of(saved, folder)
-    run, lane = _run_of(folder)
+    run, lane = run_of(folder)
     critic, warnings = None, ()
     if run is not None:
         plan = Plan.from_json(run.read_config(), run.config)
@@ -200,7 +200,7 @@ def _no_policy(folder: Path) -> UsageError:
     return UsageError(f"{run} has no final policy: go on with jumar resume {run}{best}.")
 
 
-def _run_of(folder: Path) -> tuple[RunDirectory | None, int | None]:
+def run_of(folder: Path) -> tuple[RunDirectory | None, int | None]:
     """Return the run whose checkpoints belong to a policy, and which seed of several the policy is.
 
     Both are ``None`` where the policy's two files are alone.

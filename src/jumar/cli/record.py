@@ -1,0 +1,40 @@
+"""``jumar record``: film a trained policy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from jumar.cli.output import Outcome
+from jumar.cli.train import typed_wrappers
+from jumar.console.reporter import Silent, write_line
+from jumar.errors import UsageError
+from jumar.text import counted, short_number
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """Film the policy."""
+    if arguments.out == "":
+        raise UsageError("--out is empty; give the path of a new file that ends in .mp4 or .gif.")
+    from jumar.video.record import Shots, record
+
+    shots = Shots(
+        run=Path(arguments.run),
+        best=arguments.best,
+        episodes=arguments.episodes,
+        every_checkpoint=arguments.every_checkpoint,
+        seed=arguments.seed,
+        stochastic=arguments.stochastic,
+        out=None if arguments.out is None else Path(arguments.out),
+        rate=arguments.fps,
+        size=arguments.size,
+        caption=arguments.caption,
+        env=arguments.env,
+        wrappers=typed_wrappers(arguments),
+        encoder=arguments.encoder,
+    )
+    made = record(shots, Silent(sys.stderr).warn, lambda words: write_line(sys.stderr, words))
+    seconds = made["frames"] / made["fps"]
+    words = f"{counted(made['episodes'], 'episode')}, {short_number(seconds)} s: written to {' '.join(made['files'])}"
+    return Outcome(made, words, kept=True)
