@@ -241,7 +241,12 @@ def page(results: Results) -> str:
         aim = f"{task.aims[side]:,.0f}" if side in task.aims else ""
         title = VARIANTS[side].title if side in VARIANTS else side
         cells = [task.name, f"{task.total_timesteps:,}", title, str(s.seeds), f"{s.mean:,.1f}"]
-        cells += [f"{s.low:,.1f} to {s.high:,.1f}" if s.seeds > 1 else "", f"{s.lowest:,.1f}", f"{s.lowest_last:,.1f}", aim]
+        cells += [
+            f"{s.low:,.1f} to {s.high:,.1f}" if s.seeds > 1 else "",
+            f"{s.lowest:,.1f}",
+            f"{s.lowest_last:,.1f}",
+            aim,
+        ]
         lines.append(f"| {' | '.join([*cells, f'{s.minutes:.1f}'])} |")
     return "\n".join(lines) + "\n"
 

@@ -116,7 +116,9 @@ def main():
     words = parser.parse_args()
     robot, walker = SimulatedGo1(words.scene), Walker(NumpyPolicy(words.policy))
     seen, took, how = walk(robot, walker, np.array(words.command), round(words.seconds / PERIOD))
-    print(f"{how} after {len(seen) * PERIOD:.1f} s; mean velocity {np.round(seen.mean(axis=0), 2)}, asked {words.command}")
+    print(
+        f"{how} after {len(seen) * PERIOD:.1f} s; mean velocity {np.round(seen.mean(axis=0), 2)}, asked {words.command}"
+    )
     print(f"an action took {1e3 * np.median(took):.2f} ms (the slowest {1e3 * max(took):.2f}) of {1e3 * PERIOD:.0f} ms")
 
 

@@ -89,7 +89,7 @@ def test_what_the_policy_in_numpy_cannot_do_is_refused(tmp_path: Path) -> None:
         reader(tmp_path)
     with (tmp_path / "policy.safetensors").open("ab") as file:
         file.write(b"0")
-    with pytest.raises(ValueError, match="is not the file that policy.json describes"):
+    with pytest.raises(ValueError, match=r"is not the file that policy\.json describes"):
         reader(tmp_path)
 
 
@@ -157,7 +157,10 @@ def test_the_loop_bridges_bad_readings_and_lets_the_robot_down_when_they_last(ro
         deaf.step += 1  # type: ignore[attr-defined]
         return policy(observation)
 
-    for lasts, steps, words in ((go1.HELD_READINGS, 20, "done"), (100, 10 + go1.HELD_READINGS, "6 bad readings in a row")):
+    for lasts, steps, words in (
+        (go1.HELD_READINGS, 20, "done"),
+        (100, 10 + go1.HELD_READINGS, "6 bad readings in a row"),
+    ):
         deaf.at, deaf.lasts, deaf.step = 10, lasts, 0  # type: ignore[attr-defined]
         seen, took, how = go1.walk(robot, go1.Walker(deaf), np.zeros(3), 20)
         assert (len(seen), len(took), how) == (steps, steps, words)

@@ -158,9 +158,7 @@ def _read(algorithm: str) -> dict[str, Preset]:
     return {name: _preset(name, **entry) for name, entry in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
-def _preset(
-    name: str, settings: dict[str, Any], reached: dict[str, Any] | None = None, atari: bool = False
-) -> Preset:
+def _preset(name: str, settings: dict[str, Any], reached: dict[str, Any] | None = None, atari: bool = False) -> Preset:
     if reached is None:
         return Preset(name, settings, None, atari)
     numbers = {key: value for key, value in reached.items() if key != "return"}

@@ -19,7 +19,7 @@ from jumar.report.comparison import STEPS, Protocol
 from jumar.runs import logs
 from jumar.runs.run_directory import RunDirectory, fit_for_a_name
 from jumar.studies.compare_request import CompareRequest
-from jumar.studies.making import encoder_of, making_words, repeated_words
+from jumar.studies.making import check_made, encoder_of, making_words, repeated_words
 from jumar.studies.methods import Method
 from jumar.text import typed
 from jumar.training.plan import Plan
@@ -195,6 +195,8 @@ def cells_of(request: CompareRequest) -> list[Cell]:
     for env in request.envs:
         for method in request.methods:
             plan = _plan(request, method, env)
+            if method is request.methods[0]:
+                check_made(request, plan)
             cell = Cell(method, env, plan, Path(RUNS) / folder_of(method.name) / folder_of(task_of(plan)))
             if (other := folders.setdefault(cell.folder, cell)) is not cell:
                 raise UsageError(_same_folder(cell, other))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from jumar.envs.sources import FromId
 from jumar.studies.compare_request import CompareRequest
 from jumar.studies.methods import Method
 from jumar.training.plan import Plan
@@ -28,6 +29,22 @@ def making_words(request: CompareRequest, method: Method) -> list[str]:
     words += ["--atari"] if request.atari else []
     encoder = encoder_of(request, method)
     return words + ([f"--encoder={encoder}"] if encoder is not None else [])
+
+
+def check_made(request: CompareRequest, plan: Plan) -> None:
+    """Make a run's environment once where it is told something, so that a mistake shows before any run.
+
+    Raises:
+        UsageError: it cannot be made with these arguments or wrappers.
+    """
+    if not request.env_kwargs and not request.wrappers:
+        return
+    assert plan.environment is not None
+    source = FromId(plan.environment, plan.cost)
+    if source.compiled:
+        source.make_compiled()
+    else:
+        source.make_host(1, 0).close()
 
 
 def repeated_words(plan: Plan, env: str) -> list[str]:

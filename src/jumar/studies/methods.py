@@ -28,7 +28,7 @@ class Method:
     preset: str | None = None
     """``None``: whatever the comparison says."""
     encoder: str | None = None
-    """The user's network that encodes observations, as ``module:Name``, or ``"none"``; ``None``: whatever the comparison says."""
+    """The user's network that encodes observations, as ``module:Name``, or ``"none"``; ``None``: what the comparison says."""
 
 
 def read_methods(text: str) -> tuple[Method, ...]:
