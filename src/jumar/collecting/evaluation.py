@@ -20,7 +20,7 @@ from jax import Array
 
 from jumar.collecting.gatherers import narrow
 from jumar.collecting.stopping import Abandoned, never
-from jumar.envs.compiled import CompiledEnvironment, Costed, reset_batch, step_batch, traced_info
+from jumar.envs.compiled import CompiledEnvironment, Costed, jit_for, reset_batch, step_batch, traced_info
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.policies.moments import RunningMoments
@@ -214,7 +214,7 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
         )
         return *totals, t, done
 
-    run_one = jax.jit(episode)
+    run_one = jit_for(env)(episode)
 
     def run(
         parameters: Any,
