@@ -17,14 +17,13 @@ from gymnasium import spaces
 from jumar.envs import gymnax
 from jumar.envs.compiled import (
     CompiledStep,
-    Costed,
+    FrameStack,
     check_compiled_environment,
     import_optional,
     jit_for,
     reset_batch,
     step_batch,
 )
-from jumar.envs.step_costs import parse_cost
 from jumar.errors import UsageError
 
 KEY = jax.random.PRNGKey(0)
@@ -124,7 +123,7 @@ class TestGymnax:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         env = self.make("Breakout-MinAtar")
-        around = Costed(env, parse_cost(None), "Breakout")
+        around = FrameStack(env, 2)
         assert env.compiler_options == around.compiler_options == gymnax.NO_MULTI_OUTPUT_FUSION
         assert jit_for(self.make("Catch-bsuite")) is jax.jit
         monkeypatch.setattr(gymnax, "NO_MULTI_OUTPUT_FUSION", {"xla_no_such_option": "1"})
