@@ -157,14 +157,16 @@ TASKS = {
     "lunarlander-continuous-200k": Task("envpool/LunarLanderContinuous-v3", 200_000, 5, {"sac": 200}, only=("sac",)),
     "bipedalwalker": Task("envpool/BipedalWalker-v3", 2_000_000, 5, {"ppo": 250}, only=("ppo",)),
     "bipedalwalker-300k": Task("envpool/BipedalWalker-v3", 300_000, 5, {"sac": 250}, only=("sac",)),
-    "frozenlake": Task("envpool/FrozenLake-v1", 100_000, 5, {"ppo": 0.7}, only=("ppo", "sac"), episodes=100),
-    "taxi": Task("envpool/Taxi-v3", 400_000, 5, {"ppo": 7}, only=("ppo", "sql"), episodes=100),
+    "frozenlake": Task("envpool/FrozenLake-v1", 100_000, 5, {"ppo": 0.7}, only=("ppo",), episodes=100),
+    "frozenlake-25k": Task("envpool/FrozenLake-v1", 25_000, 5, {"sac": 0.7}, only=("sac",), episodes=100),
+    "taxi": Task("envpool/Taxi-v3", 250_000, 5, {"ppo": 8}, only=("ppo",), episodes=50),
+    "taxi-40k": Task("envpool/Taxi-v3", 40_000, 5, {"sql": 8}, only=("sql",), episodes=50),
     "minigrid-empty": Task("envpool/MiniGrid-Empty-8x8-v0", 100_000, 5, {"ppo": 0.9}, only=("ppo",)),
     "minigrid-doorkey": Task("envpool/MiniGrid-DoorKey-5x5-v0", 200_000, 5, {"ppo": 0.9}, only=("ppo",)),
     **{
         f"{game.lower()}-minatar{suffix}": Task(f"gymnax/{game}-MinAtar", total, 5, only=(side,))
         for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")
-        for suffix, total, side in (("", 1_000_000, "ppo"), ("-200k", 200_000, "sac"))
+        for suffix, total, side in (("", 1_000_000, "ppo"), ("-100k", 100_000, "sac"))
     },
     "memory": Task("gymnax/MemoryChain-bsuite", 50_000, 5, {"ppo": 1}, only=("ppo", "memoryless"), episodes=100),
     "pong": Task("envpool/Pong-v5", 2_000_000, 1, only=("ppo",), options=("--atari",), evaluations=50),

@@ -114,7 +114,7 @@ def robot(examples: None) -> Any:
 
 def placed_as(robot: Any, observation: dict[str, np.ndarray]) -> None:
     """Give the robot the state in which an episode of EnvPool's began, up to where it stands."""
-    import mujoco
+    mujoco: Any = importlib.import_module("mujoco")
 
     go1 = importlib.import_module("go1")
     velocity, gyro, around = observation["state"][:3], observation["state"][3:6], observation["privileged_state"][60:63]
