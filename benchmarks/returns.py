@@ -22,7 +22,7 @@ from typing import Any
 from harness import HERE, PEERS, Failed, Peers, say
 from speed import terminate
 from tables import PRESETS, PROTOCOL, Results, Summary, circumstances, fill, summarise, write_reached
-from trainings import Job, jumar_command
+from trainings import EPISODES, Job, jumar_command
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.console.reporter import Silent
@@ -53,6 +53,8 @@ class Variant:
 
 CHEETAH = {"net_arch": [256, 256], "learning_starts": 10_000}
 """What off-policy methods are told in HalfCheetah, beside their defaults."""
+MEMORYLESS = {"n_envs": 16, "n_steps": 64, "batch_size": 256, "learning_rate": 1e-3}
+"""The preset of MemoryChain without its recurrent core."""
 VARIANTS = {
     "defaults": Variant("ppo, no preset", "ppo", DEFAULTS),
     "sb3": Variant("Stable-Baselines3's PPO", "ppo", DEFAULTS, peer=True),
@@ -82,6 +84,7 @@ VARIANTS = {
         "sac",
         {**CHEETAH, "critic_dropout": 0.01, "critic_layer_norm": True, "gradient_steps": 4},
     ),
+    "memoryless": Variant("ppo without a memory", "ppo", MEMORYLESS),
 }
 SIDES = (*ALGORITHMS, *VARIANTS)
 
@@ -101,6 +104,12 @@ class Task:
     """The algorithms and variants that are trained, whether they have presets or not; none: see ``everyone``."""
     with_defaults: bool = False
     """Whether to train with Stable-Baselines3's defaults too, in both libraries."""
+    options: tuple[str, ...] = ()
+    """Of ``jumar train``, beside the settings."""
+    evaluations: int | None = None
+    """How many evaluations a run has, where that is not the protocol's: of episodes that take long, fewer."""
+    episodes: int = EPISODES
+    """Of an evaluation: where returns are a matter of luck, more."""
 
     @property
     def name(self) -> str:
@@ -156,6 +165,26 @@ TASKS = {
     "swimmer": Task("Swimmer-v5", 1_000_000, 5, {"ppo": 200, "trpo": 300}),
     "ant": Task("Ant-v5", 1_000_000, 5, {"ppo": 1_500, "trpo": 2_500, "npg": 2_300}),
     "doublependulum": Task("InvertedDoublePendulum-v5", 1_000_000, 5, {"ppo": 8_500}),
+    "lunarlander": Task("envpool/LunarLander-v3", 1_000_000, 5, {"ppo": 200}, only=("ppo",)),
+    "lunarlander-continuous": Task("envpool/LunarLanderContinuous-v3", 1_000_000, 5, {"ppo": 200}, only=("ppo",)),
+    "lunarlander-continuous-200k": Task("envpool/LunarLanderContinuous-v3", 200_000, 5, {"sac": 200}, only=("sac",)),
+    "bipedalwalker": Task("envpool/BipedalWalker-v3", 2_000_000, 5, {"ppo": 250}, only=("ppo",)),
+    "bipedalwalker-300k": Task("envpool/BipedalWalker-v3", 300_000, 5, {"sac": 250}, only=("sac",)),
+    "frozenlake": Task("envpool/FrozenLake-v1", 100_000, 5, {"ppo": 0.7}, only=("ppo",), episodes=100),
+    "frozenlake-25k": Task("envpool/FrozenLake-v1", 25_000, 5, {"sac": 0.7}, only=("sac",), episodes=100),
+    "taxi": Task("envpool/Taxi-v3", 250_000, 5, {"ppo": 8}, only=("ppo",), episodes=50),
+    "taxi-40k": Task("envpool/Taxi-v3", 40_000, 5, {"sql": 8}, only=("sql",), episodes=50),
+    "minigrid-empty": Task("envpool/MiniGrid-Empty-8x8-v0", 100_000, 5, {"ppo": 0.9}, only=("ppo",)),
+    "minigrid-doorkey": Task("envpool/MiniGrid-DoorKey-5x5-v0", 200_000, 5, {"ppo": 0.9}, only=("ppo",)),
+    **{
+        f"{game.lower()}-minatar{suffix}": Task(f"gymnax/{game}-MinAtar", total, 5, only=(side,))
+        for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")
+        for suffix, total, side in (("", 1_000_000, "ppo"), ("-100k", 100_000, "sac"))
+    },
+    "memory": Task("gymnax/MemoryChain-bsuite", 50_000, 5, {"ppo": 1}, only=("ppo", "memoryless"), episodes=100),
+    "pong": Task("envpool/Pong-v5", 2_000_000, 1, only=("ppo",), options=("--atari",), evaluations=50),
+    "breakout": Task("envpool/Breakout-v5", 2_000_000, 1, only=("ppo",), options=("--atari",), evaluations=50),
+    "go1": Task("envpool/Go1JoystickFlatTerrain-v1", 20_000_000, 1, only=("ppo",), evaluations=50),
 }
 
 
@@ -176,13 +205,13 @@ def job_of(task: Task, side: str, seed: int, peers: Peers) -> Job:
         Failed: the peer could not be installed.
     """
     if side not in VARIANTS:
-        command = jumar_command(side, task.env, None, {})
+        command = jumar_command(side, task.env, None, {}, task.options)
     elif (variant := VARIANTS[side]).peer:
         command = (str(peers.interpreter("sb3")), str(PEERS / "sb3_returns.py"), "--algorithm", variant.algorithm)
         command += ("--env", task.name, "--settings", json.dumps(variant.settings))
     else:
-        command = jumar_command(variant.algorithm, task.env, "none", variant.settings)
-    return Job(side, task.env, task.total_timesteps, seed, command)
+        command = jumar_command(variant.algorithm, task.env, "none", variant.settings, task.options)
+    return Job(side, task.env, task.total_timesteps, seed, command, task.evaluations, task.episodes)
 
 
 def refusal(algorithm: str, env: str) -> str | None:
@@ -227,7 +256,12 @@ def page(results: Results) -> str:
         aim = f"{task.aims[side]:,.0f}" if side in task.aims else ""
         title = VARIANTS[side].title if side in VARIANTS else side
         cells = [task.name, f"{task.total_timesteps:,}", title, str(s.seeds), f"{s.mean:,.1f}"]
-        cells += [f"{s.low:,.1f} to {s.high:,.1f}", f"{s.lowest:,.1f}", f"{s.lowest_last:,.1f}", aim]
+        cells += [
+            f"{s.low:,.1f} to {s.high:,.1f}" if s.seeds > 1 else "",
+            f"{s.lowest:,.1f}",
+            f"{s.lowest_last:,.1f}",
+            aim,
+        ]
         lines.append(f"| {' | '.join([*cells, f'{s.minutes:.1f}'])} |")
     return "\n".join(lines) + "\n"
 

@@ -23,7 +23,8 @@ from jumar.studies.compare_request import COUNTED
 PRESETS = HERE.parent / "src" / "jumar" / "presets"
 PROTOCOL = (
     f"Score of a run: mean of its last {COUNTED} evaluations, {EPISODES} deterministic episodes each with raw rewards, "
-    "taken every 20,000 steps (every 2 % of shorter runs). IQM over seeds, with a 95 % bootstrap interval."
+    "taken every 20,000 steps (every 2 % of shorter runs). IQM over seeds, with a 95 % bootstrap interval, which a single seed "
+    "has not."
 )
 
 

@@ -1,7 +1,7 @@
 """Whole trainings as processes, several at a time, and the score of each by one protocol.
 
-A run is evaluated every 20,000 steps (every 2 % of shorter ones) for 10 deterministic episodes with raw rewards; its
-score is the mean return over its last 10 evaluations.
+A run is evaluated every 20,000 steps (every 2 % of shorter ones) for 10 deterministic episodes with raw rewards, unless its
+task says otherwise; its score is the mean return over its last 10 evaluations.
 """
 
 from __future__ import annotations
@@ -49,10 +49,16 @@ class Job:
     total_timesteps: int
     seed: int
     command: tuple[str, ...]
+    evaluations: int | None = None
+    """How many evaluations there are; ``None``: those of the protocol."""
+    episodes: int = EPISODES
+    """Of an evaluation."""
 
     @property
     def eval_every(self) -> int:
         """Steps between evaluations."""
+        if self.evaluations is not None:
+            return self.total_timesteps // self.evaluations
         return max(1, min(LONGEST_BETWEEN, self.total_timesteps // EVALUATIONS))
 
     @property
@@ -62,7 +68,7 @@ class Job:
             "--total-timesteps": self.total_timesteps,
             "--seed": self.seed,
             "--eval-every": self.eval_every,
-            "--eval-episodes": EPISODES,
+            "--eval-episodes": self.episodes,
         }
         return [*self.command, *(str(word) for pair in protocol.items() for word in pair)]
 
@@ -85,10 +91,12 @@ class Run:
         return sum(last) / len(last)
 
 
-def jumar_command(algorithm: str, env: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the command that trains with a preset (``None``: the environment's own) and settings."""
+def jumar_command(
+    algorithm: str, env: str, preset: str | None, settings: Mapping[str, Any], options: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return the command that trains with a preset (``None``: the environment's own), settings and further options."""
     words = [sys.executable, "-m", "jumar", "train", algorithm, env, "--checkpoint-every", "0", "--quiet", "--json"]
-    words += ["--preset", preset] if preset else []
+    words += [*options, *(["--preset", preset] if preset else [])]
     for name, value in settings.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):

@@ -98,7 +98,7 @@ def preset_rows(algorithm: str) -> list[Row]:
         if reached:
             measured = (reached.score, f"{reached.total_timesteps:,}", str(reached.seeds))
         settings = " ".join(f"`{name}={_shown(value)}`" for name, value in preset.settings.items())
-        rows.append((preset.name, *measured, settings))
+        rows.append((preset.name + (" `--atari`" if preset.atari else ""), *measured, settings))
     return rows
 
 

@@ -56,6 +56,7 @@ def test_the_protocol() -> None:
     assert job.eval_every == 20_000
     assert replace(job, total_timesteps=100_000).eval_every == 2_000
     assert replace(job, total_timesteps=10_000_000).eval_every == 20_000
+    assert replace(job, total_timesteps=10_000_000, evaluations=50).eval_every == 200_000
     assert job.words[1:] == [
         *("--total-timesteps", "1000000", "--seed", "3", "--eval-every", "20000", "--eval-episodes", "10")
     ]
@@ -128,14 +129,22 @@ def test_every_side_has_a_command_that_jumar_knows(name: str, side: str) -> None
     assert (request.total_timesteps, request.eval_every, request.eval_episodes) == (
         task.total_timesteps,
         job.eval_every,
-        10,
+        task.episodes,
     )
+    assert request.atari is ("--atari" in task.options)
 
 
 def test_every_preset_is_of_a_task_and_every_aim_of_a_side() -> None:
     envs = {task.name for task in returns.TASKS.values()}
     assert {preset for algorithm in ALGORITHMS for preset in presets(algorithm)} <= envs
     assert all(set(task.aims) <= set(ALGORITHMS) for task in returns.TASKS.values())
+
+
+def test_the_memoryless_side_is_the_preset_without_its_core() -> None:
+    told = dict(presets("ppo")["MemoryChain-bsuite"].settings)
+    assert told.pop("recurrent") == "gru"
+    told.pop("recurrent_size")
+    assert told == returns.VARIANTS["memoryless"].settings
 
 
 def left(folder: Path, *words: str) -> list[tuple[str, int]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium
@@ -11,10 +14,31 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from jumar.envs.compiled import CompiledStep, check_compiled_environment, import_optional, reset_batch, step_batch
+from jumar.envs import gymnax
+from jumar.envs.compiled import (
+    CompiledStep,
+    FrameStack,
+    check_compiled_environment,
+    import_optional,
+    jit_for,
+    reset_batch,
+    step_batch,
+)
 from jumar.errors import UsageError
 
 KEY = jax.random.PRNGKey(0)
+STEPS = """
+import sys, jax, jax.numpy as jnp
+from jumar.envs.compiled import jit_for, reset_batch, step_batch
+from jumar.envs.gymnax import make_gymnax
+from jumar.xla.compiler import tune_compiler
+tune_compiler()
+env = make_gymnax(sys.argv[1])
+def run(key):
+    states, _ = reset_batch(env, env.params, key, 4)
+    return step_batch(env, env.params, key, states, jnp.zeros((4,), jnp.int32))[1].observations
+print(jit_for(env)(run)(jax.random.PRNGKey(0)).shape[:3] == (4, 10, 10))
+"""
 
 
 def rollout(env: Any, actions: Any) -> tuple[Any, CompiledStep]:
@@ -94,6 +118,24 @@ class TestGymnax:
         env = self.make("DeepSea-bsuite", size=5, max_steps_in_episode=4)
         assert env.observation_space.shape == (5, 5)
         assert int(env.params.max_steps_in_episode) == 4
+
+    def test_programs_that_step_minatar_have_their_options_of_the_compiler(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        env = self.make("Breakout-MinAtar")
+        around = FrameStack(env, 2)
+        assert env.compiler_options == around.compiler_options == gymnax.NO_MULTI_OUTPUT_FUSION
+        assert jit_for(self.make("Catch-bsuite")) is jax.jit
+        monkeypatch.setattr(gymnax, "NO_MULTI_OUTPUT_FUSION", {"xla_no_such_option": "1"})
+        with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
+            jit_for(around)(lambda x: x + 1)(1)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["Breakout-MinAtar", "Freeway-MinAtar"])
+    def test_xla_does_not_abort_where_minatar_is_stepped_and_reset(self, name: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+        done = subprocess.run([sys.executable, "-c", STEPS, name], env=environment, capture_output=True, text=True)
+        assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr[-2000:]
 
 
 class TestBrax:

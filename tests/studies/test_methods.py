@@ -35,6 +35,20 @@ from jumar.studies.methods import read_methods
                 ("ppo-penalty", "ppo-penalty", {}, None),
             ],
         ),
+        (
+            "ppo:critic_observations=state,forces,gamma=0.9,ppo:policy_observations=state,a2c,trpo",
+            [
+                (
+                    "ppo:critic_observations=state,forces,gamma=0.9",
+                    "ppo",
+                    {"critic_observations": "state,forces", "gamma": "0.9"},
+                    None,
+                ),
+                ("ppo:policy_observations=state", "ppo", {"policy_observations": "state"}, None),
+                ("a2c", "a2c", {}, None),
+                ("trpo", "trpo", {}, None),
+            ],
+        ),
     ],
 )
 def test_methods_are_separated_by_commas_and_so_are_their_settings(
@@ -54,6 +68,7 @@ def test_methods_are_separated_by_commas_and_so_are_their_settings(
         ("ppo:=3", "is no setting of ppo"),
         ("ppo:gamma=0.9,gamma=0.8", "gamma of ppo is given twice"),
         ("ppo,trpo,ppo", "ppo is to be compared with itself"),
+        ("ppo:net_arch=64,trppo", "unknown algorithm 'trppo'"),
     ],
 )
 def test_mistakes_are_named(text: str, words: str) -> None:

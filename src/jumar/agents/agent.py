@@ -44,14 +44,13 @@ from jumar.runs.policy_files import has_policy
 from jumar.runs.run_directory import RunDirectory
 from jumar.text import counted
 from jumar.training.assembly import make_evaluator
-from jumar.training.config_file import choose_preset
 from jumar.training.data import check_data, start_data
 from jumar.training.events import Callback, Callbacks, sorted_out
 from jumar.training.keeper import Files, Nothing, save_lane, save_state, write_configs
 from jumar.training.loop import Keeper, run_loop
 from jumar.training.plan import MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
 from jumar.training.remembered import BufferFiles, discard_unnamed
-from jumar.training.resolve import with_environment
+from jumar.training.resolve import preset_for, with_environment
 from jumar.training.restore import (
     check_same_spaces,
     lanes,
@@ -163,7 +162,7 @@ class Agent:
         if workers and source.compiled:
             raise UsageError(f"workers={workers}, but {source.name} is compiled and is not stepped by processes.")
         environment = source.id if isinstance(source, FromId) else None
-        tuned = choose_preset(chosen, environment.name if environment else "", preset)
+        tuned = preset_for(chosen, environment, preset)
         own_code = OwnCode.passed(features, encoder)
         start = None if init_from is None else read_warm_start(init_from, own_code)
         if start is not None:

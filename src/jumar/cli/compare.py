@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumar.cli.output import Outcome
+from jumar.cli.train import assignments, typed_wrappers
 from jumar.errors import UsageError
 from jumar.text import counted
 
@@ -58,6 +59,11 @@ def request_from(arguments: argparse.Namespace) -> CompareRequest:
         n_envs=arguments.n_envs,
         preset=arguments.preset,
         cost=arguments.cost,
+        env_kwargs=assignments(arguments.env_kwargs or []),
+        frame_stack=arguments.frame_stack,
+        atari=arguments.atari,
+        wrappers=tuple((name, tuple(settings.items())) for name, settings in typed_wrappers(arguments)),
+        encoder=arguments.encoder,
         out=Path(arguments.out) if arguments.out else None,
         processes=arguments.jobs,
         earlier=tuple(Path(text) for text in arguments.earlier or ()),

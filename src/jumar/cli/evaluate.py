@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from jumar.cli.output import Outcome
-from jumar.cli.train import typed_wrappers
+from jumar.cli.train import assignments, typed_wrappers
 from jumar.console.reporter import Silent
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Evaluate the policy."""
     from jumar.training.commands import evaluate
+    from jumar.training.resolve import Making
 
     result = evaluate(
         Path(arguments.run),
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         warn=Silent(sys.stderr).warn,
         wrappers=typed_wrappers(arguments),
         encoder=arguments.encoder,
+        making=Making(assignments(arguments.env_kwargs or []), arguments.frame_stack, arguments.atari),
     )
     return Outcome(result, words(result))
 

@@ -33,7 +33,7 @@ def _presets(algorithms: Algorithms) -> Outcome:
     from jumar.presets import presets
 
     every = [(algorithm, preset) for algorithm in algorithms for preset in presets(algorithm).values()]
-    lines = [(preset.name, f"{algorithm}, {preset.reached or 'not measured'}") for algorithm, preset in every]
+    lines = [(preset.name, f"{algorithm}, {preset.words}") for algorithm, preset in every]
     return Outcome({"presets": [{"algorithm": name, **preset.to_json()} for name, preset in every]}, _table(lines))
 
 

@@ -473,15 +473,23 @@ def _add_env(parser: Parser, words: str, **options: Any) -> None:
 
 def _add_making_options(group: Any) -> None:
     """Add the options that say how an environment is made."""
-    group.add_argument(
-        "--env-kwargs", action=_Assignments, metavar="KEY=VALUE",
-        help="arguments of the environment, one or more: --env-kwargs gravity=9.8 continuous=true",
-    )  # fmt: skip
+    _add_env_kwargs(group)
     group.add_argument(
         "--wrapper", action="append", type=wrapper, metavar="NAME[:KEY=VALUE,...]",
         help="one of Gymnasium's wrappers by name, or one of your own as module:Name; may be repeated, the innermost first; "
         "a list is written as JSON: 'FilterObservation:filter_keys=[\"image\"]'",
     )  # fmt: skip
+    _add_frames(group)
+
+
+def _add_env_kwargs(group: Any) -> None:
+    group.add_argument(
+        "--env-kwargs", action=_Assignments, metavar="KEY=VALUE",
+        help="arguments of the environment, one or more: --env-kwargs gravity=9.8 continuous=true",
+    )  # fmt: skip
+
+
+def _add_frames(group: Any) -> None:
     group.add_argument("--frame-stack", type=count(1), metavar="K", help="show the policy the last K observations")
     group.add_argument(
         "--atari", action="store_true",
@@ -689,6 +697,9 @@ def _add_evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--best", action="store_true", help="take the best evaluation's policy (default: the final one)"
     )
+    group = parser.add_argument_group("how --env is made, of a run that learnt from stored transitions without one")
+    _add_env_kwargs(group)
+    _add_frames(group)
 
 
 def _add_export(parser: Parser) -> None:
@@ -810,6 +821,12 @@ def _add_compare(parser: Parser) -> None:
         help="tuned settings to start from (default: those of each algorithm and environment, where there are any)",
     )  # fmt: skip
     runs.add_argument("--cost", metavar="velocity:V", help="what a step costs, as `jumar train` takes it")
+    runs.add_argument(
+        "--encoder", metavar="module:Name",
+        help="a network of your own that encodes observations, for all algorithms that name none: ppo:encoder=module:Name, or "
+        "ppo:encoder=none (default: Jumar's)",
+    )  # fmt: skip
+    _add_making_options(parser.add_argument_group("how every environment is made"))
     runs.add_argument(
         "--eval-every", type=steps, metavar="STEPS",
         help="environment steps between evaluations (default: 20,000, or a fiftieth of shorter runs)",

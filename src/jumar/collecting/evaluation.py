@@ -20,7 +20,7 @@ from jax import Array
 
 from jumar.collecting.gatherers import narrow
 from jumar.collecting.stopping import Abandoned, never
-from jumar.envs.compiled import CompiledEnvironment, Costed, reset_batch, step_batch, traced_info
+from jumar.envs.compiled import CompiledEnvironment, Costed, jit_for, reset_batch, step_batch, traced_info
 from jumar.envs.host import HostEnvironments
 from jumar.errors import EnvironmentFault
 from jumar.policies.moments import RunningMoments
@@ -263,9 +263,9 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
         )
         return *going.totals, going.t, going.done
 
-    run_one = jax.jit(episode)
+    compiled = jit_for(env)
     # What nobody calls is not compiled.
-    first, one_more = jax.jit(begin), jax.jit(step)
+    run_one, first, one_more = compiled(episode), compiled(begin), compiled(step)
 
     def watched(
         parameters: Any,

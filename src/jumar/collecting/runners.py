@@ -24,7 +24,7 @@ from jumar.collecting.gatherers import Gatherer, PoolScan, StepLoop, environment
 from jumar.collecting.info_means import InfoMeans, no_sums, sums_of
 from jumar.collecting.relabelling import Episodes, Relabelling, steps_of, trajectory_fields
 from jumar.collecting.stopping import Abandoned, Pace, never
-from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
+from jumar.envs.compiled import CompiledEnvironment, jit_for, reset_batch, step_batch
 from jumar.envs.goals import Goals
 from jumar.envs.host import HostEnvironments, HostStep
 from jumar.errors import EnvironmentFault
@@ -193,6 +193,7 @@ class ProgramRunner:
             those that the update says all seeds share, and to spread it over JAX's devices.
         cost_watch: what becomes of costs that are no numbers.
         info: the entries of ``info`` that are logged.
+        jit: compiles the programs that collect.
     """
 
     has_barriers = False
@@ -205,6 +206,7 @@ class ProgramRunner:
         n_seeds: int | None,
         cost_watch: CostWatch | None = None,
         info: InfoMeans | None = None,
+        jit: Callable[..., Any] = jax.jit,
     ) -> None:
         self._update, self._name, self._info = update, name, info or InfoMeans()
         self._cost_watch = cost_watch or CostWatch(update)
@@ -221,9 +223,9 @@ class ProgramRunner:
             rounds = over_seeds(rounds, (state, 0, 0, None, None, None), state, n_seeds)
             report = over_seeds(report, (learner, made, 0), (learner, 0, 0, 0), n_seeds)
             store = over_seeds(store, (0, made, learner), 0, n_seeds)
-        self._compiled_init, self._compiled_iterate, self._compiled_begin = map(jax.jit, (init, iterate, begin))
+        self._compiled_init, self._compiled_iterate, self._compiled_begin = map(jit, (init, iterate, begin))
         self._compiled_report = jax.jit(report)
-        self._compiled_rounds = jax.jit(rounds, donate_argnums=0)
+        self._compiled_rounds = jit(rounds, donate_argnums=0)
         self._pace = Pace()
         self._store = jax.jit(store, donate_argnums=0)
 
@@ -364,7 +366,7 @@ class CompiledRunner(ProgramRunner):
         info: InfoMeans | None = None,
     ) -> None:
         self._env, self._n_steps = env, n_steps
-        super().__init__(update, name, n_envs, n_seeds, cost_watch, info)
+        super().__init__(update, name, n_envs, n_seeds, cost_watch, info, jit_for(env))
 
     def _init(self, key: Array) -> Collector:
         states, observations = reset_batch(self._env, self._env.params, key, self._n_envs)

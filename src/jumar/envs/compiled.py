@@ -17,6 +17,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -203,6 +204,15 @@ def stated_limit(env: CompiledEnvironment) -> int | None:
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
 
+def jit_for(env: CompiledEnvironment) -> Callable[..., Any]:
+    """Return ``jax.jit`` for programs that step an environment, with the options of XLA that it states.
+
+    An environment states them as ``compiler_options``, by their names; hardly any needs one.
+    """
+    options = getattr(env, "compiler_options", None)
+    return partial(jax.jit, compiler_options=dict(options)) if options else jax.jit
+
+
 def stacked_frames(env: CompiledEnvironment) -> int:
     """Return how many frames an environment stacks along the first axis of its observations; 1 where it stacks none."""
     while isinstance(env, Costed):
@@ -220,6 +230,11 @@ class Wrapped:
     def max_episode_steps(self) -> int | None:
         """The wrapped environment's time limit in steps, if it states one."""
         return stated_limit(self.env)
+
+    @property
+    def compiler_options(self) -> Mapping[str, Any] | None:
+        """The options of XLA that the wrapped environment states."""
+        return getattr(self.env, "compiler_options", None)
 
     @property
     def action_space(self) -> spaces.Space:

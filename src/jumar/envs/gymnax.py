@@ -61,6 +61,10 @@ NAMES = (
 """What is registered, written down so that listing it does not import the package, which takes seconds."""
 
 
+NO_MULTI_OUTPUT_FUSION = {"xla_disable_hlo_passes": "cpu_multi_output_fusion"}
+"""XLA aborts the process where it fuses a step of MinAtar's Breakout or Freeway with a reset (its issue 47367)."""
+
+
 @dataclass(frozen=True, eq=False)
 class GymnaxEnvironment:
     """A gymnax environment without gymnax's own autoreset; its time limit is a truncation.
@@ -72,6 +76,11 @@ class GymnaxEnvironment:
     params: PyTree
     observation_space: spaces.Space
     action_space: spaces.Space
+
+    @property
+    def compiler_options(self) -> Mapping[str, Any] | None:
+        """The options of XLA that programs need which step the environment."""
+        return NO_MULTI_OUTPUT_FUSION if self.env.name.endswith("-MinAtar") else None
 
     @property
     def max_episode_steps(self) -> int | None:

@@ -308,9 +308,19 @@ def _split(text: str) -> tuple[str | None, str | None, str]:
     return backend, module if colon else None, name
 
 
+def is_unprepared_game(env_id: EnvironmentId) -> bool:
+    """Whether it is an Atari game as its package makes it, and not as :mod:`jumar.envs.atari` prepares it."""
+    return not env_id.atari and _is_game(env_id.backend, env_id.name)
+
+
+def _is_game(backend: str, name: str) -> bool:
+    if backend == "gymnasium":
+        return name in gym.registry and atari.is_game(gym.registry[name])
+    return backend == "envpool" and pool.is_game(name)
+
+
 def _check_atari(text: str, backend: str, name: str) -> None:
-    games = {"gymnasium": lambda: atari.is_game(gym.registry[name]), "envpool": lambda: pool.is_game(name)}
-    if backend not in games or not games[backend]():
+    if not _is_game(backend, name):
         raise UsageError(
             f"{text} is not an Atari game that --atari prepares: take one of Gymnasium's, such as gymnasium/ALE/Pong-v5, or of "
             "EnvPool's, such as envpool/Pong-v5."

@@ -10,7 +10,8 @@ name::
 
 ``reached`` is what the settings were seen to reach: the interquartile mean over the seeds of each run's last ten
 evaluations, with its 95 % bootstrap interval. ``benchmarks/returns.py`` measures it, and writes it here. Where costs were
-limited it has two more, ``"cost"`` and ``"cost_source"``, and ``benchmarks/comparisons.py`` measures it.
+limited it has two more, ``"cost"`` and ``"cost_source"``, and ``benchmarks/comparisons.py`` measures it. ``"atari": true``
+beside the settings says that they are for a game as ``--atari`` prepares it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from importlib import resources
 from typing import Any
 
 from jumar.errors import UsageError, unknown
+from jumar.text import counted
 
 NONE = "none"
 """The name that stands for no preset: the algorithm's defaults."""
@@ -45,12 +47,12 @@ class Reached:
     """What a step's cost was, as ``--cost`` takes it."""
 
     def __str__(self) -> str:
-        return f"reached {self.score} in {self.total_timesteps:,} steps ({self.seeds} seeds)"
+        return f"reached {self.score} in {self.total_timesteps:,} steps ({counted(self.seeds, 'seed')})"
 
     @property
     def score(self) -> str:
-        """The mean with its interval, and the cost where costs were limited."""
-        mean = f"{self.mean:,.1f} [{self.low:,.1f}, {self.high:,.1f}]"
+        """The mean with its interval, which a single seed has not, and the cost where costs were limited."""
+        mean = f"{self.mean:,.1f}" + (f" [{self.low:,.1f}, {self.high:,.1f}]" if self.seeds > 1 else "")
         return mean if self.cost is None else f"{mean} at a cost of {self.cost:,.1f} ({self.cost_source})"
 
     def to_json(self) -> dict[str, Any]:
@@ -73,9 +75,21 @@ class Preset:
     settings: Mapping[str, Any]
     reached: Reached | None
     """``None`` where it has not been measured."""
+    atari: bool = False
+    """Whether it is for a game as ``--atari`` prepares it."""
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.reached or 'not measured'}"
+        return f"{self.name}, {self.words}"
+
+    @property
+    def words(self) -> str:
+        """What it reached, and with which option."""
+        return ("with --atari, " if self.atari else "") + str(self.reached or "not measured")
+
+    @property
+    def says_what_is_seen(self) -> bool:
+        """Whether it depends on what an observation is made of, so that it does not fit one that a wrapper has changed."""
+        return any(name in self.settings for name in _ABOUT_OBSERVATIONS)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -83,7 +97,13 @@ class Preset:
             "name": self.name,
             "settings": dict(self.settings),
             "reached": self.reached.to_json() if self.reached else None,
+            **({"atari": True} if self.atari else {}),
         }
+
+
+_ABOUT_OBSERVATIONS = ("policy_observations", "critic_observations", "features_extractor")
+_SAME = ("ALE/", "MuJoCoPlayground/")
+"""Namespaces in front of ids that are known without them, too."""
 
 
 def presets(algorithm: str) -> Mapping[str, Preset]:
@@ -91,20 +111,26 @@ def presets(algorithm: str) -> Mapping[str, Preset]:
     return _read(algorithm)
 
 
-def choose(algorithm: str, environment: str, asked: str | None) -> Preset | None:
+def choose(
+    algorithm: str, environment: str, asked: str | None, *, atari: bool = False, wrapped: bool = False
+) -> Preset | None:
     """Return the preset to use: the one asked for by name, or else the one of the environment, if there is one.
 
     Args:
         algorithm: its command-line name.
         environment: the environment's bare id, without a backend.
         asked: a preset's name, ``"none"`` for no preset, ``None`` where nobody asked.
+        atari: whether the environment is a game as ``--atari`` prepares it.
+        wrapped: whether there are wrappers around it.
 
     Raises:
         UsageError: there is no preset of the name asked for; the message names the nearest.
     """
     known = presets(algorithm)
     if asked is None:
-        return known.get(environment)
+        found = known.get(bare(environment))
+        fits = found is not None and found.atari == atari and not (wrapped and found.says_what_is_seen)
+        return found if fits else None
     if asked == NONE:
         return None
     if not isinstance(asked, str):
@@ -112,6 +138,11 @@ def choose(algorithm: str, environment: str, asked: str | None) -> Preset | None
     if asked not in known:
         raise unknown(f"preset of {algorithm}", asked, [*known, NONE])
     return known[asked]
+
+
+def bare(environment: str) -> str:
+    """Return an environment's id without a namespace that makes no difference: ``ALE/Pong-v5`` is ``Pong-v5``."""
+    return next((environment.removeprefix(name) for name in _SAME if environment.startswith(name)), environment)
 
 
 def merged(preset: Preset | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,8 +158,8 @@ def _read(algorithm: str) -> dict[str, Preset]:
     return {name: _preset(name, **entry) for name, entry in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
-def _preset(name: str, settings: dict[str, Any], reached: dict[str, Any] | None = None) -> Preset:
+def _preset(name: str, settings: dict[str, Any], reached: dict[str, Any] | None = None, atari: bool = False) -> Preset:
     if reached is None:
-        return Preset(name, settings, None)
+        return Preset(name, settings, None, atari)
     numbers = {key: value for key, value in reached.items() if key != "return"}
-    return Preset(name, settings, Reached(mean=reached["return"], **numbers))
+    return Preset(name, settings, Reached(mean=reached["return"], **numbers), atari)

@@ -19,11 +19,12 @@ from jumar.report.comparison import STEPS, Protocol
 from jumar.runs import logs
 from jumar.runs.run_directory import RunDirectory, fit_for_a_name
 from jumar.studies.compare_request import CompareRequest
+from jumar.studies.making import check_made, encoder_of, making_words, repeated_words
 from jumar.studies.methods import Method
 from jumar.text import typed
 from jumar.training.plan import Plan
 from jumar.training.request import TrainRequest
-from jumar.training.resolve import make_plan
+from jumar.training.resolve import make_plan, typed_code
 from jumar.training.restore import read_saved_policy
 
 RUNS = "runs"
@@ -75,7 +76,8 @@ class Cell:
         """
         for run in (run for seed in seeds for run in self.runs_of(seed)):
             try:
-                before, now = told(Plan.from_json(RunDirectory.open(run).read_config(), run.config)), told(self.plan)
+                kept = Plan.from_json(RunDirectory.open(run).read_config(), run.config)
+                before, now = ({"env": task_of(plan), **told(plan)} for plan in (kept, self.plan))
             except DamagedFile as error:
                 raise DamagedFile(f"{error} Where {run.path} is removed, it is trained again.") from None
             differing = next((name for name in now if before.get(name) != now[name]), None)
@@ -158,10 +160,8 @@ class Job:
         What a killed process left before it had anything to go on from is removed.
         """
         common = ["--quiet", "--json", "--"]
-        assert self.cell.plan.environment is not None
         if self.run.config.exists():
-            repeated = [f"--env={self.cell.env}"] if self.cell.plan.environment.module is not None else []
-            return ["resume", *repeated, *common, str(self.run)]
+            return ["resume", *repeated_words(self.cell.plan, self.cell.env), *common, str(self.run)]
         if not self.is_locked():
             shutil.rmtree(self.run.path, ignore_errors=True)
         method = self.cell.method
@@ -178,7 +178,7 @@ class Job:
         }
         options = {**{name: value for name, value in protocol.items() if value is not None}, **method.settings}
         words = [f"--{name.replace('_', '-')}={typed(value)}" for name, value in options.items()]
-        return ["train", *words, *common, method.algorithm, self.cell.env]
+        return ["train", *words, *making_words(request, method), *common, method.algorithm, self.cell.env]
 
 
 def cells_of(request: CompareRequest) -> list[Cell]:
@@ -195,6 +195,8 @@ def cells_of(request: CompareRequest) -> list[Cell]:
     for env in request.envs:
         for method in request.methods:
             plan = _plan(request, method, env)
+            if method is request.methods[0]:
+                check_made(request, plan)
             cell = Cell(method, env, plan, Path(RUNS) / folder_of(method.name) / folder_of(task_of(plan)))
             if (other := folders.setdefault(cell.folder, cell)) is not cell:
                 raise UsageError(_same_folder(cell, other))
@@ -227,14 +229,19 @@ def _plan(request: CompareRequest, method: Method, env: str) -> Plan:
         seed=request.seed,
         n_envs=None if "n_envs" in method.settings else request.n_envs,
         workers=0,
+        env_kwargs=dict(request.env_kwargs),
+        frame_stack=request.frame_stack,
+        atari=request.atari,
+        wrappers=request.wrappers,
         cost=request.cost,
         eval_every=request.steps_between,
         eval_episodes=request.eval_episodes,
         preset=method.preset or request.preset,
+        encoder=encoder_of(request, method),
         settings=dict(method.settings),
     )
     try:
-        return make_plan(wishes, Silent(sys.stderr))
+        return make_plan(wishes, Silent(sys.stderr), own=typed_code(wishes.encoder))
     except UsageError as error:
         raise UsageError(f"{method.name} on {env}: {error}") from None
 
@@ -260,16 +267,18 @@ def told(plan: Plan) -> dict[str, Any]:
         "eval_every": plan.eval_every,
         "eval_episodes": plan.eval_episodes,
         "cost": plan.cost.text,
+        "encoder": plan.own_names.encoder,
     }
 
 
 def beside_defaults(plan: Plan) -> dict[str, Any]:
-    """Return a method's algorithm, its settings that are not the algorithm's defaults, and the cost that the user gave."""
+    """Return a method's algorithm, its settings that are not the algorithm's defaults, and the user's cost and encoder."""
     defaults = {field.name: field.default for field in fields(plan.settings)}
     unusual = [name for name, default in defaults.items() if getattr(plan.settings, name) != default]
     cost = {"cost": plan.cost.text} if plan.cost.text is not None else {}
+    encoder = {"encoder": plan.own_names.encoder} if plan.own_names.encoder is not None else {}
     settings = plan.settings.to_json()
-    return {"algorithm": plan.algorithm, **{name: settings[name] for name in unusual}, **cost}
+    return {"algorithm": plan.algorithm, **{name: settings[name] for name in unusual}, **cost, **encoder}
 
 
 def protocol_of(plan: Plan) -> Protocol | None:

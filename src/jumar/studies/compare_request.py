@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jumar.report.comparison import Scale
 from jumar.studies.methods import Method
+from jumar.training.request import Wrapper
 
 EVALUATIONS = 50
 """How many evaluations a run has; a long one more."""
@@ -32,6 +34,12 @@ class CompareRequest:
         n_envs: Parallel environments of each run; ``None``: each method's own.
         preset: Name of a preset, ``"none"``, or ``None`` for the one of each algorithm and environment.
         cost: What a step costs, as typed; ``None``: what the environment says.
+        env_kwargs: Keyword arguments of every environment.
+        frame_stack: Last observations shown to the policies at once.
+        atari: Whether the environments are Atari games, to be prepared in the usual way.
+        wrappers: Wrappers around every environment, Gymnasium's by name or the user's own as ``module:Name``, the innermost
+            first.
+        encoder: The user's network that encodes observations, as ``module:Name``, of methods that do not name one themselves.
         out: Where everything is kept; ``None``: a new folder under ``runs``.
         processes: How many runs go on at once; ``None``: one for each processor.
         earlier: Run directories, or folders of them, that are compared too.
@@ -49,6 +57,11 @@ class CompareRequest:
     n_envs: int | None = None
     preset: str | None = None
     cost: str | None = None
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    frame_stack: int | None = None
+    atari: bool = False
+    wrappers: tuple[Wrapper, ...] = ()
+    encoder: str | None = None
     out: Path | None = None
     processes: int | None = None
     earlier: tuple[Path, ...] = ()

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jumar.algorithms.registry import algorithm
+from jumar.algorithms.registry import ALGORITHMS, algorithm
 from jumar.errors import UsageError
+from jumar.settings import kinds
 
-PRESET = "preset"
+PRESET, ENCODER = "preset", "encoder"
+"""What a method may be told that is no setting."""
 _NEXT = re.compile(r",(?=\s*[A-Za-z][\w-]*\s*(?:[:,]|$))")
 """The commas between methods: a name follows, and no value."""
 
@@ -25,6 +27,8 @@ class Method:
     """As values, or as typed."""
     preset: str | None = None
     """``None``: whatever the comparison says."""
+    encoder: str | None = None
+    """The user's network that encodes observations, as ``module:Name``, or ``"none"``; ``None``: what the comparison says."""
 
 
 def read_methods(text: str) -> tuple[Method, ...]:
@@ -33,7 +37,31 @@ def read_methods(text: str) -> tuple[Method, ...]:
     Raises:
         UsageError: an algorithm is unknown, a setting has no value, or two methods are the same.
     """
-    return distinct([_read(part.strip()) for part in _NEXT.split(text)])
+    return distinct([_read(part.strip()) for part in _parts(text)])
+
+
+def _parts(text: str) -> list[str]:
+    """Return the text of each method.
+
+    A name after a comma begins a method, unless it is no algorithm's and the setting before it takes names:
+    ``ppo:critic_observations=state,forces``.
+    """
+    parts: list[str] = []
+    for part in _NEXT.split(text):
+        if parts and part.strip() not in ALGORITHMS and ":" not in part and _takes_names(parts[-1]):
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
+def _takes_names(text: str) -> bool:
+    """Whether the last setting of a method's text takes a list of names."""
+    name, _, rest = text.strip().partition(":")
+    assignments = re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)\s*=", rest)
+    if name not in ALGORITHMS or not assignments or assignments[-1] not in ALGORITHMS[name].setting_names:
+        return False
+    return tuple[str, ...] in kinds(ALGORITHMS[name].settings, assignments[-1])
 
 
 def distinct(methods: Sequence[Method]) -> tuple[Method, ...]:
@@ -63,5 +91,4 @@ def _read(text: str) -> Method:
         if key in given:
             raise UsageError(f"the setting {key} of {name} is given twice.")
         given[key] = value
-    preset = given.pop(PRESET, None)
-    return Method(text, name, given, preset)
+    return Method(text, name, given, preset=given.pop(PRESET, None), encoder=given.pop(ENCODER, None))

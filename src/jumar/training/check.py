@@ -12,7 +12,7 @@ import numpy as np
 
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.envs import pool
-from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
+from jumar.envs.compiled import CompiledEnvironment, jit_for, reset_batch, step_batch
 from jumar.envs.gymnasium_factory import GymnasiumFactory
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, words_on_text
 from jumar.envs.registry import EnvironmentId, TypedWrapper, resolve
@@ -253,7 +253,7 @@ def _compiled_speed(env: CompiledEnvironment) -> float:
     """Return the steps a second of many copies in one program."""
     action = np.asarray(env.action_space.sample())
 
-    @jax.jit
+    @jit_for(env)
     def run(key: jax.Array) -> Any:
         states, _ = reset_batch(env, env.params, key, COPIES)
         actions = jnp.broadcast_to(jnp.asarray(action), (COPIES, *action.shape))

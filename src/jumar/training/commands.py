@@ -15,7 +15,7 @@ from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.console.reporter import Reporter
 from jumar.console.signals import StopFlag, Stopped, stop_on_signals
 from jumar.envs.host import Warn
-from jumar.envs.registry import TypedWrapper
+from jumar.envs.registry import TypedWrapper, is_unprepared_game
 from jumar.envs.sources import FromId, NoEnvironment, Source
 from jumar.errors import JumarError, UsageError, explain_system_error
 from jumar.runs import logs
@@ -31,7 +31,7 @@ from jumar.training.loop import run_loop
 from jumar.training.plan import Plan, check_count, check_seed
 from jumar.training.remembered import discard_unnamed
 from jumar.training.request import TrainRequest
-from jumar.training.resolve import make_plan, typed_code, with_checkpoints, with_environment
+from jumar.training.resolve import AS_IT_IS, Making, make_plan, typed_code, with_checkpoints, with_environment
 from jumar.training.restore import (
     check_same_spaces,
     lanes,
@@ -207,10 +207,12 @@ def evaluate(
     warn: Warn,
     wrappers: Sequence[TypedWrapper] = (),
     encoder: str | None = None,
+    making: Making = AS_IT_IS,
 ) -> dict[str, Any]:
     """Run episodes of a run's policy in fresh environments; the run is not changed. Return the numbers to print.
 
-    ``warn`` hears of episodes that were cut before they ended.
+    ``warn`` hears of episodes that were cut before they ended. ``making`` is how the environment is made of a run that learnt
+    without one.
 
     Raises:
         UsageError: no run or policy is there, or it needs ``--env``, ``--wrapper`` or ``--encoder`` repeated.
@@ -221,10 +223,12 @@ def evaluate(
     check_seed(seed, episodes)
     run = RunDirectory.open(run_path)
     refuse_several_seeds(run, "evaluate")
-    plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers)
+    plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers, making)
     policy, parameters, moments, spaces = read_policy(policy_folder(run, best), typed_code(encoder))
     if plan.environment is None:
         raise UsageError(f"{run} learnt from stored transitions without an environment; evaluate it with --env ENV.")
+    if plan.offline and is_unprepared_game(plan.environment):
+        warn(f"{plan.environment.full_name} is not prepared as an Atari game is; --atari does that.")
     source = FromId(plan.environment, plan.cost)
     check_same_spaces(source, spaces)
     evaluator = make_evaluator(source, policy, plan.workers, not stochastic, tell=warn)

@@ -173,7 +173,9 @@ def read_run(path: PathLike) -> Config:
     return Config(str(run.config), values_of(plan))
 
 
-def choose_preset(chosen: Algorithm, environment: str, asked: Any) -> presets.Preset | None:
+def choose_preset(
+    chosen: Algorithm, environment: str, asked: Any, *, atari: bool = False, wrapped: bool = False
+) -> presets.Preset | None:
     """Return the preset to use: a file of the user's own, one by its name, or that of the environment.
 
     Of a file the settings of the method are taken, and of its ``preset``, where it names one, those that it does not have
@@ -183,12 +185,14 @@ def choose_preset(chosen: Algorithm, environment: str, asked: Any) -> presets.Pr
         chosen: the algorithm.
         environment: the environment's bare id, without a backend.
         asked: the path of a file (a text that ends in ``.toml``, or a ``Path``), or what :func:`jumar.presets.choose` takes.
+        atari: whether the environment is a game as ``--atari`` prepares it.
+        wrapped: whether there are wrappers around it.
 
     Raises:
         UsageError: there is no such file or preset; or it is for another algorithm, or a key or value is wrong.
     """
     if not is_file(asked):
-        return presets.choose(chosen.name, environment, asked)
+        return presets.choose(chosen.name, environment, asked, atari=atari, wrapped=wrapped)
     config = read_config(asked)
     if (name := config.values.get("algorithm", chosen.name)) != chosen.name:
         raise config.fault("algorithm", f"this preset is for {name}, not {chosen.name}.")

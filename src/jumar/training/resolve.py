@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from jumar import presets
-from jumar.algorithms.registry import algorithm
+from jumar.algorithms.registry import Algorithm, algorithm
 from jumar.console.reporter import Reporter
 from jumar.envs.gymnasium_factory import import_module
 from jumar.envs.registry import EnvironmentId, TypedWrapper, parse_wrapper, resolve
@@ -20,6 +20,7 @@ from jumar.envs.step_costs import parse_cost
 from jumar.errors import JumarError, UsageError, unknown
 from jumar.networks.own import OwnEncoder
 from jumar.policies.own_code import NO_CODE, OwnCode
+from jumar.presets import Preset
 from jumar.text import repeat_words
 from jumar.training.config_file import choose_preset
 from jumar.training.data import StartData, check_data
@@ -70,7 +71,7 @@ def make_plan(
     given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
     if start is not None:
         given = start.completed(given, chosen.settings)
-    preset = choose_preset(chosen, name, request.preset)
+    preset = preset_for(chosen, environment, request.preset)
     if data is not None:
         given = data.completed(given, chosen)
     settings = chosen.make_settings(presets.merged(preset, given))
@@ -105,6 +106,14 @@ def make_plan(
         stop_without_gain=request.stop_without_gain,
         log_info=read_keys(request.log_info),
     )
+
+
+def preset_for(chosen: Algorithm, environment: EnvironmentId | None, asked: Any) -> Preset | None:
+    """Return the preset of an algorithm in an environment, or the one asked for; see :func:`choose_preset`."""
+    if environment is None:
+        return choose_preset(chosen, "", asked)
+    wrapped = bool(environment.wrappers)
+    return choose_preset(chosen, environment.name, asked, atari=environment.atari, wrapped=wrapped)
 
 
 def _environment_of(request: TrainRequest, reporter: Reporter, data: StartData | None) -> EnvironmentId | None:
@@ -171,22 +180,47 @@ def with_checkpoints(plan: Plan, asked: int | None, training: Training, reporter
     return replace(plan, checkpoint_every=asked)
 
 
-def with_environment(plan: Plan, env: str | None, wrappers: Sequence[TypedWrapper] = ()) -> Plan:
+@dataclass(frozen=True)
+class Making:
+    """How an environment is made that a run did not have, as typed beside ``--env``."""
+
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    frame_stack: int | None = None
+    atari: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """The options that were typed."""
+        given = {"--env-kwargs": self.kwargs, "--frame-stack": self.frame_stack, "--atari": self.atari}
+        return [option for option, value in given.items() if value]
+
+
+AS_IT_IS = Making()
+
+
+def with_environment(
+    plan: Plan, env: str | None, wrappers: Sequence[TypedWrapper] = (), making: Making = AS_IT_IS
+) -> Plan:
     """Return the plan with the environment and the wrappers of their own that the user repeated; both must be the same.
 
-    Arguments of the environment and of wrappers are remembered, and need not be repeated.
+    Arguments of the environment and of wrappers are remembered, and need not be repeated. A run that learnt without an
+    environment gets the one that was typed, made as ``making`` says.
 
     Raises:
         UsageError: something else was typed, or not everything that is code of the user's own.
     """
     if plan.environment is None and plan.offline:
+        if env is None and making.options:
+            raise UsageError(f"{making.options[0]} says how an environment is made; give --env ENV with it.")
         # It learnt without one; any of these spaces evaluates it.
-        found = (
-            None
-            if env is None
-            else resolve(env, {}, None, [(n, dict(s)) for n, s in map(_typed, wrappers)], plan.workers)
+        around = [(name, dict(settings)) for name, settings in map(_typed, wrappers)]
+        found = env and resolve(env, making.kwargs, making.frame_stack, around, plan.workers, making.atari)
+        return replace(plan, environment=found or None)
+    if making.options:
+        raise UsageError(
+            f"{making.options[0]} is for runs that learnt from stored transitions without an environment; that of this run, "
+            f"{plan.environment_name}, is made as in training. Leave it out."
         )
-        return replace(plan, environment=found)
     if plan.environment is None:
         raise UsageError(
             f"the run trained in a live object ({plan.environment_name}), which no file can bring back; load it from Python "
