@@ -697,9 +697,7 @@ def _add_evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--best", action="store_true", help="take the best evaluation's policy (default: the final one)"
     )
-    group = parser.add_argument_group("how --env is made, of a run that learnt from stored transitions without one")
-    _add_env_kwargs(group)
-    _add_frames(group)
+    _add_elsewhere(parser)
 
 
 def _add_export(parser: Parser) -> None:
@@ -725,6 +723,12 @@ def _add_export(parser: Parser) -> None:
     )  # fmt: skip
 
 
+def _add_elsewhere(parser: Parser) -> None:
+    group = parser.add_argument_group("how --env is made, of a run that learnt from stored transitions without one")
+    _add_env_kwargs(group)
+    _add_frames(group)
+
+
 def _add_record(parser: Parser) -> None:
     _add_run(parser, "record")
     parser.add_argument(
@@ -745,6 +749,7 @@ def _add_record(parser: Parser) -> None:
         "--caption", action=argparse.BooleanOptionalAction, default=True,
         help="write policy, episode, step and return below the picture (default: true)",
     )  # fmt: skip
+    _add_elsewhere(parser)
 
 
 def _add_watch(parser: Parser) -> None:
@@ -755,6 +760,7 @@ def _add_watch(parser: Parser) -> None:
     )  # fmt: skip
     _add_shown(parser)
     _add_pictures(parser)
+    _add_elsewhere(parser)
 
 
 def _add_shown(parser: Parser) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from jumar.cli.output import Outcome
-from jumar.cli.train import typed_wrappers
+from jumar.cli.train import assignments, typed_wrappers
 from jumar.console.reporter import Silent, write_line
 from jumar.errors import UsageError
 from jumar.text import counted, short_number
@@ -17,6 +17,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
     """Film the policy."""
     if arguments.out == "":
         raise UsageError("--out is empty; give the path of a new file that ends in .mp4 or .gif.")
+    from jumar.training.resolve import Making
     from jumar.video.record import Shots, record
 
     shots = Shots(
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         env=arguments.env,
         wrappers=typed_wrappers(arguments),
         encoder=arguments.encoder,
+        making=Making(assignments(arguments.env_kwargs or []), arguments.frame_stack, arguments.atari),
     )
     made = record(shots, Silent(sys.stderr).warn, lambda words: write_line(sys.stderr, words))
     seconds = made["frames"] / made["fps"]

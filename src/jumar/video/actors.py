@@ -15,7 +15,7 @@ from jumar.policies.policy import Policy, PolicySettings
 from jumar.runs.policy_files import has_policy
 from jumar.runs.run_directory import RunDirectory
 from jumar.training.plan import Plan
-from jumar.training.resolve import typed_code, with_environment
+from jumar.training.resolve import Making, typed_code, with_environment
 from jumar.training.restore import (
     checkpoint_policies,
     parameters_of,
@@ -73,6 +73,7 @@ def cast_of(
     env: str | None,
     wrappers: Sequence[TypedWrapper],
     encoder: str | None,
+    making: Making,
     warn: Callable[[str], None],
     verb: str,
 ) -> Cast:
@@ -85,6 +86,7 @@ def cast_of(
         env: the environment once more, where it is the user's own code.
         wrappers: wrappers once more, where they are.
         encoder: the encoder once more, where it is.
+        making: how the environment is made of a run that learnt without one.
         warn: hears of damaged checkpoints.
         verb: what is done with the run, for messages.
 
@@ -94,7 +96,7 @@ def cast_of(
     """
     run = RunDirectory.open(run_path)
     refuse_several_seeds(run, verb)
-    plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers)
+    plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers, making)
     if plan.environment is None:
         raise UsageError(f"{run} learnt from stored transitions without an environment; {verb} it with --env ENV.")
     own = typed_code(encoder)

@@ -20,6 +20,7 @@ from jumar.errors import DamagedFile, UsageError
 from jumar.runs.entries import make_folder
 from jumar.text import counted, short_number
 from jumar.training.plan import MOST_EPISODES, check_count, check_seed
+from jumar.training.resolve import AS_IT_IS, Making
 from jumar.video.actors import cast_of
 from jumar.video.cameras import USUAL_RATE, Camera, camera_for
 from jumar.video.encoders import Film, check_new_file, find_ffmpeg
@@ -57,6 +58,7 @@ class Shots:
     env: str | None = None
     wrappers: Sequence[TypedWrapper] = ()
     encoder: str | None = None
+    making: Making = AS_IT_IS
 
     def __post_init__(self) -> None:
         check_count("episodes", self.episodes, 1, MOST_EPISODES)
@@ -107,6 +109,7 @@ def record(shots: Shots, warn: Callable[[str], None], tell: Callable[[str], None
         env=shots.env,
         wrappers=shots.wrappers,
         encoder=shots.encoder,
+        making=shots.making,
         warn=warn,
         verb="record",
     )

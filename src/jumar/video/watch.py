@@ -16,6 +16,7 @@ from jumar.envs.registry import TypedWrapper
 from jumar.errors import UsageError
 from jumar.text import printable
 from jumar.training.plan import MOST_EPISODES, check_count, check_seed
+from jumar.training.resolve import AS_IT_IS, Making
 from jumar.video.actors import cast_of
 from jumar.video.cameras import USUAL_RATE, Camera, camera_for
 from jumar.video.frames import Caption, Framing, Size
@@ -43,6 +44,7 @@ class Viewing:
     env: str | None = None
     wrappers: Sequence[TypedWrapper] = ()
     encoder: str | None = None
+    making: Making = AS_IT_IS
 
     def __post_init__(self) -> None:
         if self.episodes is not None:
@@ -76,6 +78,7 @@ def watch(
         env=viewing.env,
         wrappers=viewing.wrappers,
         encoder=viewing.encoder,
+        making=viewing.making,
         warn=warn,
         verb="watch",
     )
