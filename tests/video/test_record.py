@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +22,9 @@ from jumar.envs.gymnasium_factory import GymnasiumFactory
 from jumar.envs.registry import EnvironmentId
 from jumar.envs.sources import FromId
 from jumar.errors import UsageError
+from jumar.training.plan import Plan
+from jumar.training.restore import checkpoint_policies, read_policy
+from jumar.training.warm_start import run_of
 from jumar.video import cameras, encoders, opengl, watch
 from jumar.video.record import Shots, record
 from jumar.video.stage import DrawnFactory, Stage, as_picture
@@ -115,6 +119,25 @@ def test_every_checkpoint_is_filmed_in_the_order_of_steps(run: Path) -> None:
         "jax/CartPole-v1   checkpoint, 0 steps of training",
         "jax/CartPole-v1   best, 7 steps of training",
     ]
+
+
+def test_of_several_seeds_each_has_its_own_checkpoints(tmp_path: Path) -> None:
+    """The policy of a seed in the checkpoint of all is the one in that seed's folder."""
+    path = tmp_path / "many"
+    jumar.PPO("jax/CartPole-v1", n_steps=8, n_envs=2, batch_size=16, net_arch=(4,), n_seeds=2).save(path)
+    with pytest.raises(UsageError, match=r"many holds several seeds; record one of them, such as .*seed_0"):
+        record(Shots(path, out=tmp_path / "a.gif"), quietly, quietly)
+    for seed in (0, 1):
+        folder = path / f"seed_{seed}"
+        keeper, lane = run_of(folder)
+        assert keeper is not None
+        plan = Plan.from_json(keeper.read_config(), keeper.config)
+        [kept] = checkpoint_policies(keeper, plan, lane, quietly)
+        _, parameters, moments, _ = read_policy(folder)
+        for there, here in zip(
+            jax.tree.leaves((kept.parameters, kept.moments)), jax.tree.leaves((parameters, moments)), strict=True
+        ):
+            np.testing.assert_array_equal(there, here)
 
 
 def test_films_go_into_the_run_and_never_over_each_other(

@@ -129,11 +129,8 @@ def record(shots: Shots, warn: Callable[[str], None], tell: Callable[[str], None
                         if role.settings not in evaluators:
                             evaluators[role.settings] = camera.evaluator(role.policy, not shots.stochastic)
                         take = _Take(film, framing, camera, role.title(camera.name), shots.episodes, tell)
-                        results.append(
-                            evaluators[role.settings](
-                                role.parameters, role.moments, shots.episodes, shots.seed, stop.__bool__, spectator=take
-                            )
-                        )
+                        run, asked = evaluators[role.settings], (shots.episodes, shots.seed, lambda: bool(stop))
+                        results.append(run(role.parameters, role.moments, *asked, spectator=take))
             except Abandoned:
                 raise Stopped(stop.signal or 0, "stopped; no film was written.") from None
     episodes = Episodes(

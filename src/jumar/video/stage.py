@@ -23,7 +23,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from jumar.envs.boundary import explain
 from jumar.envs.gymnasium_factory import GymnasiumFactory
-from jumar.errors import UsageError
+from jumar.errors import UnsupportedEnvironment, UsageError
 
 LARGEST = 64 * 2**20
 """Bytes of the largest picture. The file is sparse: what is not used takes no room."""
@@ -116,7 +116,8 @@ class DrawnFactory:
         """Make the environment.
 
         Raises:
-            UsageError: it cannot draw itself in any of these ways.
+            UnsupportedEnvironment: it cannot draw itself in any of these ways.
+            UsageError: a package is missing, or its renderer fails.
         """
         known = render_modes(self.make.source)
         missing: UsageError | None = None
@@ -152,10 +153,10 @@ def render_modes(source: Any) -> list[str] | None:
     return [str(mode) for mode in metadata.get("render_modes") or ()]
 
 
-def _cannot_be_drawn(name: str, known: list[str] | None, modes: tuple[str, ...]) -> UsageError:
+def _cannot_be_drawn(name: str, known: list[str] | None, modes: tuple[str, ...]) -> UnsupportedEnvironment:
     has = "it states no render mode" if not known else f"its render modes are {', '.join(known)}"
     wanted = "rgb_array" if "rgb_array" in modes else " or ".join(modes)
-    return UsageError(
+    return UnsupportedEnvironment(
         f"{name} cannot be drawn: {has}. An environment that draws itself has {wanted!r} among "
         'metadata["render_modes"], and a render() that returns an array [height, width, 3].'
     )

@@ -13,9 +13,9 @@ from jumar.collecting.evaluation import Seen
 from jumar.collecting.stopping import Abandoned
 from jumar.console.signals import Stopped, stop_on_signals
 from jumar.envs.registry import TypedWrapper
-from jumar.errors import UsageError
+from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
 from jumar.text import printable
-from jumar.training.plan import MOST_EPISODES, check_count, check_seed
+from jumar.training.plan import LARGEST_SEED, MOST_EPISODES, check_count, check_seed
 from jumar.training.resolve import AS_IT_IS, Making
 from jumar.video.actors import cast_of
 from jumar.video.cameras import USUAL_RATE, Camera, camera_for
@@ -90,14 +90,20 @@ def watch(
     with stop_on_signals(lambda line: tell("stopping; once more stops at once")) as stop:
         try:
             camera = camera_for(cast.source, role.spaces, viewing.size, modes, tell, "the window is gone.")
-        except UsageError as error:
-            if modes == ("ansi",) and "cannot be drawn: " in str(error) and "render modes are" in str(error):
+        except UnsupportedEnvironment as error:
+            if modes == ("ansi",):
                 raise _no_display(cast.source.name) from error
             raise
+        except EnvironmentFault as error:
+            if "human" not in modes:
+                raise
+            raise EnvironmentFault(
+                f"{error} Where the display does not answer, jumar record makes a film without one."
+            ) from error
         with closing(camera):
             audience = _Audience(viewing, camera, role.title(camera.name), stream)
             evaluator = camera.evaluator(role.policy, not viewing.stochastic)
-            episodes = viewing.episodes or MOST_EPISODES
+            episodes = viewing.episodes or min(MOST_EPISODES, LARGEST_SEED - viewing.seed)
             try:
                 with closing(audience):
                     evaluator(
