@@ -174,8 +174,8 @@ TASKS = {
     "frozenlake-25k": Task("envpool/FrozenLake-v1", 25_000, 5, {"sac": 0.7}, only=("sac",), episodes=100),
     "taxi": Task("envpool/Taxi-v3", 250_000, 5, {"ppo": 8}, only=("ppo",), episodes=50),
     "taxi-40k": Task("envpool/Taxi-v3", 40_000, 5, {"sql": 8}, only=("sql",), episodes=50),
-    "minigrid-empty": Task("envpool/MiniGrid-Empty-8x8-v0", 100_000, 5, {"ppo": 0.9}, only=("ppo",)),
-    "minigrid-doorkey": Task("envpool/MiniGrid-DoorKey-5x5-v0", 200_000, 5, {"ppo": 0.9}, only=("ppo",)),
+    "minigrid-empty": Task("envpool/MiniGrid-Empty-8x8-v0", 50_000, 5, {"ppo": 0.9}, only=("ppo",)),
+    "minigrid-doorkey": Task("envpool/MiniGrid-DoorKey-5x5-v0", 100_000, 5, {"ppo": 0.9}, only=("ppo",)),
     **{
         f"{game.lower()}-minatar{suffix}": Task(f"gymnax/{game}-MinAtar", total, 5, only=(side,))
         for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")

@@ -18,6 +18,7 @@ from jumar.cli.output import json_line, run_words
 from jumar.console.signals import Stopped
 from jumar.errors import DamagedFile, EnvironmentFault, UsageError
 from jumar.settings import Settings, setting
+from jumar.training.resolve import Making
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -308,6 +309,7 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
         "env": None,
         "wrappers": [],
         "encoder": None,
+        "making": Making(),
     }
     assert "mean return 1.00 +- 0 over 3 episodes" in capfd.readouterr().out
 
