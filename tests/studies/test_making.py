@@ -35,9 +35,9 @@ Other = Plain
 
 @pytest.fixture
 def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "nets_of_mine.py").write_text(ENCODERS)
+    (tmp_path / "encoders_of_mine.py").write_text(ENCODERS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "nets_of_mine", raising=False)
+    monkeypatch.delitem(sys.modules, "encoders_of_mine", raising=False)
 
 
 def plan_of(words: list[str]) -> Plan:
@@ -59,7 +59,7 @@ def asked(*words: str) -> CompareRequest:
             "env_kwargs": {"max_episode_steps": 70},
             "wrappers": (("TimeAwareObservation", (("normalize_time", False),)),),
         },
-        {"wrappers": (("TimeLimit", (("max_episode_steps", 50),)),), "encoder": "nets_of_mine:Plain"},
+        {"wrappers": (("TimeLimit", (("max_episode_steps", 50),)),), "encoder": "encoders_of_mine:Plain"},
     ],
 )
 @pytest.mark.usefixtures("nets")
@@ -98,12 +98,12 @@ def test_games_are_prepared_and_start_from_their_presets() -> None:
 
 @pytest.mark.usefixtures("nets")
 def test_methods_may_have_encoders_of_their_own() -> None:
-    methods = "ppo:encoder=nets_of_mine:Other,ppo,ppo:encoder=none"
-    request = asked("--algorithms", methods, "--envs", "jax/CartPole-v1", "--encoder", "nets_of_mine:Plain")
+    methods = "ppo:encoder=encoders_of_mine:Other,ppo,ppo:encoder=none"
+    request = asked("--algorithms", methods, "--envs", "jax/CartPole-v1", "--encoder", "encoders_of_mine:Plain")
     commands = [Job(cell, (0,)).command(request) for cell in cells_of(request)]
     assert [plan_of(words).own_names.encoder for words in commands] == [
-        "nets_of_mine:Other",
-        "nets_of_mine:Plain",
+        "encoders_of_mine:Other",
+        "encoders_of_mine:Plain",
         None,
     ]
     with pytest.raises(UsageError, match="ppo and ppo:encoder=none are told the same everywhere"):
@@ -113,19 +113,19 @@ def test_methods_may_have_encoders_of_their_own() -> None:
 @pytest.mark.usefixtures("nets")
 def test_what_is_code_of_the_users_own_is_repeated_where_a_run_goes_on(tmp_path: Path) -> None:
     request = asked(
-        *("--algorithms", "ppo", "--envs", "gymnasium:CartPole-v1", "--encoder", "nets_of_mine:Plain", "--wrapper"),
+        *("--algorithms", "ppo", "--envs", "gymnasium:CartPole-v1", "--encoder", "encoders_of_mine:Plain", "--wrapper"),
         *("gymnasium.wrappers:TimeLimit:max_episode_steps=9", "--wrapper", "TimeAwareObservation"),
     )
     [cell] = cells_of(request)
-    own = ["--env=gymnasium:CartPole-v1", "--wrapper=gymnasium.wrappers:TimeLimit", "--encoder=nets_of_mine:Plain"]
+    own = ["--env=gymnasium:CartPole-v1", "--wrapper=gymnasium.wrappers:TimeLimit", "--encoder=encoders_of_mine:Plain"]
     assert repeated_words(cell.plan, cell.env) == own
     job = Job(cell.within(tmp_path), (0,))
     run = RunDirectory.create(job.run.path, "ppo", cell.env, 0)
     write_configs(run, cell.plan)
     assert job.command(request) == ["resume", *own, "--quiet", "--json", "--", str(run)]
-    [other] = cells_of(replace(request, encoder="nets_of_mine:Other"))
+    [other] = cells_of(replace(request, encoder="encoders_of_mine:Other"))
     with pytest.raises(
-        UsageError, match="was trained with encoder=nets_of_mine:Plain, not nets_of_mine:Other; give another"
+        UsageError, match="was trained with encoder=encoders_of_mine:Plain, not encoders_of_mine:Other; give another"
     ):
         other.within(tmp_path).check_runs([0])
     [longer] = cells_of(replace(request, env_kwargs={"sutton_barto_reward": True}))
