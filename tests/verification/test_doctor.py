@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import resource
@@ -135,6 +136,17 @@ def test_missing_old_and_broken_packages_are_told_apart() -> None:
         ("warning", "ale-py 0.12 cannot be imported: OSError: x."),
     ]
     assert all(each.remedy for each in judged if each.status in ("fault", "warning"))
+
+
+def test_every_package_of_jumar_and_its_extras_is_imported_by_its_own_name() -> None:
+    needed = requirements(importlib.metadata.requires("jumar") or [])
+    provided = importlib.metadata.packages_distributions()
+    wrong = {
+        each.name: examine.module_of(each.name)
+        for each in needed
+        if each.name.lower() not in [name.lower() for name in provided.get(examine.module_of(each.name), [])]
+    }
+    assert not wrong
 
 
 def test_a_process_that_crashes_hangs_or_fails_is_outlived() -> None:

@@ -26,6 +26,7 @@ from jumar.verification.doctor.system import (
     processor_name,
     requirements,
 )
+from jumar.video.opengl import has_display, try_driver
 from jumar.xla.cache import SWITCH_OFF
 
 GIB = 2**30
@@ -39,12 +40,17 @@ LATE = 2.0
 """Seconds that a file system's clock may be off, and that flushing may take."""
 RELEASED = 1_735_689_600
 """1 January 2025: a clock before it is wrong."""
-MODULES = {"ale-py": "ale_py", "tensorboardx": "tensorboardX", "imageio-ffmpeg": "imageio_ffmpeg"}
+MODULES = {
+    "ale-py": "ale_py",
+    "imageio-ffmpeg": "imageio_ffmpeg",
+    "pillow": "PIL",
+    "pygame-ce": "pygame",
+    "tensorboardx": "tensorboardX",
+}
 """How packages are imported that are not called as they are installed."""
 CHECKS = ("distributions/gaussian", "estimators/gae", "objectives/clipped", "critics/sac-policy")
 """Of ``jumar verify``: one of each kind, and quick ones."""
 TRAINING_SECONDS = 5
-DRIVERS = ("egl", "osmesa", "glfw")
 VARIABLES = (
     "JAX_",
     "XLA_",
@@ -387,19 +393,16 @@ def graphics() -> Iterator[Finding]:
     if _version("mujoco") is None:
         yield Finding("graphics", "note", "MuJoCo is not installed, and nothing else of Jumar draws with OpenGL.")
         return
-    display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or sys.platform != "linux"
-    faults = {}
-    for driver in DRIVERS:
-        if driver == "glfw" and not display:
-            faults[driver] = "there is no display"
-        elif (fault := ask("graphics", driver, seconds=60.0, environment={"MUJOCO_GL": driver}).fault) is not None:
-            faults[driver] = fault
-    working = [driver for driver in DRIVERS if driver not in faults]
+    display = has_display()
+    faults = {driver: try_driver(driver, os.environ) for driver in ("egl", "osmesa")}
+    faults["glfw"] = try_driver("glfw", os.environ) if display else "there is no display"
+    working = [driver for driver, fault in faults.items() if fault is None]
+    faults = {driver: fault for driver, fault in faults.items() if fault is not None}
     data = {"working": working, "faults": faults, "display": display}
     if working:
         yield Finding("graphics", "ok", f"MuJoCo can draw with {', '.join(working)}.", data=data)
         return
-    reasons = "; ".join(f"{driver}: {fault.removesuffix('.')}" for driver, fault in faults.items())
+    reasons = "; ".join(f"{driver}: {fault}" for driver, fault in faults.items())
     yield Finding(
         "graphics", "note", f"MuJoCo cannot draw here, which training does not need ({reasons}).",
         "on Debian and Ubuntu: apt install libegl1 libgl1, or libosmesa6", data,

@@ -86,17 +86,6 @@ def workers() -> None:
     say(stepped=True)
 
 
-def graphics(driver: str) -> None:
-    """Draw an empty scene off the screen; MuJoCo takes the driver when it is imported."""
-    os.environ["MUJOCO_GL"] = driver
-    mujoco: Any = importlib.import_module("mujoco")
-    context = mujoco.GLContext(64, 64)
-    context.make_current()
-    model = mujoco.MjModel.from_xml_string("<mujoco/>")
-    mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-    say(drawn=True)
-
-
 def training(seconds: str) -> None:
     """Train for some seconds, save, load, and act."""
     import numpy as np
@@ -142,7 +131,7 @@ def checks(*names: str) -> None:
 
 
 PROBES: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (imports, devices, disk, workers, graphics, training, checks)
+    each.__name__: each for each in (imports, devices, disk, workers, training, checks)
 }
 
 
