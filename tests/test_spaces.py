@@ -246,6 +246,6 @@ def test_two_simulators_of_a_task_may_differ_in_width_and_in_bounds_of_observati
         require_interchangeable_spaces(pair(np.float32, 5.0, 2.0), pair(np.float64, 5.0), "Twin-v0")
     with pytest.raises(UsageError, match="the observation space of Twin-v0"):
         require_interchangeable_spaces(pair(np.float32, 5.0, n=4), pair(np.float64, 5.0), "Twin-v0")
+    two = spaces.Discrete(2)
     with pytest.raises(UsageError, match="the action space"):
-        two = spaces.Discrete(2)
         require_interchangeable_spaces((two, two), (two, spaces.Discrete(2, start=1)), "T")
