@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from jumar.cli.output import Outcome
 from jumar.cli.train import assignments, typed_wrappers
@@ -17,26 +18,38 @@ def run(arguments: argparse.Namespace) -> Outcome:
     """Film the policy."""
     if arguments.out == "":
         raise UsageError("--out is empty; give the path of a new file that ends in .mp4 or .gif.")
-    from jumar.training.resolve import Making
     from jumar.video.record import Shots, record
 
     shots = Shots(
-        run=Path(arguments.run),
-        best=arguments.best,
+        **shown(arguments),
         episodes=arguments.episodes,
         every_checkpoint=arguments.every_checkpoint,
-        seed=arguments.seed,
-        stochastic=arguments.stochastic,
         out=None if arguments.out is None else Path(arguments.out),
-        rate=arguments.fps,
-        size=arguments.size,
         caption=arguments.caption,
-        env=arguments.env,
-        wrappers=typed_wrappers(arguments),
-        encoder=arguments.encoder,
-        making=Making(assignments(arguments.env_kwargs or []), arguments.frame_stack, arguments.atari),
     )
     made = record(shots, Silent(sys.stderr).warn, lambda words: write_line(sys.stderr, words))
     seconds = made["frames"] / made["fps"]
     words = f"{counted(made['episodes'], 'episode')}, {short_number(seconds)} s: written to {' '.join(made['files'])}"
     return Outcome(made, words, kept=True)
+
+
+def shown(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what films and windows are told alike: whose policy is shown, in which environment, how large and how fast.
+
+    Raises:
+        UsageError: an argument of the environment or of a wrapper cannot be read.
+    """
+    from jumar.training.resolve import Making
+
+    return {
+        "run": Path(arguments.run),
+        "best": arguments.best,
+        "seed": arguments.seed,
+        "stochastic": arguments.stochastic,
+        "rate": arguments.fps,
+        "size": arguments.size,
+        "env": arguments.env,
+        "wrappers": typed_wrappers(arguments),
+        "encoder": arguments.encoder,
+        "making": Making(assignments(arguments.env_kwargs or []), arguments.frame_stack, arguments.atari),
+    }

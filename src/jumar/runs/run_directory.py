@@ -274,6 +274,30 @@ def _make_given(path: Path) -> Path:
     return path
 
 
+def make_study_folder(out: Path | None, command: str, kind: str, mark: str) -> Path:
+    """Return the folder of several runs together, made if need be.
+
+    Args:
+        out: where it is to be; ``None`` for a free name in ``runs``.
+        command: the command that has it, which a free name begins with.
+        kind: what it holds, in words.
+        mark: the entry that tells such a folder from others.
+
+    Raises:
+        UsageError: it holds something else, or cannot be made.
+    """
+    if out is None:
+        return make_free(Path("runs"), f"{command}_{datetime.now():%Y%m%d-%H%M%S}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        names = [name for name in os.listdir(out) if not name.startswith(".")]
+    except OSError as error:
+        raise UsageError(f"{out} cannot be made ({error.strerror}); give another folder with --out.") from None
+    if names and mark not in names:
+        raise UsageError(f"{out} is not empty, and holds no {kind}; give another folder with --out.")
+    return out
+
+
 def make_free(parent: Path, name: str) -> Path:
     """Make a folder of that name, or with ``-2``, ``-3`` and so on where it is taken.
 

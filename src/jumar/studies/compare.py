@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from jumar.report.pictures import pictures
 from jumar.runs import run_directory
 from jumar.runs.entries import Layout, check_entries, exactly, remove_temporaries
 from jumar.runs.files import plain, write_atomically, write_json
-from jumar.runs.run_directory import RunDirectory, make_free
+from jumar.runs.run_directory import RunDirectory, make_study_folder
 from jumar.studies.cells import RUNS, Cell, Job, cells_of
 from jumar.studies.compare_request import CompareRequest
 from jumar.studies.found_runs import STATE, STATE_KIND, failed, read_earlier, read_methods_of, read_run, waiting
@@ -93,7 +91,7 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
     scales = _scales(request, asked, earlier)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(progress.warn))
-        out = _folder(request)
+        out = make_study_folder(request.out, "compare", "comparison", STATE)
         layout = _layout(asked)
         check_entries(out, layout, writing=True)
         stack.enter_context(RunDirectory(out).lock())
@@ -269,25 +267,6 @@ def _scales(request: CompareRequest, cells: Sequence[Cell], earlier: Sequence[Ru
             raise UsageError(f"the scale {env}={low:g}:{high:g} must go up, from one number to another.")
         found[tasks[env]] = low, high
     return found
-
-
-def _folder(request: CompareRequest) -> Path:
-    """Return the comparison's folder, made if need be.
-
-    Raises:
-        UsageError: it holds something else, or cannot be made.
-    """
-    if request.out is None:
-        return make_free(Path("runs"), f"compare_{datetime.now():%Y%m%d-%H%M%S}")
-    out = request.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        names = [name for name in os.listdir(out) if not name.startswith(".")]
-    except OSError as error:
-        raise UsageError(f"{out} cannot be made ({error.strerror}); give another folder with --out.") from None
-    if names and STATE not in names:
-        raise UsageError(f"{out} is not empty, and holds no comparison; give another folder with --out.")
-    return out
 
 
 def _layout(cells: Sequence[Cell]) -> Layout:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from jumar.report.pages import csv_text
 from jumar.runs import run_directory
 from jumar.runs.entries import Layout, check_entries, exactly, remove_temporaries
 from jumar.runs.files import write_atomically
-from jumar.runs.run_directory import RunDirectory, make_free
+from jumar.runs.run_directory import RunDirectory, make_study_folder
 from jumar.studies.cells import RUNS, Cell
 from jumar.studies.progress import Progress, Quiet
 from jumar.studies.proposals import Proposals, check_packages, importances, versions
@@ -117,7 +115,7 @@ def sweep(request: SweepRequest, progress: Progress | None = None) -> Sweep:
     cell = check_together(space, request.seed or space.seed or 0)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(progress.warn))
-        out = _folder(request.out)
+        out = make_study_folder(request.out, "sweep", "sweep", TRIALS)
         layout = _layout(cell)
         check_entries(out, layout, writing=True)
         stack.enter_context(RunDirectory(out).lock())
@@ -224,24 +222,6 @@ def _changes(before: Mapping[str, str]) -> str:
     now = versions()
     changed = [f"{name} was {then} and is {now.get(name)}" for name, then in before.items() if now.get(name) != then]
     return f"{', '.join(changed)}; install that version, or give another folder." if changed else "Give another folder."
-
-
-def _folder(out: Path | None) -> Path:
-    """Return the sweep's folder, made if need be.
-
-    Raises:
-        UsageError: it holds something else, or cannot be made.
-    """
-    if out is None:
-        return make_free(Path("runs"), f"sweep_{datetime.now():%Y%m%d-%H%M%S}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        names = [name for name in os.listdir(out) if not name.startswith(".")]
-    except OSError as error:
-        raise UsageError(f"{out} cannot be made ({error.strerror}); give another folder with --out.") from None
-    if names and TRIALS not in names:
-        raise UsageError(f"{out} is not empty, and holds no sweep; give another folder with --out.")
-    return out
 
 
 def _layout(cell: Cell) -> Layout:
