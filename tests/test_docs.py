@@ -24,7 +24,7 @@ from jumar import _stable_baselines3
 from jumar.agents import agent as agents
 from jumar.algorithms import registry
 from jumar.algorithms.registry import ALGORITHMS
-from jumar.cli.parser import build, find_algorithm
+from jumar.cli.grammar import build, find_algorithm
 from jumar.lab.examples import EXAMPLES
 
 ROOT = Path(__file__).parents[1]

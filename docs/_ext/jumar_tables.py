@@ -25,7 +25,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from jumar._stable_baselines3 import PLACES
 from jumar.algorithms.registry import ALGORITHMS
-from jumar.cli.parser import SETTING, build
+from jumar.cli.grammar import build
+from jumar.cli.options.settings import SETTING
 from jumar.cli.verify import figure
 from jumar.figures.registry import FIGURES
 from jumar.lab.examples import EXAMPLES

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import pytest
 
 from jumar.algorithms.registry import ALGORITHMS
-from jumar.cli.parser import build
+from jumar.cli.grammar import build
 from jumar.cli.train import request_from
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jumar.algorithms.registry import ALGORITHMS
-from jumar.cli.parser import build
+from jumar.cli.grammar import build
 from jumar.cli.train import request_from
 from jumar.errors import UsageError
 from jumar.presets import presets

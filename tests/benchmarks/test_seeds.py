@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jumar.algorithms.registry import ALGORITHMS
-from jumar.cli.parser import build
+from jumar.cli.grammar import build
 from jumar.cli.train import request_from
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -12,7 +12,7 @@ import pytest
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli import main
 from jumar.cli.configured import EXAMPLES, read_train
-from jumar.cli.parser import build
+from jumar.cli.grammar import build
 from jumar.cli.train import request_from
 from jumar.console.reporter import Silent
 from jumar.errors import UsageError

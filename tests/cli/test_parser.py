@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from jumar.cli import completion, parser, train
-from jumar.cli.parser import Parser, build, find_algorithm, given_settings
+from jumar.cli import completion, train, values
+from jumar.cli.grammar import build, find_algorithm
+from jumar.cli.options.settings import given_settings
+from jumar.cli.parser import Parser
 from jumar.errors import UsageError
 from jumar.schedules import Constant, Schedule
 from jumar.settings import Settings, setting
@@ -106,26 +108,26 @@ def test_an_option_value_is_not_taken_for_the_algorithm():
     [("1e6", 10**6), ("1_000_000", 10**6), ("100k", 10**5), ("2M", 2 * 10**6), ("1.5k", 1500), ("7", 7)],
 )
 def test_steps_are_read_in_every_usual_form(text: str, number: int):
-    assert parser.steps(text) == number
+    assert values.steps(text) == number
 
 
 @pytest.mark.parametrize("text", ["-5", "0", "abc", "1.5", "k", "", "nan", "inf", "1e400"])
 def test_steps_refuse_what_is_no_positive_whole_number(text: str):
     with pytest.raises(argparse.ArgumentTypeError, match=r"out of range|not a whole number"):
-        parser.steps(text)
+        values.steps(text)
 
 
 def test_seeds_are_exact_up_to_the_last():
-    assert parser.seed("2147483646") == 2**31 - 2
+    assert values.seed("2147483646") == 2**31 - 2
     with pytest.raises(argparse.ArgumentTypeError, match="at most 2147483646"):
-        parser.seed("2147483647")
+        values.seed("2147483647")
 
 
 def test_wrappers_take_arguments_with_lists():
-    assert parser.wrapper("RescaleAction:low=[-1,1],high=2") == ("RescaleAction", ("low=[-1,1]", "high=2"))
-    assert parser.wrapper("FlattenObservation") == ("FlattenObservation", ())
+    assert values.wrapper("RescaleAction:low=[-1,1],high=2") == ("RescaleAction", ("low=[-1,1]", "high=2"))
+    assert values.wrapper("FlattenObservation") == ("FlattenObservation", ())
     with pytest.raises(argparse.ArgumentTypeError, match="NAME:key=value"):
-        parser.wrapper("TimeLimit:100")
+        values.wrapper("TimeLimit:100")
 
 
 def test_a_request_holds_what_was_typed(monkeypatch: pytest.MonkeyPatch):

@@ -15,8 +15,8 @@ from jumar.errors import JumarError, UsageError, explain_system_error, nearest, 
 from jumar.text import printable
 
 if TYPE_CHECKING:
+    from jumar.cli.options.train import Algorithms
     from jumar.cli.output import Outcome
-    from jumar.cli.parser import Algorithms
 
 MANY_OBJECTS = 20_000
 """How many new ones make Python look for garbage (its own number is 700 in 3.11): importing and tracing make many that stay."""
@@ -141,7 +141,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 def _dispatch(words: list[str]) -> Outcome:
     """Find the command among the words and run it with the others."""
-    from jumar.cli.parser import COMMANDS, build
+    from jumar.cli.grammar import COMMANDS, build
 
     position = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
     if position is None:
@@ -161,7 +161,7 @@ def _dispatch(words: list[str]) -> Outcome:
 
 def _run(command: str, words: list[str]) -> Outcome:
     """Parse the words of a known command and run it. The imports are here to keep ``jumar --help`` quick."""
-    from jumar.cli.parser import build
+    from jumar.cli.grammar import build
 
     algorithms = _algorithms() if command in ("train", "completion") else {}
     if command == "train":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from jumar.cli.grammar import build
+from jumar.cli.options.train import Algorithms
 from jumar.cli.output import Outcome
-from jumar.cli.parser import Algorithms, build
 
 LIST_ENVIRONMENTS = "jumar list envs 2>/dev/null | sed 's/ .*//; p; s#^[a-z]*/##' | sort -u"
 """The first word of each line, with the backend in front and without it."""

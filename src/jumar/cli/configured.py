@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jumar.cli.parser import SETTING, Algorithms, Parser, as_option, build, find_algorithm
+from jumar.cli.grammar import build, find_algorithm
+from jumar.cli.options.settings import SETTING
+from jumar.cli.options.train import Algorithms
+from jumar.cli.parser import Parser, as_option
 from jumar.errors import UsageError
 from jumar.text import repeat_words, typed, wrapper_words
 

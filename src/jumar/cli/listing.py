@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+from jumar.cli.options.train import Algorithms
 from jumar.cli.output import Outcome
-from jumar.cli.parser import Algorithms
 from jumar.errors import UsageError
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jumar.cli.configured import NOTHING, Base, printed, read_train
+from jumar.cli.options.settings import given_settings
+from jumar.cli.options.train import Algorithms
 from jumar.cli.output import Outcome, run_words
-from jumar.cli.parser import Algorithms, given_settings
 from jumar.console.choice import make_reporter
 from jumar.console.reporter import Silent
 from jumar.errors import UsageError

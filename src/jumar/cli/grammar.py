@@ -1,0 +1,107 @@
+"""All commands of the command line, with their options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jumar.cli.options.others import (
+    add_check,
+    add_completion,
+    add_doctor,
+    add_example,
+    add_figure,
+    add_list,
+    add_live,
+    add_report,
+    add_verify,
+)
+from jumar.cli.options.runs import add_evaluate, add_export, add_record, add_resume, add_watch
+from jumar.cli.options.studies import add_compare, add_sweep
+from jumar.cli.options.train import Algorithms, add_train
+from jumar.cli.parser import Parser
+from jumar.errors import unknown
+
+
+def build(
+    algorithms: Algorithms, algorithm: str | None = None, *, all_settings: bool = False
+) -> tuple[Parser, dict[str, Parser]]:
+    """Build the parser of the whole command line, and the parser of each command by name.
+
+    ``train`` has the settings of one ``algorithm``, or of all ``algorithms`` if none is named; these are then left out
+    of its help unless ``all_settings`` is true.
+    """
+    from jumar._version import __version__
+
+    root = Parser(
+        prog="jumar",
+        usage="jumar COMMAND [options]",
+        description="Policy optimization in JAX: train a policy, evaluate it, go on where a run stopped.",
+        epilog="`jumar COMMAND --help` explains a command; `jumar train ALGO --help` an algorithm and its settings.",
+    )
+    root.add_argument("--version", action="version", version=f"jumar {__version__}", help="print the version and exit")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND".ljust(12), prog="jumar", parser_class=Parser)
+    parsers = {
+        name: commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", usage=usage)
+        for name, summary, usage in COMMANDS
+    }
+    add_train(parsers["train"], algorithms, algorithm, all_settings)
+    add_resume(parsers["resume"])
+    add_evaluate(parsers["evaluate"])
+    add_export(parsers["export"])
+    add_record(parsers["record"])
+    add_watch(parsers["watch"])
+    add_compare(parsers["compare"])
+    add_sweep(parsers["sweep"])
+    add_report(parsers["report"])
+    add_live(parsers["live"])
+    add_check(parsers["check"])
+    add_verify(parsers["verify"])
+    add_doctor(parsers["doctor"])
+    add_figure(parsers["figure"])
+    add_list(parsers["list"])
+    add_example(parsers["example"])
+    add_completion(parsers["completion"])
+    for command in parsers.values():
+        command.add_argument("--json", action="store_true", help="print one JSON object as the last line of the output")
+    return root, parsers
+
+
+COMMANDS = (
+    ("train", "train a policy and save it in a run directory", "jumar train ALGO ENV [options]"),
+    ("resume", "go on from the newest sound checkpoint of a run", "jumar resume RUN [options]"),
+    ("evaluate", "run a trained policy in fresh environments", "jumar evaluate RUN [options]"),
+    ("export", "write a trained policy to a file that other programs can run", "jumar export RUN [options]"),
+    ("record", "film a trained policy, as MP4 or GIF", "jumar record RUN [options]"),
+    ("watch", "show a trained policy in a window", "jumar watch RUN [options]"),
+    (
+        "compare",
+        "train several methods and report how they compare",
+        "jumar compare --algorithms A,B --envs E [options]",
+    ),
+    ("sweep", "search the best settings of a method on a task", "jumar sweep SPACE.toml [options]"),
+    ("report", "write one HTML page about runs or a comparison", "jumar report RUN... [options]"),
+    ("live", "show runs in a browser while they go on", "jumar live RUN... [options]"),
+    ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
+    ("verify", "compare methods and parts with exact results on this machine", "jumar verify [NAME...] [options]"),
+    ("doctor", "say what is wrong with this installation or machine", "jumar doctor [options]"),
+    ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
+    ("example", "compute a worked example or an exercise from a textbook", "jumar example NAME [options]"),
+    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets|runs [DIR]"),
+    ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
+)
+"""Name, summary and usage of every command."""
+
+
+def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
+    """Return the algorithm that the words of ``train`` name; ``None`` if there is no positional at all.
+
+    Raises:
+        UsageError: the first positional is no algorithm.
+    """
+    _, parsers = build(algorithms)
+    _, positionals = parsers["train"].split(words, strict=False)
+    if not positionals:
+        return None
+    if positionals[0] in algorithms:
+        return positionals[0]
+    raise unknown("algorithm", positionals[0], algorithms)
