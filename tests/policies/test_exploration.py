@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,7 +15,15 @@ from replays import BOX, HALF, LOPSIDED, LOW, make_update
 
 from jumar.algorithms.registry import algorithm
 from jumar.policies.actions import ActionCodec
-from jumar.policies.exploration import OU_DECAY, Acting, Exploring, NormalNoise, OrnsteinUhlenbeckNoise, parse_noise
+from jumar.policies.exploration import (
+    OU_DECAY,
+    Acting,
+    Exploring,
+    NormalNoise,
+    OrnsteinUhlenbeckNoise,
+    Persistence,
+    parse_noise,
+)
 from jumar.policies.policy import make_policy
 from jumar.schedules import Constant, Linear
 
@@ -196,3 +205,41 @@ def test_a_method_explores_by_its_settings() -> None:
     assert behaviour.random_steps == 7
     behaviour = make_update("sac", action_noise="normal:linear:0.3").behaviour
     assert behaviour.noise == NormalNoise(Linear(0.3))
+
+
+def persistent(longest: int, noise: str | None = None, name: str = "ddpg") -> Exploring:
+    return replace(behaviour(noise, name=name), persistence=Persistence(longest))
+
+
+def lengths(column: np.ndarray) -> np.ndarray:
+    """Return for how many steps each number is repeated; the last is cut off."""
+    changes = np.flatnonzero(np.diff(column)) + 1
+    return np.diff(np.concatenate([[0], changes]))
+
+
+def test_noise_that_is_repeated_lasts_as_long_as_its_law_says() -> None:
+    _, _, units = run(persistent(4, "normal:0.1"), 6000)
+    found = np.concatenate([lengths(units[:, i, 0]) for i in range(N)])
+    weights = np.arange(1, 5) ** -2.0
+    np.testing.assert_allclose(np.bincount(found, minlength=5)[1:] / len(found), weights / weights.sum(), atol=0.01)
+    assert len(np.bincount(found)) == 5
+    np.testing.assert_allclose(units.std(axis=(0, 1)), 0.1, rtol=0.05)
+    for entry in range(1, units.shape[2]):  # all entries of an action at a time, each environment at its own
+        np.testing.assert_array_equal(lengths(units[:, 0, entry]), lengths(units[:, 0, 0]))
+    assert not np.array_equal(lengths(units[:, 0, 0])[:50], lengths(units[:, 1, 0])[:50])
+
+
+def test_repeated_noise_ends_with_its_episode() -> None:
+    starts = np.zeros((400, N), bool)
+    starts[::2, 1] = True
+    _, _, units = run(persistent(50, "normal:0.1"), 400, starts)
+    assert np.all(units[2::2, 1, 0] != units[1:-1:2, 1, 0])
+    assert np.any(units[2::2, 0, 0] == units[1:-1:2, 0, 0])
+
+
+def test_draws_of_a_stochastic_policy_are_repeated_too() -> None:
+    """At parameters of 0 its actions are those of the noise alone."""
+    _, _, units = run(persistent(6, name="sac"), 2000)
+    found = lengths(units[:, 0, 0])
+    assert (found.min(), found.max()) == (1, 6)
+    assert np.mean(found == 1) == pytest.approx(1.0 / np.sum(np.arange(1, 7) ** -2.0), abs=0.04)

@@ -18,12 +18,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.critics.encodings import Number
+from jumar.critics.ensemble import ReadOff
 from jumar.networks.layers import Linear, Parameters, Torso
 from jumar.policies.policy import Policy
 
 
 @dataclass(frozen=True)
-class Compatible:
+class Compatible(ReadOff):
     """One critic that is compatible with a policy, whose parameters it finds among its statistics.
 
     ``weights``, in the structure of the policy's parameters, are w and begin at 0; ``torso`` and ``value`` make V.
@@ -35,6 +37,7 @@ class Compatible:
     """Its outputs are what V is linear in."""
 
     n = 1
+    encoding = Number()
 
     @property
     def _value(self) -> Linear:
@@ -54,10 +57,10 @@ class Compatible:
         """Return the policy's new parameters."""
         return jax.tree.map(jnp.copy, policy)
 
-    def apply(
+    def outputs(
         self, parameters: Parameters, statistics: Any, features: Parameters, actions: Array, key: Array, training: bool
     ) -> tuple[Array, Any]:
-        """Return Q, ``[1, ...]``, and the policy's parameters."""
+        """Return Q, ``[1, ..., 1]``, and the policy's parameters."""
         latent, _ = self.torso.apply(parameters["torso"], features, (), jnp.zeros((), bool))
         value = self._value.apply(parameters["value"], latent)[..., 0]
 
@@ -65,9 +68,9 @@ class Compatible:
             return self.policy.actions.to_unit(self.policy.at(policy, features).mode(), jnp)
 
         mode, slope = jax.jvp(acted, (statistics,), (parameters["weights"],))
-        return (value + jnp.sum((actions - mode) * slope, axis=-1))[None], statistics
+        return (value + jnp.sum((actions - mode) * slope, axis=-1))[None, ..., None], statistics
 
-    def of_all(
+    def outputs_of_all(
         self, parameters: Parameters, statistics: Any, features: Parameters, key: Array, training: bool
     ) -> tuple[Array, Any]:
         """Refuse: there are no Discrete actions."""

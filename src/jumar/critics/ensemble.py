@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jumar.critics.encodings import Encoding, Number
 from jumar.networks.layers import ACTIVATIONS, Initialiser, Linear, Parameters, Torso, orthogonal
 
 
@@ -36,10 +37,15 @@ class ActionValues(Protocol):
         """Return the statistics once the policy has changed."""
         ...
 
-    def apply(
+    @property
+    def encoding(self) -> Encoding:
+        """How values are written in outputs."""
+        ...
+
+    def outputs(
         self, parameters: Parameters, statistics: Any, features: Parameters, actions: Array, key: Array, training: bool
     ) -> tuple[Array, Any]:
-        """Return Q of all critics, ``[n, ...]``, and the statistics after it.
+        """Return what all critics say, ``[n, ..., m]`` by their encoding, and the statistics after it.
 
         Args:
             parameters: those of :meth:`init`.
@@ -53,11 +59,47 @@ class ActionValues(Protocol):
         """
         ...
 
+    def outputs_of_all(
+        self, parameters: Parameters, statistics: Any, features: Parameters, key: Array, training: bool
+    ) -> tuple[Array, Any]:
+        """Return what all critics say of all Discrete actions, ``[n, ..., actions, m]``, and the statistics after it."""
+        ...
+
+    def apply(
+        self, parameters: Parameters, statistics: Any, features: Parameters, actions: Array, key: Array, training: bool
+    ) -> tuple[Array, Any]:
+        """Return Q of all critics, ``[n, ...]``, and the statistics after it; see :meth:`outputs`."""
+        ...
+
     def of_all(
         self, parameters: Parameters, statistics: Any, features: Parameters, key: Array, training: bool
     ) -> tuple[Array, Any]:
         """Return Q of all critics and of all Discrete actions, ``[n, ..., actions]``, and the statistics after it."""
         ...
+
+
+class ReadOff:
+    """Base of critics: their values are read off their outputs."""
+
+    def apply(
+        self: ActionValues,
+        parameters: Parameters,
+        statistics: Any,
+        features: Parameters,
+        actions: Array,
+        key: Array,
+        training: bool,
+    ) -> tuple[Array, Any]:
+        """Return Q of all critics, ``[n, ...]``, and the statistics after it."""
+        outputs, statistics = self.outputs(parameters, statistics, features, actions, key, training)
+        return self.encoding.value(outputs), statistics
+
+    def of_all(
+        self: ActionValues, parameters: Parameters, statistics: Any, features: Parameters, key: Array, training: bool
+    ) -> tuple[Array, Any]:
+        """Return Q of all critics and of all Discrete actions, ``[n, ..., actions]``, and the statistics after it."""
+        outputs, statistics = self.outputs_of_all(parameters, statistics, features, key, training)
+        return self.encoding.value(outputs), statistics
 
 
 @dataclass(frozen=True)
@@ -117,7 +159,7 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(ReadOff):
     r"""``n`` networks over the joined vector of an observation and an action, or with an output for each Discrete action.
 
     Images go through one convolutional network for all of them. The first affine maps lie side by side, in one product of
@@ -139,6 +181,7 @@ class Ensemble:
     initialiser: Initialiser = orthogonal
     choices: int = 0
     """How many Discrete actions are outputs; 0 where actions are inputs."""
+    encoding: Encoding = Number()
 
     @property
     def inputs(self) -> int:
@@ -148,7 +191,7 @@ class Ensemble:
     def _affine(self) -> tuple[Linear, ...]:
         """Return the affine maps of one critic in order."""
         gain = math.sqrt(2.0) if self.initialiser is orthogonal else 1.0
-        widths = (self.inputs, *self.sizes, self.choices or 1)
+        widths = (self.inputs, *self.sizes, (self.choices or 1) * self.encoding.size)
         gains = [gain] * len(self.sizes) + [1.0]
         return tuple(Linear(a, b, g, self.initialiser) for a, b, g in zip(widths, widths[1:], gains, strict=False))
 
@@ -180,24 +223,23 @@ class Ensemble:
         layers = tuple(self.between.moments(size) for size in self.sizes)
         return self.between.moments(self.inputs), tuple(layers for _ in range(self.n))
 
-    def apply(
+    def outputs(
         self, parameters: Parameters, statistics: Any, features: Parameters, actions: Array, key: Array, training: bool
     ) -> tuple[Array, Any]:
-        """Return Q of all critics, ``[n, ...]``, and the statistics after it."""
+        """Return what all critics say, ``[n, ..., m]``, and the statistics after it."""
         if self.choices:
-            values, statistics = self.of_all(parameters, statistics, features, key, training)
-            return jnp.sum(values * actions, axis=-1), statistics
+            of_all, statistics = self.outputs_of_all(parameters, statistics, features, key, training)
+            return jnp.sum(of_all * actions[..., None], axis=-2), statistics
         joined = self._joined(parameters, features)
         joined = jnp.broadcast_to(joined, (*actions.shape[:-1], joined.shape[-1]))
-        inputs = jnp.concatenate([joined, actions], axis=-1)
-        values, statistics = self._outputs(parameters, statistics, inputs, key, training)
-        return values[..., 0], statistics
+        return self._outputs(parameters, statistics, jnp.concatenate([joined, actions], axis=-1), key, training)
 
-    def of_all(
+    def outputs_of_all(
         self, parameters: Parameters, statistics: Any, features: Parameters, key: Array, training: bool
     ) -> tuple[Array, Any]:
-        """Return Q of all critics and of all Discrete actions, ``[n, ..., actions]``, and the statistics after it."""
-        return self._outputs(parameters, statistics, self._joined(parameters, features), key, training)
+        """Return what all critics say of all Discrete actions, ``[n, ..., actions, m]``, and the statistics after it."""
+        outputs, statistics = self._outputs(parameters, statistics, self._joined(parameters, features), key, training)
+        return outputs.reshape(*outputs.shape[:-1], self.choices, self.encoding.size), statistics
 
     def one(self, parameters: Parameters, k: int) -> list[Parameters]:
         """Return the parameters of a critic's affine maps in order."""
@@ -234,10 +276,11 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class NoActionValues:
+class NoActionValues(ReadOff):
     """The part for methods without critics: it says 0 of everything."""
 
     n = 1
+    encoding = Number()
 
     def init(self, key: Array) -> Parameters:
         """Return no parameters."""
@@ -251,13 +294,13 @@ class NoActionValues:
         """Return no state."""
         return statistics
 
-    def apply(
+    def outputs(
         self, parameters: Parameters, statistics: Any, features: Parameters, actions: Array, key: Array, training: bool
     ) -> tuple[Array, Any]:
-        """Return zeros ``[1, ...]``."""
-        return jnp.zeros((1, *actions.shape[:-1]), jnp.float32), statistics
+        """Return zeros ``[1, ..., 1]``."""
+        return jnp.zeros((1, *actions.shape[:-1], 1), jnp.float32), statistics
 
-    def of_all(
+    def outputs_of_all(
         self, parameters: Parameters, statistics: Any, features: Parameters, key: Array, training: bool
     ) -> tuple[Array, Any]:
         """Refuse: nobody asks."""

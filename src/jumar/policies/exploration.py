@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jumar.errors import UsageError
@@ -260,11 +261,49 @@ class ExploringChoices:
         return Acted(given.astype(jnp.float32)[:, None], given, carry)
 
 
+@dataclass(frozen=True)
+class Persistence:
+    r"""The part by which each environment keeps its noise for k steps, drawn anew each time with
+    :math:`P(k) \propto k^{-2}`, k = 1 ... ``longest``; noise ends with its episode.
+
+    Most draws last one step, and some last long: what is tried is tried for long enough to lead somewhere.
+
+    Source: Dabney, Ostrovski and Barreto 2021, *Temporally-Extended epsilon-Greedy Exploration*, section 4 (there actions are
+    kept; here what they are drawn with).
+    """
+
+    longest: int
+
+    def initial(self, noise: Any) -> Any:
+        """Return what is remembered before any step, noise that is over; ``noise`` has its shapes ``[N, ...]``."""
+        n_envs = jax.tree.leaves(noise)[0].shape[0]
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), noise), jnp.zeros((n_envs,), jnp.int32)
+
+    def steps(self, uniform: Array) -> Array:
+        """Return for how many steps noise is kept, int32, by uniform numbers in [0, 1)."""
+        shares = np.arange(1, self.longest + 1, dtype=np.float64) ** -2.0
+        bounds = np.cumsum(shares / shares.sum())[:-1].astype(np.float32)
+        return 1 + jnp.searchsorted(jnp.asarray(bounds), uniform, side="right").astype(jnp.int32)
+
+    def kept(self, memory: Any, drawn: Any, episode_start: Array, uniform: Array) -> tuple[Any, Any]:
+        """Return the noise of this step and what is remembered; ``drawn`` is what takes the place of noise that is over."""
+        old, left = memory
+        over = episode_start | (left == 0)
+        now = jax.tree.map(lambda a, b: jnp.where(over.reshape(-1, *(1,) * (a.ndim - 1)), a, b), drawn, old)
+        return now, (now, jnp.where(over, self.steps(uniform), left) - 1)
+
+
 class ExploringCarry(NamedTuple):
     """What :class:`Exploring` remembers from step to step."""
 
     policy: Carry
     noise: Any
+    kept: Any = ()
+    """Noise that is kept, where it is."""
+
+
+LASTING = ("policy", "normal")
+"""What of a step's random numbers can be kept for several steps."""
 
 
 @dataclass(frozen=True)
@@ -280,15 +319,23 @@ class Exploring:
     noise: ActionNoise
     random_steps: int
     """Until so many environment steps, actions are drawn uniformly from the Box."""
+    persistence: Persistence | None = None
+    """For how many steps noise is kept; ``None``: for one."""
 
     @property
     def recurrent(self) -> bool:
-        """Whether it minds where episodes start: noise that is correlated in time begins anew there."""
-        return isinstance(self.noise, OrnsteinUhlenbeckNoise)
+        """Whether it minds where episodes start: noise that lasts, or is correlated in time, begins anew there."""
+        return isinstance(self.noise, OrnsteinUhlenbeckNoise) or self.persistence is not None
 
     def initial_carry(self, n_envs: int) -> ExploringCarry:
         """Return the carry before any step."""
-        return ExploringCarry(self.policy.initial_carry(n_envs), self.noise.initial((n_envs, self.policy.actions.size)))
+        carry = ExploringCarry(
+            self.policy.initial_carry(n_envs), self.noise.initial((n_envs, self.policy.actions.size))
+        )
+        if self.persistence is None:
+            return carry
+        noise = jax.eval_shape(lambda: self._of_step(jax.random.PRNGKey(0), n_envs))
+        return carry._replace(kept=self.persistence.initial({name: noise[name] for name in LASTING if name in noise}))
 
     def begin_rollout(self, carry: ExploringCarry) -> ExploringCarry:
         """Return the carry at the beginning of a round: gSDE that is renewed every so many steps goes on."""
@@ -298,25 +345,30 @@ class Exploring:
 
     def rollout_noise(self, keys: Array, n_envs: int) -> dict[str, Array]:
         """Draw all that a rollout's actions are made from."""
+        return jax.vmap(lambda key: self._of_step(key, n_envs))(keys)
+
+    def _of_step(self, key: Array, n_envs: int) -> dict[str, Array]:
         shape = n_envs, self.policy.actions.size
-
-        def of_step(key: Array) -> dict[str, Array]:
-            own, uniform, normal = jax.random.split(key, 3)
-            drawn = {
-                "policy": self.policy.noise(own, n_envs),
-                "uniform": jax.random.uniform(uniform, shape, jnp.float32, -1.0, 1.0),
-            }
-            if not isinstance(self.noise, NoNoise):
-                drawn["normal"] = jax.random.normal(normal, shape, jnp.float32)
-            return drawn
-
-        return jax.vmap(of_step)(keys)
+        own, uniform, normal = jax.random.split(key, 3)
+        drawn = {
+            "policy": self.policy.noise(own, n_envs),
+            "uniform": jax.random.uniform(uniform, shape, jnp.float32, -1.0, 1.0),
+        }
+        if not isinstance(self.noise, NoNoise):
+            drawn["normal"] = jax.random.normal(normal, shape, jnp.float32)
+        if self.persistence is not None:
+            drawn["steps"] = jax.random.uniform(jax.random.fold_in(key, 3), (n_envs,), jnp.float32)
+        return drawn
 
     def act(
         self, acting: Acting, observation: Any, carry: ExploringCarry, episode_start: Array, mask: Any, noise: Any
     ) -> Acted:
         """Return the actions given to the environments."""
-        codec = self.policy.actions
+        codec, kept_noise = self.policy.actions, carry.kept
+        if self.persistence is not None:
+            drawn = {name: noise[name] for name in carry.kept[0]}
+            lasting, kept_noise = self.persistence.kept(carry.kept, drawn, episode_start, noise["steps"])
+            noise = {**noise, **lasting}
         own, inside = self.policy.act(
             acting.parameters, acting.moments, observation, carry.policy, episode_start, None, noise["policy"]
         )
@@ -326,4 +378,4 @@ class Exploring:
         unit = jnp.where(acting.steps < self.random_steps, codec.uniform(noise["uniform"], jnp), unit)
         given = codec.from_unit(unit, jnp)
         kept = given.reshape(unit.shape).astype(jnp.float32)
-        return Acted(kept, given, ExploringCarry(inside, memory))
+        return Acted(kept, given, ExploringCarry(inside, memory, kept_noise))

@@ -15,11 +15,12 @@ from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.algorithms.off_policy.state_values import StateValue
 from jumar.algorithms.off_policy.temperature import FixedTemperature, Temperature
 from jumar.algorithms.off_policy.update import OffPolicy, Optimisers
+from jumar.critics.encodings import Histogram, Number
 from jumar.critics.ensemble import Ensemble, Layers, Least
 from jumar.errors import UsageError
 from jumar.experience.replay import Replay
 from jumar.experience.rewards import NormalisedRewards, RawRewards
-from jumar.policies.exploration import Exploring, ExploringChoices, parse_noise
+from jumar.policies.exploration import Exploring, ExploringChoices, Persistence, parse_noise
 from jumar.policies.policy import Policy, make_critic_torso
 from jumar.settings import as_typed
 from jumar.solvers.ascent import Optimiser
@@ -93,11 +94,14 @@ def behaviour(settings: ReplaySettings, policy: Policy) -> Exploring | Exploring
     """Return what acts.
 
     Raises:
-        UsageError: noise is to be added to Discrete actions.
+        UsageError: noise is to be added to Discrete actions, or kept for them.
     """
     noise = parse_noise(settings.action_noise)
     if policy.actions.kind == "box":
-        return Exploring(policy, noise, settings.learning_starts)
+        persistence = Persistence(settings.noise_repeat) if settings.noise_repeat > 1 else None
+        return Exploring(policy, noise, settings.learning_starts, persistence)
+    if settings.noise_repeat > 1:
+        raise UsageError(f"noise_repeat={settings.noise_repeat} needs a Box action space; leave it out.")
     if settings.action_noise is not None:
         raise UsageError(
             f"action_noise={settings.action_noise} needs a Box action space; Discrete actions are drawn, so leave it out."
@@ -118,7 +122,8 @@ def ensemble(settings: ReplaySettings, policy: Policy) -> Ensemble:
     between = Layers(torso.activation, settings.critic_dropout, settings.critic_layer_norm, settings.critic_batch_norm)
     discrete = policy.actions.kind == "discrete"
     inputs, outputs = (0, policy.actions.units) if discrete else (policy.actions.size, 0)
-    return Ensemble(joiner, inputs, torso.sizes, between, settings.n_critics, settings.initialiser, outputs)
+    encoding = Histogram(settings.critic_bins, settings.critic_limit) if settings.critic_bins else Number()
+    return Ensemble(joiner, inputs, torso.sizes, between, settings.n_critics, settings.initialiser, outputs, encoding)
 
 
 OF_LARGEST_ENTROPY = 0.7
@@ -154,8 +159,13 @@ def target_entropy(given: float | str, policy: Policy) -> float:
     return number + shift
 
 
-PLAIN: Mapping[str, Any] = {"critic_layer_norm": False, "critic_batch_norm": False, "critic_dropout": 0.0}
-"""The settings by which nothing but the activation lies between a critic's layers."""
+PLAIN: Mapping[str, Any] = {
+    "critic_layer_norm": False,
+    "critic_batch_norm": False,
+    "critic_dropout": 0.0,
+    "critic_bins": 0,
+}
+"""The settings by which nothing but the activation lies between a critic's layers, and its output is the value."""
 
 
 def require(settings: ReplaySettings, values: Mapping[str, Any], why: str) -> None:
@@ -200,6 +210,13 @@ def check(settings: ReplaySettings, policy: Policy) -> None:
             f"n_steps={settings.n_steps}: with goal_selection_strategy targets have one reward, because the steps after a "
             "relabelled one are desired to reach other goals; leave n_steps at 1."
         )
+    if settings.use_sde and settings.noise_repeat > 1:
+        raise UsageError(
+            f"noise_repeat={settings.noise_repeat} does not go with use_sde, whose noise lasts for sde_sample_freq steps; "
+            "leave one of them out."
+        )
+    if settings.critic_bins == 1:
+        raise UsageError("critic_bins=1 cannot tell values apart; 0 is none, and some hundred are usual.")
     subset = settings.n_critics_subset
     if subset is not None and subset > settings.n_critics:
         raise UsageError(

@@ -69,6 +69,18 @@ class ReplaySettings(CollectingSettings):
     critic_dropout: float = setting(
         0.0, "share of the outputs of the critics' hidden layers that are dropped", at_least=0, below=1
     )
+    critic_bins: int = setting(
+        0,
+        "outputs of each critic: probabilities of so many bins of equal width, whose mean is the value and which learn by "
+        "cross-entropy (HL-Gauss); 0: the value itself, by its squared error",
+        at_least=0,
+        at_most=10_000,
+    )
+    critic_limit: float = setting(
+        10.0,
+        "the bins lie between minus and plus this, in the units of the rewards learnt from; values beyond cannot be told apart",
+        above=0,
+    )
     target_network: bool = setting(
         True, "targets are those of networks that follow the critics slowly; without, those of the critics themselves"
     )
@@ -82,6 +94,14 @@ class ReplaySettings(CollectingSettings):
         None,
         "exploration noise, its standard deviation in units of half of the action's range: normal:0.1, ou:0.2, with a schedule "
         "normal:linear:0.2, or none",
+    )
+    noise_repeat: int = setting(
+        1,
+        "longest time for which an environment explores with the same random numbers: k steps with a probability that falls as "
+        "1/k^2; 1: each step has its own",
+        unit="steps",
+        at_least=1,
+        at_most=1000,
     )
     log_every: int = setting(
         1000,

@@ -128,25 +128,25 @@ class JointCritics:
         self._rows, self._actions = rows, actions
         self.states, self.statistics = successors, statistics
         self.of_rows: Array = jnp.zeros(())
-        """Q of all critics of the rows' actions, ``[n, B]``, once they were asked."""
+        """What all critics say of the rows' actions, ``[n, B, m]``, once they were asked."""
 
     def of(self, actions: Array) -> Array:
         """Return Q of all critics, ``[n, B]``, of one action at each of the successors ``[B, d]``."""
         both = jnp.concatenate([self._actions, actions])
-        values, self.statistics = self._critic.apply(
+        outputs, self.statistics = self._critic.outputs(
             self._parameters, self.statistics, self._features(), both, self._key, True
         )
-        self.of_rows, of_successors = jnp.split(values, 2, axis=1)
-        return of_successors
+        self.of_rows, of_successors = jnp.split(outputs, 2, axis=1)
+        return self._critic.encoding.value(of_successors)
 
     def of_all(self) -> Array:
         """Return Q of all critics and of all Discrete actions at the successors, ``[n, B, actions]``."""
-        values, self.statistics = self._critic.of_all(
+        outputs, self.statistics = self._critic.outputs_of_all(
             self._parameters, self.statistics, self._features(), self._key, True
         )
-        of_rows, of_successors = jnp.split(values, 2, axis=1)
-        self.of_rows = jnp.sum(of_rows * self._actions, axis=-1)
-        return of_successors
+        of_rows, of_successors = jnp.split(outputs, 2, axis=1)
+        self.of_rows = jnp.sum(of_rows * self._actions[..., None], axis=-2)
+        return self._critic.encoding.value(of_successors)
 
     def _features(self) -> Features:
         rows, successors = self._rows.features, self.states.features

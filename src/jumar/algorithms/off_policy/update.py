@@ -4,11 +4,12 @@ A round of experience comes in. Then, as often as is due, rows are drawn from th
 
 .. math::
     y = R + d \, \Big(\min_k Q_{\bar\phi_k}(s', a') - \alpha \log \pi(a'|s')\Big), \qquad
-    L(\phi) = \tfrac12 \sum_k E[(Q_{\phi_k}(s, a) - y)^2],
+    L(\phi) = \tfrac12 \sum_k E[(Q_{\phi_k}(s, a) - y)^2]
 
-the policy improves, most often by climbing :math:`E[Q_\phi(s, a_\theta(s)) - \alpha \log \pi_\theta(a_\theta|s)]`, the
-temperature :math:`\alpha` follows the policy's entropy, and targets follow slowly. What a successor is worth, how the policy
-improves, which critics are asked, and what moves how often are parts.
+(or the cross-entropy of distributions, :mod:`jumar.critics.encodings`), the policy improves, most often by climbing
+:math:`E[Q_\phi(s, a_\theta(s)) - \alpha \log \pi_\theta(a_\theta|s)]`, the temperature :math:`\alpha` follows the policy's
+entropy, and targets follow slowly. What a successor is worth, how the policy improves, which critics are asked, and what
+moves how often are parts.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from jumar.text import counted
 from jumar.trajectory import Trajectory, weighted_mean
 
 Fit = Callable[[Parameters], tuple[Array, Array, Any]]
-"""(parameters of the critics) -> (Q of the rows ``[n, B]``, their targets ``[B]``, the critics' statistics after it)."""
+"""(parameters of the critics) -> (what they say of the rows ``[n, B, m]``, targets ``[B]``, their statistics after it)."""
 
 
 class Optimisers(NamedTuple):
@@ -254,12 +255,12 @@ class OffPolicy:
         parameters, solver = dict(learner.parameters), dict(learner.solver)
         alpha = self.temperature.value(parameters["temperature"])
         regression = self._jointly if self.jointly else self._on_targets
-        fit = regression(learner, here, there, actions, rows, keys)
+        fit, encoding = regression(learner, here, there, actions, rows, keys), self.critic.encoding
 
         def loss_of(critic: Parameters) -> tuple[Array, tuple[Array, Array, Any]]:
-            values, targets, statistics = fit(critic)
-            losses = jax.vmap(lambda q: weighted_mean(jnp.square(q - targets), rows.weights))(values)
-            return 0.5 * jnp.sum(losses), (values, targets, statistics)
+            outputs, targets, statistics = fit(critic)
+            losses = jax.vmap(lambda own: weighted_mean(encoding.loss(own, targets), rows.weights))(outputs)
+            return jnp.sum(losses), (encoding.value(outputs), targets, statistics)
 
         (loss, told), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters["critic"])
         values, targets, statistics = told
@@ -308,8 +309,8 @@ class OffPolicy:
         targets = jax.lax.stop_gradient(targets)
 
         def fit(critic: Parameters) -> tuple[Array, Array, Any]:
-            values, statistics = self.critic.apply(critic, learner.statistics, here.features, actions, keys[2], True)
-            return values, targets, statistics
+            outputs, statistics = self.critic.outputs(critic, learner.statistics, here.features, actions, keys[2], True)
+            return outputs, targets, statistics
 
         return fit
 
@@ -516,7 +517,8 @@ class OffPolicy:
         rows_per_step = 1 if self.hindsight is None else 1 + self.hindsight.goals
         remembered = replay.slots * replay.n_envs // rows_per_step
         forgets = not replay.next_actions  # else only the newest round is learnt from
-        return symptoms(metrics, remembered if forgets else None, self.cadence.learning_starts)
+        limit = self.critic.encoding.limit
+        return symptoms(metrics, remembered if forgets else None, self.cadence.learning_starts, limit)
 
     def store(self, memory: Arrays, made: Round, learner: Learner) -> Arrays:
         """Return the memory with an iteration's steps in it; ``learner`` is the one from before the iteration."""
