@@ -1,0 +1,1 @@
+"""Several machines: a Ray that a command starts for itself, or a cluster that it joins."""
