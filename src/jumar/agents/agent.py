@@ -37,6 +37,7 @@ from jumar.envs.registry import EnvironmentId
 from jumar.envs.sources import FromId, FromObject, GivenWrapper, Source, named_wrappers, source_of
 from jumar.envs.step_costs import parse_cost
 from jumar.errors import UsageError, unknown
+from jumar.lanes.crew import HERE, Spread, check_has_lanes, spread_over
 from jumar.policies.features import Features
 from jumar.policies.own_code import OwnCode
 from jumar.runs.checkpoints import CheckpointStore
@@ -48,7 +49,7 @@ from jumar.training.data import check_data, start_data
 from jumar.training.events import Callback, Callbacks, sorted_out
 from jumar.training.keeper import Files, Nothing, save_lane, save_state, write_configs
 from jumar.training.loop import Keeper, run_loop
-from jumar.training.plan import MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
+from jumar.training.plan import MOST_RUNNERS, MOST_SEEDS, MOST_STEPS, Plan, check_seed, read_count, read_path
 from jumar.training.remembered import BufferFiles, discard_unnamed
 from jumar.training.resolve import preset_for, with_environment
 from jumar.training.restore import (
@@ -90,6 +91,9 @@ class Agent:
         seed: seeds everything random.
         n_seeds: train this many seeds, ``seed`` and those after it, in one program (compiled environments only).
         workers: worker processes that step the environments, 0 for none.
+        runners: let each environment copy act alone (a lane), and have so many processes step them, on a Ray of this machine or
+            at ``address``; 0: this process. How many changes no result (:mod:`jumar.lanes`). ``None``: copies act together.
+        address: ``HOST:PORT`` of the Ray cluster where runners are.
         env_kwargs: keyword arguments of an environment given by its id.
         wrappers: put around each Gymnasium environment, the innermost first: ``"TimeLimit:max_episode_steps=200"``,
             ``("TimeLimit", {"max_episode_steps": 200})``, ``"module:Name"`` of your own, or a class or function that takes an
@@ -128,6 +132,8 @@ class Agent:
         seed: int = 0,
         n_seeds: int | None = None,
         workers: int = 0,
+        runners: int | None = None,
+        address: str | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
         wrappers: Sequence[GivenWrapper] = (),
         frame_stack: int | None = None,
@@ -154,8 +160,16 @@ class Agent:
         seed = read_count("seed", seed, 0)
         check_seed(seed, n_seeds)
         workers = read_count("workers", workers, 0)
+        runners = None if runners is None else read_count("runners", runners, 0, MOST_RUNNERS)
+        spread = spread_over(runners, address)
         source = source_of(
-            env, frame_stack=frame_stack, cost=parse_cost(cost), wrappers=wrappers, kwargs=env_kwargs, atari=atari
+            env,
+            frame_stack=frame_stack,
+            cost=parse_cost(cost),
+            wrappers=wrappers,
+            kwargs=env_kwargs,
+            atari=atari,
+            one_by_one=runners is not None,
         )
         if isinstance(source, FromObject) and isinstance(source.object, gym.vector.VectorEnv):
             settings.setdefault("n_envs", source.object.num_envs)
@@ -190,8 +204,9 @@ class Agent:
             own=own_code,
             init_from=start.origin if start else None,
             data=data.origin if data else None,
+            lanes=runners is not None,
         )
-        self._begin(plan, source, start)
+        self._begin(plan, source, start, spread)
         if data is not None:
             self._training.begin_with_data(data)
         if start is not None:
@@ -207,6 +222,8 @@ class Agent:
         wrappers: Sequence[GivenWrapper] = (),
         features: Features | None = None,
         encoder: Any = None,
+        runners: int | None = None,
+        address: str | None = None,
         **foreign: Any,
     ) -> AgentType:
         """Return a new agent from what was kept at ``path``, as :func:`load` does; it must be one of this class.
@@ -216,19 +233,20 @@ class Agent:
         """
         own = algorithm(cls.algorithm).setting_names if hasattr(cls, "algorithm") else ()
         others = [name for name in foreign if name not in own]
-        refuse_foreign(others, LOAD, "argument of load", ("path", "env", "wrappers", "features", "encoder"))
-        return _load(path, env, wrappers, OwnCode.passed(features, encoder), cls, foreign)
+        refuse_foreign(others, LOAD, "argument of load", LOAD_ARGUMENTS)
+        spread = spread_over(runners, address)
+        return _load(path, env, wrappers, OwnCode.passed(features, encoder), cls, foreign, runners, spread)
 
     @classmethod
-    def _from_plan(cls: type[AgentType], plan: Plan, source: Source) -> AgentType:
+    def _from_plan(cls: type[AgentType], plan: Plan, source: Source, spread: Spread) -> AgentType:
         agent = cls.__new__(cls)
-        agent._begin(plan, source)
+        agent._begin(plan, source, spread=spread)
         return agent
 
-    def _begin(self, plan: Plan, source: Source, start: WarmStart | None = None) -> None:
+    def _begin(self, plan: Plan, source: Source, start: WarmStart | None = None, spread: Spread = HERE) -> None:
         prepare_compiler(lambda words: None, plan.n_seeds)
         heard = _Heard()
-        self._training = Training(plan, source, heard, start)
+        self._training = Training(plan, source, heard, start, spread)
         for words in heard.warnings:
             warnings.warn(words, stacklevel=3)
 
@@ -602,6 +620,7 @@ def method(name: str, settings: type[CollectingSettings], build: Callable[..., U
     return AGENTS[name]
 
 
+LOAD_ARGUMENTS = ("path", "env", "wrappers", "features", "encoder", "runners", "address")
 LEARN_ARGUMENTS = tuple(name for name in inspect.signature(Agent.learn).parameters if name not in ("self", "foreign"))
 
 
@@ -629,6 +648,8 @@ def load(
     wrappers: Sequence[GivenWrapper] = (),
     features: Features | None = None,
     encoder: Any = None,
+    runners: int | None = None,
+    address: str | None = None,
     **settings: Any,
 ) -> Agent:
     """Load what ``save``, ``jumar train`` or ``learn(run_dir=...)`` kept, ready to predict and to go on learning.
@@ -640,13 +661,16 @@ def load(
             an object or a function passed as ``env`` any wrappers.
         features: the function that the policy was trained with; needed where it was linear in features of one's own.
         encoder: the network of one's own that encodes observations; needed where there was one.
+        runners: how many processes are to step the lanes of an agent that was made with ``runners``; none: this process alone.
+        address: ``HOST:PORT`` of the Ray cluster where they are.
         settings: none: the agent goes on exactly as before. With other settings ``init_from`` begins a new one.
 
     Raises:
         UsageError: nothing is there, ``env``, ``features`` or ``encoder`` is needed or does not fit, or a setting is given.
         DamagedFile: a file is damaged, foreign or from a newer version.
     """
-    return _load(path, env, wrappers, OwnCode.passed(features, encoder), Agent, settings)
+    spread = spread_over(runners, address)
+    return _load(path, env, wrappers, OwnCode.passed(features, encoder), Agent, settings, runners, spread)
 
 
 def _refuse_settings(given: Mapping[str, Any], kind: type[Agent], path: str | Path) -> None:
@@ -657,7 +681,7 @@ def _refuse_settings(given: Mapping[str, Any], kind: type[Agent], path: str | Pa
     """
     for name in given:
         if name not in algorithm(kind.algorithm).setting_names:
-            raise unknown("argument of jumar.load", name, ("path", "env", "wrappers", "features", "encoder"))
+            raise unknown("argument of jumar.load", name, LOAD_ARGUMENTS)
         raise UsageError(
             f"jumar.load takes no {name}: it goes on with the settings that are saved. With others, make a new agent with what "
             f"was learnt: {kind.__name__}(env, init_from={str(path)!r}, {name}=...)."
@@ -671,6 +695,8 @@ def _load(
     own: OwnCode,
     cls: type[AgentType],
     settings: Mapping[str, Any],
+    runners: int | None,
+    spread: Spread,
 ) -> AgentType:
     run = RunDirectory.open(read_path("path", path))
     refuse_part_of_many(run)
@@ -682,11 +708,12 @@ def _load(
             f"{run} holds an agent of {kind.__name__}, not of {cls.__name__}; take jumar.load({str(run)!r})."
         )
     _refuse_settings(settings, kind, path)
+    check_has_lanes(plan.lanes, runners, str(run))
     source = _source_for(plan, env, wrappers, run)
     checkpoint = CheckpointStore(run.checkpoints).newest(record_reader(plan, run.replay))
     for words in [*checkpoint.warnings, *plan.differences_in_versions(saved, run.config)]:
         warnings.warn(words, stacklevel=3)
-    agent = kind._from_plan(replace(plan, environment=_id_of(source)), source)
+    agent = kind._from_plan(replace(plan, environment=_id_of(source)), source, spread)
     for words in restore(agent._training, checkpoint, run):
         warnings.warn(words, stacklevel=3)
     if has_policy(run.policy) and (step := read_saved_policy(run.policy, own).step) != checkpoint.step:

@@ -38,6 +38,7 @@ EXAMPLES: Mapping[str, Any] = {
     "wrapper": ["TimeLimit:max_episode_steps=200"],
     "frame_stack": 4,
     "atari": True,
+    "runners": 0,
     "cost": "velocity:1.5",
     "checkpoint_every": 100_000,
     "eval_every": 100_000,

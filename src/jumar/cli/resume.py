@@ -25,5 +25,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
             wrappers=typed_wrappers(arguments),
             encoder=arguments.encoder,
             save_dataset=None if arguments.save_dataset is None else Path(arguments.save_dataset),
+            runners=arguments.runners,
+            address=arguments.address,
         )
     return Outcome(summary, run_words(summary), kept=True)

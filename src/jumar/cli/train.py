@@ -71,6 +71,8 @@ def request_from(arguments: argparse.Namespace, algorithms: Algorithms, base: Ba
         atari=arguments.atari,
         wrappers=tuple((name, tuple(settings.items())) for name, settings in wrappers),
         workers=arguments.workers,
+        runners=arguments.runners,
+        address=arguments.address,
         cost=arguments.cost,
         eval_every=arguments.eval_every,
         eval_episodes=arguments.eval_episodes,

@@ -33,9 +33,8 @@ Gathered = tuple[dict[str, Any], Any, Any]
 class Gatherer(Protocol):
     """Lets a behaviour act for a fixed number of steps in all environments."""
 
-    def begin(self, environments: HostEnvironments, observations: Any, masks: np.ndarray | None) -> None:
-        """Take over environments that were just reset, with what the reset returned."""
-        ...
+    steps: Sequence[HostStep]
+    """What environments returned in the last rollout, as they returned it, where that is kept."""
 
     def gather(self, acting: Acting, carry: Any, start: Any, key: Array) -> Gathered:
         """Return the steps as fields of a trajectory, the next row's ``episode_start``, and the behaviour's carry.
@@ -47,6 +46,18 @@ class Gatherer(Protocol):
 
     def close(self) -> None:
         """Close the environments."""
+        ...
+
+
+class LanesGatherer(Gatherer, Protocol):
+    """Lets a behaviour act in environments that each act alone, wherever they are (:mod:`jumar.lanes`)."""
+
+    n_envs: int
+    environments: HostEnvironments
+    """One environment that is never stepped: its name, and how it rewards goals."""
+
+    def restart(self, seed: int, step: int) -> None:
+        """Begin anew in all environments, from seeds derived from (seed, step)."""
         ...
 
 
@@ -80,8 +91,7 @@ class StepLoop:
         self._observations: Any = None
         self._masks: np.ndarray | None = None
         self.keeps_steps = False
-        self.steps: list[HostStep] = []
-        """What environments returned in the last rollout, as they returned it, where that is kept."""
+        self.steps: Sequence[HostStep] = ()
         self._noise = jax.jit(self._noise_once, static_argnums=1)
         self._act, self._first = jax.jit(self._act_once), jax.jit(self.first_of)
 
@@ -156,6 +166,7 @@ class PoolScan:
     def __init__(self, behaviour: Behaviour, n_steps: int, info: InfoMeans | None = None) -> None:
         self._info = info or InfoMeans()
         self._behaviour, self._n_steps = behaviour, n_steps
+        self.steps: Sequence[HostStep] = ()
         self._pool: EnvPoolEnvironments | None = None
         self._state: Any = None
         self._scan: Any = None

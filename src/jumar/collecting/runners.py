@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from jumar.algorithms.update import Update
-from jumar.collecting.gatherers import Gatherer, PoolScan, StepLoop, environment_seeds
+from jumar.collecting.gatherers import Gatherer, LanesGatherer, PoolScan, StepLoop, environment_seeds
 from jumar.collecting.info_means import InfoMeans, no_sums, sums_of
 from jumar.collecting.relabelling import Episodes, Relabelling, steps_of, trajectory_fields
 from jumar.collecting.stopping import Abandoned, Pace, never
@@ -510,6 +510,7 @@ class HostRunner:
         compiled: compiles the function that learns, as one program or as two at once
             (:class:`jumar.collecting.halves.Halves`).
         info: the entries of ``info`` that are logged.
+        lanes: gathers in lanes (:mod:`jumar.lanes`), in the place of environments that are stepped together.
     """
 
     has_barriers = True
@@ -522,8 +523,9 @@ class HostRunner:
         cost_watch: CostWatch | None = None,
         compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = jax.jit,
         info: InfoMeans | None = None,
+        lanes: LanesGatherer | None = None,
     ) -> None:
-        self._info = info or InfoMeans()
+        self._info, self._lanes = info or InfoMeans(), lanes
         self._update, self._make, self._n_steps = update, make, n_steps
         self._cost_watch = cost_watch or CostWatch(update)
         self._gatherer: Gatherer | None = None
@@ -570,17 +572,8 @@ class HostRunner:
 
     def restart(self, held: Held, seed: int, step: int) -> Held:
         """Rebuild the environments and reset them; open episodes are cut, which their last rows have bootstrapped for."""
-        self.close()
-        environments = self._make()
-        n = environments.n_envs
-        try:
-            observations, masks = environments.reset(environment_seeds(seed, step, n))
-        except BaseException:
-            environments.close()
-            raise
+        environments, n = self._begin_anew(seed, step)
         behaviour = self._update.behaviour
-        self._gatherer = PoolScan.of(environments, behaviour, self._n_steps, self._info) or self._step_loop
-        self._gatherer.begin(environments, observations, masks)
         self._name, self._rows = environments.name, 0
         episodes: Any = ()
         if (hindsight := self._update.hindsight) is not None:
@@ -590,6 +583,25 @@ class HostRunner:
         held = self.cut(held)
         collector = Collector((), (), np.ones((n,), bool), behaviour.initial_carry(n), episodes=episodes)
         return Held(self._update.restart(held.learner), held.memory, collector)
+
+    def _begin_anew(self, seed: int, step: int) -> tuple[HostEnvironments, int]:
+        """Make and reset environments; return them, or what stands for lanes, and how many there are."""
+        if self._lanes is not None:
+            self._lanes.restart(seed, step)
+            self._gatherer = self._lanes
+            return self._lanes.environments, self._lanes.n_envs
+        self.close()
+        environments = self._make()
+        n = environments.n_envs
+        try:
+            observations, masks = environments.reset(environment_seeds(seed, step, n))
+        except BaseException:
+            environments.close()
+            raise
+        scan = PoolScan.of(environments, self._update.behaviour, self._n_steps, self._info)
+        self._gatherer = scan or self._step_loop
+        (scan or self._step_loop).begin(environments, observations, masks)
+        return environments, n
 
     def iterate(self, held: Held, keys: Array, remaining: np.ndarray, stop: Callable[[], bool] = never) -> Iterated:
         """Gather and learn, round by round; then write down what is to be remembered."""
@@ -610,9 +622,10 @@ class HostRunner:
 
     def close(self) -> None:
         """Close the environments."""
-        if self._gatherer is not None:
-            self._gatherer.close()
-            self._gatherer = None
+        for gatherer in (self._gatherer, self._lanes):
+            if gatherer is not None:
+                gatherer.close()
+        self._gatherer = None
 
     def _iterate_once(self, held: Held, keys: np.ndarray, remaining: float) -> tuple[Any, Collector, Any, Any]:
         """Do an iteration of one round, in which all but the steps is one program."""
@@ -633,6 +646,10 @@ class HostRunner:
             gatherer, behaviour = self._gatherer, self._update.behaviour
             if not isinstance(gatherer, StepLoop):
                 gathered, collector = self._gather(learner, collector, pair[0], left)
+                if self._relabelling is not None:
+                    assert gatherer is not None
+                    made, episodes = self._relabelled(made, collector.episodes, gathered, gatherer.steps, pair[1])
+                    collector = collector._replace(episodes=episodes)
                 learner, made = self._round(learner, made, memory, gathered, left, pair[1])
                 continue
             # Between two steps there is one program: it learns from the one and acts for the other.
@@ -678,7 +695,7 @@ class HostRunner:
         acting = update.acting(learner, remaining)
         gathered, start, last_carry = self._gatherer.gather(acting, carry, collector.episode_start, key)
         gathered = {**gathered, "carry": carry, "critic_carry": ()}
-        return gathered, Collector((), (), start, last_carry)
+        return gathered, Collector((), (), start, last_carry, episodes=collector.episodes)
 
     def _learn_once(
         self, learner: Any, gathered: dict[str, Any], memory: Any, remaining: Array, key: Array

@@ -118,6 +118,10 @@ class HostEnvironments(Protocol):
         ...
 
 
+def _unseeded(row: int) -> None:
+    """Seed no reset but the first."""
+
+
 class SerialEnvironments:
     """Environments stepped one after the other in this process; an ended episode is reset at once (SAME_STEP).
 
@@ -127,6 +131,7 @@ class SerialEnvironments:
     taken are kept up to date (worker processes share it with their parent). ``cost`` says what a step costs.
     ``log`` are entries of ``info`` that are kept as numbers.
     ``passed_on`` are exceptions that are not taken for the environment's own: Ctrl-C, where it can reach this process.
+    ``next_seed`` says by an environment's row what the reset after an episode's end is seeded with, ``None``: by nothing.
 
     Raises:
         UsageError: where the spaces are not supported, or differ between the environments.
@@ -148,8 +153,9 @@ class SerialEnvironments:
         cost: Cost = GIVEN,
         log: Sequence[str] = (),
         passed_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+        next_seed: Callable[[int], int | None] = _unseeded,
     ) -> None:
-        self._first = first_index
+        self._first, self._next_seed = first_index, next_seed
         self._passed_on = (*passed_on, UsageError, EnvironmentFault)
         self._progress = [first_index, 0] if progress is None else progress
         self._envs = [self._make(item, index, name) for index, item in enumerate(make)]
@@ -226,7 +232,7 @@ class SerialEnvironments:
         if ended:
             successors = batches.copy(observations)
             for row in ended:
-                self._reset_row(row, None, observations)
+                self._reset_row(row, self._next_seed(row), observations)
             self._boundary.check_observations(observations)
             terminations = np.array(terminated, dtype=bool)
             truncations = np.array(truncated, dtype=bool) & ~terminations
@@ -265,6 +271,15 @@ class SerialEnvironments:
     def keep_infos(self, wanted: bool) -> None:
         """Let steps come with whole infos, or not."""
         self._whole_infos = [{} for _ in self._envs] if wanted else None
+
+    @property
+    def gives(self) -> tuple[bool, bool]:
+        """Whether any step or reset has come with action masks so far, and with costs."""
+        return self._extras.has_masks, self._extras.has_costs
+
+    def expect(self, masks: bool, costs: bool) -> None:
+        """Give action masks and costs from now on, as environments do that gave some before."""
+        self._extras.has_masks, self._extras.has_costs = masks, costs
 
     def close(self) -> None:
         """Close the environments that were made here."""

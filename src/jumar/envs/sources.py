@@ -13,7 +13,15 @@ from jumar.envs import atari as atari_games
 from jumar.envs.compiled import CompiledEnvironment, Costed, FrameStack, check_compiled_environment
 from jumar.envs.gymnasium_factory import GymnasiumFactory, WrappedFactory, wrapper_name
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, environment_name
-from jumar.envs.registry import EnvironmentId, TypedWrapper, make_compiled, make_host, parse_wrapper, resolve
+from jumar.envs.registry import (
+    EnvironmentId,
+    TypedWrapper,
+    gymnasium_factory,
+    make_compiled,
+    make_host,
+    parse_wrapper,
+    resolve,
+)
 from jumar.envs.step_costs import GIVEN, Cost
 from jumar.errors import UsageError
 
@@ -60,11 +68,21 @@ class Source(Protocol):
         """
         ...
 
+    def maker(self) -> Callable[[], gym.Env[Any, Any]]:
+        """Return what makes one Gymnasium environment, here or in another process.
+
+        Raises:
+            UsageError: there is no such thing.
+        """
+        ...
+
     def make_compiled(self) -> CompiledEnvironment:
         """Make the compiled environment."""
         ...
 
 
+ONE_BY_ONE = "and runners step copies of a Gymnasium environment one by one"
+"""Why there are no runners for what is no Gymnasium environment, a part of a sentence."""
 REPORT_TRUNCATED = "Give the environment a time limit: let it count its steps and report truncated after so many."
 PUT_TIME_LIMIT = "Give the environment a time limit: gymnasium.wrappers.TimeLimit(env, max_episode_steps=200), say."
 
@@ -111,6 +129,14 @@ class FromId:
         """Make environments that are stepped from Python."""
         return make_host(self.id, n_envs, workers, cost=self.cost, log=log, warn=warn, use=self.use)
 
+    def maker(self) -> Callable[[], gym.Env[Any, Any]]:
+        """Return what makes one environment of Gymnasium's."""
+        if self.compiled:
+            raise UsageError(f"{self.name} is a compiled environment, {ONE_BY_ONE}.")
+        if self.backend != "gymnasium":
+            raise UsageError(f"{self.name} steps all copies together, {ONE_BY_ONE}; use gymnasium/{self.id.name}.")
+        return gymnasium_factory(self.id, self.use)
+
     def make_compiled(self) -> CompiledEnvironment:
         """Make the compiled environment."""
         return with_cost(make_compiled(self.id), self.cost, self.name)
@@ -138,6 +164,10 @@ class FromCallable:
 
             return WorkerEnvironments([self.make] * n_envs, workers, self.name, cost=self.cost, log=log)
         return SerialEnvironments([self.make] * n_envs, self.name, warn=warn, cost=self.cost, log=log)
+
+    def maker(self) -> Callable[[], gym.Env[Any, Any]]:
+        """Return the function."""
+        return self.make
 
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: a function makes Gymnasium environments."""
@@ -171,6 +201,12 @@ class FromObject:
             )
         return SerialEnvironments([self.object], self.name, warn=warn, cost=self.cost, log=log)
 
+    def maker(self) -> Callable[[], gym.Env[Any, Any]]:
+        """Refuse: it cannot be made anew."""
+        raise UsageError(
+            f"{self.name} is one live object, {ONE_BY_ONE}; pass an id or a function that makes an environment."
+        )
+
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: it is a Gymnasium environment."""
         raise UsageError(f"{self.name} is not a compiled environment.")
@@ -194,6 +230,10 @@ class FromCompiled:
     ) -> HostEnvironments:
         """Refuse: it is compiled."""
         raise UsageError(f"{self.name} is a compiled environment.")
+
+    def maker(self) -> Callable[[], gym.Env[Any, Any]]:
+        """Refuse: it is compiled."""
+        raise UsageError(f"{self.name} is a compiled environment, {ONE_BY_ONE}.")
 
     def make_compiled(self) -> CompiledEnvironment:
         """Return the object."""
@@ -230,6 +270,10 @@ class NoEnvironment:
             "the run learns from stored transitions without an environment; give --env ENV to evaluate it in one."
         )
 
+    def maker(self) -> Callable[[], gym.Env[Any, Any]]:
+        """Refuse: there is none."""
+        raise UsageError("the run learns from stored transitions, and steps no environment.")
+
     def make_compiled(self) -> CompiledEnvironment:
         """Refuse: there is none."""
         raise UsageError("the run learns from stored transitions without an environment.")
@@ -256,6 +300,7 @@ def source_of(
     wrappers: Sequence[GivenWrapper] = (),
     kwargs: Mapping[str, Any] | None = None,
     atari: bool = False,
+    one_by_one: bool = False,
 ) -> Source:
     """Return the source for what a user passed as an environment.
 
@@ -268,6 +313,7 @@ def source_of(
             of the user's, are remembered with an id; an id with one that has none is a function of the user's.
         kwargs: arguments of an environment given by its id.
         atari: whether it is the id of an Atari game, to be prepared as :mod:`jumar.envs.atari` says.
+        one_by_one: whether copies are stepped one by one: an id without a backend is then Gymnasium's.
 
     Raises:
         UsageError: it is none of these, its frames cannot be stacked here, or it is no such game.
@@ -285,7 +331,8 @@ def source_of(
         raise UsageError(f"atari=True is for {what}; training and evaluation each make the game in a way of their own.")
     if isinstance(env, str):
         if len(named) == len(given):
-            return FromId(resolve(env, kwargs, frame_stack, named, atari_games=atari), cost)
+            found = resolve(env, kwargs, frame_stack, named, workers=int(one_by_one), atari_games=atari)
+            return FromId(found, cost)
         return _by_function(resolve(env, kwargs, frame_stack, named, workers=1), given, cost)
     if kwargs:
         raise UsageError(

@@ -23,6 +23,9 @@ from jumar.envs.goals import check_goal_space
 from jumar.envs.host import HostEnvironments, Warn, words_on_text
 from jumar.envs.sources import NoEnvironment, Source, for_evaluation
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
+from jumar.lanes.crew import HERE, Spread, make_crew
+from jumar.lanes.gatherer import LaneGatherer
+from jumar.lanes.records import LaneMaking
 from jumar.policies.policy import Policy, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
 from jumar.training.allowance import available_memory, check_allowance
@@ -33,14 +36,21 @@ Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
 def assemble(
-    plan: Plan, source: Source, warn: Warn, trained: Spaces | None = None, info: InfoMeans | None = None
+    plan: Plan,
+    source: Source,
+    warn: Warn,
+    trained: Spaces | None = None,
+    info: InfoMeans | None = None,
+    spread: Spread = HERE,
 ) -> tuple[Update, Runner, Spaces, int | None]:
     """Put together the update and the runner that a plan asks for; return the spaces and the stated time limit too.
 
     ``trained`` are the spaces that the policy was trained in before, if it was, which the environment's must equal. ``info``
-    adds up the entries of ``info`` that are logged.
+    adds up the entries of ``info`` that are logged. ``spread`` says who steps lanes, where the plan asks for them.
     """
     settings = plan.settings
+    if plan.lanes:
+        check_lanes(source, settings.n_envs, spread)
     if plan.offline:
         return _assemble_offline(plan, source, warn)
     if source.compiled:
@@ -72,8 +82,8 @@ def assemble(
     if plan.n_seeds is not None:
         raise UsageError(f"n_seeds={plan.n_seeds} needs a compiled environment, and {source.name} is none.")
     check_cost(source, warn)
-    environments = source.make_host(settings.n_envs, plan.workers, warn, plan.log_info)
-    if environments.n_envs != settings.n_envs:
+    environments = _make_host(source, plan, warn)
+    if environments.n_envs != settings.n_envs and not plan.lanes:
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
     _tell_of_text(environments, warn)
@@ -90,7 +100,14 @@ def assemble(
         update = update.among_resets()
     watch = CostWatch(update, source.cost.required, warn)
     compiled = Halves if update.apart else jax.jit
-    runner = HostRunner(update, _once(environments, source, plan, warn), settings.rows_per_round, watch, compiled, info)
+    make = _once(environments, source, plan, warn)
+    lanes = None
+    if plan.lanes:
+        making = lane_making(plan, source, update, environments.name)
+        lanes = LaneGatherer(
+            lambda: make_crew(making, settings.n_envs, spread, warn), make, settings.n_envs, watch.complain, info
+        )
+    runner = HostRunner(update, make, settings.rows_per_round, watch, compiled, info, lanes)
     return update, runner, spaces, environments.episode_limit
 
 
@@ -190,9 +207,47 @@ def _once(first: HostEnvironments, source: Source, plan: Plan, warn: Warn) -> Ca
     def make() -> HostEnvironments:
         if waiting:
             return waiting.pop()
-        return source.make_host(plan.settings.n_envs, plan.workers, warn, plan.log_info)
+        return _make_host(source, plan, warn)
 
     return make
+
+
+def _make_host(source: Source, plan: Plan, warn: Warn) -> HostEnvironments:
+    """Make the environments of a run; of one with lanes, one that is never stepped."""
+    n, workers = (1, 0) if plan.lanes else (plan.settings.n_envs, plan.workers)
+    return source.make_host(n, workers, warn, plan.log_info)
+
+
+def check_lanes(source: Source, n_envs: int, spread: Spread) -> None:
+    """Refuse environments that cannot be lanes, and more runners than there are lanes.
+
+    Raises:
+        UsageError: the message says what would be right.
+    """
+    try:
+        source.maker()
+    except UsageError as error:
+        raise UsageError(f"runners={spread.runners}, but {error}") from error
+    if spread.runners > n_envs:
+        raise UsageError(
+            f"runners={spread.runners}, but there are only n_envs={n_envs} environments to be stepped; ask for as many runners "
+            "at most, or for more environments."
+        )
+
+
+def lane_making(plan: Plan, source: Source, update: Update, name: str) -> LaneMaking:
+    """Return what is needed to step lanes of an environment that is called ``name``."""
+    hindsight = update.hindsight
+    return LaneMaking(
+        source.maker(),
+        name,
+        update.behaviour,
+        plan.settings.rows_per_round,
+        source.cost,
+        plan.log_info,
+        keeps_steps=hindsight is not None,
+        keeps_infos=hindsight is not None and hindsight.with_infos,
+    )
 
 
 def make_evaluator(

@@ -18,6 +18,7 @@ from jumar.envs.host import Warn
 from jumar.envs.registry import TypedWrapper, is_unprepared_game
 from jumar.envs.sources import FromId, NoEnvironment, Source
 from jumar.errors import JumarError, UsageError, explain_system_error
+from jumar.lanes.crew import Spread, check_has_lanes, spread_over
 from jumar.runs import logs
 from jumar.runs.checkpoints import Checkpoint, CheckpointStore
 from jumar.runs.run_directory import RunDirectory
@@ -59,10 +60,12 @@ def train(request: TrainRequest, reporter: Reporter) -> dict[str, Any]:
     prepare_compiler(reporter.warn, request.n_seeds)
     plan, start, data = settle(request, reporter)
     check_saving(plan, request.save_dataset)
+    spread = spread_over(request.runners, request.address)
     source = _source(plan, data.data.spaces if data else None)
+    _tell_of_runners(spread, reporter)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(reporter.warn))
-        training = Training(plan, source, reporter, start)
+        training = Training(plan, source, reporter, start, spread)
         stack.callback(training.close)
         training.plan = plan = with_checkpoints(plan, request.checkpoint_every, training, reporter)
         if data is not None:
@@ -117,12 +120,16 @@ def resume(
     wrappers: Sequence[TypedWrapper] = (),
     save_dataset: Path | None = None,
     encoder: str | None = None,
+    runners: int | None = None,
+    address: str | None = None,
 ) -> dict[str, Any]:
     """Go on from the newest sound checkpoint, to the same total or to a new one; return the summary.
 
+    ``runners`` and ``address`` say who steps the lanes of a run that has lanes; neither changes its result.
+
     Raises:
-        UsageError: there is no run, it cannot be resumed, or it needs ``--env``, ``--wrapper`` or ``--encoder``
-            repeated.
+        UsageError: there is no run, it cannot be resumed, it has no lanes for runners, or it needs ``--env``, ``--wrapper`` or
+            ``--encoder`` repeated.
         DamagedFile: no checkpoint is sound.
     """
     run = RunDirectory.open(run_path)
@@ -130,6 +137,8 @@ def resume(
     saved = run.read_config()
     kept = Plan.from_json(saved, run.config).with_own(typed_code(encoder))
     plan = with_environment(kept, env, wrappers)
+    spread = spread_over(runners, address)
+    check_has_lanes(plan.lanes, runners, str(run))
     check_saving(plan, save_dataset)
     prepare_compiler(reporter.warn, plan.n_seeds)
     with ExitStack() as stack:
@@ -163,7 +172,9 @@ def resume(
                     "without it"
                 )
             plan = plan.without_rule(stopped_by)
-        training = Training(plan, _source(plan, checkpoint.record["spaces"] if checkpoint else None), reporter)
+        source = _source(plan, checkpoint.record["spaces"] if checkpoint else None)
+        _tell_of_runners(spread, reporter)
+        training = Training(plan, source, reporter, spread=spread)
         stack.callback(training.close)
         if checkpoint:
             for words in restore(training, checkpoint, run):
@@ -322,6 +333,12 @@ def _source(plan: Plan, spaces: tuple[Any, Any] | None) -> Source:
         return FromId(plan.environment, plan.cost)
     assert spaces is not None, "a run without an environment begins with a data set"
     return NoEnvironment((spaces[0], spaces[1]))
+
+
+def _tell_of_runners(spread: Spread, reporter: Reporter) -> None:
+    if spread.runners:
+        where = "on this machine" if spread.address is None else f"on the Ray at {spread.address}"
+        reporter.note(f"{counted(spread.runners, 'runner')} {where} step the environments")
 
 
 def check_saving(plan: Plan, path: Path | None) -> None:

@@ -40,13 +40,13 @@ SECTIONS: Sequence[tuple[str, Sequence[str]]] = (
     ("", ("algorithm", "env")),
     ("general", ("total_timesteps", "seed", "n_seeds", "preset", "encoder", "init_from")),
     ("stored transitions", ("dataset", "prefill")),
-    ("environment", ("n_envs", "env_kwargs", "wrapper", "frame_stack", "atari", "workers", "cost")),
+    ("environment", ("n_envs", "env_kwargs", "wrapper", "frame_stack", "atari", "workers", "runners", "cost")),
     ("evaluation and files", ("eval_every", "eval_episodes", "checkpoint_every")),
     ("early stopping and logging", ("stop_at_return", "stop_without_gain", "log_info")),
 )
 """The options that a file may have beside the settings of its method, in the order in which they are written."""
 OPTIONS = tuple(name for _, names in SECTIONS for name in names)
-COMMAND_LINE_ALONE = ("run_dir", "save_dataset", "quiet", "json", "config", "like", "print_config")
+COMMAND_LINE_ALONE = ("run_dir", "save_dataset", "address", "quiet", "json", "config", "like", "print_config")
 """Options of ``jumar train`` that say where and how, and not what is trained."""
 CONFIRMED = ("encoder", "init_from", "dataset", "prefill")
 """Options that name code or files: used only where the command line has them too."""
@@ -250,6 +250,7 @@ def values_of(plan: Plan) -> dict[str, Any]:
         "frame_stack": environment.frame_stack if environment else None,
         "atari": (environment.atari or None) if environment else None,
         "workers": plan.workers,
+        "runners": 0 if plan.lanes else None,
         "cost": plan.cost.text,
         "eval_every": plan.eval_every,
         "eval_episodes": plan.eval_episodes,

@@ -22,6 +22,7 @@ from jumar.fields import (
     DamagedEntry,
     Reader,
     exact_record,
+    flag,
     made_by,
     mapping,
     number,
@@ -41,6 +42,8 @@ MOST_STEPS = 10**12
 """How long a run may be, in environment steps."""
 MOST_EPISODES = 1_000_000
 """How many episodes an evaluation may have: ``evaluation_seed`` leaves room for so many seeds."""
+MOST_RUNNERS = 4096
+"""How many runners may step environments."""
 MOST_WORKERS = 4096
 """How many worker processes may step environments."""
 LARGEST_SEED = 2**31 - 1
@@ -70,6 +73,8 @@ class Identity:
     cost: Cost
     seed: int
     n_seeds: int | None
+    lanes: bool = False
+    """Whether each environment copy acts alone, so that runners may step it (:mod:`jumar.lanes`)."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -81,6 +86,7 @@ class Identity:
             "cost": self.cost.text,
             "seed": self.seed,
             "n_seeds": self.n_seeds,
+            "lanes": self.lanes,
         }
 
     @classmethod
@@ -91,7 +97,8 @@ class Identity:
             DamagedEntry: it is not what this version of Jumar understands, or a number is out of its range.
         """
         chosen = record(algorithm=made_by(algorithm, text()))(data)["algorithm"]
-        found = record(settings=made_by(chosen.make_settings, mapping), **_IDENTITY)(data)
+        # What was written before there were lanes has none.
+        found = record(settings=made_by(chosen.make_settings, mapping), **_IDENTITY)({"lanes": False, **mapping(data)})
         if found["seed"] > (last := LARGEST_SEED - (found["n_seeds"] or 1)):
             raise DamagedEntry.wrong(found["seed"], f"at most {last}, for all seeds to be below 2^31").inside("seed")
         return cls(algorithm=chosen.name, **found)
@@ -206,6 +213,8 @@ class Plan:
     """After how many evaluations in a row without a new best one training stops."""
     log_info: tuple[str, ...] = ()
     """Entries of ``info`` whose means are logged."""
+    lanes: bool = False
+    """Whether each environment copy acts alone, so that runners may step it (:mod:`jumar.lanes`)."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -219,6 +228,8 @@ class Plan:
         check_evaluated(self.stop_at_return, self.stop_without_gain, self.eval_every, none)
         if self.log_info and self.offline:
             raise UsageError("log_info needs steps in an environment, and the run learns from a data set alone.")
+        if self.lanes and self.offline:
+            raise UsageError("runners step environments, and the run learns from a data set alone; leave them out.")
 
     @property
     def offline(self) -> bool:
@@ -242,6 +253,7 @@ class Plan:
             cost=self.cost,
             seed=self.seed,
             n_seeds=self.n_seeds,
+            lanes=self.lanes,
         )
 
     @property
@@ -355,6 +367,7 @@ _IDENTITY: dict[str, Reader[Any]] = {
     "cost": made_by(parse_cost, optional(text())),
     "seed": whole(*RANGES["seed"]),
     "n_seeds": optional(whole(1, MOST_SEEDS)),
+    "lanes": flag,
 }
 """The readers of an identity's entries, beside the algorithm and its settings."""
 _OF_IDENTITY = ("algorithm", "settings", *_IDENTITY)

@@ -26,6 +26,9 @@ class TrainRequest:
         atari: Whether the environment is an Atari game, to be prepared in the usual way.
         wrappers: Wrappers, Gymnasium's by name or the user's own as ``module:Name``, the innermost first.
         workers: Worker processes that step the environments, 0 for none; ``None``: chosen by measuring a step.
+        runners: Processes that step the environments on Ray, each copy acting alone (lanes); 0: lanes in this process;
+            ``None``: no lanes.
+        address: ``HOST:PORT`` of the Ray cluster where they are; ``None``: this machine.
         cost: What a step costs, as typed; ``None``: what the environment says.
         eval_every: Steps between evaluations, 0 for none; ``None``: a tenth of the run.
         eval_episodes: Episodes of each evaluation.
@@ -54,6 +57,8 @@ class TrainRequest:
     atari: bool = False
     wrappers: tuple[Wrapper, ...] = ()
     workers: int | None = None
+    runners: int | None = None
+    address: str | None = None
     cost: str | None = None
     eval_every: int | None = None
     eval_episodes: int = 10

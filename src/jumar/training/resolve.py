@@ -25,7 +25,7 @@ from jumar.text import repeat_words
 from jumar.training.config_file import choose_preset
 from jumar.training.data import StartData, check_data
 from jumar.training.events import read_keys
-from jumar.training.plan import MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
+from jumar.training.plan import MOST_RUNNERS, MOST_STEPS, Plan, check_count, check_n_seeds, check_seed
 from jumar.training.request import TrainRequest
 from jumar.training.training import Training
 from jumar.training.warm_start import WarmStart
@@ -66,6 +66,8 @@ def make_plan(
     for name in ("eval_every", "checkpoint_every", "workers"):
         if (value := getattr(request, name)) is not None:
             check_count(name, value, 0)
+    if request.runners is not None:
+        check_count("runners", request.runners, 0, MOST_RUNNERS)
     environment = _environment_of(request, reporter, data)
     name = environment.name if environment else ""
     given = request.settings if request.n_envs is None else {**request.settings, "n_envs": request.n_envs}
@@ -105,6 +107,7 @@ def make_plan(
         stop_at_return=request.stop_at_return,
         stop_without_gain=request.stop_without_gain,
         log_info=read_keys(request.log_info),
+        lanes=request.runners is not None,
     )
 
 
@@ -129,9 +132,8 @@ def _environment_of(request: TrainRequest, reporter: Reporter, data: StartData |
             raise UsageError(f"eval_every={request.eval_every} needs an environment; give one, or leave it out.")
         return None
     wrappers = tuple((name, dict(kwargs)) for name, kwargs in request.wrappers)
-    environment = resolve(
-        request.env, request.env_kwargs, request.frame_stack, wrappers, request.workers or 0, request.atari
-    )
+    processes = (request.workers or 0) if request.runners is None else 1
+    environment = resolve(request.env, request.env_kwargs, request.frame_stack, wrappers, processes, request.atari)
     if environment.compiled and request.workers:
         raise UsageError(f"workers={request.workers}, but {request.env} is compiled and is not stepped by processes.")
     if environment.full_name != environment.text:
@@ -232,7 +234,8 @@ def with_environment(
         own_wrappers_alone = saved.module is None and saved.own_wrappers
         return replace(plan, environment=replace(saved, typed=True)) if own_wrappers_alone else plan
     around = [(name, dict(settings)) for name, settings in saved.wrappers]
-    typed = resolve(env, dict(saved.kwargs), saved.frame_stack, around, plan.workers, saved.atari)
+    processes = plan.workers or int(plan.lanes)
+    typed = resolve(env, dict(saved.kwargs), saved.frame_stack, around, processes, saved.atari)
     if (typed.backend, typed.module, typed.name) != (saved.backend, saved.module, saved.name):
         raise UsageError(f"--env {env} is not the environment of this run, which is {saved.full_name}.")
     return replace(plan, environment=typed)

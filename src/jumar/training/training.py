@@ -21,6 +21,7 @@ from jumar.collecting.stopping import never
 from jumar.console.reporter import Reporter
 from jumar.envs.sources import Source
 from jumar.errors import JumarError, TrainingFailed
+from jumar.lanes.crew import HERE, Spread
 from jumar.policies.policy import Policy
 from jumar.spaces import space_to_json
 from jumar.training.allowance import in_bytes
@@ -63,14 +64,22 @@ class Training:
         source: where the environments come from.
         reporter: whom to tell.
         start: what to begin with, where it is not a policy drawn at random.
+        spread: who steps lanes, where the plan asks for them.
 
     Raises:
         UsageError: the plan does not fit the environment, the environment not what is begun with, or the replay buffer not into
             the memory.
     """
 
-    def __init__(self, plan: Plan, source: Source, reporter: Reporter, start: WarmStart | None = None) -> None:
-        self.plan, self.source, self.reporter = plan, source, reporter
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        reporter: Reporter,
+        start: WarmStart | None = None,
+        spread: Spread = HERE,
+    ) -> None:
+        self.plan, self.source, self.reporter, self._spread = plan, source, reporter, spread
         self.steps = 0
         self.iterations = 0
         self._began = time.perf_counter()
@@ -93,7 +102,7 @@ class Training:
         self.info = InfoMeans(plan.log_info, source.name, self._warn)
         """The entries of ``info`` that are logged."""
         self.update, self.runner, self.spaces, self.episode_limit = assemble(
-            plan, source, self._warn, start.spaces if start else None, self.info
+            plan, source, self._warn, start.spaces if start else None, self.info, spread
         )
         self.rules: list[Rule] = []
         self.begin_rules()
@@ -230,7 +239,9 @@ class Training:
         self.plan = replace(self.plan, log_info=keys)
         self.info = InfoMeans(keys, self.source.name, self._warn)
         self.runner.close()
-        self.update, self.runner, *_ = assemble(self.plan, self.source, self._warn, self.spaces, self.info)
+        self.update, self.runner, *_ = assemble(
+            self.plan, self.source, self._warn, self.spaces, self.info, self._spread
+        )
         if not self.runner.has_barriers:
             sums = no_sums(keys)
             if keys and self.plan.n_seeds is not None:

@@ -44,6 +44,7 @@ def told(plan: Plan) -> dict[str, str]:
         "eval_episodes": plan.eval_episodes,
         "checkpoint_every": plan.checkpoint_every,
         "workers": plan.workers,
+        "lanes": plan.lanes or None,
         "cost": plan.cost.text,
         "stop_at_return": plan.stop_at_return,
         "stop_without_gain": plan.stop_without_gain,

@@ -43,6 +43,19 @@ def add_frames(group: Any) -> None:
     )  # fmt: skip
 
 
+def add_runners(group: Any) -> None:
+    """Add the options that say who steps environments that each act alone."""
+    group.add_argument(
+        "--runners", type=count(0), metavar="N",
+        help="let each copy of a Gymnasium environment act alone (a lane), and have N processes step them, here or on a Ray "
+        "cluster; 0: this process; N changes no result (default: copies act together)",
+    )  # fmt: skip
+    group.add_argument(
+        "--address", metavar="HOST:PORT",
+        help="the head of the Ray cluster where the runners are (default: a Ray of its own on this machine)",
+    )  # fmt: skip
+
+
 def add_environment_options(parser: Parser, n_envs: str) -> None:
     """Add the options that say which environments a training steps, and in which processes."""
     group = parser.add_argument_group("environment")
@@ -55,6 +68,7 @@ def add_environment_options(parser: Parser, n_envs: str) -> None:
         "--workers", type=workers, metavar="N|auto",
         help="worker processes that step the environments, 0 for none (default: auto, by measuring a step)",
     )  # fmt: skip
+    add_runners(group)
     group.add_argument(
         "--cost", metavar="velocity:V",
         help="a step costs 1 where the body moves faster than V along x, and else 0 (default: the environment's own "

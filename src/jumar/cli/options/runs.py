@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from jumar.cli.options.environments import add_env_kwargs, add_frames
+from jumar.cli.options.environments import add_env_kwargs, add_frames, add_runners
 from jumar.cli.options.train import add_save_dataset
 from jumar.cli.parser import Parser
 from jumar.cli.values import count, frame_rate, one_of, picture_size, seed, steps, wrapper
@@ -39,6 +39,7 @@ def add_resume(parser: Parser) -> None:
         "--total-timesteps", type=steps, metavar="STEPS",
         help="a new total of environment steps; schedules then count down to it (default: the same as before)",
     )  # fmt: skip
+    add_runners(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
     add_save_dataset(parser)
 
