@@ -6,6 +6,7 @@ cannot reach a cluster, so this is one of its own.
 
 from __future__ import annotations
 
+import importlib
 import json
 import platform
 import sys
@@ -24,10 +25,9 @@ def main() -> None:
 
 
 def _look(address: str) -> dict[str, Any]:
-    import ray
-    from ray._raylet import GcsClient
-
-    found = GcsClient(address=address).internal_kv_get(b"CLUSTER_METADATA", b"cluster", TIMEOUT)
+    ray = importlib.import_module("ray")
+    client = importlib.import_module("ray._raylet").GcsClient(address=address)
+    found = client.internal_kv_get(b"CLUSTER_METADATA", b"cluster", TIMEOUT)
     there = json.loads(found) if found else {}
     return {
         "ray": (ray.__version__, there.get("ray_version")),

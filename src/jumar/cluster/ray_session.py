@@ -127,9 +127,10 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def _start(ray: Any, processors: int, stack: contextlib.ExitStack) -> None:
     """Start a Ray that only this process and those that it starts can use."""
-    if os.environ.get(MODE, "token").lower() == "token" and not (os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE)):
+    mode = os.environ.get(MODE) or "token"
+    stack.enter_context(_variable(MODE, mode))
+    if mode.lower() == "token" and not (os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE)):
         stack.enter_context(_variable(TOKEN, secrets.token_hex(32)))  # else Ray would write one to the home folder
-    stack.enter_context(_variable(MODE, os.environ.get(MODE)))  # which Ray sets
     with _signals_as_before(), _loopback(ray), _quiet():
         _forget_token()
         ray.init(
@@ -156,19 +157,18 @@ def _loopback(ray: Any) -> Iterator[None]:
 
 
 def _forget_token() -> None:
-    """Let Ray read the token again: it remembers that of an earlier session."""
+    """Let Ray read again whether there is a token, and which: it remembers both from before."""
     with contextlib.suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader
-
-        AuthenticationTokenLoader.instance().reset_cache()
+        inside = importlib.import_module("ray._raylet")
+        inside.Config.initialize("")
+        inside.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager
-def _variable(name: str, value: str | None) -> Iterator[None]:
-    """Set a variable of the environment (``None``: leave it as it is); afterwards it is as before."""
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment; afterwards it is as before."""
     before = os.environ.get(name)
-    if value is not None:
-        os.environ[name] = value
+    os.environ[name] = value
     try:
         yield
     finally:
@@ -203,10 +203,12 @@ def _quiet() -> Iterator[None]:
 def _join(ray: Any, host: str, port: int) -> None:
     """Join a cluster after asking, in another process, whether it can be joined: Ray may end a process that it fails in."""
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    _check_listens(host, port, address)
     with_token = os.environ.get(MODE, "").lower() == "token"
     if not with_token and not is_loopback(host):
-        raise UsageError(f"Ray at {address} is not joined without a token, as anybody who reaches it could use it: {TOKENS}.")
+        raise UsageError(
+            f"Ray at {address} is not joined without a token, as anybody who reaches it could use it: {TOKENS}."
+        )
+    _check_listens(host, port, address)
     _check_answer(_probe(address, {}), address)
     if with_token and not is_loopback(host) and "error" not in _probe(address, {MODE: "disabled"}):
         raise UsageError(f"Ray at {address} asks for no token, so anybody who reaches it can use it: {TOKENS}.")
@@ -265,7 +267,9 @@ def _check_answer(found: dict[str, Any], address: str) -> None:
         here, there = found[what]
         if there is not None and here != there:
             name = "Ray" if what == "ray" else "Python"
-            raise UsageError(f"Ray at {address} runs with {name} {there}, and here is {here}; install the same on all nodes.")
+            raise UsageError(
+                f"Ray at {address} runs with {name} {there}, and here is {here}; install the same on all nodes."
+            )
 
 
 def _first_words(text: str) -> str:
