@@ -173,7 +173,8 @@ def test_an_environment_that_cannot_be_rebuilt_is_named_when_a_runner_is_lost() 
     agent = agent_of(lambda: Clocked(after=24), 2)
 
     def kill(metrics: Any) -> None:
-        os.kill(processes(agent)[0], signal.SIGKILL)
+        if agent.num_timesteps == 128:  # beyond what a trial shows
+            os.kill(processes(agent)[0], signal.SIGKILL)
 
     with pytest.raises(EnvironmentFault, match="is not deterministic: an episode repeated with the seed"):
         agent.learn(64 * 4, callback=kill)

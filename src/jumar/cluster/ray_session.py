@@ -93,7 +93,7 @@ def open_session(address: str | None, processors: int, asked_by: str) -> RaySess
         if place is None:
             _start(ray, processors, stack)
         else:
-            _join(ray, *place)
+            _join(ray, *place, stack)
         return RaySession(ray, address, started=True, _variables=stack.pop_all())
 
 
@@ -133,6 +133,7 @@ def _start(ray: Any, processors: int, stack: contextlib.ExitStack) -> None:
         stack.enter_context(_variable(TOKEN, secrets.token_hex(32)))  # else Ray would write one to the home folder
     with _signals_as_before(), _loopback(ray), _quiet():
         _forget_token()
+        stack.enter_context(_no_prints(ray))
         ray.init(
             address="local",
             num_cpus=max(1, processors),
@@ -162,6 +163,18 @@ def _forget_token() -> None:
         inside = importlib.import_module("ray._raylet")
         inside.Config.initialize("")
         inside.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _no_prints(ray: Any) -> Iterator[None]:
+    """Keep Ray from printing on standard output that a process has ended: who uses it says so."""
+    worker = ray._private.worker
+    before = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = lambda *arguments, **keywords: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 @contextlib.contextmanager
@@ -200,7 +213,7 @@ def _quiet() -> Iterator[None]:
 # --- a cluster --------------------------------------------------------------------------------------------------------
 
 
-def _join(ray: Any, host: str, port: int) -> None:
+def _join(ray: Any, host: str, port: int, stack: contextlib.ExitStack) -> None:
     """Join a cluster after asking, in another process, whether it can be joined: Ray may end a process that it fails in."""
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     with_token = os.environ.get(MODE, "").lower() == "token"
@@ -214,6 +227,7 @@ def _join(ray: Any, host: str, port: int) -> None:
         raise UsageError(f"Ray at {address} asks for no token, so anybody who reaches it can use it: {TOKENS}.")
     with _signals_as_before(), _loopback(ray) if is_loopback(host) else contextlib.nullcontext(), _quiet():
         _forget_token()
+        stack.enter_context(_no_prints(ray))
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:

@@ -105,7 +105,8 @@ class LaneExecutor:
         record: LaneRecord = LaneRecord(0, 0)
         for number in range(-(-CANARY_STEPS // making.n_steps)):
             key = np.array([0, number], np.uint32)
-            answer = self.answer(acting, Request(number, CANARY, (record,), carry, start, key, CANARY_STEPS))
+            left = CANARY_STEPS - number * making.n_steps
+            answer = self.answer(acting, Request(number, CANARY, (record,), carry, start, key, left))
             if isinstance(answer, Failed):  # as it will in training, which says it better
                 digest.update(answer.words.encode())
                 break
