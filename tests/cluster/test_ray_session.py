@@ -131,13 +131,14 @@ def test_a_cluster_lets_in_who_has_its_token(tmp_path: Path, monkeypatch: pytest
                 trying.settimeout(1.0)
                 if trying.connect_ex(("127.0.0.1", port)) == 0:
                     break
+            time.sleep(0.5)
         with open_session(address, 2, "runners=2") as session:
             assert session.ray.cluster_resources()["CPU"] == 2
         monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
         assert f"Ray at {address} refuses the token" in refusal(address)
         monkeypatch.delenv("RAY_AUTH_TOKEN")
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert f"Ray at {address} refuses the token" in refusal(address)
+        assert f"Ray at {address} is to be given a token, and there is none here" in refusal(address)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)

@@ -221,6 +221,8 @@ def _join(ray: Any, host: str, port: int, stack: contextlib.ExitStack) -> None:
         raise UsageError(
             f"Ray at {address} is not joined without a token, as anybody who reaches it could use it: {TOKENS}."
         )
+    if with_token and not _has_token():
+        raise UsageError(f"Ray at {address} is to be given a token, and there is none here: {TOKENS}.")
     _check_listens(host, port, address)
     _check_answer(_probe(address, {}), address)
     if with_token and not is_loopback(host) and "error" not in _probe(address, {MODE: "disabled"}):
@@ -239,6 +241,13 @@ def _join(ray: Any, host: str, port: int, stack: contextlib.ExitStack) -> None:
             f"Ray at {address} has nodes at {', '.join(sorted(places))} and asks for no token, so anybody who reaches them "
             f"can use it: {TOKENS}."
         )
+
+
+def _has_token() -> bool:
+    """Whether there is a token in one of the places where Ray looks for it."""
+    return bool(
+        os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE) or os.path.exists(os.path.expanduser("~/.ray/auth_token"))
+    )
 
 
 def _check_listens(host: str, port: int, address: str) -> None:
