@@ -156,19 +156,24 @@ def sizes() -> dict[str, float]:
 
 
 def recoveries(fault: int, patience: Patience) -> dict[str, float]:
-    """Return seconds from a fault of one of two runners until its rollout is there all the same, and until it is made anew."""
+    """Return seconds from a fault of one of two runners until it is noticed, made up for, and until there is a new one."""
     making, acting, _ = parts_of(lambda: Busy(0.005, computes=False))
     crews: list[RayCrew] = []
+    noticed: list[float] = []
+
+    def warn(words: str) -> None:
+        print(words)
+        noticed.append(time.perf_counter())
 
     def make() -> RayCrew:
-        crews.append(RayCrew(making, COPIES, Spread(2), print, patience))
+        crews.append(RayCrew(making, COPIES, Spread(2), warn, patience))
         return crews[-1]
 
     gatherer = LaneGatherer(make, lambda: SerialEnvironments([making.make]), COPIES)
     gatherer.restart(0, 0)
     rollout = Rollouts(gatherer.gather, making, acting)
     times = []
-    for _ in range(4):
+    for _ in range(2):
         begin = time.perf_counter()
         rollout()
         times.append(time.perf_counter() - begin)
@@ -181,13 +186,19 @@ def recoveries(fault: int, patience: Patience) -> dict[str, float]:
         rollout()
     anew = time.perf_counter() - begin
     gatherer.close()
-    return {"usual_rollout_s": min(times), "rollout_with_fault_s": first, "made_anew_after_s": anew}
+    return {
+        "usual_rollout_s": min(times),
+        "noticed_s": noticed[0] - begin if noticed else float("nan"),
+        "rollout_with_fault_s": first,
+        "made_anew_s": anew,
+    }
 
 
 def main() -> None:
     """Measure, and print a line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement of speed")
+    parser.add_argument("--faults", action="store_true", help="measure losses alone")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     prepare_compiler(print)
@@ -199,6 +210,8 @@ def main() -> None:
             "waits_5ms": lambda: Busy(0.005, computes=False),
             "fast": lambda: Busy(0.0, computes=False),
         }.items():
+            if arguments.faults:
+                break
             found[name] = speeds(make, arguments.seconds)
             print(name, json.dumps(found[name]), flush=True)
         found["killed"] = recoveries(signal.SIGKILL, Patience())

@@ -174,7 +174,5 @@ def _of_masks(masks: np.ndarray | None) -> bytes:
 
 def _digest(*trees: Any) -> bytes:
     """Return the SHA-256 of the bytes of arrays."""
-    digest = hashlib.sha256()
-    for leaf in trees if all(type(tree) is np.ndarray for tree in trees) else jax.tree.leaves(trees):
-        digest.update(np.ascontiguousarray(leaf).data)
-    return digest.digest()
+    leaves = trees if all(type(tree) is np.ndarray for tree in trees) else jax.tree.leaves(trees)
+    return hashlib.sha256(b"".join([leaf.tobytes() for leaf in leaves])).digest()
