@@ -60,7 +60,7 @@ def policy(run: Path) -> bytes:
     return (run / "policy.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["recurrent", pytest.param("off-policy", marks=pytest.mark.slow)])
 def test_a_run_with_lanes_that_goes_on_later_ends_as_one_never_stopped(case: str, tmp_path: Path) -> None:
     words = [*CASES[case], "--runners", "0", "--checkpoint-every", "144"]
     done("train", *words, "--total-timesteps", "432", "--run-dir", tmp_path / "whole")

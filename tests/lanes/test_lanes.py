@@ -33,7 +33,12 @@ POLICIES: dict[str, tuple[Any, ...]] = {
     "gSDE": (Walk.observation_space, Walk.action_space, "ppo", {"use_sde": True, "sde_sample_freq": 3}),
     "masked": (Chooser.observation_space, Chooser.action_space, "ppo", {}),
     "image": (IMAGE, spaces.Discrete(4), "ppo", {"net_arch": (32,)}),
-    "off-policy": (Walk.observation_space, Walk.action_space, "td3", {"action_noise": "ou:0.2", "learning_starts": 0}),
+    "off-policy": (
+        Walk.observation_space,
+        Walk.action_space,
+        "td3",
+        {"action_noise": "ou:0.2", "learning_starts": 0, "noise_repeat": 4},
+    ),
     "choices": (Walk.observation_space, spaces.Discrete(3), "sac", {"learning_starts": 0}),
 }
 
@@ -46,7 +51,9 @@ def of_policy(name: str) -> tuple[Behaviour, Any]:
     return update.behaviour, jax.device_get(update.acting(learner, jax.numpy.float32(0.7)))
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "image" else []) for name in POLICIES]
+)
 def test_a_lane_acts_alike_whatever_its_place_and_however_many_there_are(name: str) -> None:
     behaviour, acting = of_policy(name)
     actor = LaneActor(behaviour, T)
@@ -139,7 +146,11 @@ def assert_same(here: Sequence[Rows], there: Sequence[Rows]) -> None:
 
 @pytest.mark.parametrize(
     ("make", "policy"),
-    [(Walk, "gaussian"), (Chooser, "masked"), (Walk, "recurrent"), (Walk, "off-policy"), (Walk, "gSDE")],
+    [
+        (Walk, "gaussian"),
+        (Chooser, "masked"),
+        *(pytest.param(Walk, name, marks=pytest.mark.slow) for name in ("recurrent", "off-policy", "gSDE")),
+    ],
 )
 def test_lanes_that_move_at_every_request_see_the_same_as_those_that_stay(make: Any, policy: str) -> None:
     made = making(make, policy, log=("height",) if make is Chooser else ())

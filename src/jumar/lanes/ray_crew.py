@@ -54,7 +54,7 @@ class RayCrew:
             sent = cloudpickle.dumps(making)
         except Exception as error:
             raise UsageError(f"what makes {making.name} cannot be sent to another process: {error}.") from error
-        self._making = making
+        self._making, self._warn = making, warn
         self._parts = [tuple(map(int, part)) for part in np.array_split(np.arange(n_lanes), spread.runners)]
         self._session = open_session(spread.address, spread.runners, f"runners={spread.runners}")
         try:
@@ -76,7 +76,7 @@ class RayCrew:
         """
         acting = jax.device_get(acting)
         if self._transport.canary is None:
-            executor = LaneExecutor(self._making)
+            executor = LaneExecutor(self._making, self._warn)
             self._transport.try_all(acting, prove(executor, self._making, acting))
         try:
             self._transport.broadcast(acting, request)
@@ -195,9 +195,9 @@ class RayTransport:
         calls = {handle.canary.remote(self.canary[0]): runner for runner, handle in self._handles.items()}
         for call, runner in calls.items():
             try:
-                found = self._ray.get(call)
+                found = self._ray.get(call, timeout=PATIENCE.start)
             except self._ray.exceptions.RayError:
-                continue  # that it is lost is heard when it is asked
+                continue  # that it is lost, or hangs, is heard when it is asked
             if found != expected:
                 raise UsageError(f"{self._computes_otherwise(runner)}.")
 
