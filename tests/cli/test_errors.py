@@ -293,10 +293,10 @@ def test_resume_and_evaluate_pass_on_what_was_typed(training: Callable[..., None
 
     training(resume=resume, evaluate=evaluate)
     again = ["--env", "mine:Hill-v0", "--wrapper", "mine:Grey", "--wrapper", "mine:Small:size=8,keys=[1,2]"]
-    assert cli.main(["resume", "r1", "--total-timesteps", "2M", *again]) == 0
+    assert cli.main(["resume", "r1", "--total-timesteps", "2M", *again, "--runners", "3", "--address", "a:1"]) == 0
     wrappers = [("mine:Grey", {}), ("mine:Small", {"size": 8, "keys": [1, 2]})]
     typed = {"run": "r1", "total_timesteps": 2_000_000, "env": "mine:Hill-v0", "wrappers": wrappers}
-    assert seen == {**typed, "save_dataset": None, "encoder": None}
+    assert seen == {**typed, "save_dataset": None, "encoder": None, "runners": 3, "address": "a:1"}
     seen.clear()
     assert cli.main(["evaluate", "r1", "--episodes", "3", "--seed", "5", "--stochastic", "--best"]) == 0
     assert callable(seen.pop("warn"))
