@@ -22,12 +22,11 @@ from jumar.verification.doctor.system import (
     Limits,
     Requirement,
     control_group_limits,
-    instruction_sets,
     is_older,
     memory_information,
-    processor_name,
     requirements,
 )
+from jumar.xla.processor import instruction_sets, processor_name
 
 
 def system(tmp_path: Path, **files: str) -> Path:

@@ -34,6 +34,8 @@ COLLECTED = "collected"
 BEST = "best"
 LEARNING_CURVE = "learning_curve.png"
 LOCK = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+"""What file systems without locks answer."""
 SEED_NAME = re.compile(r"seed_(0|[1-9][0-9]*)")
 
 
@@ -251,12 +253,30 @@ def _lock_or_refuse(descriptor: int, path: Path) -> None:
         raise UsageError(f"the folder {path} is in use by {process}; wait for it or stop it first.") from None
     except OSError as error:
         # A file system without locks (some network ones) is no reason not to train.
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+        if error.errno not in NO_LOCKS:
             raise
     # The number is only for the message above; a full disk must not stop a run here.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+
+
+def is_locked(path: PathLike) -> bool:
+    """Whether a lock file is seen to be locked by another process; never where its file system has no locks."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _make_given(path: Path) -> Path:

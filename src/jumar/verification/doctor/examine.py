@@ -20,14 +20,13 @@ from jumar.verification.doctor.system import (
     Requirement,
     control_group_limits,
     free_bytes,
-    instruction_sets,
     is_older,
     memory_information,
-    processor_name,
     requirements,
 )
 from jumar.video.opengl import has_display, try_driver
 from jumar.xla.cache import SWITCH_OFF
+from jumar.xla.processor import instruction_sets, processor_name
 
 GIB = 2**30
 LEAST_MEMORY = GIB

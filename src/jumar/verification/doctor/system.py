@@ -10,8 +10,6 @@ from pathlib import Path
 
 MOST = 2**60
 """A limit of this many bytes, or of none, is no limit; control groups of version 1 have such a number by default."""
-INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
-"""The extensions of instruction sets that make a difference to linear algebra."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +78,6 @@ def memory_information(root: Path = Path("/")) -> dict[str, int]:
     """Return ``/proc/meminfo``: bytes by name; an empty dictionary where there is none."""
     found = re.findall(r"^(\w+):\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
     return {name: int(kilobytes) * 1024 for name, kilobytes in found}
-
-
-def instruction_sets(root: Path = Path("/")) -> list[str] | None:
-    """Return which of ``INSTRUCTIONS`` the processor has; ``None`` where the system does not say."""
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    return None if found is None else [name for name in INSTRUCTIONS if name in found[1].split()]
-
-
-def processor_name(root: Path = Path("/")) -> str:
-    """Return what the processor is called, where the system says it."""
-    found = re.search(r"^model name\s*:\s*(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    return found[1].strip()[:100] if found else "unknown"
 
 
 @dataclass(frozen=True)
