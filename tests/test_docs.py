@@ -60,6 +60,7 @@ PUBLIC_INSIDE = (
     "jumar.studies.space",
     "jumar.studies.sweep",
     "jumar.studies.trials",
+    "jumar.studies.where",
     "jumar.training.events",
     "jumar.envs.compiled",
     "jumar.envs.classic_control",

@@ -32,6 +32,7 @@ from jumar.studies import processes
 from jumar.studies.cells import Job, beside_defaults, cells_of
 from jumar.studies.compare import compare
 from jumar.studies.compare_request import CompareRequest
+from jumar.studies.executor import Failure
 from jumar.studies.found_runs import read_earlier
 from jumar.studies.methods import Method, read_methods
 
@@ -235,7 +236,9 @@ def test_a_run_that_ends_before_its_last_evaluation_has_failed(copy: Path, monke
     logs.cut(seed_0 / "metrics.jsonl", 1000)
     logs.cut(seed_0 / "evaluations.jsonl", 1000)
 
-    def resumed_to_no_avail(jobs: Any, command: Any, logs: Any, parts: int, watcher: Any, stop: Any) -> None:
+    def resumed_to_no_avail(
+        jobs: Any, command: Any, logs: Any, parts: int, watcher: Any, stop: Any, **options: Any
+    ) -> None:
         [job] = jobs
         assert watcher.ended(job, None) == ()
 
@@ -248,15 +251,16 @@ def test_a_run_that_ends_before_its_last_evaluation_has_failed(copy: Path, monke
 def test_a_program_that_fails_is_taken_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     done: list[tuple[int, ...]] = []
 
-    def all_but_seed_1(jobs: Any, command: Any, logs: Any, processes: int, watcher: Any, stop: Any) -> None:
+    def all_but_seed_1(
+        jobs: Any, command: Any, logs: Any, processes: int, watcher: Any, stop: Any, **options: Any
+    ) -> None:
         waiting = list(jobs)
         while waiting:
             job = waiting.pop(0)
             done.append(job.seeds)
-            failure = processes_failure("seed 1 is not finite.") if 1 in job.seeds else None
+            failure = Failure("seed 1 is not finite.") if 1 in job.seeds else None
             waiting += watcher.ended(job, failure)
 
-    processes_failure = processes.Failure
     monkeypatch.setattr(comparing, "work_off", all_but_seed_1)
     with pytest.raises(JumarError, match="no run could be compared"):  # nothing was trained here
         compare(request(methods=read_methods(A2C), n_seeds=3, out=tmp_path / "c"))

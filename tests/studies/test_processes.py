@@ -16,14 +16,24 @@ from jumar.console.signals import StopFlag
 from jumar.studies import processes
 from jumar.studies.cells import Job, cells_of
 from jumar.studies.compare_request import CompareRequest
+from jumar.studies.executor import Failure
 from jumar.studies.methods import Method
-from jumar.studies.processes import Failure, shares, work_off
+from jumar.studies.processes import Processes, shares
+from jumar.studies.work import work_off
 
 
 def test_processors_are_divided_among_the_processes() -> None:
     assert shares([0, 1, 2, 3], 2) == [(0, 2), (1, 3)]
     assert shares([0, 1, 2], 2) == [(0, 2), (1,)]
     assert shares([4, 5], 5) == [(4,), (5,), (4,), (5,), (4,)]
+
+
+def test_jobs_may_have_a_fixed_number_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "processors", lambda: [0, 1, 2, 3, 4])
+    assert Processes(2).shares(2, even=False) == [(0, 1), (2, 3)]
+    assert Processes(2).shares(3, even=False) == [(0, 1), (2, 3), (4, 0)]
+    assert Processes(9).shares(1, even=False) == [(0, 1, 2, 3, 4)]
+    assert [Processes(each).room for each in (None, 1, 2, 9)] == [5, 5, 2, 1]
 
 
 def jobs(folder: Path, number: int) -> list[Job]:

@@ -29,7 +29,7 @@ from jumar.console.signals import StopFlag
 from jumar.errors import DamagedFile, UsageError
 from jumar.studies import trial_runs
 from jumar.studies.cells import Job
-from jumar.studies.processes import Failure
+from jumar.studies.executor import Failure
 from jumar.studies.progress import Quiet
 from jumar.studies.search import Note, Settle
 from jumar.studies.space import read_space

@@ -16,6 +16,7 @@ from jumar.text import counted
 if TYPE_CHECKING:
     from jumar.studies.compare import Report
     from jumar.studies.compare_request import CompareRequest
+    from jumar.studies.where import Where
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
@@ -66,9 +67,22 @@ def request_from(arguments: argparse.Namespace) -> CompareRequest:
         encoder=arguments.encoder,
         out=Path(arguments.out) if arguments.out else None,
         processes=arguments.jobs,
+        where=where_from(arguments),
         earlier=tuple(Path(text) for text in arguments.earlier or ()),
         last=arguments.last,
         scales=dict(arguments.scale or ()),
+    )
+
+
+def where_from(arguments: argparse.Namespace) -> Where:
+    """Return where the parsed arguments of a comparison or a sweep say that runs are trained."""
+    from jumar.studies.where import Where
+
+    return Where(
+        on=arguments.on,
+        address=arguments.address,
+        slurm_options=arguments.slurm_options,
+        processors=arguments.processors,
     )
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jumar.cli.compare import where_from
 from jumar.cli.output import Outcome
 from jumar.errors import UsageError
 
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         out=Path(arguments.out) if arguments.out else None,
         seed=arguments.seed,
         env=arguments.env,
+        where=where_from(arguments),
     )
     with contextlib.closing(make_progress(sys.stderr, quiet=arguments.quiet)) as progress:
         done = sweep(request, progress)

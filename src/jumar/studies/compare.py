@@ -20,15 +20,18 @@ from jumar.runs import run_directory
 from jumar.runs.entries import Layout, check_entries, exactly, remove_temporaries
 from jumar.runs.files import plain, write_atomically, write_json
 from jumar.runs.run_directory import RunDirectory, make_study_folder
+from jumar.studies import attempts
+from jumar.studies.attempts import ATTEMPTS
 from jumar.studies.cells import RUNS, Cell, Job, cells_of
 from jumar.studies.compare_request import CompareRequest
+from jumar.studies.executor import Executor, Failure
 from jumar.studies.found_runs import STATE, STATE_KIND, failed, read_earlier, read_methods_of, read_run, waiting
 from jumar.studies.methods import distinct
-from jumar.studies.processes import Failure, work_off
 from jumar.studies.progress import Progress, Quiet
+from jumar.studies.where import opened
+from jumar.studies.work import work_off
 from jumar.text import counted, short_number
 from jumar.training.plan import MOST_STEPS, check_count, check_n_seeds, check_seed
-from jumar.xla.compiler import count_processors
 
 LOGS = "logs"
 TABLES = "tables"
@@ -95,14 +98,14 @@ def compare(request: CompareRequest, progress: Progress | None = None) -> Report
         layout = _layout(asked)
         check_entries(out, layout, writing=True)
         stack.enter_context(RunDirectory(out).lock())
-        remove_temporaries(out, layout)
+        remove_temporaries(out, request.where.own(layout))
         cells = [cell.within(out) for cell in asked]
         for cell in cells:
             cell.check_runs(request.seeds)
         _write_state(request, out)
         work = _Work(request, cells, progress)
-        work.wait_for_orphans(stop)
-        work_off(work.jobs, work.command, out / LOGS, work.parts, work, stop)
+        if work.jobs:
+            work.do(out, stop)
         runs = _together(work.runs(), earlier)
         report = write_report(compare_runs(runs, last=request.last, scales=scales, left_out=left_out), out)
     if stop:
@@ -150,14 +153,23 @@ class _Work:
         runs = sum(len(job.seeds) for job in self.jobs)
         progress.began(total, runs, self._done + sum(job.steps for job in self.jobs))
 
-    @property
-    def parts(self) -> int:
-        """Among how many jobs at a time the processors are divided.
+    def do(self, out: Path, stop: StopFlag) -> None:
+        """Train what is missing, where the request says."""
+        with opened(self._request.where, out, self._progress.warn) as executor:
+            if not executor.outlives:
+                self.wait_for_orphans(stop)
+            work_off(
+                self.jobs, self.command, out / LOGS, self.parts(executor), self, stop,
+                executor=executor, warn=self._progress.warn,
+            )  # fmt: skip
+
+    def parts(self, executor: Executor) -> int:
+        """Return among how many jobs at a time the processors are divided.
 
         It does not depend on what is done already: a program's last bits may, on how many processors it has.
         """
         jobs = sum(1 if cell.compiled else self._request.n_seeds for cell in self._cells)
-        return max(1, min(self._request.processes or count_processors(), jobs))
+        return max(1, min(self._request.processes or executor.room or jobs, jobs))
 
     @property
     def missing(self) -> int:
@@ -249,6 +261,7 @@ def _check(request: CompareRequest) -> None:
         check_count(name, getattr(request, name), 1)
     if request.processes is not None:
         check_count("jobs", request.processes, 1)
+    request.where.check()
 
 
 def _scales(request: CompareRequest, cells: Sequence[Cell], earlier: Sequence[Run]) -> dict[str, Scale]:
@@ -282,6 +295,7 @@ def _layout(cells: Sequence[Cell]) -> Layout:
         folders={
             TABLES: Layout((r"\w+\.csv",)),
             LOGS: Layout(files=logs, in_place=logs),
+            ATTEMPTS: attempts.LAYOUT,
             RUNS: Layout(folders={method: Layout(folders=tasks) for method, tasks in methods.items()}),
         },
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from jumar.report.comparison import Scale
 from jumar.studies.methods import Method
+from jumar.studies.where import Where
 from jumar.training.request import Wrapper
 
 EVALUATIONS = 50
@@ -41,7 +42,8 @@ class CompareRequest:
             first.
         encoder: The user's network that encodes observations, as ``module:Name``, of methods that do not name one themselves.
         out: Where everything is kept; ``None``: a new folder under ``runs``.
-        processes: How many runs go on at once; ``None``: one for each processor.
+        processes: How many runs go on at once; ``None``: one for each processor, or as many as there are in a queue of SLURM.
+        where: Where the runs are trained.
         earlier: Run directories, or folders of them, that are compared too.
         last: How many evaluations make a run's score.
         scales: By environment, the returns that normalised scores of 0 and 1 stand for.
@@ -64,6 +66,7 @@ class CompareRequest:
     encoder: str | None = None
     out: Path | None = None
     processes: int | None = None
+    where: Where = Where()
     earlier: tuple[Path, ...] = ()
     last: int = COUNTED
     scales: Mapping[str, Scale] = field(default_factory=dict)

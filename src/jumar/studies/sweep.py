@@ -16,7 +16,11 @@ from jumar.runs import run_directory
 from jumar.runs.entries import Layout, check_entries, exactly, remove_temporaries
 from jumar.runs.files import write_atomically
 from jumar.runs.run_directory import RunDirectory, make_study_folder
+from jumar.studies import attempts
+from jumar.studies.attempts import ATTEMPTS
 from jumar.studies.cells import RUNS, Cell
+from jumar.studies.executor import Executor
+from jumar.studies.processes import Processes
 from jumar.studies.progress import Progress, Quiet
 from jumar.studies.proposals import Proposals, check_packages, importances, versions
 from jumar.studies.search import OtherProposals, best_of, search
@@ -25,9 +29,9 @@ from jumar.studies.sweep_page import best_text, page, rows
 from jumar.studies.sweep_pictures import importance_picture, parallel_coordinates
 from jumar.studies.trial_runs import LOGS, Trainer, check_together, plan_of
 from jumar.studies.trials import FAILED, MOST_TRIALS, TRIALS, Record, Trial
+from jumar.studies.where import Where, opened
 from jumar.text import counted, typed
 from jumar.training.plan import check_count, check_seed
-from jumar.xla.compiler import count_processors
 
 PAGE = "sweep.md"
 TABLE = "trials.csv"
@@ -43,10 +47,12 @@ class SweepRequest:
     Attributes:
         space: The space's file.
         trials: How many trials there are to be.
-        parallel: How many trials a generation has, and train at a time; ``None``: as many as there are processors.
+        parallel: How many trials a generation has, and train at a time; ``None``: as many as there is room for, which SLURM
+            does not say.
         out: Where everything is kept; ``None``: a new folder under ``runs``.
         seed: Seeds what is proposed, and is the first seed of every trial.
         env: The environment, in place of the space's; it must be repeated where it is code of the user's.
+        where: Where the trials are trained.
     """
 
     space: Path
@@ -55,6 +61,7 @@ class SweepRequest:
     out: Path | None = None
     seed: int | None = None
     env: str | None = None
+    where: Where = Where()
 
 
 @dataclass(frozen=True)
@@ -119,9 +126,13 @@ def sweep(request: SweepRequest, progress: Progress | None = None) -> Sweep:
         layout = _layout(cell)
         check_entries(out, layout, writing=True)
         stack.enter_context(RunDirectory(out).lock())
-        record = _record(request, space, out)
-        remove_temporaries(out, layout)
-        seed, parallel, n_trials = record.seed, record.parallel, max(n_trials, len(record.trials))
+        before = _before(request, space, out)
+        remove_temporaries(out, request.where.own(layout))
+        n_trials = max(n_trials, len(before.trials) if before else 0)
+        all_over = before is not None and sum(trial.over for trial in before.trials) == n_trials
+        executor = Processes() if all_over else stack.enter_context(opened(request.where, out, progress.warn))
+        record = before or _new_record(request, space, executor)
+        seed, parallel = record.seed, record.parallel
 
         def write(trials: Sequence[Trial]) -> None:
             replace(record, trials=trials).write(out)
@@ -130,7 +141,7 @@ def sweep(request: SweepRequest, progress: Progress | None = None) -> Sweep:
             write(record.trials)
         except OSError as error:
             raise UsageError(f"{out} cannot be written ({error.strerror}); give another folder with --out.") from None
-        trainer = Trainer(space, seed, out, parallel, n_trials, write, progress, stop)
+        trainer = Trainer(space, seed, out, parallel, n_trials, write, progress, stop, executor)
         try:
             proposals = Proposals(space, seed)
             trials = search(space, proposals, n_trials, parallel, trainer.train, trainer.keep, record.trials)
@@ -177,7 +188,8 @@ def write_sweep(space: Space, seed: int, trials: Sequence[Trial], out: Path) -> 
 
 
 def _check_numbers(request: SweepRequest, space: Space) -> int:
-    """Return the number of trials. Raises ``UsageError`` for a number in the request that is out of range."""
+    """Return the number of trials. Raises ``UsageError`` for what is wrong in the request."""
+    request.where.check()
     if request.seed is not None:
         check_seed(request.seed, space.seeds)
     for name in ("parallel", "trials"):
@@ -186,8 +198,8 @@ def _check_numbers(request: SweepRequest, space: Space) -> int:
     return request.trials or space.trials
 
 
-def _record(request: SweepRequest, space: Space, out: Path) -> Record:
-    """Return what the folder says of itself, or what a new one will say.
+def _before(request: SweepRequest, space: Space, out: Path) -> Record | None:
+    """Return what the folder says of itself; ``None`` where it is new.
 
     Raises:
         UsageError: it holds another sweep than is asked for; the message says what differs.
@@ -195,7 +207,7 @@ def _record(request: SweepRequest, space: Space, out: Path) -> Record:
     """
     seed = space.seed if request.seed is None else request.seed
     if not (out / TRIALS).exists():
-        return Record(space.to_json(), seed or 0, request.parallel or count_processors(), versions())
+        return None
     before = Record.read(out)
     asked = {"seed": seed, "parallel": request.parallel, **_flat(space.to_json())}
     saved = {"seed": before.seed, "parallel": before.parallel, **_flat(before.space)}
@@ -207,6 +219,17 @@ def _record(request: SweepRequest, space: Space, out: Path) -> Record:
                 f"{out} holds a sweep in which {name} is {here}, and now it is {now}; give another folder with --out."
             )
     return before
+
+
+def _new_record(request: SweepRequest, space: Space, executor: Executor) -> Record:
+    """Return what a new folder will say of itself. Raises ``UsageError`` where nobody says how many trials go on at once."""
+    seed = space.seed if request.seed is None else request.seed
+    parallel = request.parallel or executor.room
+    if parallel is None:
+        raise UsageError(
+            f"--on {request.where.on} needs --parallel N: how many trials train at a time, which the search depends on."
+        )
+    return Record(space.to_json(), seed or 0, parallel, versions())
 
 
 def _flat(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -232,6 +255,7 @@ def _layout(cell: Cell) -> Layout:
         files=exactly(TRIALS, PAGE, TABLE, BEST, IMPORTANCE, COORDINATES),
         folders={
             LOGS: Layout(files=logs, in_place=logs),
+            ATTEMPTS: attempts.LAYOUT,
             RUNS: Layout(folders={r"trial_\d+": Layout(folders={re.escape(cell.folder.name): runs})}),
         },
     )

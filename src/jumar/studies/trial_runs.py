@@ -13,13 +13,15 @@ from jumar.errors import UsageError
 from jumar.studies.cells import Cell, Job, cells_of
 from jumar.studies.compare import CUT_SHORT
 from jumar.studies.compare_request import CompareRequest
+from jumar.studies.executor import Executor, Failure
 from jumar.studies.found_runs import read_run
 from jumar.studies.methods import Method
-from jumar.studies.processes import Failure, work_off
+from jumar.studies.processes import Processes
 from jumar.studies.progress import Progress
 from jumar.studies.search import Keep, Note, Settle, best_of, next_seeds
 from jumar.studies.space import Space
 from jumar.studies.trials import COMPLETE, FAILED, Trial
+from jumar.studies.work import work_off
 from jumar.text import counted, printable, short_number, typed
 from jumar.training.plan import Plan
 
@@ -30,7 +32,7 @@ LONGEST_REASON = 500
 
 
 class Trainer:
-    """Trains generations of trials in processes, so many at a time; each trial trains its seeds one after another.
+    """Trains generations of trials, so many at a time; each trial trains its seeds one after another.
 
     :meth:`train` and :meth:`keep` are what :func:`jumar.studies.search.search` calls.
 
@@ -43,6 +45,7 @@ class Trainer:
         write: writes down what has become of all trials so far.
         progress: who is told.
         stop: asks for an end.
+        executor: what trains them; ``None``: processes of this machine.
     """
 
     def __init__(
@@ -55,10 +58,12 @@ class Trainer:
         write: Keep,
         progress: Progress,
         stop: StopFlag,
+        executor: Executor | None = None,
     ) -> None:
         self._space, self._seed, self._out = space, seed, out
         self._parallel, self._n_trials = parallel, n_trials
         self._write, self._progress, self._stop = write, progress, stop
+        self._executor: Executor = executor or Processes()
         self._request = request_of(space, seed)
         self._all: tuple[Trial, ...] = ()
         self._trials: dict[str, Trial] = {}
@@ -80,10 +85,12 @@ class Trainer:
         if not self._began and not all(trial.over for trial in trials):
             self._begin()
         jobs = [job for trial in trials for job in self._advance(trial)]
-        self._wait_for_orphans(jobs)
+        if not self._executor.outlives:
+            self._wait_for_orphans(jobs)
         work_off(
-            jobs, lambda job: job.command(self._request), self._out / LOGS, self._parallel, self, self._stop, even=True
-        )
+            jobs, lambda job: job.command(self._request), self._out / LOGS, self._parallel, self, self._stop, even=True,
+            executor=self._executor, warn=self._progress.warn,
+        )  # fmt: skip
 
     def running(self, jobs: Sequence[Job]) -> None:
         """Tell how far everything is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jumar.cli.options.environments import add_making_options
+from jumar.cli.options.places import add_where
 from jumar.cli.options.train import DEFAULT_TOTAL_TIMESTEPS
 from jumar.cli.parser import Parser, Several
 from jumar.cli.values import count, scale, seed, steps
@@ -55,8 +56,11 @@ def add_compare(parser: Parser) -> None:
         "--eval-episodes", type=count(1), default=10, metavar="N", help="episodes of each evaluation (default: 10)"
     )
     runs.add_argument(
-        "--jobs", type=count(1), metavar="N", help="processes that train at a time (default: one for each processor)"
-    )
+        "--jobs", type=count(1), metavar="N",
+        help="runs, or programs of several seeds, that train at a time (default: as many as there are processors for; with "
+        "SLURM, all)",
+    )  # fmt: skip
+    add_where(parser.add_argument_group("where runs are trained"))
     report = parser.add_argument_group("report")
     out = report.add_argument(
         "--out", metavar="DIR",
@@ -88,8 +92,8 @@ def add_sweep(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--parallel", type=count(1), metavar="K",
-        help="trials that are proposed together and train at a time; the outcome depends on it (default: one for each "
-        "processor)",
+        help="trials that are proposed together and train at a time; the outcome depends on it (default: as many as "
+        "there are processors for; SLURM does not say how many)",
     )  # fmt: skip
     out = parser.add_argument(
         "--out", metavar="DIR",
@@ -105,4 +109,5 @@ def add_sweep(parser: Parser) -> None:
         help="the environment, in place of the file's; needed where it is code of your own: no module is imported because a "
         "file names it",
     )  # fmt: skip
+    add_where(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
