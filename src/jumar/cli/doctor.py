@@ -8,11 +8,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumar.cli.list_runs import one_line
 from jumar.cli.output import Outcome
 from jumar.console.live_line import LiveLine
+from jumar.errors import UsageError
 from jumar.text import counted
 
 if TYPE_CHECKING:
@@ -23,9 +25,7 @@ COLUMN = max(map(len, ("ok", "note", "warning", "FAULT"))) + 2
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Examine; the exit code is 1 if something keeps Jumar from training."""
-    from jumar.verification.doctor.examine import HEAVY, LIGHT
-
-    chosen = [*LIGHT, *(() if arguments.quick else HEAVY)]
+    chosen = _chosen(arguments)
     findings: list[Finding] = []
     with contextlib.closing(LiveLine(sys.stderr)) as line:
         for i, each in enumerate(chosen):
@@ -39,7 +39,26 @@ def run(arguments: argparse.Namespace) -> Outcome:
         "findings": [finding.to_json() for finding in findings],
     }
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return Outcome(data, words(findings, width), exit_code=1 if faults else 0)
+    there = "here" if arguments.address is None else "there"
+    return Outcome(data, words(findings, width, there), exit_code=1 if faults else 0)
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Callable[[], Iterator[Finding]]]:
+    """Return the examinations that were asked for: of this machine, or of a cluster."""
+    if arguments.address is not None:
+        from jumar.verification.doctor.cluster import cluster
+
+        place = Path("runs" if arguments.folder is None else arguments.folder)
+
+        def nodes() -> Iterator[Finding]:
+            yield from cluster(arguments.address, place)
+
+        return [nodes]
+    if arguments.folder is not None:
+        raise UsageError("--folder is a folder that the nodes of a cluster share; give its --address too.")
+    from jumar.verification.doctor.examine import HEAVY, LIGHT
+
+    return [*LIGHT, *(() if arguments.quick else HEAVY)]
 
 
 def examined(examination: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -56,12 +75,14 @@ def examined(examination: Callable[[], Iterator[Finding]]) -> list[Finding]:
     return found
 
 
-def words(findings: Sequence[Finding], width: int | None) -> str:
-    """Return a paragraph for each finding, and a last line that sums them up."""
+def words(findings: Sequence[Finding], width: int | None, there: str = "here") -> str:
+    """Return a paragraph for each finding, and a last line that sums them up for the place that was looked at."""
     lines = [line for finding in findings for line in _paragraph(finding, width)]
     faults = sum(finding.status == "fault" for finding in findings)
     warnings = sum(finding.status == "warning" for finding in findings)
-    verdict = "Jumar can train here." if not faults else f"Jumar cannot train here: {counted(faults, 'fault')} above."
+    verdict = (
+        f"Jumar can train {there}." if not faults else f"Jumar cannot train {there}: {counted(faults, 'fault')} above."
+    )
     if warnings:
         verdict += f" {counted(warnings, 'warning')} above {'is' if warnings == 1 else 'are'} worth a look."
     return "\n".join([*lines, "", *(textwrap.wrap(verdict, max(width, 20)) if width else [verdict])])

@@ -61,6 +61,15 @@ def add_doctor(parser: Parser) -> None:
         action="store_true",
         help="leave out the worker process, the training and the comparison with exact results",
     )
+    parser.add_argument(
+        "--address", metavar="HOST:PORT",
+        help="look at the Ray cluster with this head instead: its nodes, their versions, processors and memory, and the folder "
+        "that they share",
+    )  # fmt: skip
+    folder = parser.add_argument(
+        "--folder", metavar="DIR", help="where runs are to be kept that the cluster trains (default: runs)"
+    )
+    folder.complete = "directory"  # type: ignore[attr-defined]
 
 
 def add_figure(parser: Parser) -> None:

@@ -18,6 +18,9 @@ from typing import Any
 
 PIECE = 2**20
 """Bytes that are written to try a disk."""
+CANARY_LAYERS = 8
+"""Of the program whose results are compared between machines: enough for a difference in a last bit to show."""
+CLUSTER_SECONDS = 240.0
 
 
 def imports(*modules: str) -> None:
@@ -130,8 +133,56 @@ def checks(*names: str) -> None:
         say(check=each.name, passed=result.passed, measured=repr(result.measured), failure=result.error)
 
 
+def canary() -> None:
+    """Compile and run a small program as training does, and say the digest of what it computes."""
+    import hashlib
+
+    from jumar.xla.compiler import prepare_compiler
+
+    prepare_compiler(lambda words: None)
+    import jax
+    import numpy as np
+
+    @jax.jit
+    def program(x: Any, weights: Any) -> Any:
+        for _ in range(CANARY_LAYERS):
+            x = jax.numpy.tanh(x @ weights)
+            x = x - jax.nn.logsumexp(x, axis=-1, keepdims=True)
+        return x, jax.numpy.mean(x, axis=0)
+
+    generator = np.random.default_rng(0)
+    results = program(*(generator.normal(size=shape).astype(np.float32) for shape in ((96, 64), (64, 64))))
+    say(digest=hashlib.sha256(b"".join(np.asarray(each).tobytes() for each in results)).hexdigest())
+
+
+def cluster(address: str, folder: str) -> None:
+    """Join a Ray cluster, and say what each of its nodes says, and what this machine says of itself."""
+    from jumar.cluster.nodes import ask_each, first_words, names, nodes
+    from jumar.cluster.ray_session import open_session
+    from jumar.errors import JumarError
+    from jumar.verification.doctor.on_nodes import describe
+
+    try:
+        session = open_session(address, 1, "--address")
+    except JumarError as error:
+        say(error=str(error))
+        return
+    with session, tempfile.NamedTemporaryFile(prefix=".jumar-doctor-", dir=folder) as file:
+        file.write(os.urandom(16).hex().encode())
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        mine = describe(file.name)
+        say(here=mine)
+        answers = ask_each(session, nodes(session), describe, file.name, seconds=CLUSTER_SECONDS)
+        for (node, answer), name in zip(answers.items(), names(list(answers)), strict=True):
+            if isinstance(answer, Exception):
+                say(node=name, processors=node.processors, raised=first_words(answer))
+            else:
+                say(**answer, node=name, processors=node.processors, seen=answer["word"] == mine["word"])
+
+
 PROBES: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (imports, devices, disk, workers, training, checks)
+    each.__name__: each for each in (imports, devices, disk, workers, training, checks, canary, cluster)
 }
 
 
