@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import faults
 
+from jumar.drills.disk_faults import faults
 from jumar.report import learning_curve as figure
 from jumar.report.learning_curve import learning_curve
 

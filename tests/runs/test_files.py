@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faults import MODES, Killed, after_every_fault, faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jumar.drills.disk_faults import MODES, Killed, after_every_fault, faults
 from jumar.errors import DamagedFile, UsageError
 from jumar.runs import entries, files, policy_files
 from jumar.runs.files import (
