@@ -243,7 +243,7 @@ def _plan(request: CompareRequest, method: Method, env: str) -> Plan:
     try:
         return make_plan(wishes, Silent(sys.stderr), own=typed_code(wishes.encoder))
     except UsageError as error:
-        raise UsageError(f"{method.name} on {env}: {error}") from None
+        raise UsageError(f"{method.name} on {env:.100}: {error}") from None
 
 
 def task_of(plan: Plan) -> str:
