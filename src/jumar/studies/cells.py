@@ -288,8 +288,7 @@ def protocol_of(plan: Plan) -> Protocol | None:
 
 def trained_steps(run: RunDirectory) -> int:
     """Return the environment steps of a run's last iteration that is logged with all that belongs to it."""
-    steps = logs.read_last(run.metrics).get(STEPS)
-    return int(steps) if isinstance(steps, (int, float)) else 0
+    return int(logs.finite(logs.read_last(run.metrics).get(STEPS)) or 0)
 
 
 def is_finished(run: RunDirectory, total_timesteps: int) -> bool:
