@@ -2,6 +2,7 @@
 # make test    runs the tests, but for those that take long
 # make quick   runs a minute of them: pure functions, files and tables
 # make slow    runs those that take long: learning, drills, many processes
+# make drills  brings faults about: kills, full disks, damaged files (two hours; python -m jumar.drills --quick: 15 minutes)
 # make mutants runs jumar verify on copies of Jumar with one error each (some three minutes)
 # make figures draws the figures of the textbooks into the folder figures
 # make check   lint, types and docs, as CI runs them beside the tests
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: train test quick slow mutants figures check docs lock clean
+.PHONY: train test quick slow drills mutants figures check docs lock clean
 
 train: $(VENV)/.train
 	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000
@@ -27,6 +28,9 @@ quick: $(VENV)/.test
 
 slow: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow
+
+drills: $(VENV)/.test
+	$(VENV)/bin/python -m jumar.drills
 
 mutants: $(VENV)/.test
 	$(VENV)/bin/python tests/mutants.py

@@ -33,6 +33,7 @@ LEARN = sorted((DOCS / "learn").glob("*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "api").glob("*.md"), *LEARN])
 INTERNAL = (
     "jumar.cli",
+    "jumar.drills",
     "jumar.export",
     "jumar.studies",
     "jumar.training",

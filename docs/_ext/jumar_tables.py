@@ -6,7 +6,7 @@ default, the values it takes and what it does. ``command-options`` takes a comma
 algorithm it takes the preset for the first of them that there is one for. ``names-table`` takes ``Stable-Baselines3`` and
 lists its names that are not Jumar's. ``verification-table`` lists the checks of ``jumar verify``. ``examples-table`` takes a
 word that a source has in it (``Decision``; ``all`` for all of them) and lists the worked examples, with what is said of the
-print. ``figures-table`` lists the figures, and ``figures-gallery`` shows them.
+print. ``figures-table`` lists the figures, and ``figures-gallery`` shows them. ``drills-table`` lists the drills.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from jumar.algorithms.registry import ALGORITHMS
 from jumar.cli.grammar import build
 from jumar.cli.options.settings import SETTING
 from jumar.cli.verify import figure
+from jumar.drills.registry import drills
 from jumar.figures.registry import FIGURES
 from jumar.lab.examples import EXAMPLES
 from jumar.presets import presets
@@ -123,6 +124,11 @@ def verification_rows() -> dict[str, list[Row]]:
         row = (f"`{each.name}`", each.what, figure(each.bound), "yes" if each.quick else "")
         groups.setdefault(group.replace("-", " ").capitalize(), []).append(row)
     return groups
+
+
+def drill_rows() -> list[Row]:
+    """Return rows (drill, what is done, what surviving means)."""
+    return [(f"`{each.name}`", _plain(each.what), _plain(each.survived)) for each in drills()]
 
 
 def example_rows(source: str) -> list[Row]:
@@ -272,6 +278,17 @@ class VerificationTable(_Table):
         return self.parse_text_to_nodes("\n\n".join(parts))
 
 
+class DrillsTable(_Table):
+    """The drills of ``python -m jumar.drills``."""
+
+    required_arguments = 0
+    header = ("drill", "what is done", "survived means")
+
+    def run(self) -> list[nodes.Node]:
+        """Return one table."""
+        return self.parse_text_to_nodes(markdown_table(self.header, drill_rows()))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("settings-table", SettingsTable)
@@ -280,6 +297,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("trained-table", TrainedTable)
     app.add_directive("names-table", NamesTable)
     app.add_directive("verification-table", VerificationTable)
+    app.add_directive("drills-table", DrillsTable)
     app.add_directive("examples-table", ExamplesTable)
     app.add_directive("figures-table", FiguresTable)
     app.add_directive("figures-gallery", FiguresGallery)

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 
 from jumar.text import printable
 
+LONGEST_NAME = 100
+"""Characters of an unknown name that a message shows: no known one is as long."""
+
 
 class JumarError(Exception):
     """Base of all errors that Jumar raises on purpose; its words are printable, whatever they quote."""
@@ -85,6 +88,7 @@ def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None =
 def unknown(kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
     """Build the error for an unknown ``name`` of some ``kind``, with the nearest right names or all of a short list."""
     known = list(known)
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
     guesses = nearest(name, known, aliases)
     if guesses:
         hint = f"did you mean {' or '.join(guesses)}?"

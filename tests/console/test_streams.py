@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jumar.console.streams import Steady
+from jumar.drills.faults.streams import REDIRECTIONS, Redirection
 
 COMMAND = """
 import os, subprocess, sys
@@ -34,31 +35,16 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize(
-    ("line", "code", "errors"),
-    [
-        ("resume r 2>&-", 0, None),
-        ("resume r >&-", 0, "warning: the last words could not be printed: standard output is closed."),
-        ("resume r >&- 2>&- <&-", 0, None),
-        ("resume r --json 2>&-", 0, None),
-        ("resume r --json >&-", 1, "error: standard output is closed."),
-        ("resume r --json >/dev/full", 1, "error: No space left on device."),
-        ("resume r >/dev/full", 0, "warning: the last words could not be printed: No space left on device."),
-        ("resume r --json | head -0", 0, ""),
-        ("resume r | head -0", 0, ""),
-        ("evaluate r >&-", 1, "error: standard output is closed."),
-        ("evaluate r --help >/dev/full", 1, "error: No space left on device."),
-    ],
-)
-def test_streams_do_not_stop_the_work(line: str, code: int, errors: str | None) -> None:
-    words, _, redirection = line.partition(" r ")
-    script = f'"$0" -c "$1" {words} r {redirection}; exit ${{PIPESTATUS[0]}}'
+@pytest.mark.parametrize("each", REDIRECTIONS, ids=lambda each: f"{each.command} {each.shell}")
+def test_streams_do_not_stop_the_work(each: Redirection) -> None:
+    word, _, options = each.command.partition(" ")
+    script = f'"$0" -c "$1" {word} r {options} {each.shell}; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", script, sys.executable, COMMAND], capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
+    assert done.returncode == each.code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-    assert errors is None or errors in done.stderr
-    if "--help" not in line:
+    assert each.errors is None or each.errors in done.stderr
+    if each.works:
         assert Path("log.txt").read_text() == "begun, ended"
 
 

@@ -5,79 +5,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-
-class Walk(gym.Env):
-    """A counter with noise from its own generator: observation [step of the episode, noise, last action].
-
-    It terminates at step ``ends``, truncates at step ``limit`` (both may be the same), and pays its noise.
-    """
-
-    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
-    action_space: spaces.Space = spaces.Discrete(3, start=-1)
-
-    def __init__(self, ends: int = 5, limit: int = 1000) -> None:
-        self.ends, self.limit = ends, limit
-        self.total = 0
-        self.buffer = np.zeros(3, np.float32)  # returned and overwritten, as careless environments do
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.time = 0
-        return self.observe(0), {}
-
-    def observe(self, action: Any) -> Any:
-        self.buffer[:] = self.time, self.np_random.normal(), action
-        return self.buffer
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        assert self.action_space.contains(action)
-        self.time += 1
-        self.total += 1
-        observation = self.observe(action)
-        return observation, float(self.buffer[1]), self.time == self.ends, self.time == self.limit, {}
-
-
-class Faulty(Walk):
-    """A :class:`Walk` that goes wrong at step ``at``."""
-
-    def __init__(self, fault: str, at: int = 3, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.fault, self.at = fault, at
-
-    def step(self, action: Any) -> Any:
-        observation, reward, terminated, truncated, info = super().step(action)
-        if self.total != self.at:
-            return observation, reward, terminated, truncated, info
-        if self.fault == "raise":
-            raise ValueError("boom")
-        if self.fault == "hang":
-            time.sleep(600)
-        if self.fault == "exit":
-            os._exit(7)
-        if self.fault == "four values":
-            return observation, reward, terminated, info
-        observation = {
-            "nan": np.array([1, np.nan, 0], np.float32),
-            "shape": np.zeros(5, np.float32),
-            "scalar": np.float32(1),
-            "text": "left",
-        }.get(self.fault, observation)
-        reward = {"inf reward": np.inf, "no reward": None, "text reward": "1", "list reward": [1.0]}.get(
-            self.fault, reward
-        )
-        info = {"bad cost": {"cost": np.nan}, "no mask": {"action_mask": np.zeros(3, bool)}, "info": [1]}.get(
-            self.fault, info
-        )
-        return observation, reward, terminated, truncated, info
+from jumar.drills.faulty import Faulty as Faulty  # the registered ids name it here
+from jumar.drills.faulty import Walk
 
 
 class FaultyReset(Walk):

@@ -100,6 +100,7 @@ def test_without_envpool_it_is_gymnasium_s(monkeypatch: pytest.MonkeyPatch) -> N
         ("3d:Walk-v0", "'3d' is no name of a Python module"),
         ("nowhere_at_all:Walk-v0", "there is no module 'nowhere_at_all'"),
         ("faulty:Wakl-v0", r"unknown environment 'faulty:Wakl-v0'; did you mean faulty:Walk-v0"),
+        (200 * "jax/CartPole-v1", "id has at most 300 characters, and this one has 3,000: .jax/CartPole-v1jax"),
         ("faulty:CartPloe-v1", r"did you mean faulty:[\w-]+( or faulty:[\w-]+)*\?$"),
         ("json:Walk-v7", "unknown environment 'json:Walk-v7'; json has registered none"),
     ],

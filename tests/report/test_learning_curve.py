@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import faults
 
+from jumar.drills.disk_faults import faults
 from jumar.report import learning_curve as figure
 from jumar.report.learning_curve import learning_curve
 
@@ -30,6 +30,13 @@ def evaluations(*returns: list[float]) -> list[dict[str, Any]]:
         (metrics(None, float("nan")), evaluations([])),
         (metrics(1.0), evaluations([2.0])),
         ([{"other": 1}], [{"step": None, "returns": [1.0]}, {"returns": None}]),
+        (
+            [
+                {"time/total_timesteps": 10**400, "rollout/ep_rew_mean": 1.0},
+                {"time/total_timesteps": [], "rollout/ep_rew_mean": {}},
+            ],
+            [{"step": 1, "returns": 3}, {"step": 2, "returns": [10**400, "x"]}, {"step": 3, "returns": [True, 1.0]}],
+        ),
         (metrics(None, 2.0, 3.0), evaluations([1.0, 2.0], [3.0, float("inf"), 5.0])),
     ],
 )

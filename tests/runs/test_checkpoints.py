@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faults import MODES, Killed, after_every_fault, faults
 
+from jumar.drills.disk_faults import MODES, Killed, after_every_fault, faults
 from jumar.errors import DamagedFile, UsageError
 from jumar.fields import record, whole
 from jumar.runs import files

@@ -79,6 +79,7 @@ ROWS = np.zeros((6, 2), np.float32)
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "missing array": ({"without": "rewards"}, "has no array rewards; a data set has actions, "),
     "extra array": ({"values": np.zeros(6)}, "has an array values, which a data set of these spaces does not"),
+    "long extra array": ({"v" * 5000: np.zeros(6)}, "has an array v{100}, which"),
     "no rows": ({"rewards": np.zeros(0, np.float32)}, "holds no transitions"),
     "fewer rows": (
         {"terminated": np.zeros(5, bool)},

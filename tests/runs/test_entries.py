@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from jumar.drills.hostile import FILES, FOLDERS, KINDS, make_outside, plant, to_nothing
 from jumar.errors import DamagedFile, UsageError
 from jumar.runs.entries import is_folder, make_folder, open_plain
 from jumar.runs.run_directory import RunDirectory
 
-FILES = (
-    *("config.json", "metrics.jsonl", "evaluations.jsonl", "learning_curve.png", ".lock"),
-    *("policy.json", "policy.safetensors", "policy.safetensors.new", "best/policy.json", "best/policy.safetensors.new"),
-    *("checkpoints/000000000064/state.safetensors", "checkpoints/000000000064.set-aside/checkpoint.json"),
-    *("tensorboard/events.out.tfevents.1", "seed_3/metrics.jsonl", "seed_3/best/policy.json"),
-)
-FOLDERS = ("best", "checkpoints", "tensorboard", "checkpoints/000000000064", "seed_3", "seed_3/best")
-
-
-def to_a_file(place: Path, outside: Path) -> None:
-    place.symlink_to(outside / "precious")
-
-
-def to_nothing(place: Path, outside: Path) -> None:
-    place.symlink_to(outside / "new")
-
-
-def to_a_folder(place: Path, outside: Path) -> None:
-    place.symlink_to(outside)
-
-
-def to_a_device(place: Path, outside: Path) -> None:
-    place.symlink_to("/dev/zero")
-
-
-def a_pipe(place: Path, outside: Path) -> None:
-    os.mkfifo(place)
-
-
-KINDS: tuple[Callable[[Path, Path], None], ...] = (to_a_file, to_nothing, to_a_folder, to_a_device, a_pipe)
-
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "precious").write_text("mine")
-    (tmp_path / "outside" / ".policy.json.0123abcd.tmp").write_text("mine too")
-    return tmp_path / "outside"
+    return make_outside(tmp_path / "outside")
 
 
 def made_run(path: Path) -> RunDirectory:
@@ -61,14 +27,9 @@ def made_run(path: Path) -> RunDirectory:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [*FILES, *FOLDERS])
-def test_no_entry_of_a_run_may_lead_elsewhere(
-    name: str, kind: Callable[[Path, Path], None], tmp_path: Path, outside: Path
-) -> None:
+def test_no_entry_of_a_run_may_lead_elsewhere(name: str, kind: str, tmp_path: Path, outside: Path) -> None:
     run = made_run(tmp_path / "run")
-    place = run.path / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    kind(place, outside)
+    plant(run.path, name, kind, outside)
     before = sorted(run.path.rglob("*"))
     noun = "plain file" if name in FILES else "folder"
     for use in (lambda: RunDirectory.open(run.path), lambda: run.lock().__enter__()):

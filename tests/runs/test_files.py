@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faults import MODES, Killed, after_every_fault, faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jumar.drills.disk_faults import MODES, Killed, after_every_fault, faults
 from jumar.errors import DamagedFile, UsageError
 from jumar.runs import entries, files, policy_files
 from jumar.runs.files import (
@@ -302,6 +302,7 @@ def test_packed_bytes_depend_on_the_arrays_alone() -> None:
     [
         ({"w": np.ones((2, 3))}, r"'b' is missing"),
         ({"w": np.ones((2, 3)), "b": np.ones(3), "c/0": np.ones(1)}, r"'c/0' is not expected"),
+        ({"w": np.ones((2, 3)), "b": np.ones(3), "x" * 5000: np.ones(1)}, r"'x{99} is not expected"),
         ({"w": np.ones((3, 2)), "b": np.ones(3)}, r"'w' in state is float64\[3, 2\]; float64\[2, 3\] is expected"),
         ({"w": np.ones((2, 3)), "b": np.ones(3, np.float32)}, r"'b' in state is float32\[3\]; float64\[3\] is exp"),
     ],

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import faults
 
+from jumar.drills.disk_faults import faults
 from jumar.errors import DamagedFile
 from jumar.runs import logs
 from jumar.runs.logs import JsonLines

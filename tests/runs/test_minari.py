@@ -223,3 +223,18 @@ def test_other_folders_and_formats_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "set", data_format="arrow")
     with pytest.raises(UsageError, match="in the format 'arrow'; only hdf5 is read"):
         read_minari(tmp_path / "set")
+
+
+@pytest.mark.parametrize("kind", ["x" * 5000, {"spaces": {"spaces": {}}}, [1] * 5000, None, 3])
+def test_a_format_that_is_none_is_told_in_few_words(kind: Any, tmp_path: Path) -> None:
+    write(tmp_path, data_format=kind)
+    with pytest.raises(UsageError, match=r"in the format .{1,70}; only hdf5 is read\.$"):
+        read_minari(tmp_path)
+
+
+def test_a_format_that_is_nested_deep_is_told_in_few_words(tmp_path: Path) -> None:
+    write(tmp_path)
+    deep = '{"data_format": ' + "[" * 900 + "]" * 900 + "}"
+    (tmp_path / "data" / "metadata.json").write_text(deep)
+    with pytest.raises(UsageError, match=r"in the format of a list; only hdf5 is read\.$"):
+        read_minari(tmp_path)

@@ -69,6 +69,13 @@ def test_a_given_directory_is_made_with_its_parents_and_may_exist_empty() -> Non
     assert RunDirectory.create("empty", "ppo", "E", 0).path == Path("empty")
     # A command that failed before it wrote anything does not take the name.
     assert RunDirectory.create("empty", "ppo", "E", 0).path == Path("empty")
+    # Nor does one that was killed while it wrote the first file; what is half is removed once the run is locked.
+    Path("empty/.config.json.0123abcd.tmp").write_text("{")
+    with RunDirectory.create("empty", "ppo", "E", 0).lock():
+        assert os.listdir("empty") == [".lock"]
+    Path("empty/.other.json.0123abcd.tmp").write_text("{")
+    with pytest.raises(UsageError, match="empty is not empty"):
+        RunDirectory.create("empty", "ppo", "E", 0)
 
 
 def test_a_given_directory_that_is_not_empty_is_refused() -> None:

@@ -17,10 +17,10 @@ from unittest import mock
 import numpy as np
 import pytest
 import safetensors.numpy
-from faults import MODES, Killed, after_every_fault, faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jumar.drills.disk_faults import MODES, Killed, after_every_fault, faults
 from jumar.errors import DamagedFile, UsageError
 from jumar.fields import DamagedEntry, made_by, mapping, record
 from jumar.runs import segments as module

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import faults
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
 
+from jumar.drills.disk_faults import faults
 from jumar.runs import tensorboard
 from jumar.runs.tensorboard import ScalarWriter
 

@@ -336,11 +336,16 @@ def test_damaged_logs_fail_the_run_alone(compared: tuple[Path, dict[str, Any]], 
     assert "line 2 is no whole JSON object" in failure()
     evaluations.write_bytes(whole.replace(b'"mean_return": ', b'"mean_return": NaN, "was": ', 1))
     assert "a mean return is nan" in failure()
+    evaluations.write_bytes(re.sub(rb'"step": \d+', b'"step": ' + b"9" * 400, whole, count=1))
+    assert "a step is 9999" in failure()
     evaluations.write_bytes(b"".join(lines[:2]))
     assert "evaluations.jsonl is damaged: it ends at step 512 of 1,024." in failure()
     evaluations.write_bytes(whole + b"\n")
     metrics.write_bytes(b"garbage{\n" + metrics.read_bytes())
     assert read_earlier([tmp_path / "runs"])[0].failure is None  # what costs no score
+    for number in ("NaN", "-Infinity", "9" * 400, '"many"', "[]"):
+        metrics.write_text(f'{{"time/total_timesteps": {number}}}\n')
+        assert failure() == "it stopped after 0 of 1,024 steps."
 
 
 def test_what_a_run_was_told_and_how_it_was_scored_is_read_back(

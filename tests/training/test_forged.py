@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,14 @@ import pytest
 from test_commands import refused
 
 import jumar
+from jumar.drills.fuzzing.mutations import LEFT_OUT, changed, forged, places
 from jumar.errors import DamagedFile, JumarError
-from jumar.runs.files import plain, read_json, sha256
+from jumar.runs.files import plain, read_json
 from jumar.runs.run_directory import RunDirectory
 from jumar.training.plan import MOST_STEPS, Plan
 from jumar.training.restore import newest_checkpoint, read_policy
 
 KINDS_OF_SETTINGS = ("net_arch", "activation", "recurrent", "ortho_init", "gamma", "n_envs", "learning_rate")
-LEFT_OUT = object()
 STRANGE = (None, -1, 10**300, math.inf, "\x1b[2J" + 2000 * "x", [[]], LEFT_OUT)
 """What takes the place of each value in turn."""
 
@@ -35,32 +33,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def places(data: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the way to each value in some data; of the settings, to one of each kind."""
-    if place and (place[-2:-1] not in (("settings",), ("policy",)) or place[-1] in KINDS_OF_SETTINGS):
-        yield place
-    if isinstance(data, (dict, list)):
-        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from places(value, (*place, key))
-
-
-def changed(data: Any, place: tuple[str | int, ...], value: Any) -> Any:
-    """Return a copy of some data with another value at a place; it is left out where ``value`` says so."""
-    result = copy.deepcopy(data)
-    inner = result
-    for key in place[:-1]:
-        inner = inner[key]
-    if value is LEFT_OUT:
-        del inner[place[-1]]
-    else:
-        inner[place[-1]] = value
-    return result
-
-
 def forge(path: Path, what: str, data: dict[str, Any]) -> None:
     """Write some data with a right digest; there is no more to it than this."""
-    body = json.dumps({"format": 3, "what": what, **plain(data, str)}, indent=2).encode()[:-2]
-    path.write_bytes(body + b',\n  "digest": "' + sha256(body + b"\n}\n").encode() + b'"\n}\n')
+    path.write_bytes(forged(what, plain(data, str)))
 
 
 def newest(run: Path) -> None:
@@ -88,6 +63,8 @@ def test_no_forged_value_is_a_bug_in_jumar(name: str, saved: Path, tmp_path: Pat
     what, read = READERS[name]
     data = read_json(run / name, what)
     for place in places(data):
+        if place[-2:-1] in (("settings",), ("policy",)) and place[-1] not in KINDS_OF_SETTINGS:
+            continue  # one of each kind is enough
         for value in STRANGE:
             forge(run / name, what, changed(data, place, value))
             try:

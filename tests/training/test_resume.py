@@ -20,32 +20,6 @@ from jumar.runs import logs
 from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.segments import read_segments
 
-DYING = """
-import os, signal, sys
-from jumar.training.keeper import Files, LaneFiles
-
-where, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-seen = 0
-
-def after(function):
-    def wrapped(*args, **kwargs):
-        global seen
-        result = function(*args, **kwargs)
-        seen += 1
-        if seen == count:
-            os.kill(os.getpid(), number)
-        return result
-    return wrapped
-
-if where == "iteration":
-    Files.iteration = after(Files.iteration)
-else:
-    os.replace = after(os.replace)
-from jumar.cli import main
-sys.exit(main(sys.argv[4:]))
-"""
-"""Runs the command, and sends itself a real signal after the given iteration, or after the given renaming of a file."""
-
 SMALL = ["--n-envs", "2", "--n-steps", "32", "--net-arch", "8"]
 RUN = ["--total-timesteps", "1024", "--checkpoint-every", "256", "--eval-every", "512", "--eval-episodes", "2", *SMALL]
 NORMALISED = ["--normalize-observations", "--normalize-rewards"]
@@ -89,7 +63,7 @@ def jumar(*words: str | Path) -> dict[str, Any]:
 
 def stopped_by(number: int, where: str, count: int, *words: str | Path) -> None:
     """Run the command in a process of its own that gets the signal; check that it died of it."""
-    command = [sys.executable, "-c", DYING, where, str(number), str(count), *map(str, words)]
+    command = [sys.executable, "-m", "jumar.drills.dying", where, str(number), str(count), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     expected = -9 if number == signal.SIGKILL else 128 + number
     assert done.returncode == expected, done.stderr
@@ -127,7 +101,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     [
         ("compiled recurrent", signal.SIGINT, "iteration", 5),
         pytest.param("host", signal.SIGTERM, "iteration", 6, marks=pytest.mark.slow),
-        ("host", signal.SIGKILL, "renaming", 4),
+        ("host", signal.SIGKILL, "replace", 4),
         pytest.param("host gSDE", signal.SIGKILL, "iteration", 7, marks=pytest.mark.slow),
         pytest.param("earlier rollouts", signal.SIGKILL, "iteration", 6, marks=pytest.mark.slow),
         pytest.param("replay", signal.SIGKILL, "iteration", 7, marks=pytest.mark.slow),
@@ -155,7 +129,7 @@ def test_a_run_that_is_killed_again_and_again_still_ends_with_the_same_policy(
 ) -> None:
     run = tmp_path / "run"
     stopped_by(signal.SIGKILL, "iteration", 3, "train", *CASES["compiled"], *RUN, "--run-dir", run)
-    for where, count in (("renaming", 1), ("iteration", 6), ("renaming", 3)):
+    for where, count in (("replace", 1), ("iteration", 6), ("replace", 3)):
         stopped_by(signal.SIGKILL, where, count, "resume", run)
     jumar("resume", run)
     assert digest(run) == digest(uninterrupted("compiled"))
@@ -305,9 +279,9 @@ def test_a_finished_run_trains_on_with_its_buffer_and_is_resumed_from_there(reme
     ("case", "number", "where", "count"),
     [
         ("compiled", signal.SIGTERM, "iteration", 5),
-        ("compiled", signal.SIGKILL, "renaming", 3),
+        ("compiled", signal.SIGKILL, "replace", 3),
         ("host", signal.SIGINT, "iteration", 5),
-        ("host", signal.SIGKILL, "renaming", 4),
+        ("host", signal.SIGKILL, "replace", 4),
         ("pool", signal.SIGKILL, "iteration", 10),
         ("seeds", signal.SIGTERM, "iteration", 15),
     ],

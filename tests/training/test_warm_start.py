@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -151,6 +152,18 @@ def test_bare_policy_files_have_the_policy_alone(old: Path, tmp_path: Path) -> N
     for name in ("policy.json", "policy.safetensors"):
         shutil.copy(old / name, tmp_path)
     assert read_warm_start(tmp_path).critic is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_a_run_whose_configuration_is_no_file_is_not_taken_for_a_bare_policy(
+    kind: str, old: Path, tmp_path: Path
+) -> None:
+    for name in ("policy.json", "policy.safetensors"):
+        shutil.copy(old / name, tmp_path)
+    config = tmp_path / "config.json"
+    {"pipe": os.mkfifo, "link": lambda path: path.symlink_to("nowhere"), "folder": os.mkdir}[kind](config)
+    with pytest.raises(DamagedFile, match=f"config.json is a {kind}, but must be a plain file"):
+        read_warm_start(tmp_path)
 
 
 def test_what_holds_no_policy_is_refused_with_what_would_be_right(old: Path, tmp_path: Path) -> None:

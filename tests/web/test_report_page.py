@@ -18,10 +18,11 @@ from made_runs import TOTAL, append, evaluation_line, make_run, metrics_line, pl
 from jumar import cli
 from jumar.errors import DamagedFile, UsageError
 from jumar.report.statistics import mean_curve
-from jumar.web import charts, watched
+from jumar.web import charts, parts, watched
 from jumar.web.charts import Groups
 from jumar.web.elements import Markup, data_json, element, escaped
 from jumar.web.gathering import Gathering
+from jumar.web.health import Complaints, symptoms_of
 from jumar.web.page import MARK, asset, make_page, policy
 from jumar.web.settings_rows import rows
 from jumar.web.stills import decades, short_axis, ticks
@@ -330,3 +331,28 @@ def test_an_evaluation_without_its_returns_is_still_one() -> None:
     full = watched.evaluation(evaluation_line(5, 2.0))
     assert full is not None
     assert (full["least"], full["greatest"], full["length"]) == (1.0, 3.0, 15.0)
+
+
+@pytest.mark.parametrize("high", ["9" * 400, "NaN", '"high"', "[]", "null"])
+def test_scales_that_are_none_are_passed_over(high: str, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(f'{{"about": {{"last": 3, "scales": {{"x": [0, {high}]}}}}}}')
+    assert parts._asked(tmp_path, {"x"}) == (10, {})
+    (tmp_path / "results.json").write_text('{"about": {"last": 3, "scales": {"x": [0, 2]}}}')
+    assert parts._asked(tmp_path, {"x"}) == (3, {"x": (0.0, 2.0)})
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "dpg"])
+def test_numbers_that_no_float_holds_show_no_trouble_and_stop_no_page(algorithm: str) -> None:
+    names = [
+        "train/mean_kl",
+        "train/explained_variance",
+        "train/clip_fraction",
+        "train/cg_residual",
+        "train/q_mean",
+        "replay/size",
+    ]
+    complaints = Complaints(symptoms_of(plan_of(algorithm)), "time/total_timesteps")
+    complaints.add([{"time/total_timesteps": step, **dict.fromkeys(names, 10**400)} for step in range(1, 30)])
+    missing = Complaints(symptoms_of(plan_of(algorithm)), "time/total_timesteps")
+    missing.add([{"time/total_timesteps": step, **dict.fromkeys(names)} for step in range(1, 30)])
+    assert complaints.found == missing.found

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumar.errors import DamagedFile
+from jumar.runs.logs import finite
 from jumar.web import tail
-from jumar.web.buckets import MOST_NAMES, Buckets, finite
+from jumar.web.buckets import MOST_NAMES, Buckets
 from jumar.web.tail import Tail
 
 

@@ -50,6 +50,8 @@ COMPILED_BACKENDS = ("jax", "gymnax", "brax")
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LONGEST_ID = 300
+"""Characters of an environment's id, with its module."""
 MOST_FRAMES = 1000
 """Of a frame stack. Atari's have 4; each frame takes the memory of an observation in every copy of the environment."""
 MOST_WRAPPERS = 100
@@ -297,6 +299,10 @@ def resolve(
 
 def _split(text: str) -> tuple[str | None, str | None, str]:
     """Split ``[backend/][module:]name``."""
+    if len(text) > LONGEST_ID:
+        raise UsageError(
+            f"an environment's id has at most {LONGEST_ID} characters, and this one has {len(text):,}: {text[:40]!r}..."
+        )
     head, slash, rest = text.partition("/")
     backend = head if slash and head in BACKENDS else None
     rest = rest if backend else text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from jumar.report.style import TEXT_COLOUR, count_steps, new_figure, png, style
 from jumar.runs.files import PathLike, write_atomically
+from jumar.runs.logs import finite
 
 TRAINING_COLOUR = "#8fb3d9"
 EVALUATION_COLOUR = "#c44e2b"
@@ -43,8 +43,9 @@ def learning_curve(
 
 
 def _draw_training(axes: Any, metrics: Sequence[Mapping[str, Any]]) -> None:
-    points = [(entry.get("time/total_timesteps"), entry.get("rollout/ep_rew_mean")) for entry in metrics]
-    points = [(step, value) for step, value in points if _is_finite(step) and _is_finite(value)]
+    names = ("time/total_timesteps", "rollout/ep_rew_mean")
+    points = [tuple(finite(entry.get(name)) for name in names) for entry in metrics]
+    points = [point for point in points if None not in point]
     if points:
         steps, values = zip(*points, strict=True)
         marker = "o" if len(points) == 1 else ""
@@ -52,14 +53,15 @@ def _draw_training(axes: Any, metrics: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_evaluations(axes: Any, evaluations: Sequence[Mapping[str, Any]]) -> None:
-    found = [(entry.get("step"), _finite(entry.get("returns"))) for entry in evaluations]
-    found = [(step, returns) for step, returns in found if _is_finite(step) and returns.size]
+    found = [(finite(entry.get("step")), _finite(entry.get("returns"))) for entry in evaluations]
+    found = [(step, returns) for step, returns in found if step is not None and returns.size]
     if not found:
         return
     steps = [step for step, _ in found]
-    mean, deviation, least, greatest = np.array(
-        [(returns.mean(), returns.std(), returns.min(), returns.max()) for _, returns in found]
-    ).T
+    with np.errstate(over="ignore"):  # a deviation that is infinite is cut at the extremes
+        mean, deviation, least, greatest = np.array(
+            [(returns.mean(), returns.std(), returns.min(), returns.max()) for _, returns in found]
+        ).T
     low, high = np.maximum(mean - deviation, least), np.minimum(mean + deviation, greatest)
     marker = "o" if len(found) <= MARKED_POINTS else ""
     label = "evaluation (mean, ± one deviation)"
@@ -70,8 +72,5 @@ def _draw_evaluations(axes: Any, evaluations: Sequence[Mapping[str, Any]]) -> No
 
 
 def _finite(values: Any) -> np.ndarray:
-    return np.array([value for value in values or () if _is_finite(value)], dtype=np.float64)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    known = (finite(value) for value in values) if isinstance(values, (list, tuple)) else ()
+    return np.array([value for value in known if value is not None], dtype=np.float64)

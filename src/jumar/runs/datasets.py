@@ -208,7 +208,7 @@ def check_arrays(arrays: Mapping[str, np.ndarray], found: tuple[Space, Space], p
     if missing := sorted(expected - set(arrays)):
         raise DamagedFile(f"{path} has no array {missing[0]}; a data set has {', '.join(sorted(expected))}.")
     if extra := sorted(set(arrays) - expected):
-        raise DamagedFile(f"{path} has an array {extra[0]}, which a data set of these spaces does not.")
+        raise DamagedFile(f"{path} has an array {extra[0]:.100}, which a data set of these spaces does not.")
     n = len(arrays["rewards"]) if arrays["rewards"].ndim else 0
     if n == 0:
         raise DamagedFile(f"{path} holds no transitions.")

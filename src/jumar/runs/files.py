@@ -353,7 +353,9 @@ def arrays_to_tree(template: Any, arrays: Mapping[str, np.ndarray], path: PathLi
     missing = [name for name, _ in named if name not in arrays]
     extra = sorted(set(arrays) - {name for name, _ in named})
     if missing or extra:
-        faults = [f"{name!r} is missing" for name in missing[:3]] + [f"{name!r} is not expected" for name in extra[:3]]
+        faults = [f"{name!r} is missing" for name in missing[:3]] + [
+            f"{name!r:.100} is not expected" for name in extra[:3]
+        ]
         raise DamagedFile(f"the arrays in {path} are not those of this setting: {'; '.join(faults)}.")
     leaves = [_checked_leaf(name, leaf, arrays[name], path) for name, leaf in named]
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), leaves)

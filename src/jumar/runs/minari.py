@@ -170,7 +170,8 @@ def _spaces(path: Path) -> tuple[Space, Space]:
     if not isinstance(metadata, Mapping):
         raise DamagedFile(f"{path} does not describe a data set.")
     if (kind := metadata.get("data_format", "hdf5")) != "hdf5":
-        raise UsageError(f"{path} is of a data set in the format {kind!r}; only hdf5 is read.")
+        shown = f"{kind!r:.60}" if isinstance(kind, str) else f"of a {type(kind).__name__}"
+        raise UsageError(f"{path} is of a data set in the format {shown}; only hdf5 is read.")
     try:
         observation, action = (space_from_json(_ours(json.loads(metadata[name]))) for name in SPACES)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError, DamagedEntry) as error:

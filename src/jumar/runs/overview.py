@@ -20,8 +20,6 @@ from jumar.runs.entries import open_plain
 from jumar.runs.files import read_json
 from jumar.runs.run_directory import CONFIG, LOCK, METRICS, RunDirectory
 
-LARGEST = 1e300
-"""A return beyond it comes from no environment."""
 STEPS = "time/total_timesteps"
 RETURN = "rollout/ep_rew_mean"
 BESIDE = frozenset({METRICS, LOCK, "checkpoints", "policy.json", "replay"})
@@ -178,7 +176,7 @@ def _look_inside(run: RunDirectory, config: Mapping[str, Any], changed: float) -
     trained = [logs.read_last(lane.metrics) for lane in lanes]
     evaluated = [logs.read_last(lane.evaluations) for lane in lanes]
     checkpoints = CheckpointStore(run.checkpoints).steps()
-    steps = [_number(entry.get(STEPS)) or 0.0 for entry in trained]
+    steps = [logs.finite(entry.get(STEPS)) or 0.0 for entry in trained]
     logged = [int(number) for number in steps if 0.0 < number <= LARGEST_STEP]
     known = {
         **_known(config),
@@ -238,10 +236,6 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and abs(value) < LARGEST else None  # NaN is not
-
-
 def _mean(values: Iterator[Any]) -> float | None:
-    known = [number for value in values if (number := _number(value)) is not None]
+    known = [number for value in values if (number := logs.finite(value)) is not None]
     return math.fsum(known) / len(known) if known else None

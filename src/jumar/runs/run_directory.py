@@ -18,7 +18,15 @@ from typing import Any
 
 from jumar.errors import UsageError, nearest
 from jumar.runs import checkpoints, policy_files, segments
-from jumar.runs.entries import Layout, PathLike, check_entries, exactly, open_plain, remove_temporaries
+from jumar.runs.entries import (
+    Layout,
+    PathLike,
+    check_entries,
+    exactly,
+    name_of_temporary,
+    open_plain,
+    remove_temporaries,
+)
 from jumar.runs.files import read_json, write_json
 from jumar.runs.tensorboard import NAME_START
 
@@ -282,7 +290,7 @@ def is_locked(path: PathLike) -> bool:
 def _make_given(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(name != LOCK for name in os.listdir(path)):
+        if any(not _is_left_by_a_kill(name) for name in os.listdir(path)):
             raise UsageError(
                 f"the run directory {path} is not empty; give a new one, or go on with it by `jumar resume`."
                 if _is_run(path)
@@ -292,6 +300,11 @@ def _make_given(path: Path) -> Path:
     except OSError as error:
         raise _cannot_make(path, error) from None
     return path
+
+
+def _is_left_by_a_kill(name: str) -> bool:
+    """Whether a process that was killed before it had written a configuration leaves an entry of this name."""
+    return name == LOCK or name_of_temporary(name) == CONFIG
 
 
 def make_study_folder(out: Path | None, command: str, kind: str, mark: str) -> Path:

@@ -243,7 +243,7 @@ def _plan(request: CompareRequest, method: Method, env: str) -> Plan:
     try:
         return make_plan(wishes, Silent(sys.stderr), own=typed_code(wishes.encoder))
     except UsageError as error:
-        raise UsageError(f"{method.name} on {env}: {error}") from None
+        raise UsageError(f"{method.name} on {env:.100}: {error}") from None
 
 
 def task_of(plan: Plan) -> str:
@@ -288,8 +288,7 @@ def protocol_of(plan: Plan) -> Protocol | None:
 
 def trained_steps(run: RunDirectory) -> int:
     """Return the environment steps of a run's last iteration that is logged with all that belongs to it."""
-    steps = logs.read_last(run.metrics).get(STEPS)
-    return int(steps) if isinstance(steps, (int, float)) else 0
+    return int(logs.finite(logs.read_last(run.metrics).get(STEPS)) or 0)
 
 
 def is_finished(run: RunDirectory, total_timesteps: int) -> bool:

@@ -41,14 +41,12 @@ def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run
         steps, returns = _evaluations(directory)
         metrics = logs.read(directory.metrics)
         record = {
-            name: np.array([np.nan if row.get(name) is None else row[name] for row in metrics], np.float64)
+            name: _column(metrics, name, directory.metrics)
             for name in RECORDED
             if any(row.get(name) is not None for row in metrics)
         }
     except DamagedFile as error:
         return failed(method, plan, seed, str(error), directory.path)
-    except (TypeError, ValueError):
-        return failed(method, plan, seed, f"{directory.metrics} is damaged.", directory.path)
     if not returns.size:
         return failed(method, plan, seed, "it was never evaluated.", directory.path)
     if steps[-1] < plan.total_timesteps - plan.eval_every:
@@ -57,19 +55,31 @@ def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run
     return replace(_bare(method, plan, seed, directory.path), steps=steps, returns=returns, record=record)
 
 
+def _column(rows: Sequence[Mapping[str, Any]], name: str, path: Path) -> np.ndarray:
+    """Return the numbers of one name, NaN where there is none.
+
+    Raises:
+        DamagedFile: one is something else than a number.
+    """
+    found = [(row.get(name), logs.finite(row.get(name))) for row in rows]
+    if any(number is None and value is not None for value, number in found):
+        raise DamagedFile(f"{path} is damaged.")
+    return np.array([np.nan if number is None else number for _, number in found], np.float64)
+
+
 def _evaluations(directory: RunDirectory) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and mean return of a run's evaluations.
 
     Raises:
         DamagedFile: one of them is cut, or has no number.
     """
-    try:
-        scored = [(float(row["step"]), float(row["mean_return"])) for row in logs.read_whole(directory.evaluations)]
-    except (KeyError, TypeError, ValueError):
-        raise DamagedFile(f"{directory.evaluations} is damaged.") from None
-    steps, returns = np.array(scored, np.float64).reshape(-1, 2).T
-    if not np.isfinite(returns).all():
-        raise DamagedFile(f"{directory.evaluations} is damaged: a mean return is {returns[~np.isfinite(returns)][0]}.")
+    rows = logs.read_whole(directory.evaluations)
+    for name in ("step", "mean_return"):
+        for value in (row.get(name) for row in rows):
+            if logs.finite(value) is None:
+                words = f"a {name.replace('_', ' ')} is {value!r:.40}"
+                raise DamagedFile(f"{directory.evaluations} is damaged: {words}.")
+    steps, returns = np.array([(row["step"], row["mean_return"]) for row in rows], np.float64).reshape(-1, 2).T
     return steps, returns
 
 

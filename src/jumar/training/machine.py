@@ -5,23 +5,23 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-import jax
-
 from jumar.xla.compiler import count_processors
 
 
 def describe_machine() -> dict[str, Any]:
     """Return the system, the processor, how many processors the process may use, and the kind of JAX's devices."""
+    import jax
+
     devices = jax.devices()
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "processors": count_processors(),
         "device": f"{len(devices)} x {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind,
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Return the processor's name as Linux knows it, else as Python does."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

@@ -8,6 +8,7 @@ old run.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -213,7 +214,7 @@ def run_of(folder: Path) -> tuple[RunDirectory | None, int | None]:
         if not 0 <= lane < (plan.n_seeds or 0):  # a run of its own that lies in another
             return None, None
         run = parent
-    return (RunDirectory.open(run.path), lane) if run.config.is_file() else (None, None)
+    return (RunDirectory.open(run.path), lane) if os.path.lexists(run.config) else (None, None)
 
 
 def _saved_critic(step: int, arrays: dict[str, np.ndarray], lane: int | None, where: Path) -> SavedCritic:

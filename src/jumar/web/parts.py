@@ -230,7 +230,7 @@ def _asked(place: Path, envs: set[str]) -> tuple[int, dict[str, Scale]]:
         about = json.loads(read_bytes(place / RESULTS, "table of results", LARGEST_RESULTS))["about"]
         last, given = about["last"], about["scales"]
         scales = {env: (float(low), float(high)) for env, (low, high) in given.items() if env in envs}
-    except (DamagedFile, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (DamagedFile, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return 10, {}
     sound = type(last) is int and 1 <= last <= 10**6
     sound = sound and all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in scales.values())

@@ -15,12 +15,12 @@ from jumar.errors import DamagedFile
 from jumar.runs import checkpoints
 from jumar.runs.entries import is_folder
 from jumar.runs.files import read_json
-from jumar.runs.logs import entry_of
+from jumar.runs.logs import entry_of, finite
 from jumar.runs.run_directory import LOCK, SEED_NAME, RunDirectory
 from jumar.runs.standing import Standing, standing
 from jumar.training.events import RULES
 from jumar.training.plan import Plan
-from jumar.web.buckets import Buckets, finite
+from jumar.web.buckets import Buckets
 from jumar.web.health import Complaints, symptoms_of
 from jumar.web.tail import Tail
 

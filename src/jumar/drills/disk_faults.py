@@ -1,4 +1,4 @@
-"""Faults of the disk and deaths of the process, at a chosen operation on files."""
+"""Faults of the disk and deaths of the process, at a chosen operation on files: in this process, and so without any chance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,9 +35,11 @@ class Faults:
 
     @property
     def count(self) -> int:
+        """How many operations there were."""
         return len(self.names)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Do an operation, or let it fail."""
         original = self._originals[name]
         if name == "open" and not args[1] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
             return original(*args, **kwargs)
@@ -67,6 +70,7 @@ class Faults:
 
 @contextmanager
 def faults(mode: str = "none", at: int = 0) -> Iterator[Faults]:
+    """Within the block, operations on files are counted, and number ``at`` fails as ``mode`` says."""
     injected = Faults(mode, at)
     with ExitStack() as stack:
         for name in CHANGES:
@@ -78,19 +82,40 @@ def _caller(injected: Faults, name: str) -> Callable[..., Any]:
     return lambda *args, **kwargs: injected.call(name, *args, **kwargs)
 
 
-def after_every_fault(
-    base: Path, prepare: Callable[[Path], None], act: Callable[[Path], None], observe: Callable[[Path], Any]
-) -> dict[str, list[Any]]:
-    """Return, per mode, what ``observe`` sees after ``act`` was struck at its 1st, 2nd, ... last operation.
+@dataclass(frozen=True)
+class Struck:
+    """What came of an act that was struck at one of its operations, and then done again.
 
-    Each time ``act`` is then done again without a fault, and must give what it gives in one go.
+    Attributes:
+        mode: of the fault.
+        at: which operation it was.
+        seen: what was observed after the fault.
+        repaired: whether doing it again gave what it gives in one go.
+    """
+
+    mode: str
+    at: int
+    seen: Any
+    repaired: bool
+
+
+def each_fault(
+    base: Path, prepare: Callable[[Path], None], act: Callable[[Path], None], observe: Callable[[Path], Any]
+) -> Iterator[Struck]:
+    """Yield, for each mode, what came of ``act`` after it was struck at its 1st, 2nd, ... last operation.
+
+    Args:
+        base: an empty folder.
+        prepare: makes what there is before the act, in a folder.
+        act: does something to the files of a folder.
+        observe: says what a reader finds there.
     """
     whole = base / "whole"
     whole.mkdir()
     prepare(whole)
     with faults() as counted:
         act(whole)
-    seen: dict[str, list[Any]] = {}
+    expected = observe(whole)
     for mode in MODES:
         for at in range(1, counted.count + 1):
             folder = base / f"{mode}-{at}"
@@ -100,7 +125,22 @@ def after_every_fault(
                 act(folder)
             if mode == "kill":
                 injected.lose_unflushed(folder)
-            seen.setdefault(mode, []).append(observe(folder))
+            seen = observe(folder)
             act(folder)
-            assert observe(folder) == observe(whole), (mode, at)
+            yield Struck(mode, at, seen, observe(folder) == expected)
+
+
+def after_every_fault(
+    base: Path, prepare: Callable[[Path], None], act: Callable[[Path], None], observe: Callable[[Path], Any]
+) -> dict[str, list[Any]]:
+    """Return, per mode, what ``observe`` sees after each fault of :func:`each_fault`.
+
+    Raises:
+        AssertionError: doing it again did not give what it gives in one go.
+    """
+    seen: dict[str, list[Any]] = {}
+    for struck in each_fault(base, prepare, act, observe):
+        if not struck.repaired:
+            raise AssertionError((struck.mode, struck.at))
+        seen.setdefault(struck.mode, []).append(struck.seen)
     return seen
