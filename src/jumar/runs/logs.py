@@ -17,6 +17,8 @@ from jumar.runs.files import CANNOT_FLUSH, PathLike, plain, write_all, write_ato
 
 LONGEST_LINE = 2**16
 """Bytes at the end of a log in which its last line is looked for."""
+LARGEST = 1e300
+"""Numbers beyond it count as missing: sums and ranges of them would overflow."""
 Warn = Callable[[str], None]
 """Takes one sentence for the user."""
 
@@ -261,6 +263,19 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def finite(value: Any) -> float | None:
+    """Return what JSON gave as a number if it is one that can be drawn, else ``None``."""
+    if type(value) is float:
+        return value if -LARGEST <= value <= LARGEST else None
+    if type(value) is int:
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if -LARGEST <= number <= LARGEST else None
+    return None
 
 
 def _is_up_to(entry: dict[str, Any] | None, step: int, key: str) -> bool:

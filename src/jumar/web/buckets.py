@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from jumar.runs.logs import LARGEST, finite
+
 CAPACITY = 512
 FIRST_ROOM = 64
 """Buckets that there is memory for at first: most of many runs are short."""
 MOST_NAMES = 200
 """How many different numbers are followed; a run of Jumar's has some forty."""
 LONGEST_NAME = 120
-LARGEST = 1e300
-"""Numbers beyond it count as missing: sums and ranges of them would overflow."""
 
 
 @dataclass(frozen=True)
@@ -223,16 +223,3 @@ def _numbers(values: Sequence[Any]) -> np.ndarray:
         numbers = np.array([finite(value) for value in values], np.float64)
     numbers[~(np.abs(numbers) <= LARGEST)] = np.nan
     return numbers
-
-
-def finite(value: Any) -> float | None:
-    """Return what JSON gave as a number if it is one that can be drawn, else ``None``."""
-    if type(value) is float:
-        return value if -LARGEST <= value <= LARGEST else None
-    if type(value) is int:
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        return number if -LARGEST <= number <= LARGEST else None
-    return None
