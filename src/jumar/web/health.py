@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,9 +11,10 @@ from typing import Any
 from jumar.algorithms.off_policy import symptoms as off_policy
 from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.algorithms.on_policy import symptoms as on_policy
+from jumar.runs.logs import finite
 from jumar.training.metrics import Health, Metrics
 from jumar.training.plan import Plan
-from jumar.web.buckets import PLAIN, finite
+from jumar.web.buckets import PLAIN
 
 Symptoms = Callable[[Metrics], dict[str, str]]
 
@@ -23,7 +25,8 @@ def symptoms_of(plan: Plan) -> Symptoms:
     if not isinstance(settings, ReplaySettings):
         return on_policy.symptoms
     remembered = max(1, settings.buffer_size // settings.n_envs) * settings.n_envs
-    return partial(off_policy.symptoms, remembered=remembered, learning_starts=settings.learning_starts)
+    limit = settings.critic_limit if settings.critic_bins else math.inf
+    return partial(off_policy.symptoms, remembered=remembered, learning_starts=settings.learning_starts, limit=limit)
 
 
 @dataclass
