@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from made_runs import plan_of
@@ -13,7 +14,7 @@ from jumar.web.health import symptoms_of
 
 
 @pytest.mark.parametrize(("algorithm", "settings"), [("ppo", {}), ("sac", {}), ("sac", {"critic_bins": 51})])
-def test_a_page_knows_the_troubles_of_a_method(algorithm: str, settings: dict[str, int]) -> None:
+def test_a_page_knows_the_troubles_of_a_method(algorithm: str, settings: dict[str, Any]) -> None:
     plan = plan_of(algorithm, **settings)
     update = make_update(action_space=CONTINUOUS, name=algorithm, **settings)
     limit = plan.settings.critic_limit if isinstance(plan.settings, ReplaySettings) else 0.0
