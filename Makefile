@@ -6,12 +6,13 @@
 # make mutants runs jumar verify on copies of Jumar with one error each (some three minutes)
 # make figures draws the figures of the textbooks into the folder figures
 # make check   lint, types and docs, as CI runs them beside the tests
+# make ranges  tries the wheel with the oldest and the newest dependencies
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: train test quick slow drills mutants figures check docs lock clean
+.PHONY: train test quick slow drills mutants figures check docs ranges lock clean
 
 train: $(VENV)/.train
 	$(VENV)/bin/jumar train ppo HalfCheetah-v5 --total-timesteps 1000000
@@ -69,6 +70,10 @@ $(VENV)/.test: $(VENV)/.train requirements/test.txt
 $(VENV)/.check: $(VENV)/.test requirements/check.txt
 	$(PIP) install --require-hashes --requirement requirements/check.txt
 	touch $@
+
+# With the oldest and the newest dependencies that pyproject.toml allows, and on another Python where there is one.
+ranges: $(VENV)/.train
+	requirements/try_ranges.sh $(VENV)/bin/python
 
 # Needs uv. No package index is named in the lock files.
 lock:

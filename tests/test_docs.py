@@ -46,6 +46,7 @@ INTERNAL = (
     "jumar.xla",
     "jumar.algorithms",
     "jumar.verification",
+    "jumar.tracking",
     "jumar.web",
     "jumar.video",
 )

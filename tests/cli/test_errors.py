@@ -237,6 +237,7 @@ def test_without_json_the_last_words_say_what_to_type_next(
     assert "reached a mean return of 500" in output
     assert "saved in runs/my run" in output
     assert "  jumar evaluate 'runs/my run'\n" in output
+    assert "  jumar report 'runs/my run'\n" in output
     assert "  jumar resume 'runs/my run' --total-timesteps 200000\n" in output
 
 

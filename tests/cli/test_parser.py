@@ -195,6 +195,18 @@ def test_bash_completion_is_a_script_that_bash_accepts(tmp_path: Path):
     assert "--learning-rate" in done.stdout.split(), done.stderr
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_help_is_wider_than_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch):
+    from jumar.algorithms.registry import ALGORITHMS as METHODS
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    for method in (None, *METHODS):
+        root, parsers = build(METHODS, method)
+        texts = [root.format_help(), *(each.format_help() for each in parsers.values())]
+        for line in "\n".join(texts if method is None else [parsers["train"].format_help()]).splitlines():
+            assert len(line) <= width, line
+
+
 def test_help_needs_no_jax():
     code = "import sys, jumar.cli\njumar.cli.main(['--help'])\nsys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

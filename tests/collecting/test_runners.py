@@ -20,7 +20,7 @@ from updates import ALL_LEFT, Recording, first_learner, flat, held_first, make_u
 
 from jumar.collecting.gatherers import PoolScan, StepLoop, environment_seeds, joined
 from jumar.collecting.runners import CompiledRunner, CostWatch, Faults, Held, HostRunner, check_faults
-from jumar.envs.host import HostEnvironments, SerialEnvironments
+from jumar.envs.host import HostEnvironments, HostStep, SerialEnvironments
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.step_costs import GIVEN, Cost, VelocityCost
 from jumar.envs.vector import VectorAdapter
@@ -497,3 +497,22 @@ def test_a_pool_gathers_the_same_experience_inside_a_scan_as_step_by_step(name: 
             np.testing.assert_allclose(value, outside[field], rtol=1e-4, atol=1e-4, err_msg=field)
     assert (~inside["valid"]).sum() == 2 * N
     assert inside["costs"] is None if cost is GIVEN else set(np.unique(inside["costs"])) == {0.0, 1.0}
+
+
+def test_the_time_of_an_iteration_is_shared_out(timed: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("jumar.collecting.gatherers.perf_counter", lambda: now[0])
+    monkeypatch.setattr("jumar.xla.timing._working_time", lambda: now[0])
+
+    class Slow(SerialEnvironments):
+        def step(self, actions: np.ndarray) -> HostStep:
+            now[0] += 2.0
+            return super().step(actions)
+
+    runner, update = host(lambda: Slow([Metronome] * N, "x"))
+    for iterations in (1, 2):  # those before do not count
+        run(runner, first_learner(update, N), iterations)
+        assert runner.spent == {"environment": 2.0 * T, "policy": 0.0, "update": 0.0}
+    compiled, learner = timed
+    run(compiled, learner, 1)
+    assert compiled.spent == {}

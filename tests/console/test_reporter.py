@@ -31,6 +31,7 @@ from jumar.console.reporter import (
     PlainLines,
     Reporter,
     Silent,
+    shares_in_words,
     shown_metrics,
 )
 from jumar.text import clock_time, percent, percent_done, short_number
@@ -298,6 +299,21 @@ def test_the_reporter_fits_the_stream(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(make_reporter(Terminal(), quiet=True, environment=capable), Silent)
 
 
+def test_plain_lines_are_broken_at_the_terminal_and_whole_in_a_log(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    said = {}
+    for kind in (Terminal, io.StringIO):
+        stream = said[kind] = kind()
+        lines = PlainLines(stream)
+        lines.started(INFO)
+        lines.iteration(metrics(500_000))
+    narrow, log = (said[kind].getvalue().splitlines() for kind in (Terminal, io.StringIO))
+    assert len(log) == 2
+    assert max(map(len, narrow)) < 40
+    assert " ".join(narrow).split() == " ".join(log).split()
+    assert [line for line in narrow if not line.startswith("    ")] == [narrow[0], narrow[3]]
+
+
 def test_a_tiny_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setenv("LINES", "24")
@@ -316,6 +332,21 @@ def test_quiet_still_warns():
 
 
 # The panel -----------------------------------------------------------------------------------------------------------
+
+
+SHARED = {"time/environment_share": 0.623, "time/policy_share": 0.11, "time/update_share": 0.267}
+
+
+def test_the_panel_says_what_the_time_goes_into():
+    panel, _ = filled_panel()
+    assert not any("environment 62 %" in line for line in panel_text(panel))
+    panel.iteration({**metrics(600_000), **SHARED})
+    for width, environment in ((57, "env"), (100, "environment")):
+        words = f"time        {environment} 62 %, policy 11 %, update 27 %"
+        assert any(words in line for line in panel_text(panel, width)), width
+    assert shares_in_words(SHARED, 20) == shares_in_words({}, 80) == ""
+    together = {"time/rollout_share": 0.73, "time/update_share": 0.27}
+    assert shares_in_words(together, 80) == "environment and policy 73 %, update 27 %"
 
 
 def test_the_panel_shows_everything_on_a_wide_terminal():

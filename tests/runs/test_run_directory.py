@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -182,6 +183,17 @@ def test_one_process_at_a_time() -> None:
     with run.lock():
         pass
     assert RunDirectory.open("r").path == run.path
+
+
+def test_who_looks_for_a_moment_keeps_nobody_from_locking(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made_run("r")
+    with run.lock():
+        pass
+    with open("r/.lock") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with run.lock():
+            assert run.locked()
 
 
 @pytest.mark.parametrize("how", ["alone", "fork"])

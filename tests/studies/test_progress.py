@@ -56,7 +56,8 @@ def test_a_terminal_has_a_bar() -> None:
 
 
 def test_what_is_shown_fits_the_stream() -> None:
-    assert isinstance(make_progress(Terminal()), Bar)
+    assert isinstance(make_progress(Terminal(), environment={"TERM": "xterm"}), Bar)
+    assert isinstance(make_progress(Terminal(), environment={"TERM": "dumb"}), Lines)
     assert isinstance(make_progress(io.StringIO()), Lines)
     assert type(make_progress(Terminal(), quiet=True)) is Quiet
     stream = io.StringIO()

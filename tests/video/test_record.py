@@ -101,7 +101,9 @@ def test_a_film_shows_the_episodes_of_an_evaluation(run: Path, capsys: pytest.Ca
 
 def test_every_checkpoint_is_filmed_in_the_order_of_steps(run: Path) -> None:
     """The best policy is of the checkpoint's step, and is it."""
-    made = record(Shots(run, every_checkpoint=True, out=run / "a.gif", size=(64, 48), caption=False), quietly, quietly)
+    made = record(
+        Shots(run=run, every_checkpoint=True, out=run / "a.gif", size=(64, 48), caption=False), quietly, quietly
+    )
     assert made["steps"] == [0]
     said: list[str] = []
     description = run / "best" / "policy.json"
@@ -111,7 +113,7 @@ def test_every_checkpoint_is_filmed_in_the_order_of_steps(run: Path) -> None:
     write_policy_files(run / "best", arrays, {**words, "step": 7})
     assert description.exists()
     made = record(
-        Shots(run, every_checkpoint=True, episodes=2, out=run / "b.gif", size=(64, 48)), said.append, said.append
+        Shots(run=run, every_checkpoint=True, episodes=2, out=run / "b.gif", size=(64, 48)), said.append, said.append
     )
     assert made["steps"] == [0, 0, 7, 7]
     assert made["returns"][:2] == made["returns"][2:], "the same policy, the same seeds"
@@ -126,7 +128,7 @@ def test_of_several_seeds_each_has_its_own_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "many"
     jumar.PPO("jax/CartPole-v1", n_steps=8, n_envs=2, batch_size=16, net_arch=(4,), n_seeds=2).save(path)
     with pytest.raises(UsageError, match=r"many holds several seeds; record one of them, such as .*seed_0"):
-        record(Shots(path, out=tmp_path / "a.gif"), quietly, quietly)
+        record(Shots(run=path, out=tmp_path / "a.gif"), quietly, quietly)
     for seed in (0, 1):
         folder = path / f"seed_{seed}"
         keeper, lane = run_of(folder)

@@ -27,7 +27,6 @@ from jumar.web.page import MARK, asset, make_page, policy
 from jumar.web.settings_rows import rows
 from jumar.web.stills import decades, short_axis, ticks
 from jumar.web.titles import arranged
-from jumar.web.watched import is_at_work
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&\x1b[31m\u202e"
 ASSETS = Path(cli.__file__).parents[1] / "web" / "assets"
@@ -262,22 +261,6 @@ def test_films_are_a_part_of_the_page_or_are_linked(tmp_path: Path, monkeypatch:
     linked = Elements(html_of(run.path, folder=tmp_path / "elsewhere"))
     assert not linked.of("video")
     assert "../run/videos/a%20%22b%22.mp4" in [one["href"] for one in linked.of("a")]
-
-
-def test_the_lists_of_locks_say_who_is_at_work(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run")
-    locks = tmp_path / "locks"
-    locks.write_text("")
-    assert not is_at_work(run, locks)
-    with run.lock():
-        inode = os.stat(run.path / ".lock").st_ino
-        locks.write_text(f"1: FLOCK  ADVISORY  WRITE 77 fe:00:{inode} 0 EOF\n2: POSIX garbage\n")
-        assert is_at_work(run, locks)
-        if watched.LOCKS.exists():
-            assert is_at_work(run)
-    written = os.stat(run.metrics).st_mtime
-    assert is_at_work(run, tmp_path / "none", now=written + 30)
-    assert not is_at_work(run, tmp_path / "none", now=written + 90)
 
 
 def test_numbers_are_arranged_by_subject_and_none_is_lost() -> None:

@@ -206,6 +206,10 @@ def _run(command: str, words: list[str]) -> Outcome:
         from jumar.cli import live
 
         return live.run(arguments)
+    if command == "follow":
+        from jumar.cli import follow
+
+        return follow.run(arguments)
     if command == "check":
         from jumar.cli import check
 

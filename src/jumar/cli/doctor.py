@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from jumar.cli.list_runs import one_line
 from jumar.cli.output import Outcome
 from jumar.console.live_line import LiveLine
+from jumar.console.terminal import output_columns
 from jumar.errors import UsageError
 from jumar.text import counted
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         "warnings": sum(finding.status == "warning" for finding in findings),
         "findings": [finding.to_json() for finding in findings],
     }
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = output_columns()
     there = "here" if arguments.address is None else "there"
     return Outcome(data, words(findings, width, there), exit_code=1 if faults else 0)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jumar.cli.lists import listed, wrapped
 from jumar.cli.output import Outcome
+from jumar.console.terminal import output_columns
 
 if TYPE_CHECKING:
     from jumar.lab.examples import Example, Findings
@@ -31,44 +33,50 @@ def run(arguments: argparse.Namespace) -> Outcome:
     from jumar.lab.examples import EXAMPLES, find
 
     if arguments.list:
-        width = max(map(len, EXAMPLES))
-        lines = [f"{name:<{width}}  {example.title}" for name, example in EXAMPLES.items()]
+        lines = listed([(name, example.title) for name, example in EXAMPLES.items()], output_columns())
         keys = ("name", "title", "source", "question", "verdict")
         rows = [{key: getattr(one, key) for key in keys} for one in EXAMPLES.values()]
-        return Outcome({"examples": rows}, "\n".join(lines))
+        return Outcome({"examples": rows}, lines)
     example = find(arguments.name)
     found = example.find()
-    return Outcome(example.summary(found), words(example, found))
+    return Outcome(example.summary(found), words(example, found, min(WIDTH, output_columns() or WIDTH)))
 
 
-def words(example: Example, found: Findings) -> str:
-    """Return the example as text of at most 80 columns."""
+def words(example: Example, found: Findings, columns: int = WIDTH) -> str:
+    """Return the example as text of at most so many columns; rows of matrices stay whole."""
     wrong = set(found.wrong)
     places = round(-math.log10(2.0 * found.tolerance)) if found.tolerance > 1e-6 else None
-    lines = [f"{example.name}: {example.title}", *_wrapped(example.source), "", *_wrapped(example.question)]
-    lines += ["", "Data", *_table(found.data), "", "Steps", *_table(found.steps), "", "Printed, and right"]
+    head = (f"{example.name}: {example.title}", example.source, "", example.question)
+    lines = [line for text in head for line in wrapped(text, columns) or [""]]
+    lines += [
+        "",
+        "Data",
+        *_table(found.data, columns),
+        "",
+        "Steps",
+        *_table(found.steps, columns),
+        "",
+        "Printed, and right",
+    ]
     for name, value in found.printed.items():
-        lines += [f"  {name}", *_entry("    printed", value, 14, places)]
-        lines += _entry("    right", found.right[name], 14) if name in wrong else ["    right     the same"]
-    return "\n".join([*lines, "", *_wrapped(example.verdict)])
+        lines += [*wrapped(name, columns, "  "), *_entry("    printed", value, 14, columns, places)]
+        lines += _entry("    right", found.right[name], 14, columns) if name in wrong else ["    right     the same"]
+    return "\n".join([*lines, "", *wrapped(example.verdict, columns)])
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH)
+def _table(values: Mapping[str, Any], columns: int) -> list[str]:
+    width = min(NAMES, columns // 2, max(map(len, values))) + 4
+    return [line for name, value in values.items() for line in _entry(f"  {name}", value, width, columns)]
 
 
-def _table(values: Mapping[str, Any]) -> list[str]:
-    width = min(NAMES, max(map(len, values))) + 4
-    return [line for name, value in values.items() for line in _entry(f"  {name}", value, width)]
-
-
-def _entry(name: str, value: Any, width: int, places: int | None = None) -> list[str]:
+def _entry(name: str, value: Any, width: int, columns: int, places: int | None = None) -> list[str]:
     """Return the lines of a name with its value beside it, or below it where there is no room."""
-    shown = _shown(value, WIDTH - width, places)
-    if max(map(len, shown)) > WIDTH - width:
-        return [name, *(" " * 4 + line for line in shown)]
+    shown = _shown(value, columns - width, places)
+    names = wrapped(name.lstrip(), columns, " " * (len(name) - len(name.lstrip())))
+    if max(map(len, shown)) > columns - width:
+        return [*names, *(" " * 4 + line for line in shown)]
     if len(name) + 2 > width:
-        return [name, *(" " * width + line for line in shown)]
+        return [*names, *(" " * width + line for line in shown)]
     first, *rest = shown
     return [f"{name:<{width}}{first}", *(" " * width + line for line in rest)]
 

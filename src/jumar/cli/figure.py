@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jumar.cli.lists import listed
 from jumar.cli.output import Outcome
+from jumar.console.terminal import output_columns
 from jumar.errors import UsageError
 from jumar.text import counted
 
@@ -59,9 +61,8 @@ def run(arguments: argparse.Namespace) -> Outcome:
 def _list() -> Outcome:
     from jumar.figures.registry import FIGURES
 
-    width = max(map(len, FIGURES))
     lines = [
-        f"{name:<{width}}  {figure.title} ({figure.source})" + (", slow: trains for minutes" if figure.slow else "")
+        (name, f"{figure.title} ({figure.source})" + (", slow: trains for minutes" if figure.slow else ""))
         for name, figure in FIGURES.items()
     ]
     entries = [
@@ -75,7 +76,7 @@ def _list() -> Outcome:
         }
         for name, figure in FIGURES.items()
     ]
-    return Outcome({"figures": entries}, "\n".join(lines))
+    return Outcome({"figures": entries}, listed(lines, output_columns()))
 
 
 def _targets(figures: list[Figure], several: bool, out: str | None, data: str | None) -> list[Target]:

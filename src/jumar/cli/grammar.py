@@ -10,6 +10,7 @@ from jumar.cli.options.others import (
     add_doctor,
     add_example,
     add_figure,
+    add_follow,
     add_list,
     add_live,
     add_report,
@@ -54,6 +55,7 @@ def build(
     add_sweep(parsers["sweep"])
     add_report(parsers["report"])
     add_live(parsers["live"])
+    add_follow(parsers["follow"])
     add_check(parsers["check"])
     add_verify(parsers["verify"])
     add_doctor(parsers["doctor"])
@@ -81,6 +83,7 @@ COMMANDS = (
     ("sweep", "search the best settings of a method on a task", "jumar sweep SPACE.toml [options]"),
     ("report", "write one HTML page about runs or a comparison", "jumar report RUN... [options]"),
     ("live", "show runs in a browser while they go on", "jumar live RUN... [options]"),
+    ("follow", "send a run's numbers to a tracker while it goes on", "jumar follow RUN --to wandb|trackio [options]"),
     ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
     ("verify", "compare methods and parts with exact results on this machine", "jumar verify [NAME...] [options]"),
     ("doctor", "say what is wrong with this installation or machine", "jumar doctor [options]"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumar.cli.output import Outcome
+from jumar.console.terminal import output_columns
 from jumar.errors import UsageError
 from jumar.text import counted, printable, short_number
 
@@ -36,7 +35,7 @@ def run(folder: str | None) -> Outcome:
     if folder is None and not place.exists():
         return Outcome({"runs": []}, f"There is no folder {DEFAULT} here; give the folder that has the runs.")
     found = find_runs(place)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = output_columns()
     return Outcome({"runs": [each.to_json() for each in found]}, words(found, place, width))
 
 

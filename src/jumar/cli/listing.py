@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from jumar.cli.lists import listed
 from jumar.cli.options.train import Algorithms
 from jumar.cli.output import Outcome
+from jumar.console.terminal import output_columns
 from jumar.errors import UsageError
 
 
@@ -26,7 +28,9 @@ def run(arguments: argparse.Namespace, load_algorithms: Callable[[], Algorithms]
         from jumar.envs.registry import list_environments
 
         entries, keys = list_environments(), ("id", "description")
-    return Outcome({arguments.what: [dict(zip(keys, entry, strict=True)) for entry in entries]}, _table(entries))
+    return Outcome(
+        {arguments.what: [dict(zip(keys, entry, strict=True)) for entry in entries]}, listed(entries, output_columns())
+    )
 
 
 def _presets(algorithms: Algorithms) -> Outcome:
@@ -34,9 +38,7 @@ def _presets(algorithms: Algorithms) -> Outcome:
 
     every = [(algorithm, preset) for algorithm in algorithms for preset in presets(algorithm).values()]
     lines = [(preset.name, f"{algorithm}, {preset.words}") for algorithm, preset in every]
-    return Outcome({"presets": [{"algorithm": name, **preset.to_json()} for name, preset in every]}, _table(lines))
-
-
-def _table(entries: Sequence[tuple[str, str]]) -> str:
-    width = max((len(name) for name, _ in entries), default=0)
-    return "\n".join(f"{name:<{width}}  {words}".rstrip() for name, words in entries)
+    return Outcome(
+        {"presets": [{"algorithm": name, **preset.to_json()} for name, preset in every]},
+        listed(lines, output_columns()),
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import io
 import json
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -137,6 +139,13 @@ def _next_words(summary: Mapping[str, Any], evaluated: Any) -> str:
         [
             "What to type next:",
             f"  jumar evaluate {shlex.quote(str(evaluated))}{again}{in_one}",
+            f"  jumar report {run}",
+            *([f"  jumar record {shlex.quote(str(evaluated))}{again}{in_one}"] if _can_encode() else []),
             f"  jumar resume {run}{again} --total-timesteps {total}",
         ]
     )
+
+
+def _can_encode() -> bool:
+    """Whether there is what makes films."""
+    return importlib.util.find_spec("imageio_ffmpeg") is not None or shutil.which("ffmpeg") is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -140,11 +141,16 @@ class Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Help with room for long option names."""
+    """Help with room for long option names, and with no line that is wider than the terminal."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         options["max_help_position"] = 34
         super().__init__(prog, **options)
+
+    def start_section(self, heading: str | None) -> None:
+        """Begin a group of options; its heading is broken into lines too, and has no marks of a docstring's."""
+        words = None if heading is None else "\n".join(textwrap.wrap(heading.replace("``", ""), self._width - 1))
+        super().start_section(words)
 
 
 class Several(argparse.Action):

@@ -22,7 +22,6 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
     shots = Shots(
         **shown(arguments),
-        episodes=arguments.episodes,
         every_checkpoint=arguments.every_checkpoint,
         out=None if arguments.out is None else Path(arguments.out),
         caption=arguments.caption,
@@ -44,6 +43,7 @@ def shown(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "run": Path(arguments.run),
         "best": arguments.best,
+        "episodes": arguments.episodes,
         "seed": arguments.seed,
         "stochastic": arguments.stochastic,
         "rate": arguments.fps,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumar.cli.compare import where_from
 from jumar.cli.output import Outcome
+from jumar.console.terminal import output_columns
 from jumar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
     )
     with contextlib.closing(make_progress(sys.stderr, quiet=arguments.quiet)) as progress:
         done = sweep(request, progress)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = output_columns()
     return Outcome(done.summary(), words(done, width), kept=True)
 
 

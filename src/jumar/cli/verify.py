@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jumar.cli.lists import listed, wrapped
 from jumar.cli.output import Outcome
 from jumar.console.live_line import LiveLine
 from jumar.console.reporter import Silent
+from jumar.console.terminal import output_columns
 from jumar.text import counted
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
     chosen = registry.select(registry.checks(), arguments.names, arguments.quick)
     if arguments.list:
-        return Outcome({"checks": [described(each) for each in chosen]}, listing(chosen))
+        return Outcome({"checks": [described(each) for each in chosen]}, listing(chosen, output_columns()))
     prepare_compiler(Silent(sys.stderr).warn)
     results: list[Result] = []
     with contextlib.closing(LiveLine(sys.stderr)) as line:
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         "failed": failed,
         "checks": [result.to_json() for result in results],
     }
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = output_columns()
     return Outcome(data, words(results, width), exit_code=1 if failed else 0)
 
 
@@ -51,10 +52,9 @@ def described(check: Check) -> dict[str, object]:
     return {"name": check.name, "what": check.what, "bound": check.bound, "quick": check.quick}
 
 
-def listing(checks: Sequence[Check]) -> str:
-    """Return a line for each check, the name first."""
-    width = max((len(each.name) for each in checks), default=0)
-    return "\n".join(f"{each.name:<{width}}  {each.what}" for each in checks)
+def listing(checks: Sequence[Check], width: int | None = None) -> str:
+    """Return a line for each check, the name first; its words are broken where a line of ``width`` does not hold them."""
+    return listed([(each.name, each.what) for each in checks], width)
 
 
 def words(results: Sequence[Result], width: int | None) -> str:
@@ -70,11 +70,11 @@ def words(results: Sequence[Result], width: int | None) -> str:
     failures = [result for result in results if not result.passed]
     lines += [""] * bool(failures)
     for result in failures:
-        lines += _wrapped(f"{result.check.name}: {_why(result)}", width, "  ")
+        lines += wrapped(f"{result.check.name}: {_why(result)}", width, "  ")
     seconds = sum(result.seconds for result in results)
     passed = len(results) - len(failures)
     total = f"{counted(passed, 'check')} passed" + (f", {len(failures):,} failed" if failures else "")
-    return "\n".join([*lines, "", *_wrapped(f"{total}, in {seconds:.0f} s", width, "")])
+    return "\n".join([*lines, "", *wrapped(f"{total}, in {seconds:.0f} s", width, "")])
 
 
 def _cells(result: Result) -> tuple[str, ...]:
@@ -107,15 +107,9 @@ def _lines(row: Sequence[str], sizes: Sequence[int], width: int | None) -> list[
         head, *more = textwrap.wrap(what, room) or [""]
         return [f"{first}  {head}", *(" " * (len(first) + 2) + part for part in more)]
     if len(first) <= width:
-        return [first.rstrip()] if row is HEADER else [first, *_wrapped(what, width, "      ")]
+        return [first.rstrip()] if row is HEADER else [first, *wrapped(what, width, "      ")]
     if row is HEADER:
         return []
     measured, bound, seconds = numbers
     told = f"{verdict}  {name}", f"measured {measured}, bound {bound}, {seconds} s", what
-    return [line for text, indent in zip(told, ("", "  ", "  "), strict=True) for line in _wrapped(text, width, indent)]
-
-
-def _wrapped(text: str, width: int | None, indent: str) -> list[str]:
-    if width is None:
-        return [indent + text]
-    return textwrap.wrap(text, max(width, 20), initial_indent=indent, subsequent_indent=indent)
+    return [line for text, indent in zip(told, ("", "  ", "  "), strict=True) for line in wrapped(text, width, indent)]

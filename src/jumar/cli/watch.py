@@ -13,9 +13,10 @@ from jumar.text import counted, short_number
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Show the policy until the window is closed."""
-    from jumar.video.watch import Viewing, watch
+    from jumar.video.shown import Shown
+    from jumar.video.watch import watch
 
-    viewing = Viewing(**shown(arguments), episodes=arguments.episodes)
+    viewing = Shown(**shown(arguments))
     seen = watch(viewing, Silent(sys.stderr).warn, lambda words: write_line(sys.stderr, words), sys.stdout)
     returns = ", ".join(map(short_number, seen["returns"][:20])) + (", ..." if len(seen["returns"]) > 20 else "")
     words = f"{counted(seen['episodes'], 'whole episode')}" + (f", returns {returns}" if returns else "")

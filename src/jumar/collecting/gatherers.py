@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -90,6 +91,8 @@ class StepLoop:
         self._environments: HostEnvironments | None = None
         self._observations: Any = None
         self._masks: np.ndarray | None = None
+        self.stepping = 0.0
+        """Seconds that environments have taken to step, since somebody set it to 0."""
         self.keeps_steps = False
         self.steps: Sequence[HostStep] = ()
         self._noise = jax.jit(self._noise_once, static_argnums=1)
@@ -124,7 +127,10 @@ class StepLoop:
                 acted = self._act(acting, observations, carry, start, masks, now)
             assert acted is not None
             actions, valid_actions, carry = acted
-            step = environments.step(np.asarray(valid_actions))
+            given = np.asarray(valid_actions)
+            began = perf_counter()
+            step = environments.step(given)
+            self.stepping += perf_counter() - began
             if step.complaint is not None:
                 self._complain(step.complaint)
             if step.infos is not None:

@@ -11,7 +11,8 @@ loop knows nothing else of environments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -33,6 +34,7 @@ from jumar.policies.exploration import Acted, Acting
 from jumar.policies.observations import finite
 from jumar.solvers.problem import Diagnostics
 from jumar.trajectory import Trajectory
+from jumar.xla.timing import Laps
 
 
 class Outcome(NamedTuple):
@@ -71,6 +73,15 @@ class Runner(Protocol):
 
     has_barriers: bool
     """Whether a scheduled checkpoint is a barrier, at which environments begin anew: their state cannot be saved."""
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds of the last iteration by what they went into, compilation left out.
+
+        ``environment``, ``policy``, ``update``; ``rollout`` is the first two and ``learning`` the last two, where they are
+        one program. Empty where all three are.
+        """
+        ...
 
     def init(self, key: Array) -> Any:
         """Return the collector's first state: what of the environments can be saved, as a pytree."""
@@ -197,6 +208,7 @@ class ProgramRunner:
     """
 
     has_barriers = False
+    spent: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,
@@ -544,6 +556,12 @@ class HostRunner:
         self._keep = jax.jit(update.keep, donate_argnums=0)
         self._relabelling: Relabelling | None = None
         self._environments: HostEnvironments | None = None
+        self._laps = Laps()
+
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds of the last iteration by what they went into."""
+        return self._laps.seconds
 
     def init(self, key: Array) -> Collector:
         """Return the state of no environments; ``restart`` begins with some."""
@@ -607,13 +625,17 @@ class HostRunner:
         """Gather and learn, round by round; then write down what is to be remembered."""
         assert self._gatherer is not None, "restart comes before iterate"
         self._info.begin()
+        self._laps.begin()
+        self._step_loop.stepping = 0.0
         pairs = np.asarray(self._keys(keys))
         # Where steps are remembered, rounds are done in one way however many an iteration has: its length changes no result.
-        if len(pairs) == 1 and held.memory == ():
+        once = len(pairs) == 1 and held.memory == ()
+        if once:
             learner, collector, made, told = self._iterate_once(held, pairs[0], remaining[0])
         else:
             learner, collector, made, told = self._iterate_often(held, keys, pairs, remaining, stop)
         outcome, faults, record = jax.device_get(told)
+        self._count_last_lap(once)
         check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
         self._rows += outcome[0].shape[0]
         memory = held.memory if held.memory == () else self._store(held.memory, made, held.learner)
@@ -631,8 +653,20 @@ class HostRunner:
         """Do an iteration of one round, in which all but the steps is one program."""
         learner, memory, collector = held
         gathered, collector = self._gather(learner, collector, keys[0], remaining)
+        jax.block_until_ready(gathered)
+        self._laps.lap("policy" if self._gatherer is self._step_loop else "rollout")
         learner, record, made, outcome, faults = self._learn(learner, gathered, memory, remaining, keys[1])
         return learner, collector, made, (outcome, faults, record)
+
+    def _count_last_lap(self, once: bool) -> None:
+        """Count what an iteration took, of one round or several, after the last lap."""
+        stepped = self._gatherer is self._step_loop
+        if once:
+            self._laps.lap("update")
+        elif stepped:
+            self._laps.lap("learning")
+        if stepped:
+            self._laps.take("policy" if once else "learning", "environment", self._step_loop.stepping)
 
     def _iterate_often(
         self, held: Held, keys: Array, pairs: np.ndarray, remaining: np.ndarray, stop: Callable[[], bool]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO
 
+from jumar.console.terminal import can_draw, columns_of
 from jumar.text import printable
 
 CLEAR = "\r\x1b[K"
@@ -20,15 +19,14 @@ class LiveLine:
     """
 
     def __init__(self, stream: IO[str], environment: Mapping[str, str] | None = None) -> None:
-        environment = os.environ if environment is None else environment
         self._stream = stream
         self._shown = False
-        self._able = stream.isatty() and environment.get("TERM", "dumb") not in ("dumb", "unknown", "")
+        self._able = can_draw(stream, environment)
 
     def show(self, text: str) -> None:
         """Put a text in the place of the one before, cut to the terminal's width."""
         if self._able:
-            width = shutil.get_terminal_size().columns - 1
+            width = (columns_of(self._stream) or 1) - 1
             self._write(CLEAR + printable(text)[: max(width, 0)])
             self._shown = True
 

@@ -18,7 +18,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jumar.console.reporter import RETURN, SPEED, Clock, Course, Glyphs, mean_and_deviation, shown_metrics
+from jumar.console.reporter import (
+    RETURN,
+    SPEED,
+    Clock,
+    Course,
+    Glyphs,
+    mean_and_deviation,
+    shares_in_words,
+    shown_metrics,
+)
 from jumar.text import clock_time, percent_done, printable, short_number
 
 
@@ -178,7 +187,7 @@ class Panel:
         return grid
 
     def _results(self, width: int) -> list[RenderableType]:
-        """The return with its course, and the last evaluation."""
+        """The return with its course, the last evaluation, and what the time goes into."""
         course, glyphs, lines = self._course, self._glyphs, []
         if RETURN in course.metrics:
             line = Text("return      ", style="dim").append(
@@ -189,6 +198,8 @@ class Panel:
         if course.evaluation is not None:
             line = Text("evaluation  ", style="dim").append(self._evaluation(course.evaluation, width - 12))
             lines.append(line)
+        if shares := shares_in_words(course.metrics, width - 12):
+            lines.append(Text("time        ", style="dim").append(shares, style="default"))
         return lines
 
     def _evaluation(self, record: Mapping[str, Any], width: int) -> Text:

@@ -7,6 +7,7 @@ must not end because the window that showed it was closed.
 from __future__ import annotations
 
 import math
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
+from jumar.console.terminal import NARROWEST, columns_of
 from jumar.runs.standing import Standing, standing
 from jumar.text import clock_time, counted, percent, percent_done, printable, short_number
 
@@ -25,6 +27,14 @@ RETURN = "rollout/ep_rew_mean"
 EPISODE_LENGTH = "rollout/ep_len_mean"
 EPISODE_COST = "rollout/ep_cost_mean"
 INFO = "info/"
+SHARES = {
+    "time/environment_share": "environment",
+    "time/rollout_share": "environment and policy",
+    "time/policy_share": "policy",
+    "time/learning_share": "policy and update",
+    "time/update_share": "update",
+}
+"""What an iteration's time goes into; what is one program has one share."""
 
 
 class Reporter(Protocol):
@@ -286,6 +296,15 @@ def shown_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     return rows
 
 
+def shares_in_words(metrics: Mapping[str, float], width: int) -> str:
+    """Return for example ``environment 62 %, policy 11 %, update 27 %``, in at most so many characters.
+
+    The text is empty where no share is known, or there is no room.
+    """
+    words = ", ".join(f"{words} {percent(metrics[key])}" for key, words in SHARES.items() if key in metrics)
+    return next((text for text in (words, words.replace("environment", "env")) if len(text) <= width), "")
+
+
 def _asked_for(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the means of entries of ``info``, which somebody has asked for."""
     return {printable(name.removeprefix(INFO)): float(x) for name, x in metrics.items() if name.startswith(INFO)}
@@ -311,6 +330,7 @@ class PlainLines:
     """Lines for a log: one about every 5 seconds or every 5 % of the run, and one for each evaluation.
 
     A long run gets fewer: the pause grows to a minute, a twentieth of the time that has passed.
+    On a terminal, lines are broken between words.
     """
 
     SECONDS = 5.0
@@ -388,7 +408,12 @@ class PlainLines:
 
     def _say(self, line: str) -> None:
         with self._lock:
-            write_line(self._stream, line)
+            columns = columns_of(self._stream)
+            broken = (
+                None if columns is None else textwrap.wrap(line, max(columns - 1, NARROWEST), subsequent_indent="    ")
+            )
+            for each in broken or [line]:
+                write_line(self._stream, each)
 
 
 def evaluation_words(record: Mapping[str, Any], glyphs: Glyphs) -> str:

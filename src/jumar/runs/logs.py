@@ -266,14 +266,16 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
 
 
 def finite(value: Any) -> float | None:
-    """Return what JSON gave as a number if it is one that can be drawn and summed, else ``None``."""
-    if type(value) not in (float, int):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if -LARGEST <= number <= LARGEST else None  # NaN is not
+    """Return what JSON gave as a number if it is one that can be drawn, else ``None``."""
+    if type(value) is float:
+        return value if -LARGEST <= value <= LARGEST else None
+    if type(value) is int:
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if -LARGEST <= number <= LARGEST else None
+    return None
 
 
 def _is_up_to(entry: dict[str, Any] | None, step: int, key: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ from typing import Any, Literal
 from jumar.errors import DamagedFile, JumarError, NewerFile, UsageError
 from jumar.fields import mapping, optional, reading, record, text, whole
 from jumar.runs import logs
+from jumar.runs.at_work import with_parent
 from jumar.runs.checkpoints import DESCRIPTION, KIND, LARGEST_STEP, CheckpointStore
-from jumar.runs.entries import open_plain
 from jumar.runs.files import read_json
 from jumar.runs.run_directory import CONFIG, LOCK, METRICS, RunDirectory
 
@@ -186,7 +185,7 @@ def _look_inside(run: RunDirectory, config: Mapping[str, Any], changed: float) -
     }
     changed = max(changed, *(_modified(lane.metrics) for lane in lanes), 0.0)
     saved = bool(lanes) and all((lane.path / "policy.json").exists() for lane in lanes)
-    if is_locked(run):
+    if any(place.locked() for place in with_parent(run)):
         return FoundRun(run.path, "running", changed, **known)
     if config["kind"] not in ("run", "seed"):
         return FoundRun(run.path, "saved", changed, **known)
@@ -201,23 +200,6 @@ def _look_inside(run: RunDirectory, config: Mapping[str, Any], changed: float) -
         return FoundRun(run.path, "finished", changed, **known)
     rule = _stopped_by(run, checkpoints[-1]) if saved else None
     return FoundRun(run.path, "stopped" if rule is None else "finished", changed, **known, stopped_by=rule)
-
-
-def is_locked(run: RunDirectory) -> bool:
-    """Whether a process works on a run. The run is not changed, not even its lock."""
-    try:
-        descriptor = open_plain(run.path / LOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _stopped_by(run: RunDirectory, step: int) -> str | None:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jumar.errors import UsageError, nearest
+from jumar.errors import DamagedFile, UsageError, nearest
 from jumar.runs import checkpoints, policy_files, segments
 from jumar.runs.entries import (
     Layout,
@@ -45,6 +46,8 @@ LOCK = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 """What file systems without locks answer."""
 SEED_NAME = re.compile(r"seed_(0|[1-9][0-9]*)")
+TRIES, BETWEEN_TRIES = 10, 0.02
+"""How often a lock is tried, and the seconds in between: longer than anybody takes to look whether it is held."""
 
 
 def _layout(*, of_one_seed: bool) -> Layout:
@@ -227,6 +230,10 @@ class RunDirectory:
         finally:
             held.close()
 
+    def locked(self) -> bool | None:
+        """Return whether a process works on this run; ``None`` where that cannot be known (:func:`is_locked`)."""
+        return is_locked(self.path / LOCK)
+
 
 class _Held:
     """An open lock file. A forked child closes its copy, or it would keep the lock of a parent that was killed."""
@@ -254,7 +261,7 @@ os.register_at_fork(after_in_child=_close_all)
 
 def _lock_or_refuse(descriptor: int, path: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except BlockingIOError:
         owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         process = f"process {owner}" if owner.isdigit() else "another process"
@@ -269,22 +276,36 @@ def _lock_or_refuse(descriptor: int, path: Path) -> None:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
 
 
-def is_locked(path: PathLike) -> bool:
-    """Whether a lock file is seen to be locked by another process; never where its file system has no locks."""
+def is_locked(path: Path) -> bool | None:
+    """Return whether another process holds a lock file; ``None`` where that cannot be known. Nothing is changed.
+
+    The lock is taken for a moment, shared with all others who look. Who wants it for longer tries again.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+        descriptor = open_plain(path)
+    except FileNotFoundError:
         return False
+    except (OSError, DamagedFile):
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+    except OSError:  # a file system without locks
+        return None
     finally:
         os.close(descriptor)
     return False
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file. Raises ``BlockingIOError`` where it stays locked, and ``OSError`` where there are no locks."""
+    for _ in range(TRIES - 1):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(BETWEEN_TRIES)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _make_given(path: Path) -> Path:

@@ -146,13 +146,7 @@ class Job:
 
     def is_locked(self) -> bool:
         """Whether a process is at work in its run directory."""
-        if not self.run.path.exists():
-            return False
-        try:
-            with self.run.lock():
-                return False
-        except UsageError:
-            return True
+        return bool(self.run.locked())
 
     def command(self, request: CompareRequest) -> list[str]:
         """Return the words after ``jumar``: those that begin the run, or those that go on with it.

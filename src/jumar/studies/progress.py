@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, Protocol
 
 from jumar.console.reporter import write_line
+from jumar.console.terminal import can_draw
 from jumar.text import clock_time, counted, percent_done, printable
 
 PAUSE = 60.0
@@ -175,8 +176,8 @@ def _progress_words(pace: _Pace, running: Sequence[str]) -> str:
     return f"{percent_done(pace.share)}  left {clock_time(pace.seconds_left)}  {now}"
 
 
-def make_progress(stream: IO[str], *, quiet: bool = False) -> Progress:
-    """Choose what fits the stream: a bar on a terminal, else lines; only warnings if quiet."""
+def make_progress(stream: IO[str], *, quiet: bool = False, environment: Mapping[str, str] | None = None) -> Progress:
+    """Choose what fits the stream: a bar on a capable terminal, else lines; only warnings if quiet."""
     if quiet:
         return Quiet(stream)
-    return Bar(stream) if stream.isatty() else Lines(stream)
+    return Bar(stream) if can_draw(stream, environment) else Lines(stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -394,6 +394,7 @@ class Training:
             "time/total_timesteps": self.steps,
             "time/steps_per_second": self.steps_per_second,
             "time/elapsed": self.elapsed,
+            **shares_of(self.runner.spent),
             "rollout/ep_rew_mean": statistics.mean_return,
             "rollout/ep_len_mean": statistics.mean_length,
             "rollout/episodes": ended.episodes,
@@ -414,6 +415,12 @@ class Training:
         """Return what is off, in words."""
         which = f"seed {self.plan.seeds[lane]}: " if self.plan.n_seeds else ""
         return [which + words for words in self._health[lane].check(metrics)]
+
+
+def shares_of(spent: Mapping[str, float]) -> Metrics:
+    """Return what an iteration's time went into, as shares by the names of ``metrics.jsonl``; nothing if it is not known."""
+    total = sum(spent.values())
+    return {f"time/{name}_share": seconds / total for name, seconds in spent.items()} if total > 0.0 else {}
 
 
 def evaluation_seed(seed: int) -> int:

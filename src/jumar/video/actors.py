@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jumar.envs.registry import TypedWrapper
 from jumar.envs.sources import FromId, for_evaluation
 from jumar.errors import UsageError
 from jumar.policies.own_code import OwnCode
@@ -15,7 +14,7 @@ from jumar.policies.policy import Policy, PolicySettings
 from jumar.runs.policy_files import has_policy
 from jumar.runs.run_directory import RunDirectory
 from jumar.training.plan import Plan
-from jumar.training.resolve import Making, typed_code, with_environment
+from jumar.training.resolve import typed_code, with_environment
 from jumar.training.restore import (
     checkpoint_policies,
     parameters_of,
@@ -25,6 +24,7 @@ from jumar.training.restore import (
 )
 from jumar.training.warm_start import run_of
 from jumar.video.cameras import Spaces
+from jumar.video.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -65,28 +65,12 @@ class Cast:
     roles: tuple[Role, ...]
 
 
-def cast_of(
-    run_path: Path,
-    *,
-    best: bool,
-    every_checkpoint: bool,
-    env: str | None,
-    wrappers: Sequence[TypedWrapper],
-    encoder: str | None,
-    making: Making,
-    warn: Callable[[str], None],
-    verb: str,
-) -> Cast:
+def cast_of(shown: Shown, *, every_checkpoint: bool, warn: Callable[[str], None], verb: str) -> Cast:
     """Read what is shown of a run; nothing is changed.
 
     Args:
-        run_path: the run directory.
-        best: the policy of the best evaluation instead of the final one.
+        shown: which run, policy and environment.
         every_checkpoint: the policy of each checkpoint, the best and the final one among them.
-        env: the environment once more, where it is the user's own code.
-        wrappers: wrappers once more, where they are.
-        encoder: the encoder once more, where it is.
-        making: how the environment is made of a run that learnt without one.
         warn: hears of damaged checkpoints.
         verb: what is done with the run, for messages.
 
@@ -94,16 +78,16 @@ def cast_of(
         UsageError: there is no run, policy or environment, or something of the user's own must be repeated.
         DamagedFile: a file is damaged.
     """
-    run = RunDirectory.open(run_path)
+    run = RunDirectory.open(shown.run)
     refuse_several_seeds(run, verb)
-    plan = with_environment(Plan.from_json(run.read_config(), run.config), env, wrappers, making)
+    plan = with_environment(Plan.from_json(run.read_config(), run.config), shown.env, shown.wrappers, shown.making)
     if plan.environment is None:
         raise UsageError(f"{run} learnt from stored transitions without an environment; {verb} it with --env ENV.")
-    own = typed_code(encoder)
+    own = typed_code(shown.encoder)
     if every_checkpoint:
         roles = _of_checkpoints(run, own, warn)
     else:
-        roles = (_saved(policy_folder(run, best), own, "best" if best else ""),)
+        roles = (_saved(policy_folder(run, shown.best), own, "best" if shown.best else ""),)
     source = for_evaluation(FromId(plan.environment))
     assert isinstance(source, FromId)
     return Cast(run, plan, source, roles)

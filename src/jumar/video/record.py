@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
@@ -15,73 +15,47 @@ import numpy as np
 from jumar.collecting.evaluation import Episodes, Seen
 from jumar.collecting.stopping import Abandoned
 from jumar.console.signals import Stopped, stop_on_signals
-from jumar.envs.registry import TypedWrapper
 from jumar.errors import DamagedFile, UsageError
 from jumar.runs.entries import make_folder
 from jumar.text import counted, short_number
-from jumar.training.plan import MOST_EPISODES, check_count, check_seed
-from jumar.training.resolve import AS_IT_IS, Making
 from jumar.video.actors import cast_of
 from jumar.video.cameras import USUAL_RATE, Camera, camera_for
 from jumar.video.encoders import Film, check_new_file, find_ffmpeg
-from jumar.video.frames import LARGEST_SIDE, SMALLEST_SIDE, Caption, Framing, Size
+from jumar.video.frames import Caption, Framing
+from jumar.video.shown import Shown
 from jumar.xla.compiler import prepare_compiler
 
 HOLD = 0.7
 """Seconds for which the last picture of an episode stays."""
-FASTEST = 240.0
-"""Frames per second; no display shows more."""
 VIDEOS = "videos"
 """The folder of a run's films."""
 MODES = ("rgb_array", "ansi")
 """Gymnasium's render modes of which a film can be made."""
 
 
-@dataclass(frozen=True)
-class Shots:
+@dataclass(frozen=True, kw_only=True)
+class Shots(Shown):
     """What is filmed of a run, and how. See ``jumar record --help``.
 
+    Attributes:
+        episodes: of each policy.
+        every_checkpoint: the policy of each checkpoint, and the best one.
+        out: the new file; ``None`` for one in the run's folder of films.
+        caption: whether words stand below the picture.
+
     Raises:
-        UsageError: a number is out of its range.
+        UsageError: a number is out of its range, or two wishes contradict each other.
     """
 
-    run: Path
-    best: bool = False
     episodes: int = 1
     every_checkpoint: bool = False
-    seed: int = 0
-    stochastic: bool = False
     out: Path | None = None
-    rate: float | None = None
-    size: Size | None = None
     caption: bool = True
-    env: str | None = None
-    wrappers: Sequence[TypedWrapper] = ()
-    encoder: str | None = None
-    making: Making = AS_IT_IS
 
     def __post_init__(self) -> None:
-        check_count("episodes", self.episodes, 1, MOST_EPISODES)
-        check_seed(self.seed, self.episodes)
-        check_rate(self.rate)
-        check_size(self.size)
+        super().__post_init__()
         if self.best and self.every_checkpoint:
             raise UsageError("--every-checkpoint films the best policy, too; leave --best out.")
-
-
-def check_rate(rate: float | None) -> None:
-    """Raise a ``UsageError`` for frames per second that no film has."""
-    if rate is not None and not 0.1 <= rate <= FASTEST:
-        raise UsageError(f"fps={rate:g} is out of range: it must be at least 0.1 and at most {FASTEST:g}.")
-
-
-def check_size(size: Size | None) -> None:
-    """Raise a ``UsageError`` for a picture's size that is too small or too large."""
-    if size is not None and not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size):
-        raise UsageError(
-            f"size={size[0]}x{size[1]} is out of range: width and height must be at least {SMALLEST_SIDE} and at most "
-            f"{LARGEST_SIDE}."
-        )
 
 
 def record(shots: Shots, warn: Callable[[str], None], tell: Callable[[str], None]) -> dict[str, Any]:
@@ -102,17 +76,7 @@ def record(shots: Shots, warn: Callable[[str], None], tell: Callable[[str], None
     if shots.out is None or shots.out.suffix.lower() == ".mp4":
         find_ffmpeg()  # better known now than after the episodes
     prepare_compiler(lambda words: None)
-    cast = cast_of(
-        shots.run,
-        best=shots.best,
-        every_checkpoint=shots.every_checkpoint,
-        env=shots.env,
-        wrappers=shots.wrappers,
-        encoder=shots.encoder,
-        making=shots.making,
-        warn=warn,
-        verb="record",
-    )
+    cast = cast_of(shots, every_checkpoint=shots.every_checkpoint, warn=warn, verb="record")
     path = shots.out or _free_name(cast.run.path, shots)
     with stop_on_signals(lambda line: tell("stopping; once more stops at once")) as stop:
         camera = camera_for(cast.source, cast.roles[0].spaces, shots.size, MODES, tell, "no film was written.")

@@ -3,64 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from jumar.collecting.evaluation import Seen
 from jumar.collecting.stopping import Abandoned
 from jumar.console.signals import Stopped, stop_on_signals
-from jumar.envs.registry import TypedWrapper
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
 from jumar.text import printable
-from jumar.training.plan import LARGEST_SEED, MOST_EPISODES, check_count, check_seed
-from jumar.training.resolve import AS_IT_IS, Making
+from jumar.training.plan import LARGEST_SEED, MOST_EPISODES
 from jumar.video.actors import cast_of
 from jumar.video.cameras import USUAL_RATE, Camera, camera_for
-from jumar.video.frames import Caption, Framing, Size
+from jumar.video.frames import Caption, Framing
 from jumar.video.opengl import has_display
-from jumar.video.record import HOLD, check_rate, check_size
+from jumar.video.record import HOLD
+from jumar.video.shown import Shown
 from jumar.video.window import Screen, Terminal, Unseen, Window
 from jumar.xla.compiler import prepare_compiler
 
 
-@dataclass(frozen=True)
-class Viewing:
-    """What is watched of a run, and how. See ``jumar watch --help``.
-
-    Raises:
-        UsageError: a number is out of its range.
-    """
-
-    run: Path
-    best: bool = False
-    episodes: int | None = None
-    seed: int = 0
-    stochastic: bool = False
-    rate: float | None = None
-    size: Size | None = None
-    env: str | None = None
-    wrappers: Sequence[TypedWrapper] = ()
-    encoder: str | None = None
-    making: Making = AS_IT_IS
-
-    def __post_init__(self) -> None:
-        if self.episodes is not None:
-            check_count("episodes", self.episodes, 1, MOST_EPISODES)
-        check_seed(self.seed, self.episodes)
-        check_rate(self.rate)
-        check_size(self.size)
-
-
-def watch(
-    viewing: Viewing, warn: Callable[[str], None], tell: Callable[[str], None], stream: IO[str]
-) -> dict[str, Any]:
+def watch(viewing: Shown, warn: Callable[[str], None], tell: Callable[[str], None], stream: IO[str]) -> dict[str, Any]:
     """Show episodes of a run until the user closes the window; return what ``--json`` prints.
 
     Args:
-        viewing: what is shown.
+        viewing: what is shown. See ``jumar watch --help``.
         warn: hears what is wrong and no error.
         tell: hears what goes on.
         stream: where renderers that write are shown.
@@ -71,17 +38,7 @@ def watch(
         Stopped: a signal came.
     """
     prepare_compiler(lambda words: None)
-    cast = cast_of(
-        viewing.run,
-        best=viewing.best,
-        every_checkpoint=False,
-        env=viewing.env,
-        wrappers=viewing.wrappers,
-        encoder=viewing.encoder,
-        making=viewing.making,
-        warn=warn,
-        verb="watch",
-    )
+    cast = cast_of(viewing, every_checkpoint=False, warn=warn, verb="watch")
     [role] = cast.roles
     # Without a display an environment that writes can still be watched; where it only draws, the error says what to do.
     modes = ("human", "rgb_array", "ansi") if has_display() else ("ansi",)
@@ -135,7 +92,7 @@ def _no_display(name: str) -> UsageError:
 class _Audience:
     """The spectator that shows what it sees, at the pace of the environment."""
 
-    def __init__(self, viewing: Viewing, camera: Camera, title: str, stream: IO[str]) -> None:
+    def __init__(self, viewing: Shown, camera: Camera, title: str, stream: IO[str]) -> None:
         self._viewing, self._camera, self._title, self._stream = viewing, camera, title, stream
         self._framing = Framing(viewing.size, caption=True)
         self._pause = 1.0 / (viewing.rate or camera.rate or USUAL_RATE)

@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from jumar.console.terminal import can_draw, columns_of
 from jumar.errors import UsageError
 from jumar.video.frames import for_terminal
 
@@ -119,7 +120,7 @@ class Terminal:
     def __init__(self, stream: IO[str], environment: Mapping[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
         self._stream = stream
-        self._able = stream.isatty() and environment.get("TERM", "dumb") not in ("dumb", "unknown", "")
+        self._able = can_draw(stream, environment)
         self._colours = self._able and not environment.get("NO_COLOR")
         self._lines = 0
         self.closed = False
@@ -127,7 +128,7 @@ class Terminal:
 
     def show(self, text: str, caption: str) -> None:
         """Print a text, and a line below it."""
-        width = shutil.get_terminal_size().columns
+        width = columns_of(self._stream) or shutil.get_terminal_size().columns
         lines = [*for_terminal(text, self._colours).split("\n"), caption[: max(1, width - 1)]]
         if self._able and self._lines:
             self._stream.write(f"\x1b[{self._lines}A")

@@ -82,13 +82,20 @@ SECTIONS: dict[str, tuple[Title, ...]] = {
         Title("train/cost_change", "Change of the cost"),
         Title("rollout/episode_cost", "Cost of ended episodes"),
     ),
+    "Time": (
+        Title("time/elapsed", "Time", "in seconds, with compilation and evaluations"),
+        Title("time/environment_share", "Share of the environments", "of the time of an iteration"),
+        Title("time/policy_share", "Share of the policy", "that acts"),
+        Title("time/update_share", "Share of the update"),
+        Title("time/rollout_share", "Share of environments and policy", "which are one program"),
+        Title("time/learning_share", "Share of policy and update", "which are one program"),
+    ),
     "Schedules and counters": (
         Title("train/learning_rate", "Learning rate"),
         Title("train/clip_range", "Clip range"),
         Title("train/n_updates", "Updates", "of the critics since the run began"),
         Title("replay/size", "Replay size", "rows that the memory holds"),
         Title("rollout/episodes", "Episodes", "that ended in the iteration"),
-        Title("time/elapsed", "Time", "in seconds, with compilation and evaluations"),
     ),
 }
 

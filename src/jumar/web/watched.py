@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jumar.errors import DamagedFile
 from jumar.runs import checkpoints
+from jumar.runs.at_work import is_at_work, with_parent
 from jumar.runs.entries import is_folder
 from jumar.runs.files import read_json
 from jumar.runs.logs import entry_of, finite
-from jumar.runs.run_directory import LOCK, SEED_NAME, RunDirectory
+from jumar.runs.run_directory import RunDirectory
 from jumar.runs.standing import Standing, standing
+from jumar.runs.tail import Tail
 from jumar.training.events import RULES
 from jumar.training.plan import Plan
 from jumar.web.buckets import Buckets
 from jumar.web.health import Complaints, symptoms_of
-from jumar.web.tail import Tail
 
 STEPS = "time/total_timesteps"
 EVALUATIONS = 2048
 """How many evaluations of a run are kept each by itself."""
-FRESH = 60.0
-"""Seconds for which a run that writes nothing is still taken to be under way, where locks cannot be looked at."""
-LOCKS = Path("/proc/locks")
 
 
 class WatchedRun:
@@ -168,7 +164,7 @@ def _numbers(values: Any) -> np.ndarray:
 
 def newest_record(run: RunDirectory) -> Mapping[str, Any]:
     """Return what the newest checkpoint of a run, or of the run of several seeds that it is a part of, says of itself."""
-    for place in _with_parent(run):
+    for place in with_parent(run):
         try:
             names = [name for name in os.listdir(place.checkpoints) if checkpoints.STEP_NAME.fullmatch(name)]
             if is_folder(place.checkpoints) and names:
@@ -179,45 +175,6 @@ def newest_record(run: RunDirectory) -> Mapping[str, Any]:
         except (OSError, DamagedFile):
             continue
     return {}
-
-
-def _with_parent(run: RunDirectory) -> list[RunDirectory]:
-    """Return a run's directory, and the one that it is a seed's part of."""
-    return [run] + ([RunDirectory(run.path.parent)] if SEED_NAME.fullmatch(run.path.name) else [])
-
-
-def is_at_work(run: RunDirectory, locks: Path = LOCKS, now: float | None = None) -> bool:
-    """Whether a process works on a run, or on the run of several seeds that it is a part of.
-
-    The lock is not tried: whoever held it for a moment would keep a training from beginning. The system's list of locks is
-    read instead; where there is none, a run that wrote to its log in the last minute is taken to be under way.
-    """
-    held = _locked_files(locks)
-    if held is None:
-        written = _status(run.metrics)
-        return written is not None and (time.time() if now is None else now) - written.st_mtime < FRESH
-    found = [_status(place.path / LOCK) for place in _with_parent(run)]
-    return any(status is not None and status.st_ino in held for status in found)
-
-
-def _locked_files(locks: Path) -> set[int] | None:
-    """Return the inodes of files that are locked as runs are; ``None`` where that cannot be known."""
-    try:
-        lines = locks.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    words = [line.split() for line in lines]
-    places = [
-        line[5].rpartition(":")[2] for line in words if len(line) > 5 and line[1] == "FLOCK" and line[3] == "WRITE"
-    ]
-    return {int(place) for place in places if place.isdigit()}
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except OSError:
-        return None
 
 
 def shown_seconds(run: WatchedRun) -> float:

@@ -71,3 +71,35 @@ class Stopwatch:
             compiling = min(clock.seconds - compiled, elapsed)
             self.compiling += compiling
             self.working += elapsed - compiling
+
+
+class Laps:
+    """Measures what the time of an iteration goes into, compilation left out.
+
+    Attributes:
+        seconds: by what they went into, since ``begin``.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._mark = 0.0
+
+    def begin(self) -> None:
+        """Forget what was measured, and measure from now on."""
+        self.seconds, self._mark = {}, _working_time()
+
+    def lap(self, name: str) -> None:
+        """Say what the time since the last lap went into."""
+        now = _working_time()
+        self.seconds[name] = self.seconds.get(name, 0.0) + max(now - self._mark, 0.0)
+        self._mark = now
+
+    def take(self, name: str, part: str, seconds: float) -> None:
+        """Say that so much of ``name``, or all of it if it is less, went into a part of it."""
+        taken = min(seconds, self.seconds[name])
+        self.seconds[name] -= taken
+        self.seconds[part] = self.seconds.get(part, 0.0) + taken
+
+
+def _working_time() -> float:
+    return time.perf_counter() - compile_clock().seconds

@@ -32,6 +32,22 @@ def add_live(parser: Parser) -> None:
     )
 
 
+def add_follow(parser: Parser) -> None:
+    """Add the options of ``jumar follow``."""
+    run = parser.add_argument("run", metavar="RUN", help="a run directory")
+    run.complete = "directory"  # type: ignore[attr-defined]
+    parser.examples = {"RUN": "jumar follow runs/my_run --to trackio"}
+    known = ("wandb", "trackio")
+    parser.add_argument(
+        "--to", metavar="TRACKER", type=one_of("tracker", *known), choices=known,
+        help="wandb (Weights & Biases; with WANDB_MODE=offline kept here) or trackio (a database on this machine)",
+    )  # fmt: skip
+    parser.add_argument("--project", default="jumar", metavar="NAME", help="the tracker's project (default: jumar)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="what the run is called there (default: the name of its directory)"
+    )
+
+
 def add_check(parser: Parser) -> None:
     """Add the options of ``jumar check``."""
     parser.examples = {"ENV": "jumar check CartPole-v1"}
