@@ -7,7 +7,7 @@ compile() {
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
         --no-emit-index-url --no-emit-find-links --no-build pyproject.toml "$@"
 }
-all="--extra mujoco --extra envpool --extra gymnax --extra brax --extra minari --extra atari --extra onnx --extra sweep --extra video --extra follow"
+all="--extra mujoco --extra envpool --extra gymnax --extra brax --extra minari --extra atari --extra onnx --extra ray --extra sweep --extra follow --extra video"
 compile $all --group test --group quality --group docs --output-file requirements/check.txt
 compile $all --group test --constraint requirements/check.txt --output-file requirements/test.txt
 compile --extra mujoco --extra envpool --group build --constraint requirements/check.txt --output-file requirements/train.txt
