@@ -20,14 +20,13 @@ try() {
         return
     fi
     echo "$name: $("$place/venv/bin/python" -m pip --disable-pip-version-check list --format freeze | tr '\n' ' ')"
-    (
-        cd "$place"
-        jumar=venv/bin/jumar
-        $jumar train a2c gymnasium/CartPole-v1 --total-timesteps 1000 --n-envs 2 --run-dir run --quiet
-        $jumar evaluate run --episodes 2
-        $jumar train ppo jax/CartPole-v1 --total-timesteps 4096 --run-dir compiled --quiet
-        $jumar report run compiled --out report.html
-        $jumar verify --quick estimators objectives distributions
+    (  # joined by &&, as a shell does not stop at errors in front of ||
+        cd "$place" && jumar=venv/bin/jumar &&
+            $jumar train a2c gymnasium/CartPole-v1 --total-timesteps 1000 --n-envs 2 --run-dir run --quiet &&
+            $jumar evaluate run --episodes 2 &&
+            $jumar train ppo jax/CartPole-v1 --total-timesteps 4096 --run-dir compiled --quiet &&
+            $jumar report run compiled --out report.html &&
+            $jumar verify --quick estimators objectives distributions
     ) >"$place/said" 2>&1 || {
         cat "$place/said"
         echo "$name: failed"
