@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 MIB = 2**20
-PAGE = 4096
+OWN = ("RssAnon:", "RssShmem:")
+"""The memory of a process but for what is mapped from files, which the system takes away and brings back as it likes."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,17 @@ class Sample:
 
 
 def resident_bytes(process: int) -> int:
-    """Return the memory of a process and of all that it has started, in bytes; 0 where there is none. Needs ``/proc``."""
+    """Return the memory of a process and of all that it has started, in bytes; 0 where there is none.
+
+    What is mapped from files does not count. Needs Linux's ``/proc``.
+    """
     total = 0
     for each in [process, *_children(process)]:
         try:
-            total += int(Path(f"/proc/{each}/statm").read_text().split()[1]) * PAGE
-        except (OSError, IndexError, ValueError):
+            lines = Path(f"/proc/{each}/status").read_text().splitlines()
+        except OSError:
             continue
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(OWN))
     return total
 
 

@@ -10,6 +10,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from jumar.runs.files import FORMAT, sha256
@@ -51,17 +52,22 @@ ABSURD: Sequence[Any] = (
 """What takes the place of a value."""
 DEEP = 300
 """Levels of a value that is nested too deep."""
+MOST_PLACES = 2000
+"""How many of the first places of some data are drawn from: data that were made wide and deep have very many."""
 WIDE = 3000
 """Entries of a value that has too many."""
 
 
-def places(data: Any, place: Place = ()) -> Iterator[Place]:
+def places(data: Any) -> Iterator[Place]:
     """Yield the way to each value in some data, those that hold others before what they hold."""
-    if place:
-        yield place
-    if isinstance(data, (dict, list)):
-        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from places(value, (*place, key))
+    waiting: list[tuple[Place, Any]] = [((), data)]
+    while waiting:
+        place, value = waiting.pop()
+        if place:
+            yield place
+        if isinstance(value, (dict, list)):
+            inner = list(value.items() if isinstance(value, dict) else enumerate(value))
+            waiting += [((*place, key), each) for key, each in reversed(inner)]
 
 
 def changed(data: Any, place: Place, value: Any) -> Any:
@@ -92,7 +98,7 @@ def forged(what: str, data: Mapping[str, Any]) -> bytes:
 def mutated_data(data: Any, chance: random.Random) -> Any:
     """Return some data with one to three of its values changed: to absurd ones, to each other, to more or fewer of them."""
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
-        known = list(places(data))
+        known = list(islice(places(data), MOST_PLACES))
         if not known:
             return data
         data = chance.choice(CHANGES)(data, chance.choice(known), chance)
@@ -119,7 +125,7 @@ def _scaled(data: Any, place: Place, chance: random.Random) -> Any:
 
 def _moved(data: Any, place: Place, chance: random.Random) -> Any:
     """Put a value of one place in another."""
-    other = chance.choice(list(places(data)))
+    other = chance.choice(list(islice(places(data), MOST_PLACES)))
     return changed(data, place, at(data, other))
 
 
