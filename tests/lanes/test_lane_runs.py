@@ -60,7 +60,8 @@ def policy(run: Path) -> bytes:
     return (run / "policy.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("case", ["recurrent", pytest.param("off-policy", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["recurrent", "off-policy"])
 def test_a_run_with_lanes_that_goes_on_later_ends_as_one_never_stopped(case: str, tmp_path: Path) -> None:
     words = [*CASES[case], "--runners", "0", "--checkpoint-every", "144"]
     done("train", *words, "--total-timesteps", "432", "--run-dir", tmp_path / "whole")
@@ -88,6 +89,7 @@ def test_without_runners_nothing_of_a_run_says_so(tmp_path: Path) -> None:
     assert "was begun without lanes, and runners would change its result" in answer["error"]
 
 
+@pytest.mark.slow
 def test_hindsight_in_lanes_relabels_what_they_return(tmp_path: Path) -> None:
     def short() -> gym.Env[Any, Any]:
         return Reach(limit=7, ends=True)
