@@ -89,6 +89,7 @@ def open_session(address: str | None, processors: int, asked_by: str) -> RaySess
     if ray.is_initialized():
         return RaySession(ray, address, started=False)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_before("PYTHONBREAKPOINT"))  # Ray sets its own debugger
         stack.enter_context(_variable("RAY_USAGE_STATS_ENABLED", "0"))
         if place is None:
             _start(ray, processors, stack)
@@ -180,8 +181,15 @@ def _no_prints(ray: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _variable(name: str, value: str) -> Iterator[None]:
     """Set a variable of the environment; afterwards it is as before."""
+    with _as_before(name):
+        os.environ[name] = value
+        yield
+
+
+@contextlib.contextmanager
+def _as_before(name: str) -> Iterator[None]:
+    """Let a variable of the environment be as before, afterwards."""
     before = os.environ.get(name)
-    os.environ[name] = value
     try:
         yield
     finally:
