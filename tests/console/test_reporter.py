@@ -237,6 +237,14 @@ def test_plain_lines_tell_the_run_from_start_to_end():
     assert text[4:] == ["saved", "warning: the critic sleeps"]
 
 
+@pytest.mark.parametrize(("steps", "share", "total"), [(99, 0.75, 132), (100, 1.0, 100), (132, 1.0, 132)])
+def test_a_run_is_complete_with_enough_steps_although_a_pool_made_fewer_than_planned(steps, share, total):
+    course = Course(Clock())
+    course.start({**INFO, "total_timesteps": 132, "enough_timesteps": 100})
+    course.advance({"time/total_timesteps": steps})
+    assert (course.share, course.total) == (share, total)
+
+
 def test_plain_lines_come_every_five_seconds_or_five_percent():
     clock, stream = Clock(), io.StringIO()
     lines = PlainLines(stream, clock)

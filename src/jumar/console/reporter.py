@@ -43,6 +43,7 @@ class Reporter(Protocol):
     def started(self, info: Mapping[str, Any]) -> None:
         """The run begins: ``algorithm env backend seed n_envs total_timesteps run_dir device n_seeds`` as known.
 
+        ``total_timesteps`` are those of whole iterations, ``enough_timesteps`` those after which none begins any more.
         A resumed run gives the step that it goes on from as ``start_step``.
         """
         ...
@@ -206,8 +207,9 @@ class Course:
 
     @property
     def total(self) -> int:
-        """Environment steps to take."""
-        return int(self.info.get("total_timesteps") or 0)
+        """Environment steps to take; once they are enough, those taken: where pools begin episodes some rows are no steps."""
+        planned = int(self.info.get("total_timesteps") or 0)
+        return self.steps if planned > self.steps >= int(self.info.get("enough_timesteps") or planned) else planned
 
     @property
     def share(self) -> float:

@@ -295,6 +295,7 @@ def _announce(reporter: Reporter, plan: Plan, run: RunDirectory, start_step: int
         "seed": plan.seed,
         "n_envs": plan.settings.n_envs,
         "total_timesteps": plan.whole_iterations,
+        "enough_timesteps": plan.total_timesteps,
         "run_dir": str(run),
         "device": jax.devices()[0].platform,
         "n_seeds": plan.n_seeds,
