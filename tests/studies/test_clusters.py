@@ -126,6 +126,16 @@ def killed_when(true: Callable[[], bool], *words: str | Path, **options: Any) ->
             process.kill()
 
 
+def of_session(session: int, words: bytes) -> list[int]:
+    """Return the processes of a session whose command line has these words in it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if words in path.read_bytes() and os.getsid(int(path.parent.name)) == session:
+                found.append(int(path.parent.name))
+    return found
+
+
 # --- Ray --------------------------------------------------------------------------------------------------------------
 
 
@@ -182,13 +192,15 @@ def test_a_ray_that_dies_is_told_of_and_the_comparison_goes_on(whole: dict[str, 
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
         waited_until(lambda: any(out.glob("runs/*/*/seed_1/metrics.jsonl")))
-        [head] = [
-            int(path.parent.name)
-            for path in Path("/proc").glob("[0-9]*/cmdline")
-            if b"gcs_server" in path.read_bytes() and os.getsid(int(path.parent.name)) == process.pid
-        ]
+        [head] = of_session(process.pid, b"gcs_server")
+        tasks = of_session(process.pid, b"ray::a2c")
+        for task in tasks:  # so that none is over before the dead head is noticed
+            os.kill(task, signal.SIGSTOP)
         os.kill(head, signal.SIGKILL)
         said, _ = process.communicate(timeout=240)
+    for task in tasks:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(task, signal.SIGKILL)
     assert process.returncode == 1, said
     assert "is gone (Connection refused); what the runs saved is safe, and the same command goes on with them." in said
     code, answer, said = jumar("compare", *WORDS, "--out", out)
