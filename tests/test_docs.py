@@ -65,6 +65,7 @@ PUBLIC_INSIDE = (
     "jumar.studies.where",
     "jumar.training.events",
     "jumar.envs.compiled",
+    "jumar.envs.compiled_check",
     "jumar.envs.classic_control",
     "jumar.envs.game_2048",
     "jumar.algorithms.on_policy.a2c",

@@ -19,7 +19,7 @@ from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import ALGORITHMS, algorithm
 from jumar.algorithms.settings import RolloutSettings
 from jumar.algorithms.update import Learner
-from jumar.collecting.runners import Held, Runner
+from jumar.collecting.runner import Held, Runner
 from jumar.experience.rollouts import Rollout, View, by_environment
 from jumar.policies.moments import RunningMoments
 from jumar.policies.policy import Policy, make_policy

@@ -27,7 +27,8 @@ from peak import Program, peak_flops, seconds
 import jumar
 from jumar.algorithms.registry import algorithm
 from jumar.collecting.gatherers import PoolScan
-from jumar.collecting.runners import CompiledRunner, HostRunner
+from jumar.collecting.host import HostRunner
+from jumar.collecting.programs import CompiledRunner
 from jumar.policies.exploration import Acting
 
 ALL_LEFT = np.ones(1, np.float32)

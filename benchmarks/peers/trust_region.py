@@ -27,7 +27,8 @@ from jax.flatten_util import ravel_pytree
 from peak import Program, seconds
 
 import jumar
-from jumar.collecting.runners import CompiledRunner, HostRunner
+from jumar.collecting.host import HostRunner
+from jumar.collecting.programs import CompiledRunner
 from jumar.solvers import ConjugateGradient, LineSearch, MeanKL, Separate, Step
 from jumar.solvers.natural import PolicyMove
 from jumar.solvers.problem import Climb, Problem

@@ -29,7 +29,7 @@ from updates import (
 
 import jumar
 from jumar.algorithms.on_policy.update import OnPolicy
-from jumar.collecting.runners import CompiledRunner
+from jumar.collecting.programs import CompiledRunner
 from jumar.envs.classic_control import Pendulum
 from jumar.policies.moments import RunningMoments
 from jumar.schedules import Constant

@@ -12,7 +12,7 @@ import pytest
 from updates import CHOICES, CONTINUOUS, experience, first_learner, flat, make_update
 
 from jumar.collecting.halves import Halves
-from jumar.collecting.runners import HostRunner
+from jumar.collecting.host import HostRunner
 from jumar.xla.timing import CompileClock
 
 

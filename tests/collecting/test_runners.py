@@ -18,8 +18,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from probes import Corridor, Metronome, Probe, one, random_sign, show_time
 from updates import ALL_LEFT, Recording, first_learner, flat, held_first, make_update, one_round, recording
 
+from jumar.collecting.faults import CostWatch, Faults, check_faults
 from jumar.collecting.gatherers import PoolScan, StepLoop, environment_seeds, joined
-from jumar.collecting.runners import CompiledRunner, CostWatch, Faults, Held, HostRunner, check_faults
+from jumar.collecting.host import HostRunner
+from jumar.collecting.programs import CompiledRunner
+from jumar.collecting.runner import Held
 from jumar.envs.host import HostEnvironments, HostStep, SerialEnvironments
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.step_costs import GIVEN, Cost, VelocityCost

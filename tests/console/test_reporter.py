@@ -18,7 +18,7 @@ from rich.console import Console
 from updates import ALL_LEFT, CHOICES, CONTINUOUS, ROLLOUT_METHODS, held_first, make_update
 
 from jumar.algorithms.registry import ALGORITHMS
-from jumar.collecting.runners import CompiledRunner
+from jumar.collecting.programs import CompiledRunner
 from jumar.console.choice import make_reporter
 from jumar.console.panel import Panel, columns, sparkline
 from jumar.console.reporter import (

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from jumar.envs.classic_control import ENVIRONMENTS
-from jumar.envs.compiled import check_compiled_environment, narrow_dtype
+from jumar.envs.compiled_check import check_compiled_environment
 from jumar.errors import UsageError
+from jumar.policies.actions import narrow_dtype
 
 LIMITS = {
     "CartPole-v1": 500,

@@ -15,17 +15,11 @@ import pytest
 from gymnasium import spaces
 
 from jumar.envs.classic_control import ENVIRONMENTS, CartPole, Pendulum
-from jumar.envs.compiled import (
-    CompiledStep,
-    FrameStack,
-    check_compiled_environment,
-    import_optional,
-    load_user_environment,
-    narrow_dtype,
-    reset_batch,
-    step_batch,
-)
+from jumar.envs.compiled import CompiledStep, FrameStack, reset_batch, step_batch
+from jumar.envs.compiled_check import check_compiled_environment, load_user_environment
+from jumar.envs.user_code import import_optional
 from jumar.errors import UsageError
+from jumar.policies.actions import narrow_dtype
 
 KEY = jax.random.PRNGKey(0)
 

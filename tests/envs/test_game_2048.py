@@ -11,7 +11,8 @@ import pytest
 from gymnasium import spaces
 
 import jumar
-from jumar.envs.compiled import check_compiled_environment, reset_batch, step_batch
+from jumar.envs.compiled import reset_batch, step_batch
+from jumar.envs.compiled_check import check_compiled_environment
 from jumar.envs.game_2048 import ACTIONS, Game2048, add_tile, legal_moves, move, slide
 from jumar.envs.registry import list_environments, make_compiled, resolve
 from jumar.errors import UsageError

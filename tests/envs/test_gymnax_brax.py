@@ -15,15 +15,9 @@ import pytest
 from gymnasium import spaces
 
 from jumar.envs import gymnax
-from jumar.envs.compiled import (
-    CompiledStep,
-    FrameStack,
-    check_compiled_environment,
-    import_optional,
-    jit_for,
-    reset_batch,
-    step_batch,
-)
+from jumar.envs.compiled import CompiledStep, FrameStack, jit_for, reset_batch, step_batch
+from jumar.envs.compiled_check import check_compiled_environment
+from jumar.envs.user_code import import_optional
 from jumar.errors import UsageError
 
 KEY = jax.random.PRNGKey(0)

@@ -14,7 +14,8 @@ from jax import Array
 from processes import GAMMA, HORIZON
 
 import jumar
-from jumar.envs.compiled import CompiledEnvironment, check_compiled_environment, reset_batch, step_batch
+from jumar.envs.compiled import CompiledEnvironment, reset_batch, step_batch
+from jumar.envs.compiled_check import check_compiled_environment
 from jumar.errors import UsageError
 from jumar.lab import regulator, tabular
 from jumar.lab.families import network_policy

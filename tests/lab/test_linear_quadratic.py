@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from jax import Array
 
-from jumar.envs.compiled import check_compiled_environment, reset_batch, step_batch
+from jumar.envs.compiled import reset_batch, step_batch
+from jumar.envs.compiled_check import check_compiled_environment
 from jumar.errors import UsageError
 from jumar.lab import linear_quadratic, quadratic_values, regulator, riccati
 from jumar.lab.iterated_ascent import ascend

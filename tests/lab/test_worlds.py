@@ -14,7 +14,8 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from jax import Array
 
 import jumar
-from jumar.envs.compiled import load_user_environment, reset_batch, step_batch
+from jumar.envs.compiled import reset_batch, step_batch
+from jumar.envs.compiled_check import load_user_environment
 from jumar.errors import UsageError
 from jumar.lab import grids, tabular, worlds
 from jumar.lab.dynamic_programming import greedy, optimal_action_values, optimal_policy, optimal_values

@@ -64,7 +64,7 @@ import sys
 import jax
 import jax.numpy as jnp
 from jumar.xla.compiler import divide_processors
-from jumar.collecting.runners import over_seeds
+from jumar.collecting.programs import over_seeds
 parts = int(sys.argv[1])
 divide_processors(parts)
 x = jnp.arange(12.0).reshape(4, 3)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.algorithms.off_policy.update import OffPolicy
-from jumar.collecting.runners import REPORT, Collector, Faults, ProgramRunner
+from jumar.collecting.faults import Faults
+from jumar.collecting.programs import ProgramRunner
+from jumar.collecting.runner import REPORT, Collector
 from jumar.solvers.problem import Diagnostics
 
 
@@ -18,7 +20,7 @@ class StoredRunner(ProgramRunner):
 
     Args:
         update: the algorithm.
-        n_seeds: as for :class:`jumar.collecting.runners.ProgramRunner`.
+        n_seeds: as for :class:`jumar.collecting.programs.ProgramRunner`.
     """
 
     _update: OffPolicy

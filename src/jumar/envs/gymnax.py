@@ -13,15 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from jumar.envs.compiled import (
-    CompiledEnvironment,
-    canonical_observation,
-    check_compiled_environment,
-    construct,
-    import_optional,
-    like,
-    strong,
-)
+from jumar.envs.compiled import CompiledEnvironment, canonical_observation, like, strong
+from jumar.envs.compiled_check import check_compiled_environment
+from jumar.envs.user_code import construct, import_optional
 from jumar.errors import UsageError, unknown
 
 PyTree = Any

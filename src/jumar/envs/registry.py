@@ -535,7 +535,8 @@ def _make_compiled(env_id: EnvironmentId) -> CompiledEnvironment:
         from jumar.envs.brax import make_brax
 
         return make_brax(env_id.name, kwargs)
-    from jumar.envs.compiled import construct, load_user_environment
+    from jumar.envs.compiled_check import load_user_environment
+    from jumar.envs.user_code import construct
 
     if env_id.module is not None:
         return load_user_environment(f"{env_id.module}:{env_id.name}", kwargs)

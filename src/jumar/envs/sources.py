@@ -10,7 +10,8 @@ import gymnasium as gym
 
 from jumar._stable_baselines3 import is_of_stable_baselines3
 from jumar.envs import atari as atari_games
-from jumar.envs.compiled import CompiledEnvironment, Costed, FrameStack, check_compiled_environment
+from jumar.envs.compiled import CompiledEnvironment, Costed, FrameStack
+from jumar.envs.compiled_check import check_compiled_environment
 from jumar.envs.gymnasium_factory import GymnasiumFactory, WrappedFactory, wrapper_name
 from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, environment_name
 from jumar.envs.registry import (

@@ -15,7 +15,9 @@ from jax.flatten_util import ravel_pytree
 from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.registry import ALGORITHMS
 from jumar.algorithms.update import Learner
-from jumar.collecting.runners import CompiledRunner, Held, HostRunner
+from jumar.collecting.host import HostRunner
+from jumar.collecting.programs import CompiledRunner
+from jumar.collecting.runner import Held
 from jumar.envs.sources import source_of
 from jumar.figures.drawing import BLACK, BLUE, CONTOURS, GREEN, RED, frame, label, legend, panels
 from jumar.figures.figure import Data, Figure

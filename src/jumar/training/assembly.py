@@ -14,9 +14,12 @@ from jumar.algorithms.on_policy.costs import check_one_cost
 from jumar.algorithms.registry import algorithm
 from jumar.algorithms.update import Update
 from jumar.collecting.evaluation import LANES, Evaluator, compiled_evaluator, host_evaluator
+from jumar.collecting.faults import CostWatch
 from jumar.collecting.halves import Halves
+from jumar.collecting.host import HostRunner
 from jumar.collecting.info_means import InfoMeans, not_numbers
-from jumar.collecting.runners import CompiledRunner, CostWatch, HostRunner, Runner
+from jumar.collecting.programs import CompiledRunner
+from jumar.collecting.runner import Runner
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
 from jumar.envs.goals import check_goal_space

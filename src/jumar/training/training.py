@@ -16,7 +16,7 @@ from jax import Array
 from jumar.collecting.evaluation import Evaluator, longest_in_training
 from jumar.collecting.gatherers import SEED_LIMIT
 from jumar.collecting.info_means import InfoMeans, mean_of, no_sums
-from jumar.collecting.runners import Held, Outcome
+from jumar.collecting.runner import Held, Outcome
 from jumar.collecting.stopping import never
 from jumar.console.reporter import Reporter
 from jumar.envs.sources import Source
