@@ -13,6 +13,7 @@ import pytest
 from jumar.cli import completion, train, values
 from jumar.cli.grammar import build, find_algorithm
 from jumar.cli.options.settings import given_settings, setting_help
+from jumar.cli.options.train import EXAMPLES
 from jumar.cli.parser import Parser
 from jumar.errors import UsageError
 from jumar.schedules import Constant, Schedule
@@ -193,6 +194,33 @@ def test_bash_completion_is_a_script_that_bash_accepts(tmp_path: Path):
     )
     done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
     assert "--learning-rate" in done.stdout.split(), done.stderr
+
+
+def example_in(parser: Parser) -> list[str]:
+    """Return the words of the example in a help, without a remark or a redirection after it."""
+    example = " ".join(parser.format_help().split()).rpartition("Example: ")[2]
+    return example.partition(";")[0].partition(" > ")[0].split()
+
+
+def test_the_example_in_every_help_is_a_command_that_parses():
+    from jumar.algorithms.registry import ALGORITHMS as METHODS
+
+    for name, parser in build(METHODS)[1].items():
+        words = example_in(parser)
+        assert words[:2] == ["jumar", name]
+        assert parser.read(words[2:])
+
+
+def test_algorithms_that_do_not_suit_cartpole_have_an_example_of_their_own():
+    from jumar.algorithms.registry import ALGORITHMS as METHODS
+
+    for name in METHODS:
+        parser = build(METHODS, name)[1]["train"]
+        words = example_in(parser)
+        assert words[:3] == ["jumar", "train", name]
+        assert parser.read(words[2:])
+        assert ("CartPole-v1" in words) == (name not in EXAMPLES)
+    assert set(EXAMPLES) < set(METHODS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
