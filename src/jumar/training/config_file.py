@@ -39,10 +39,10 @@ ENDING = ".toml"
 SECTIONS: Sequence[tuple[str, Sequence[str]]] = (
     ("", ("algorithm", "env")),
     ("general", ("total_timesteps", "seed", "n_seeds", "preset", "encoder", "init_from")),
-    ("stored transitions", ("dataset", "prefill")),
     ("environment", ("n_envs", "env_kwargs", "wrapper", "frame_stack", "atari", "workers", "runners", "cost")),
     ("evaluation and files", ("eval_every", "eval_episodes", "checkpoint_every")),
     ("early stopping and logging", ("stop_at_return", "stop_without_gain", "log_info")),
+    ("stored transitions", ("dataset", "prefill")),
 )
 """The options that a file may have beside the settings of its method, in the order in which they are written."""
 OPTIONS = tuple(name for _, names in SECTIONS for name in names)

@@ -92,12 +92,12 @@ def add_train(parser: Parser, algorithms: Algorithms, algorithm: str | None, all
         "settings may differ, but those of the policy are taken from RUN (default: a randomly initialised policy)",
     )  # fmt: skip
     start.complete = "directory"  # type: ignore[attr-defined]
-    _add_config_options(parser)
-    _add_data_options(parser)
     defaults = {field.name: field.default for field in dataclasses.fields(shown[0].settings)} if algorithm else {}
     add_environment_options(parser, str(defaults.get("n_envs", "the algorithm's")))
     _add_saving_options(parser)
     _add_events(parser)
+    _add_config_options(parser)
+    _add_data_options(parser)
     for entry in shown:
         add_settings(parser, entry.settings, hidden=algorithm is None and not all_settings, choices=all_settings)
     for entry in algorithms.values():
