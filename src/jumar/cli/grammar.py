@@ -196,4 +196,4 @@ def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
         return None
     if positionals[0] in algorithms:
         return positionals[0]
-    raise unknown("algorithm", positionals[0], algorithms)
+    raise unknown("algorithm", positionals[0], algorithms, listed_by="jumar list algorithms")

@@ -323,7 +323,7 @@ def write_config(
     values |= {key: writable(value) for key, value in settings.items()}
     config = Config(str(path), values)
     if algorithm not in ALGORITHMS:
-        raise unknown("algorithm", algorithm, ALGORITHMS)
+        raise unknown("algorithm", algorithm, ALGORITHMS, listed_by="jumar list algorithms")
     config.check_keys(ALGORITHMS[algorithm])
     config.settings(ALGORITHMS[algorithm])
     write_atomically(path, config_text(values, head=head).encode("utf-8"))
