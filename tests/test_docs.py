@@ -190,7 +190,7 @@ def test_the_tables_have_every_setting_and_every_option() -> None:
     settings = ALGORITHMS["ppo"].settings
     rows = {row[0]: row for group in tables.settings_rows(settings).values() for row in group}
     assert sorted(rows) == sorted(f"`{field.name}`" for field in dataclasses.fields(settings))
-    assert rows["`gamma`"] == ("`gamma`", "`0.99`", "a number, at least 0 and at most 1", "discount")
+    assert rows["`gamma`"] == ("`gamma`", "`0.99`", "a number, at least 0 and at most 1", "discount factor")
     assert rows["`batch_size`"][1:3] == ("`64`", "a whole number, at least 1")
     options = {row[0]: row[1] for group in tables.option_rows("train").values() for row in group}
     assert {"`--seed N`", "`ENV`", "`--quiet`"} <= set(options)

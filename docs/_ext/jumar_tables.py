@@ -16,7 +16,7 @@ import dataclasses
 import importlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -32,7 +32,7 @@ from jumar.drills.registry import drills
 from jumar.figures.registry import FIGURES
 from jumar.lab.examples import EXAMPLES
 from jumar.presets import presets
-from jumar.settings import Settings, describe, kinds, range_words
+from jumar.settings import Settings, values_words
 from jumar.verification.registry import checks
 
 Row = tuple[str, ...]
@@ -50,14 +50,9 @@ def settings_rows(settings: type[Settings]) -> dict[str, list[Row]]:
 
 def _settings_row(settings: type[Settings], field: dataclasses.Field[Any]) -> Row:
     metadata = field.metadata
-    takes = describe(kinds(settings, field.name), metadata) + _range(metadata)
+    takes = values_words(settings, field)
     unit = f" ({metadata['unit']})" if metadata["unit"] else ""
     return f"`{field.name}`", f"`{_shown(field.default)}`", takes, metadata["help"] + unit
-
-
-def _range(metadata: Mapping[str, Any]) -> str:
-    words = range_words(metadata)
-    return "" if words == "finite" else f", {words}"
 
 
 def _shown(default: Any) -> str:

@@ -85,8 +85,13 @@ def nearest(name: str, known: Iterable[str], aliases: Mapping[str, str] | None =
     return [by_lower[match] for match in dict.fromkeys(sorted(longer, key=len) + similar)][:3]
 
 
-def unknown(kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
-    """Build the error for an unknown ``name`` of some ``kind``, with the nearest right names or all of a short list."""
+def unknown(
+    kind: str, name: str, known: Iterable[str], aliases: Mapping[str, str] | None = None, listed_by: str = ""
+) -> UsageError:
+    """Build the error for an unknown ``name`` of some ``kind``, with the nearest right names or all of a short list.
+
+    Where there is neither, it names the command that lists all, ``listed_by``.
+    """
     known = list(known)
     name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
     guesses = nearest(name, known, aliases)
@@ -95,5 +100,5 @@ def unknown(kind: str, name: str, known: Iterable[str], aliases: Mapping[str, st
     elif 0 < len(known) <= 12:
         hint = f"known: {', '.join(known)}."
     else:
-        hint = ""
+        hint = f"{listed_by} shows all." if listed_by else ""
     return UsageError(f"unknown {kind} {name!r}" + (f"; {hint}" if hint else "."))

@@ -169,7 +169,7 @@ def describe(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
     elif _entry(allowed) is str:
         words = "a list of names such as position,goal"
     elif _entry(allowed) is int:
-        words = "a list of whole numbers such as 64,64, or none"
+        words = "a list of whole numbers such as 64,64" + ("" if type(None) in allowed else ", or none")
     else:
         words = "a text"
     return words + (" or none" if type(None) in allowed else "")
@@ -255,8 +255,20 @@ _BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
 
 def range_words(metadata: Mapping[str, Any]) -> str:
     """Say what a field's numbers may be, e.g. ``"at least 0 and at most 1"``."""
-    words = [f"{said} {metadata[name]:g}" for name, (said, _) in _BOUNDS.items() if metadata.get(name) is not None]
+    bounds = {said: metadata[name] for name, (said, _) in _BOUNDS.items() if metadata.get(name) is not None}
+    words = [f"{said} {bound if isinstance(bound, int) else f'{bound:g}'}" for said, bound in bounds.items()]
     return " and ".join(words) or "finite"
+
+
+def values_words(cls: type[Settings], field: dataclasses.Field[Any]) -> str:
+    """Say in words which values a field takes, and in which range: ``"a number, at least 0 and at most 1, or none"``."""
+    allowed, bounds = kinds(cls, field.name), range_words(field.metadata)
+    words = describe(allowed, field.metadata)
+    if bounds == "finite":
+        return words
+    numbers = words.removesuffix(" or none").removesuffix(",")
+    each = "each " if _entry(allowed) else ""
+    return f"{numbers}, {each}{bounds}" + (", or none" if numbers != words else "")
 
 
 def as_typed(value: Any) -> str:
@@ -272,4 +284,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-__all__ = ["ALIASES", "Schedule", "Settings", "as_typed", "coerce", "describe", "kinds", "range_words", "setting"]
+__all__ = [
+    "ALIASES",
+    "Schedule",
+    "Settings",
+    "as_typed",
+    "coerce",
+    "describe",
+    "kinds",
+    "range_words",
+    "setting",
+    "values_words",
+]

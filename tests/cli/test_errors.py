@@ -91,7 +91,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 MISTAKES = [
     ("", "no command is given"),
     ("trian ppo CartPole-v1", "unknown command 'trian'; did you mean train?"),
-    ("frobnicate", "unknown command 'frobnicate'; `jumar --help` lists them."),
+    ("frobnicate", "unknown command 'frobnicate'; `jumar --help` lists the commands."),
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),
     ("train ppo", "ENV is missing; for example: jumar train ppo CartPole-v1"),
@@ -113,7 +113,7 @@ MISTAKES = [
     ("train ppo CartPole-v1 --total 5", "unknown option '--total'; did you mean --total-timesteps"),
     ("train ppo CartPole-v1 --clip 0.1", "unknown option '--clip'; did you mean --clip-range"),
     ("train ppo CartPole-v1 --cg-damping 1", "--cg-damping is not a setting of this algorithm, but of trpo"),
-    ("train ppo CartPole-v1 --normalize-advantage=maybe", "--normalize-advantage=maybe is neither yes nor no"),
+    ("train ppo CartPole-v1 --normalize-advantage=maybe", "--normalize-advantage=maybe is neither true nor false"),
     ("train ppo CartPole-v1 --quiet=yes", "--quiet is a flag and takes no value"),
     ("train ppo CartPole-v1 --env-kwargs gravity", "--env-kwargs needs one or more values such as key=value"),
     ("train ppo CartPole-v1 --wrapper TimeLimit:9", "--wrapper: 'TimeLimit:9' is not NAME or NAME:key=value"),

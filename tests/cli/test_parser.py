@@ -12,7 +12,8 @@ import pytest
 
 from jumar.cli import completion, train, values
 from jumar.cli.grammar import build, find_algorithm
-from jumar.cli.options.settings import given_settings
+from jumar.cli.options.settings import given_settings, setting_help
+from jumar.cli.options.train import EXAMPLES
 from jumar.cli.parser import Parser
 from jumar.errors import UsageError
 from jumar.schedules import Constant, Schedule
@@ -159,9 +160,9 @@ def test_a_request_checks_every_setting():
 def test_help_of_an_algorithm_explains_every_setting_with_unit_and_default():
     text = help_text("climb")
     assert "--learning-rate X|SCHEDULE size, 100 % of it; a number or a schedule" in text
-    assert "(linear:X, exponential:X:Y, inverse_sqrt:X:Y) (default: 0.0003)" in text
-    assert "--n-steps N length of a rollout; a whole number (default: 2048 steps)" in text
-    assert "--target-kl X stop beyond this divergence; a number or none (default: none)" in text
+    assert "(linear:X, exponential:X:Y, inverse_sqrt:X:Y), above 0 (default: 0.0003)" in text
+    assert "--n-steps N length of a rollout; a whole number, at least 1 (default: 2048 steps)" in text
+    assert "--target-kl X stop beyond this divergence; a number, above 0, or none (default: none)" in text
     assert "--normalize-advantage, --no-normalize-advantage standardise advantages (default: true)" in text
     assert "environments stepped side by side (default: 4)" in text
     assert "settings of a climb:" in text
@@ -193,6 +194,55 @@ def test_bash_completion_is_a_script_that_bash_accepts(tmp_path: Path):
     )
     done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
     assert "--learning-rate" in done.stdout.split(), done.stderr
+
+
+def example_in(parser: Parser) -> list[str]:
+    """Return the words of the example in a help, without a remark or a redirection after it."""
+    example = " ".join(parser.format_help().split()).rpartition("Example: ")[2]
+    return example.partition(";")[0].partition(" > ")[0].split()
+
+
+def test_the_example_in_every_help_is_a_command_that_parses():
+    from jumar.algorithms.registry import ALGORITHMS as METHODS
+
+    for name, parser in build(METHODS)[1].items():
+        words = example_in(parser)
+        assert words[:2] == ["jumar", name]
+        assert parser.read(words[2:])
+
+
+def test_algorithms_that_do_not_suit_cartpole_have_an_example_of_their_own():
+    from jumar.algorithms.registry import ALGORITHMS as METHODS
+
+    for name in METHODS:
+        parser = build(METHODS, name)[1]["train"]
+        words = example_in(parser)
+        assert words[:3] == ["jumar", "train", name]
+        assert parser.read(words[2:])
+        assert ("CartPole-v1" in words) == (name not in EXAMPLES)
+    assert set(EXAMPLES) < set(METHODS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChoiceSettings(Settings):
+    """Settings with choices."""
+
+    route: str = setting("face", "way up; ridge: along the ridge; face: straight up", choices=("ridge", "face"))
+    rope: str | None = setting(None, "kind of rope", choices=("half", "twin"))
+    camps: tuple[int, ...] | None = setting(None, "heights of camps", at_least=1)
+    pace: float | str = setting("auto", "pace: a number or auto", unit="m/s")
+    rests: int = setting(1, "rests", unit="hours", at_least=0)
+
+
+def test_help_names_choices_and_ranges_once():
+    helps = {field.name: setting_help(ChoiceSettings, field) for field in dataclasses.fields(ChoiceSettings)}
+    assert helps == {
+        "route": "way up; ridge: along the ridge; face: straight up (default: face)",
+        "rope": "kind of rope; one of half, twin or none (default: none)",
+        "camps": "heights of camps; a list of whole numbers such as 64,64, each at least 1, or none (default: none)",
+        "pace": "pace: a number or auto (default: auto)",
+        "rests": "rests; a whole number, at least 0 (default: 1 hour)",
+    }
 
 
 @pytest.mark.parametrize("width", [60, 80])

@@ -111,5 +111,5 @@ def algorithm(name: str) -> Algorithm:
         UsageError: there is none of that name; the message names the nearest.
     """
     if name not in ALGORITHMS:
-        raise unknown("algorithm", name, ALGORITHMS)
+        raise unknown("algorithm", name, ALGORITHMS, listed_by="jumar list algorithms")
     return ALGORITHMS[name]

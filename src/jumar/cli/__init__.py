@@ -148,13 +148,15 @@ def _dispatch(words: list[str]) -> Outcome:
         root, _ = build({})
         options, _ = root.split([word for word in words if word != "--json"])
         root.parse_args(options)  # --help and --version end here
-        raise UsageError("no command is given; `jumar --help` lists them. To start: jumar train ppo CartPole-v1")
+        raise UsageError(
+            "no command is given; `jumar --help` lists the commands. To start: jumar train ppo CartPole-v1"
+        )
     command, rest = words[position], words[:position] + words[position + 1 :]
-    names = [name for name, _, _ in COMMANDS]
+    names = [name for name, *_ in COMMANDS]
     if command not in names:
         aliases = {"eval": "evaluate", "continue": "resume", "learn": "train", "tune": "sweep"}
         if not nearest(command, names, aliases):
-            raise UsageError(f"unknown command {command!r}; `jumar --help` lists them.")
+            raise UsageError(f"unknown command {command!r}; `jumar --help` lists the commands.")
         raise unknown("command", command, names, aliases)
     return _run(command, rest)
 

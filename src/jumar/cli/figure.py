@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         raise UsageError(f"--list lists all figures; leave {' '.join(arguments.names)} out, or --list.")
     if not arguments.names:
         raise UsageError(
-            "jumar figure: NAME is missing; `jumar figure --list` lists them; for example: jumar figure 12.2"
+            "jumar figure: NAME is missing; `jumar figure --list` lists the figures; for example: jumar figure 12.2"
         )
     figures = in_order(arguments.names)
     source = Path(arguments.source) if arguments.source is not None else None

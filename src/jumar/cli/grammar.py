@@ -36,14 +36,22 @@ def build(
     root = Parser(
         prog="jumar",
         usage="jumar COMMAND [options]",
-        description="Policy optimization in JAX: train a policy, evaluate it, go on where a run stopped.",
-        epilog="`jumar COMMAND --help` explains a command; `jumar train ALGO --help` an algorithm and its settings.",
+        description="Policy optimization in JAX: train a policy, evaluate it, continue a run that was stopped.",
+        epilog="`jumar COMMAND --help` explains a command; `jumar train ALGO --help` an algorithm and its settings.\n"
+        "The documentation is in the folder docs of the source: command-line.md, and a page for each algorithm.\n"
+        "Example: jumar train ppo CartPole-v1",
     )
     root.add_argument("--version", action="version", version=f"jumar {__version__}", help="print the version and exit")
     commands = root.add_subparsers(title="commands", metavar="COMMAND".ljust(12), prog="jumar", parser_class=Parser)
     parsers = {
-        name: commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", usage=usage)
-        for name, summary, usage in COMMANDS
+        name: commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            usage=usage,
+            epilog=f"Example: {example}",
+        )
+        for name, summary, usage, example in COMMANDS
     }
     add_train(parsers["train"], algorithms, algorithm, all_settings)
     add_resume(parsers["resume"])
@@ -69,30 +77,111 @@ def build(
 
 
 COMMANDS = (
-    ("train", "train a policy and save it in a run directory", "jumar train ALGO ENV [options]"),
-    ("resume", "go on from the newest sound checkpoint of a run", "jumar resume RUN [options]"),
-    ("evaluate", "run a trained policy in fresh environments", "jumar evaluate RUN [options]"),
-    ("export", "write a trained policy to a file that other programs can run", "jumar export RUN [options]"),
-    ("record", "film a trained policy, as MP4 or GIF", "jumar record RUN [options]"),
-    ("watch", "show a trained policy in a window", "jumar watch RUN [options]"),
+    (
+        "train",
+        "train a policy and save it in a run directory",
+        "jumar train ALGO ENV [options]",
+        "jumar train ppo CartPole-v1 --total-timesteps 100k --run-dir first",
+    ),
+    (
+        "resume",
+        "continue a run from its newest sound checkpoint",
+        "jumar resume RUN [options]",
+        "jumar resume runs/my_run --total-timesteps 2M",
+    ),
+    (
+        "evaluate",
+        "run a trained policy in fresh environments and print its mean return",
+        "jumar evaluate RUN [options]",
+        "jumar evaluate runs/my_run --episodes 100",
+    ),
+    (
+        "export",
+        "write a trained policy to a file that other programs can run",
+        "jumar export RUN [options]",
+        "jumar export runs/my_run --format onnx",
+    ),
+    (
+        "record",
+        "record a video of a trained policy, as MP4 or GIF",
+        "jumar record RUN [options]",
+        "jumar record runs/my_run --best --out best.mp4",
+    ),
+    ("watch", "show a trained policy in a window", "jumar watch RUN [options]", "jumar watch runs/my_run --best"),
     (
         "compare",
-        "train several methods and report how they compare",
+        "train several methods over seeds and report how they compare",
         "jumar compare --algorithms A,B --envs E [options]",
+        "jumar compare --algorithms ppo,trpo --envs jax/CartPole-v1 --seeds 5 --total-timesteps 100k --out c",
     ),
-    ("sweep", "search the best settings of a method on a task", "jumar sweep SPACE.toml [options]"),
-    ("report", "write one HTML page about runs or a comparison", "jumar report RUN... [options]"),
-    ("live", "show runs in a browser while they go on", "jumar live RUN... [options]"),
-    ("follow", "send a run's numbers to a tracker while it goes on", "jumar follow RUN --to wandb|trackio [options]"),
-    ("check", "say what is wrong or slow with an environment", "jumar check ENV [options]"),
-    ("verify", "compare methods and parts with exact results on this machine", "jumar verify [NAME...] [options]"),
-    ("doctor", "say what is wrong with this installation or machine", "jumar doctor [options]"),
-    ("figure", "draw figures of the textbooks by running Jumar", "jumar figure NAME... [options]"),
-    ("example", "compute a worked example or an exercise from a textbook", "jumar example NAME [options]"),
-    ("list", "list what there is, one per line, the name first", "jumar list algorithms|envs|presets|runs [DIR]"),
-    ("completion", "print a shell's completion script", "jumar completion bash|zsh|tcsh"),
+    (
+        "sweep",
+        "search for the best settings of a method on a task",
+        "jumar sweep SPACE.toml [options]",
+        "jumar sweep space.toml --trials 20 --out tuned",
+    ),
+    (
+        "report",
+        "write one HTML page about runs or a comparison",
+        "jumar report RUN... [options]",
+        "jumar report runs/a runs/b --out both.html",
+    ),
+    (
+        "live",
+        "show the report page in a browser while runs train",
+        "jumar live RUN... [options]",
+        "jumar live runs/my_run",
+    ),
+    (
+        "follow",
+        "send the metrics of a run to Weights & Biases or Trackio while it trains",
+        "jumar follow RUN --to wandb|trackio [options]",
+        "jumar follow runs/my_run --to trackio",
+    ),
+    (
+        "check",
+        "report what is wrong or slow with an environment",
+        "jumar check ENV [options]",
+        "jumar check CartPole-v1",
+    ),
+    (
+        "verify",
+        "compare methods and their parts with exact results on this machine",
+        "jumar verify [NAME...] [options]",
+        "jumar verify gradients --quick",
+    ),
+    (
+        "doctor",
+        "report what is wrong with this installation or machine",
+        "jumar doctor [options]",
+        "jumar doctor --quick",
+    ),
+    (
+        "figure",
+        "draw figures of the textbooks by running Jumar",
+        "jumar figure NAME... [options]",
+        "jumar figure 12.2 --out fields.svg; `jumar figure --list` lists the names",
+    ),
+    (
+        "example",
+        "compute a worked example or an exercise from a textbook",
+        "jumar example NAME [options]",
+        "jumar example example-12.1; `jumar example --list` lists the names",
+    ),
+    (
+        "list",
+        "list algorithms, environments, presets or runs, one per line",
+        "jumar list algorithms|envs|presets|runs [DIR]",
+        "jumar list envs",
+    ),
+    (
+        "completion",
+        "print a shell's completion script",
+        "jumar completion bash|zsh|tcsh",
+        "jumar completion bash > ~/.local/share/bash-completion/completions/jumar",
+    ),
 )
-"""Name, summary and usage of every command."""
+"""Name, summary, usage and an example of every command."""
 
 
 def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
@@ -107,4 +196,4 @@ def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
         return None
     if positionals[0] in algorithms:
         return positionals[0]
-    raise unknown("algorithm", positionals[0], algorithms)
+    raise unknown("algorithm", positionals[0], algorithms, listed_by="jumar list algorithms")

@@ -141,15 +141,31 @@ class Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Help with room for long option names, and with no line that is wider than the terminal."""
+    """Help with room for long option names, and with no line that is wider than the terminal.
+
+    Texts are broken at spaces only, never inside of ``--total-timesteps``; the lines of a text stay apart.
+    """
 
     def __init__(self, prog: str, **options: Any) -> None:
         options["max_help_position"] = 34
         super().__init__(prog, **options)
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(
+            textwrap.fill(line, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+            for line in text.splitlines()
+        )
+
     def start_section(self, heading: str | None) -> None:
         """Begin a group of options; its heading is broken into lines too, and has no marks of a docstring's."""
-        words = None if heading is None else "\n".join(textwrap.wrap(heading.replace("``", ""), self._width - 1))
+        words = (
+            None
+            if heading is None
+            else "\n".join(textwrap.wrap(heading.replace("``", ""), self._width - 1, break_on_hyphens=False))
+        )
         super().start_section(words)
 
 
@@ -194,7 +210,7 @@ def _switch(name: str, value: str | None, rest: list[str]) -> str:
         return name
     if negative or value.lower() not in words:
         right = f"{name} alone" if negative else f"{name}, {name} true or {name} false"
-        raise UsageError(f"{name}={value} is neither yes nor no; write {right}.")
+        raise UsageError(f"{name}={value} is neither true nor false; write {right}.")
     return name if words[value.lower()] else "--no-" + name.removeprefix("--")
 
 

@@ -42,7 +42,9 @@ def find(name: str) -> Figure:
     if plain in FIGURES:
         return FIGURES[plain]
     guesses = nearest(plain, FIGURES)
-    raise unknown("figure", name, FIGURES, {name: guesses[0]} if len(guesses) == 1 else None)
+    raise unknown(
+        "figure", name, FIGURES, {name: guesses[0]} if len(guesses) == 1 else None, listed_by="jumar figure --list"
+    )
 
 
 def in_order(names: Iterable[str]) -> list[Figure]:

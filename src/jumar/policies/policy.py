@@ -65,7 +65,7 @@ class Carry(NamedTuple):
 class PolicySettings(Settings):
     """The settings of a policy, its observation normaliser and its critic; they are saved in ``policy.json``."""
 
-    net_arch: tuple[int, ...] = setting((64, 64), "sizes of the hidden layers, of actor and critic each", at_least=1)
+    net_arch: tuple[int, ...] = setting((64, 64), "sizes of the hidden layers of actor and critic", at_least=1)
     critic_net_arch: tuple[int, ...] | None = setting(
         None, "sizes of the critic's hidden layers; none: as the policy's", at_least=1
     )
@@ -74,51 +74,58 @@ class PolicySettings(Settings):
         None, "activation of the critic's hidden layers; none: as the policy's", choices=tuple(ACTIVATIONS)
     )
     policy_observations: tuple[str, ...] | None = setting(
-        None, "parts of a Dict observation that the policy sees; none: all of them"
+        None, "keys of a Dict observation that the policy sees; none: all of them"
     )
     critic_observations: tuple[str, ...] | None = setting(
-        None, "parts of a Dict observation that the critic sees, more than the policy's, say; none: all of them"
+        None, "keys of a Dict observation that the critic sees, which may be more than the policy's; none: all of them"
     )
-    ortho_init: bool = setting(True, "begin with orthogonal weight matrices (gain sqrt 2, heads 0.01 and 1)")
+    ortho_init: bool = setting(
+        True, "initialise weight matrices orthogonally (gain sqrt 2; last layer 0.01 for the policy, 1 for the critic)"
+    )
     head_bias: bool = setting(
         True,
-        "bias in the policy's last layer; without it and net_arch the policy is a table, or linear in its features",
+        "bias in the policy's last layer; without it and with net_arch none the policy is a table, or linear in its features",
     )
-    log_std_init: float = setting(0.0, "first log standard deviation of a Gaussian policy", at_least=-20, at_most=5)
+    log_std_init: float = setting(0.0, "initial log standard deviation of a Gaussian policy", at_least=-20, at_most=5)
     deviation: str = setting(
         "free",
-        "deviation of a Gaussian policy: parameters of its own, fixed at log_std_init, a function of the state, the "
-        "same within -20 and 2, or none, for a deterministic policy; sampler: no Gaussian, but what a network makes of noise",
+        "standard deviation of a Gaussian policy; free: parameters of its own, the same in every state; fixed: stays at "
+        "log_std_init; state: a function of the state; clamped: the same, its logarithm clipped to -20 and 2; none: a "
+        "deterministic policy; sampler: not a Gaussian, but a network that maps noise to actions",
         choices=("free", "fixed", "state", "clamped", "none", "sampler"),
     )
     squash: bool = setting(
         False,
-        "squash Gaussian actions into the bounds of their Box by tanh, instead of clipping what the environment gets",
+        "squash Gaussian actions into the bounds of their Box by tanh, instead of clipping what the environment receives",
     )
     use_sde: bool = setting(False, "explore with state-dependent noise (gSDE) in Box action spaces")
-    sde_sample_freq: int = setting(-1, "steps between draws of new gSDE noise; -1: once per rollout", at_least=-1)
+    sde_sample_freq: int = setting(-1, "steps between samples of the gSDE noise; -1: once per rollout", at_least=-1)
     sde_learn_features: bool = setting(False, "train the hidden layers through the noise of gSDE as well")
     sde_clip_mean: float = setting(
-        0.0, "with gSDE, clip the mean to this size, before it is squashed; 0 does not", at_least=0
+        0.0, "with gSDE, clip the mean to ± this before it is squashed; 0: no clipping", at_least=0
     )
     features_extractor: str = setting(
         "cnn",
-        "what becomes of images and planes: a convolutional network each, or they are flattened and join the vector",
+        "how images and planes are read; cnn: by a convolutional network each; flatten: flattened and joined to the vector",
         choices=("cnn", "flatten"),
     )
     recurrent: str | None = setting(None, "recurrent core of actor and critic", choices=("gru", "lstm"))
     recurrent_size: int = setting(256, "width of the recurrent core", at_least=1)
     critic_time: str = setting(
         "none",
-        "how the critic sees the steps since the episode began: not at all, as one more input, divided by critic_horizon, or "
-        "by a last layer for each of them; the policy does not see them",
+        "how the critic sees the number of steps since the episode began; none: not at all; scaled: as one more input, divided "
+        "by critic_horizon; steps: by a last layer for each number of steps; the policy does not see it",
         choices=("none", "scaled", "steps"),
     )
     critic_horizon: int = setting(
-        1000, "steps by which critic_time is scaled, or that have layers", unit="steps", at_least=1, at_most=100_000
+        1000,
+        "divisor of critic_time scaled; number of last layers of critic_time steps",
+        unit="steps",
+        at_least=1,
+        at_most=100_000,
     )
     normalize_observations: bool = setting(False, "normalise observations by their running mean and variance")
-    clip_observations: float = setting(10.0, "clip normalised observations to this size", above=0)
+    clip_observations: float = setting(10.0, "clip normalised observations to ± this", above=0)
 
     @classmethod
     def of(cls, settings: PolicySettings) -> PolicySettings:

@@ -136,7 +136,7 @@ def choose(
     if not isinstance(asked, str):
         raise UsageError(f'preset={asked!r} is not a name; preset="{NONE}" starts from the defaults of the algorithm.')
     if asked not in known:
-        raise unknown(f"preset of {algorithm}", asked, [*known, NONE])
+        raise unknown(f"preset of {algorithm}", asked, [*known, NONE], listed_by="jumar list presets")
     return known[asked]
 
 

@@ -39,10 +39,10 @@ ENDING = ".toml"
 SECTIONS: Sequence[tuple[str, Sequence[str]]] = (
     ("", ("algorithm", "env")),
     ("general", ("total_timesteps", "seed", "n_seeds", "preset", "encoder", "init_from")),
-    ("stored transitions", ("dataset", "prefill")),
     ("environment", ("n_envs", "env_kwargs", "wrapper", "frame_stack", "atari", "workers", "runners", "cost")),
     ("evaluation and files", ("eval_every", "eval_episodes", "checkpoint_every")),
     ("early stopping and logging", ("stop_at_return", "stop_without_gain", "log_info")),
+    ("stored transitions", ("dataset", "prefill")),
 )
 """The options that a file may have beside the settings of its method, in the order in which they are written."""
 OPTIONS = tuple(name for _, names in SECTIONS for name in names)
@@ -323,7 +323,7 @@ def write_config(
     values |= {key: writable(value) for key, value in settings.items()}
     config = Config(str(path), values)
     if algorithm not in ALGORITHMS:
-        raise unknown("algorithm", algorithm, ALGORITHMS)
+        raise unknown("algorithm", algorithm, ALGORITHMS, listed_by="jumar list algorithms")
     config.check_keys(ALGORITHMS[algorithm])
     config.settings(ALGORITHMS[algorithm])
     write_atomically(path, config_text(values, head=head).encode("utf-8"))

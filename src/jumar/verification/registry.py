@@ -127,7 +127,8 @@ def select(every: Sequence[Check], names: Iterable[str], quick: bool = False) ->
         typed = name.rstrip("/")
         found = [typed] if typed in known else [each for each in known if each.startswith((typed + "/", typed + "-"))]
         if not found:
-            raise unknown("check", name, [*dict.fromkeys(each.partition("/")[0] for each in known), *known])
+            groups = dict.fromkeys(each.partition("/")[0] for each in known)
+            raise unknown("check", name, [*groups, *known], listed_by="jumar verify --list")
         wanted.update(found)
     chosen = [each for each in every if not wanted or each.name in wanted]
     some = [each for each in chosen if each.quick or not quick]

@@ -20,29 +20,29 @@ from jumar.settings import setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ACERSettings(RolloutSettings):
-    """Settings of ACER; the defaults are those of OpenAI Baselines, whose learning rate falls, though."""
+    """Settings of ACER; the defaults are those of OpenAI Baselines, except that the learning rate is constant."""
 
     learning_rate: Constant | Linear = setting(Constant(7e-4), "learning rate of RMSprop", above=0, at_most=100)
     n_steps: int = setting(20, "steps of each environment per iteration", unit="steps", at_least=1)
     ent_coef: float = setting(0.01, "weight of the entropy bonus", at_least=0)
-    q_coef: float = setting(0.5, "weight of the critic's loss, which is half of the squared error", at_least=0)
-    max_grad_norm: float | None = setting(10.0, "scale the joint gradient down to this norm", above=0)
+    q_coef: float = setting(0.5, "weight of the critic's loss, which is half the squared error", at_least=0)
+    max_grad_norm: float | None = setting(10.0, "scale the joint gradient down to this norm; none: do not", above=0)
     rms_prop_eps: float = setting(1e-5, "epsilon of RMSprop", above=0, at_most=1)
-    replay_ratio: int = setting(4, "replays per iteration, a step of the optimiser each", at_least=0, at_most=100_000)
-    replay_start: int = setting(10_000, "remembered steps before the first replay", unit="steps", at_least=0)
+    replay_ratio: int = setting(4, "replays per iteration, one optimiser step each", at_least=0, at_most=100_000)
+    replay_start: int = setting(10_000, "steps in the buffer before the first replay", unit="steps", at_least=0)
     buffer_size: int = setting(
-        50_000, "steps that are remembered, of all environments together, in whole rollouts", unit="steps", at_least=1
+        50_000, "size of the replay buffer, for all environments together, in whole rollouts", unit="steps", at_least=1
     )
     importance_bound: float = setting(
-        10.0, "c: ratios are cut here, and what is cut is made up for by the critic's values", above=0
+        10.0, "c: importance ratios are truncated here; the critic's values correct for what is cut off", above=0
     )
     retrace_lambda: float = setting(1.0, "lambda of Retrace", at_least=0, at_most=1)
     trust_region: bool = setting(True, "project gradients so that they do not lead away from the average policy")
     trust_region_delta: float = setting(
-        1.0, "how much the divergence from the average policy may grow along a row's gradient", unit="nats", above=0
+        1.0, "largest growth of the divergence from the average policy along a row's gradient", unit="nats", above=0
     )
     average_decay: float = setting(
-        0.99, "share of the average policy's parameters that each step of the optimiser leaves", at_least=0, below=1
+        0.99, "share of its parameters that the average policy keeps at each optimiser step", at_least=0, below=1
     )
 
 

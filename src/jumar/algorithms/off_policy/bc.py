@@ -20,7 +20,7 @@ from jumar.settings import setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BCSettings(ReplaySettings):
-    """Settings of BC; those of critics, targets and exploration do nothing."""
+    """Settings of BC; those of critics, targets and exploration have no effect."""
 
     deviation: str = setting("none", "always none: the policy is deterministic in a Box", choices=("none",))
 

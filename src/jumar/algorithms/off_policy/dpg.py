@@ -25,17 +25,17 @@ class DPGSettings(DDPGSettings):
 
     net_arch: tuple[int, ...] = setting((64, 64), "sizes of the policy's hidden layers", at_least=1)
     target_network: bool = setting(
-        False, "targets are those of networks that follow the critics slowly; without, those of the critics themselves"
+        False, "compute targets with networks that follow the critics slowly; false: with the critics themselves"
     )
     on_policy: bool = setting(
         False,
-        "learn from the steps of the last round alone, with the action that was taken next in targets (Sarsa); else from the "
-        "replay buffer, with the action that the policy would take (Q-learning)",
+        "learn only from the steps of the last round, with the next action that was taken in targets (Sarsa); false: from the "
+        "replay buffer, with the next action of the policy in targets (Q-learning)",
     )
     critic: str = setting(
         "network",
-        "what judges actions: a network, or compatible: a value of the state, and what is linear in the derivatives of the "
-        "policy's action",
+        "critic of actions; network: a network; compatible: a value of the state plus a term that is linear in the derivatives "
+        "of the policy's action",
         choices=("network", "compatible"),
     )
 

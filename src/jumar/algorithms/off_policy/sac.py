@@ -25,13 +25,13 @@ class SACSettings(HindsightSettings):
 
     deviation: str = setting(
         "clamped",
-        "standard deviation of the Gaussian: clamped is a function of the state whose logarithm is clipped to -20 and 2; the "
-        "others are those of on-policy methods",
+        "standard deviation of the Gaussian; clamped: a function of the state whose logarithm is clipped to -20 and 2; state: "
+        "a function of the state; free: parameters of its own, the same in every state; fixed: stays at log_std_init",
         choices=("clamped", "state", "free", "fixed"),
     )
     sde_learn_features: bool = setting(True, "train the hidden layers through the noise of gSDE as well")
     sde_clip_mean: float = setting(
-        2.0, "with gSDE, clip the mean to this size, before it is squashed; 0 does not", at_least=0
+        2.0, "with gSDE, clip the mean to ± this before it is squashed; 0: no clipping", at_least=0
     )
     ent_coef: float | str = setting(
         "auto",

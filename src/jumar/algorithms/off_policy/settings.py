@@ -26,7 +26,7 @@ class ReplaySettings(CollectingSettings):
     net_arch: tuple[int, ...] = setting((256, 256), "sizes of the policy's hidden layers", at_least=1)
     activation: str = setting("relu", "activation of the hidden layers", choices=tuple(ACTIVATIONS))
     ortho_init: bool = setting(
-        False, "begin with orthogonal weight matrices instead of uniform ones within 1 / sqrt(inputs)"
+        False, "initialise weight matrices orthogonally; false: uniformly within ± 1 / sqrt(inputs)"
     )
     squash: bool = setting(True, "always true: tanh maps actions into the bounds of their Box")
     learning_rate: Schedule = setting(
@@ -36,13 +36,13 @@ class ReplaySettings(CollectingSettings):
         1_000_000, "size of the replay buffer: the newest steps of all environments together", unit="steps", at_least=1
     )
     learning_starts: int = setting(
-        100, "steps at the beginning with random actions and without updates", unit="steps", at_least=0
+        100, "initial steps with random actions and without updates", unit="steps", at_least=0
     )
     batch_size: int = setting(256, "steps drawn from the replay buffer for each update", at_least=1, at_most=1_000_000)
     train_freq: int | str = setting(
         1,
-        "steps of all environments together between updates; the environments take whole steps, so it is rounded up to a "
-        "multiple of n_envs; or N:episodes, with one environment",
+        "steps of all environments together between updates, rounded up to a multiple of n_envs; or N:episodes, with one "
+        "environment",
         unit="steps",
     )
     gradient_steps: int = setting(
@@ -57,32 +57,32 @@ class ReplaySettings(CollectingSettings):
     n_critics: int = setting(2, "number of critics", at_least=1, at_most=100)
     n_critics_subset: int | None = setting(
         None,
-        "targets take the minimum of this many critics, chosen at random for each update; none: of all",
+        "targets take the minimum of this many critics, chosen at random for each update; none: of all critics",
         at_least=1,
     )
     critic_layer_norm: bool = setting(
         False, "standardise the outputs of the critics' hidden layers over the layer, before the activation"
     )
     critic_batch_norm: bool = setting(
-        False, "standardise them over the batch, after the activation, and the critics' inputs too"
+        False,
+        "standardise the critics' inputs and the outputs of their hidden layers over the batch, after the activation",
     )
-    critic_dropout: float = setting(
-        0.0, "share of the outputs of the critics' hidden layers that are dropped", at_least=0, below=1
-    )
+    critic_dropout: float = setting(0.0, "dropout rate of the critics' hidden layers", at_least=0, below=1)
     critic_bins: int = setting(
         0,
-        "outputs of each critic: probabilities of so many bins of equal width, whose mean is the value and which learn by "
-        "cross-entropy (HL-Gauss); 0: the value itself, by its squared error",
+        "number of bins of equal width: each critic predicts their probabilities, learns by cross-entropy (HL-Gauss), and its "
+        "value is the mean; 0: each critic predicts the value itself and learns by the squared error",
         at_least=0,
         at_most=10_000,
     )
     critic_limit: float = setting(
         10.0,
-        "the bins lie between minus and plus this, in the units of the rewards learnt from; values beyond cannot be told apart",
+        "with critic_bins, the bins lie between minus and plus this, in the units of the rewards learnt from; larger values "
+        "cannot be represented",
         above=0,
     )
     target_network: bool = setting(
-        True, "targets are those of networks that follow the critics slowly; without, those of the critics themselves"
+        True, "compute targets with networks that follow the critics slowly; false: with the critics themselves"
     )
     policy_delay: int = setting(
         1, "updates of the critics for each update of the policy", at_least=1, at_most=1_000_000
@@ -92,20 +92,20 @@ class ReplaySettings(CollectingSettings):
     )
     action_noise: str | None = setting(
         None,
-        "exploration noise, its standard deviation in units of half of the action's range: normal:0.1, ou:0.2, with a schedule "
-        "normal:linear:0.2, or none",
+        "exploration noise with its standard deviation, in units of half of the action's range: normal:0.1, ou:0.2 "
+        "(Ornstein-Uhlenbeck), with a schedule normal:linear:0.2; none: no noise",
     )
     noise_repeat: int = setting(
         1,
-        "longest time for which an environment explores with the same random numbers: k steps with a probability that falls as "
-        "1/k^2; 1: each step has its own",
+        "largest number of steps for which an environment explores with the same random numbers; k steps have a probability "
+        "that falls as 1/k^2; 1: new random numbers at each step",
         unit="steps",
         at_least=1,
         at_most=1000,
     )
     log_every: int = setting(
         1000,
-        "steps of all environments together for each line of the log; updates do not depend on it",
+        "steps of all environments together for each line of the log; training does not depend on it",
         unit="steps",
         at_least=1,
         at_most=10_000_000,
@@ -164,18 +164,18 @@ class HindsightSettings(ReplaySettings):
 
     goal_selection_strategy: str | None = setting(
         None,
-        "hindsight experience replay in goal-conditioned environments: also learn from each step as if a goal had been desired "
-        "that the episode achieved after it (future), at its end (final) or at any time (episode); none: do not",
+        "hindsight experience replay in goal-conditioned environments: also learn from each step as if the desired goal had "
+        "been one that the episode achieved; future: after the step; final: at its end; episode: at any time; none: do not",
         choices=STRATEGIES,
     )
     n_sampled_goal: int = setting(
         4,
-        "relabelled rows that are put into the replay buffer for each step, beside the step itself",
+        "relabelled rows added to the replay buffer for each step, beside the step itself",
         at_least=1,
         at_most=1000,
     )
     copy_info_dict: bool = setting(
-        False, "give compute_reward the infos of the steps; else empty ones, which takes less time"
+        False, "pass the infos of the steps to compute_reward; false: pass empty ones, which takes less time"
     )
 
     @property

@@ -22,7 +22,7 @@ from jumar.settings import setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SQLSettings(HindsightSettings):
-    """Settings of SQL; the defaults are the paper's code's."""
+    """Settings of SQL; the defaults are those of the paper's code."""
 
     net_arch: tuple[int, ...] = setting((128, 128), "sizes of the policy's hidden layers", at_least=1)
     batch_size: int = setting(128, "steps drawn from the replay buffer for each update", at_least=1, at_most=1_000_000)
@@ -44,10 +44,13 @@ class SQLSettings(HindsightSettings):
     )
     ent_coef: float = setting(1.0, "temperature alpha, the weight of the entropy", above=0)
     n_value_samples: int = setting(
-        16, "Box: actions drawn uniformly for the value of a state", at_least=1, at_most=10_000
+        16, "Box only: actions drawn uniformly to estimate the value of a state", at_least=1, at_most=10_000
     )
     n_particles: int = setting(
-        16, "Box: actions of the sampler at each state, half of which push the others", at_least=2, at_most=10_000
+        16,
+        "Box only: actions sampled at each state, of which one half moves the other (Stein variational gradient)",
+        at_least=2,
+        at_most=10_000,
     )
 
     takes: ClassVar = (spaces.Box, spaces.Discrete)

@@ -36,12 +36,15 @@ class TD3Settings(DDPGSettings):
         at_most=10,
     )
     target_noise_clip: float = setting(
-        0.5, "this noise is clipped to this size, in units of half of the action's range", at_least=0, at_most=10
+        0.5,
+        "clip the noise on the target policy's action to ± this, in units of half of the action's range",
+        at_least=0,
+        at_most=10,
     )
     bc_coef: float = setting(
         0.0,
-        "weight of the squared distance from the memory's actions beside the critics' values over their mean size; 0.4 is "
-        "TD3+BC's, for data sets",
+        "weight of behaviour cloning: the squared distance from the stored actions, beside the critics' values divided by "
+        "their mean size; 0.4: TD3+BC, for data sets",
         at_least=0,
     )
 

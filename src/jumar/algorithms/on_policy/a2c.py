@@ -27,17 +27,17 @@ class A2CSettings(OnPolicySettings):
     )
     normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
-    max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm", above=0)
+    max_grad_norm: float | None = setting(0.5, "scale the joint gradient down to this norm; none: do not", above=0)
     max_grad_value: float | None = setting(
-        None, "limit every entry of the joint gradient to ± this, before its norm", above=0
+        None, "clip every entry of the joint gradient to ± this, before max_grad_norm; none: do not", above=0
     )
     min_grad_value: float | None = setting(
-        None, "least value of an entry of the joint gradient, before its norm; none: minus max_grad_value", below=0
+        None, "lower limit of every entry of the joint gradient; none: minus max_grad_value", below=0
     )
     share_features_extractor: bool = setting(
-        True, "one convolutional network for policy and critic where there are images; no: one each"
+        True, "for images, one convolutional network for policy and critic together; false: one each"
     )
-    use_rms_prop: bool = setting(True, "scale gradients by RMSprop; false: by Adam")
+    use_rms_prop: bool = setting(True, "RMSprop as the optimiser; false: Adam")
     rms_prop_eps: float = setting(1e-5, "epsilon of RMSprop, or of Adam", above=0, at_most=1)
 
 

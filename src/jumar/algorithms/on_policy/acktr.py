@@ -20,7 +20,7 @@ class ACKTRSettings(OnPolicySettings):
     """Settings of ACKTR; the defaults are Stable-Baselines2's, where it has the setting."""
 
     learning_rate: Schedule = setting(
-        Linear(0.25), "longest step of actor and critic, in natural gradients", above=0, at_most=100
+        Linear(0.25), "largest step of actor and critic, as a multiple of the natural gradient", above=0, at_most=100
     )
     n_steps: int = setting(20, "steps of each environment per iteration", unit="steps", at_least=1)
     gae_lambda: float = setting(
@@ -28,12 +28,14 @@ class ACKTRSettings(OnPolicySettings):
     )
     normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
     ent_coef: float = setting(0.01, "weight of the entropy bonus", at_least=0)
-    target_kl: float = setting(0.001, "mean KL(old || new) that a step may reach", unit="nats", above=0)
+    target_kl: float = setting(0.001, "largest mean KL(old || new) of a step", unit="nats", above=0)
     momentum: float = setting(0.9, "weight of the past in the running mean of steps", at_least=0, below=1)
-    kfac_damping: float = setting(0.01, "added to the Fisher matrix's diagonal", above=0)
-    kfac_decay: float = setting(0.99, "most weight of the past in the running means of factors", at_least=0, below=1)
-    kfac_update: int = setting(10, "invert the factors every so many updates", unit="updates", at_least=1)
-    sub_sampling_factor: int = setting(1, "only every so many-th row has a part in the Fisher matrices", at_least=1)
+    kfac_damping: float = setting(0.01, "added to the diagonal of the Fisher matrix", above=0)
+    kfac_decay: float = setting(
+        0.99, "largest weight of the past in the running means of the Kronecker factors", at_least=0, below=1
+    )
+    kfac_update: int = setting(10, "updates between inversions of the Kronecker factors", unit="updates", at_least=1)
+    sub_sampling_factor: int = setting(1, "estimate the Fisher matrices from one row in this many", at_least=1)
 
 
 def acktr(settings: ACKTRSettings, policy: Policy) -> OnPolicy:

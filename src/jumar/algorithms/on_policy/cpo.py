@@ -20,11 +20,12 @@ from jumar.solvers import objectives
 class CPOSettings(TRPOSettings):
     """Settings of CPO."""
 
-    cost_limit: float = setting(25.0, "largest mean cost of an episode, undiscounted", unit="cost", at_least=0)
+    cost_limit: float = setting(25.0, "largest mean cost of an episode, undiscounted", at_least=0)
     cost_margin_rate: float = setting(
         0.0,
-        "with every episode, so much of what it costs beyond the limit is added to a margin below the limit; 0: no margin",
-        unit="1/episode",
+        "rate at which a margin below cost_limit is learnt: each episode adds this share of what it costs beyond the limit; "
+        "0: no margin",
+        unit="per episode",
         at_least=0,
     )
     cost_gamma: float | None = setting(None, "discount of costs; none: gamma", at_least=0, at_most=1)

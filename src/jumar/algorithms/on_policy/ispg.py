@@ -21,24 +21,28 @@ from jumar.trajectory import unscaled
 class ISPGSettings(A2CSettings):
     """Settings of the off-policy policy gradient; those that A2C has too have A2C's defaults."""
 
-    n_rollouts: int = setting(4, "how many rollouts are learnt from, the newest among them", at_least=1, at_most=65536)
+    n_rollouts: int = setting(4, "number of newest rollouts to learn from", at_least=1, at_most=65536)
     n_updates: int = setting(
         1,
-        "steps of the optimiser per iteration, on all these rollouts, weighted anew for each",
+        "optimiser steps per iteration on all these rollouts, each with new importance weights",
         at_least=1,
         at_most=100_000,
     )
     importance: str = setting(
         "clipped",
-        "what a row is weighted by: its own ratio, clipped (V-trace), the product of the ratios up to it, or that of its whole "
-        "trajectory",
+        "importance weight of a row; clipped: its own ratio, clipped (V-trace); per-decision: the product of the ratios up to "
+        "it; trajectory: the product of all ratios of its trajectory",
         choices=("clipped", "per-decision", "trajectory"),
     )
     self_normalize: bool = setting(False, "divide importance weights by their mean")
     rho_bar: float = setting(
-        1.0, "clipped: bound of a row's ratio, in its weight and in its temporal difference; at least c_bar", above=0
+        1.0,
+        "importance clipped: limit of a row's ratio, in its weight and in its temporal difference; must be at least c_bar",
+        above=0,
     )
-    c_bar: float = setting(1.0, "clipped: bound of the ratios that carry later differences back", above=0)
+    c_bar: float = setting(
+        1.0, "importance clipped: limit of the ratios that carry later temporal differences back", above=0
+    )
 
 
 def ispg(settings: ISPGSettings, policy: Policy) -> OnPolicy:

@@ -18,8 +18,13 @@ from jumar.solvers import objectives
 class TNPGSettings(NaturalSettings):
     """Settings of the truncated natural policy gradient."""
 
-    cg_max_steps: int = setting(10, "iterations of the conjugate gradient, always all of them", at_least=1)
-    cg_tolerance: float = setting(0.0, "residual at which the conjugate gradient ends before", at_least=0, below=1)
+    cg_max_steps: int = setting(10, "number of conjugate gradient iterations, all of which are done", at_least=1)
+    cg_tolerance: float = setting(
+        0.0,
+        "stop the conjugate gradient early at this residual, relative to the gradient; 0: never",
+        at_least=0,
+        below=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,17 +32,22 @@ class NPGSettings(NaturalSettings):
     """Settings of the natural policy gradient."""
 
     natural_step: str = setting(
-        "kl", "length of the step: to target_kl, or policy_learning_rate times the direction", choices=("kl", "rate")
+        "kl",
+        "length of the step; kl: as long as target_kl allows; rate: policy_learning_rate times the natural gradient",
+        choices=("kl", "rate"),
     )
     policy_learning_rate: Schedule = setting(
-        Constant(0.05), "multiplies the natural gradient where natural_step is rate", above=0
+        Constant(0.05), "factor of the natural gradient, with natural_step rate", above=0
     )
-    cg_max_steps: int = setting(100, "most iterations of the conjugate gradient", at_least=1)
+    cg_max_steps: int = setting(100, "largest number of conjugate gradient iterations", at_least=1)
     cg_tolerance: float = setting(
-        1e-4, "residual, relative to the gradient, at which it counts as solved", at_least=0, below=1
+        1e-4, "stop the conjugate gradient at this residual, relative to the gradient", at_least=0, below=1
     )
     dense_up_to: int = setting(
-        400, "policies of at most so many parameters are solved with the whole matrix", unit="parameters", at_least=0
+        400,
+        "solve with the whole Fisher matrix if the policy has at most this many parameters",
+        unit="parameters",
+        at_least=0,
     )
 
 

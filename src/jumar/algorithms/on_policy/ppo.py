@@ -25,28 +25,30 @@ from jumar.solvers.problem import Divergence, kl, reverse_kl
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochSettings(OnPolicySettings):
-    """Settings of methods that climb by epochs of minibatches; the defaults are Stable-Baselines3's."""
+    """Settings of methods that update by epochs of minibatches; the defaults are Stable-Baselines3's."""
 
     learning_rate: Schedule = setting(Constant(3e-4), "learning rate", above=0, at_most=100)
-    optimizer: str = setting("adam", "how gradients become steps: Adam, or plain ascent", choices=("adam", "sgd"))
+    optimizer: str = setting("adam", "optimiser; adam: Adam; sgd: plain gradient ascent", choices=("adam", "sgd"))
     batch_size: int = setting(64, "size of a minibatch; it must divide n_envs * n_steps", unit="steps", at_least=1)
     n_epochs: int = setting(10, "passes over each rollout", at_least=1, at_most=100_000)
     clip_range_vf: Schedule | None = setting(
-        None, "clip the value's change to this (max of clipped and unclipped loss)", above=0
+        None,
+        "clip the change of the critic's value to ± this (the loss is the maximum of clipped and unclipped); none: do not",
+        above=0,
     )
     normalize_advantage: bool = setting(True, "standardise advantages in every minibatch")
-    recompute_advantages: bool = setting(False, "estimate advantages anew with the current critic before every epoch")
+    recompute_advantages: bool = setting(False, "recompute advantages with the current critic before every epoch")
     vf_coef: float = setting(0.5, "weight of the value loss", at_least=0)
-    max_grad_norm: float | None = setting(0.5, "scale the gradient down to this norm", above=0)
+    max_grad_norm: float | None = setting(0.5, "scale the gradient down to this norm; none: do not", above=0)
     max_grad_value: float | None = setting(
-        None, "limit every entry of the gradient to ± this, before its norm", above=0
+        None, "clip every entry of the gradient to ± this, before max_grad_norm; none: do not", above=0
     )
     min_grad_value: float | None = setting(
-        None, "least value of an entry of the gradient, before its norm; none: minus max_grad_value", below=0
+        None, "lower limit of every entry of the gradient; none: minus max_grad_value", below=0
     )
     adam_epsilon: float = setting(1e-5, "epsilon of Adam", above=0, at_most=1)
     share_features_extractor: bool = setting(
-        True, "one convolutional network for policy and critic where there are images; no: one each"
+        True, "for images, one convolutional network for policy and critic together; false: one each"
     )
 
 
@@ -55,9 +57,11 @@ class PPOSettings(EpochSettings):
     """Settings of PPO; the defaults are Stable-Baselines3's."""
 
     clip_range: Schedule = setting(Constant(0.2), "clip the probability ratio to 1 ± this", above=0)
-    target_kl: float | None = setting(None, "stop an update when a minibatch's KL exceeds 1.5 times this", above=0)
+    target_kl: float | None = setting(
+        None, "stop an update when the KL of a minibatch exceeds 1.5 times this; none: never", unit="nats", above=0
+    )
     joint_gradient: bool = setting(
-        True, "policy and critic climb by one gradient, with one norm; no: each by its own, with a norm of its own"
+        True, "one gradient for policy and critic together, with one norm; false: a gradient and a norm for each"
     )
 
 
@@ -65,13 +69,20 @@ class PPOSettings(EpochSettings):
 class PPOPenaltySettings(EpochSettings):
     """Settings of PPO with a penalty."""
 
-    kl_coef: float = setting(1.0, "weight of the divergence from the old policy; the first one if it adapts", above=0)
-    adaptive_kl: bool = setting(True, "double or halve kl_coef after updates that miss target_kl by half again")
-    target_kl: float = setting(0.01, "mean KL(old || new) that an update shall have", unit="nats", above=0)
+    kl_coef: float = setting(
+        1.0, "weight of the divergence from the old policy; with adaptive_kl the initial weight", above=0
+    )
+    adaptive_kl: bool = setting(
+        True,
+        "double kl_coef after an update with KL above 1.5 times target_kl, halve it after one below target_kl / 1.5",
+    )
+    target_kl: float = setting(
+        0.01, "target for the mean KL(old || new) of an update, with adaptive_kl", unit="nats", above=0
+    )
     divergence: str = setting(
         "exact",
-        "the penalty: KL(old || new) of the distributions at each row, KL(new || old) of them, the former from the actions "
-        "taken, or the plain logarithm of old / new of these",
+        "divergence in the penalty; exact: KL(old || new) of the distributions at each row; reverse: KL(new || old) of them; "
+        "sampled: KL(old || new), estimated from the actions taken; log-ratio: log(old / new) of the actions taken",
         choices=("exact", "reverse", "sampled", "log-ratio"),
     )
 

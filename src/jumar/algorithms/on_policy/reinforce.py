@@ -7,7 +7,7 @@ import dataclasses
 from jumar import solvers
 from jumar.algorithms.on_policy.parts import apart, compose, scaling
 from jumar.algorithms.on_policy.update import OnPolicy
-from jumar.algorithms.settings import CriticFitSettings
+from jumar.algorithms.settings import ADVANTAGES, BASELINES, INDEPENDENT, CriticFitSettings
 from jumar.policies.policy import Policy
 from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
@@ -18,27 +18,21 @@ from jumar.solvers import objectives
 class ReinforceSettings(CriticFitSettings):
     """Settings of REINFORCE."""
 
-    advantage: str = setting(
-        "to-go",
-        "what an action is judged by: the return from it on, that of its whole episode, generalized advantage estimation, a "
-        "return over some steps and the critic's value after them, or its own value by a critic of actions (Discrete only)",
-        choices=("to-go", "return", "gae", "n-step", "q"),
-    )
+    advantage: str = setting("to-go", ADVANTAGES, choices=("to-go", "return", "gae", "n-step", "q"))
     baseline: str = setting(
-        "mean",
-        "what is subtracted from returns: the rollout's mean, the mean of the same time step of episodes, nothing, the "
-        "critic's value, or the value of a critic that was just fitted to the other half of the environments",
-        choices=("mean", "time", "none", "critic", "independent"),
+        "mean", f"{BASELINES}; {INDEPENDENT}", choices=("mean", "time", "none", "critic", "independent")
     )
     normalize_advantage: bool = setting(False, "standardise the advantages of each rollout")
     learning_rate: Schedule = setting(Constant(1e-3), "learning rate of the policy", above=0, at_most=100)
-    optimizer: str = setting("adam", "how gradients become steps: Adam, or plain ascent", choices=("adam", "sgd"))
-    max_grad_norm: float | None = setting(None, "scale the policy's gradient down to this norm", above=0)
+    optimizer: str = setting(
+        "adam", "optimiser of the policy; adam: Adam; sgd: plain gradient ascent", choices=("adam", "sgd")
+    )
+    max_grad_norm: float | None = setting(None, "scale the policy's gradient down to this norm; none: do not", above=0)
     max_grad_value: float | None = setting(
-        None, "limit every entry of the policy's gradient to ± this, before its norm", above=0
+        None, "clip every entry of the policy's gradient to ± this, before max_grad_norm; none: do not", above=0
     )
     min_grad_value: float | None = setting(
-        None, "least value of an entry of the policy's gradient, before its norm; none: minus max_grad_value", below=0
+        None, "lower limit of every entry of the policy's gradient; none: minus max_grad_value", below=0
     )
     critic_learning_rate: Schedule = setting(Constant(1e-3), "learning rate of the critic's Adam", above=0, at_most=100)
 

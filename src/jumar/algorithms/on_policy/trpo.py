@@ -19,18 +19,22 @@ class TRPOSettings(NaturalSettings):
     """Settings of TRPO; the defaults are sb3-contrib's."""
 
     line_search_shrinking_factor: float = setting(
-        0.8, "each step tried is this fraction of the one before", above=0, below=1
+        0.8, "each step that the line search tries is this fraction of the one before", above=0, below=1
     )
-    line_search_max_iter: int = setting(10, "how many steps are tried", at_least=1, at_most=1000)
+    line_search_max_iter: int = setting(
+        10, "largest number of steps that the line search tries", at_least=1, at_most=1000
+    )
     divergence: str = setting(
         "exact",
-        "what the line search measures: KL(old || new) of the distributions at each row, KL(new || old) of them, the former "
-        "from the actions taken, or the plain logarithm of old / new of these, beside the first",
+        "divergence in the line search; exact: KL(old || new) of the distributions at each row; reverse: KL(new || old) of "
+        "them; sampled: KL(old || new), estimated from the actions taken; log-ratio: log(old / new) of the actions taken, in "
+        "addition to exact",
         choices=("exact", "reverse", "sampled", "log-ratio"),
     )
     divergence_per: str = setting(
         "step",
-        "what target_kl bounds in the line search: the mean over steps, or the mean over trajectories of sums over their steps",
+        "what target_kl limits in the line search; step: the mean over steps; trajectory: the mean over trajectories of sums "
+        "over their steps",
         choices=("step", "trajectory"),
     )
 

@@ -19,8 +19,8 @@ def add_making_options(group: Any) -> None:
     add_env_kwargs(group)
     group.add_argument(
         "--wrapper", action="append", type=wrapper, metavar="NAME[:KEY=VALUE,...]",
-        help="one of Gymnasium's wrappers by name, or one of your own as module:Name; may be repeated, the innermost first; "
-        "a list is written as JSON: 'FilterObservation:filter_keys=[\"image\"]'",
+        help="a Gymnasium wrapper by name, or one of your own as module:Name; may be repeated, the innermost first; write a "
+        "list as JSON: 'FilterObservation:filter_keys=[\"image\"]'",
     )  # fmt: skip
     add_frames(group)
 
@@ -29,30 +29,35 @@ def add_env_kwargs(group: Any) -> None:
     """Add the arguments of an environment."""
     group.add_argument(
         "--env-kwargs", action=Assignments, metavar="KEY=VALUE",
-        help="arguments of the environment, one or more: --env-kwargs gravity=9.8 continuous=true",
+        help="keyword arguments for the environment, one or more: --env-kwargs gravity=9.8 continuous=true",
     )  # fmt: skip
 
 
 def add_frames(group: Any) -> None:
     """Add the options that change what an observation is made of."""
-    group.add_argument("--frame-stack", type=count(1), metavar="K", help="show the policy the last K observations")
+    group.add_argument(
+        "--frame-stack", type=count(1), metavar="K",
+        help="stack the last K observations for the policy (default: the current one alone)",
+    )  # fmt: skip
     group.add_argument(
         "--atari", action="store_true",
-        help="prepare an Atari game of ALE's or EnvPool's in the usual way: 84 x 84 in grey, 4 frames a step, a stack of 4, "
-        "sticky actions; in training clipped rewards and episodes that end with a life",
+        help="the usual preprocessing of Atari games (ALE or EnvPool): 84 x 84 greyscale, 4 frames per step, 4 stacked frames, "
+        "sticky actions; in training also clipped rewards and episodes that end when a life is lost",
     )  # fmt: skip
 
 
-def add_runners(group: Any) -> None:
+LANES = (
+    "step each copy of a Gymnasium environment on its own (a lane), in N processes on this machine or on a Ray cluster; 0: in "
+    "this process; the result does not depend on N (default: step all copies together, without lanes)"
+)
+
+
+def add_runners(group: Any, words: str = LANES) -> None:
     """Add the options that say who steps environments that each act alone."""
-    group.add_argument(
-        "--runners", type=count(0), metavar="N",
-        help="let each copy of a Gymnasium environment act alone (a lane), and have N processes step them, here or on a Ray "
-        "cluster; 0: this process; N changes no result (default: copies act together)",
-    )  # fmt: skip
+    group.add_argument("--runners", type=count(0), metavar="N", help=words)
     group.add_argument(
         "--address", metavar="HOST:PORT",
-        help="the head of the Ray cluster where the runners are (default: a Ray of its own on this machine)",
+        help="with --runners: address of the Ray cluster's head node (default: start Ray on this machine)",
     )  # fmt: skip
 
 
@@ -66,11 +71,11 @@ def add_environment_options(parser: Parser, n_envs: str) -> None:
     add_making_options(group)
     group.add_argument(
         "--workers", type=workers, metavar="N|auto",
-        help="worker processes that step the environments, 0 for none (default: auto, by measuring a step)",
+        help="worker processes that step the environments, 0 for none (default: auto, which times a step to decide)",
     )  # fmt: skip
     add_runners(group)
     group.add_argument(
         "--cost", metavar="velocity:V",
-        help="a step costs 1 where the body moves faster than V along x, and else 0 (default: the environment's own "
+        help="cost of a step: 1 if the body moves along x faster than V (m/s), else 0 (default: the environment's own "
         "info['cost'])",
     )  # fmt: skip

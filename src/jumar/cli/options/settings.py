@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jumar.cli.parser import Parser, as_option
 from jumar.schedules import Constant
-from jumar.settings import Settings, describe, kinds
+from jumar.settings import Settings, kinds, values_words
 
 SETTING = "setting:"
 """Keeps the settings apart from the other options in what argparse returns."""
@@ -47,27 +47,43 @@ def _add_setting(
 
 def _metavar(allowed: tuple[Any, ...], metadata: Mapping[str, Any]) -> str:
     if metadata["choices"]:
-        return "|".join(metadata["choices"])
+        return "|".join([*metadata["choices"], *(["none"] if type(None) in allowed else [])])
     if Constant in allowed:
         return "X|SCHEDULE"
-    if int in allowed:
-        return "N"
-    if float in allowed:
-        return "X"
-    return "TEXT" if str in allowed else "N,N|none"
+    if int in allowed or float in allowed:
+        return ("N" if int in allowed else "X") + ("|TEXT" if str in allowed else "")
+    if str in allowed:
+        return "TEXT"
+    return "KEYS" if tuple[str, ...] in allowed else "N,N|none"
 
 
 def setting_help(settings: type[Settings], field: dataclasses.Field[Any]) -> str:
-    """Return what a setting does, its unit, what it takes and its default, in one line."""
-    default = field.default
+    """Return what a setting does, what it takes, its default and its unit, in one line.
+
+    What it takes is left to the text where the text has to say it: the forms of other texts than names, and choices that
+    are explained one by one.
+    """
+    default, text = field.default, field.metadata["help"].rstrip(".")
     if default is None or isinstance(default, bool):
         shown = str(default).lower()
     else:
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    allowed = kinds(settings, field.name)
-    takes = "" if bool in allowed else f"; {describe(allowed, field.metadata)}"
-    unit = f" {field.metadata['unit']}" if field.metadata["unit"] and default is not None else ""
-    return f"{field.metadata['help'].rstrip('.')}{takes} (default: {shown}{unit})"
+    allowed, choices = kinds(settings, field.name), field.metadata["choices"]
+    told = _names_choices(text, choices) if choices else bool in allowed or str in allowed
+    takes = "" if told else f"; {values_words(settings, field)}"
+    return f"{text}{takes} (default: {shown}{_unit(default, field.metadata['unit'])})"
+
+
+def _unit(default: Any, unit: str) -> str:
+    """Return the unit of a default, after a space; nothing where the default is no number."""
+    if not unit or isinstance(default, str) or default is None:
+        return ""
+    return f" {unit.removesuffix('s') if default == 1 else unit}"
+
+
+def _names_choices(text: str, choices: Sequence[str]) -> bool:
+    """Whether a text says of each choice what it means: ``kl: ...; rate: ...``."""
+    return all(f" {choice}: " in text for choice in choices)
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:

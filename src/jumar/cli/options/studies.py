@@ -16,10 +16,10 @@ def add_compare(parser: Parser) -> None:
         "--algorithms", action=Several, metavar="A,B",
         help="the algorithms; settings follow a colon: ppo,ppo:clip_range=0.1,n_epochs=4,trpo:preset=none",
     )  # fmt: skip
-    what.add_argument("--envs", action=Several, metavar="E,F", help="the environments, as `jumar train` takes them")
+    what.add_argument("--envs", action=Several, metavar="E,F", help="the environments, as in `jumar train`")
     what.add_argument(
         "--from", dest="earlier", action=Several, metavar="DIR",
-        help="runs made earlier that are compared too: run directories, or folders that hold some",
+        help="earlier runs to compare as well: run directories, or folders that contain them",
     )  # fmt: skip
     runs = parser.add_argument_group("runs")
     runs.add_argument(
@@ -27,9 +27,9 @@ def add_compare(parser: Parser) -> None:
         type=count(1),
         default=5,
         metavar="K",
-        help="seeds of each algorithm in each environment (default: 5)",
+        help="number of seeds for each algorithm and environment (default: 5)",
     )
-    runs.add_argument("--seed", type=seed, default=0, metavar="N", help="the first of the seeds (default: 0)")
+    runs.add_argument("--seed", type=seed, default=0, metavar="N", help="the first seed (default: 0)")
     runs.add_argument(
         "--total-timesteps", type=steps, default=DEFAULT_TOTAL_TIMESTEPS, metavar="STEPS",
         help=f"environment steps of each run (default: {DEFAULT_TOTAL_TIMESTEPS:,})",
@@ -38,10 +38,10 @@ def add_compare(parser: Parser) -> None:
         "--n-envs", type=count(1), metavar="N", help="environments stepped side by side (default: each algorithm's own)"
     )
     runs.add_argument(
-        "--preset", metavar="NAME|none",
+        "--preset", metavar="NAME|FILE|none",
         help="tuned settings to start from (default: those of each algorithm and environment, where there are any)",
     )  # fmt: skip
-    runs.add_argument("--cost", metavar="velocity:V", help="what a step costs, as `jumar train` takes it")
+    runs.add_argument("--cost", metavar="velocity:V", help="cost of a step, as in `jumar train`")
     runs.add_argument(
         "--encoder", metavar="module:Name",
         help="a network of your own that encodes observations, for all algorithms that name none: ppo:encoder=module:Name, or "
@@ -58,56 +58,58 @@ def add_compare(parser: Parser) -> None:
     runs.add_argument(
         "--jobs", type=count(1), metavar="N",
         help="runs, or programs of several seeds, that train at a time (default: as many as there are processors for; with "
-        "SLURM, all)",
+        "--on slurm, all)",
     )  # fmt: skip
     add_where(parser.add_argument_group("where runs are trained"))
     report = parser.add_argument_group("report")
     out = report.add_argument(
         "--out", metavar="DIR",
-        help="where runs and report are kept; the same command with the same folder goes on (default: runs/compare_DATE)",
+        help="folder for runs and report; the same command with the same folder continues (default: runs/compare_DATE)",
     )  # fmt: skip
     out.complete = "directory"  # type: ignore[attr-defined]
     report.add_argument(
-        "--last", type=count(1), default=10, metavar="N", help="evaluations that make a run's score (default: 10)"
-    )
+        "--last", type=count(1), default=10, metavar="N",
+        help="a run's score is the mean of its last N evaluations (default: 10)",
+    )  # fmt: skip
     report.add_argument(
         "--scale", action=Several, type=scale, metavar="ENV=LOW:HIGH",
-        help="returns that normalised scores of 0 and 1 stand for (default: the lowest and the highest score of any run)",
+        help="returns at which the normalised score is 0 and 1 (default: the lowest and the highest score of any run)",
     )  # fmt: skip
-    report.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+    report.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final summary")
 
 
 def add_sweep(parser: Parser) -> None:
     """Add the options of ``jumar sweep``."""
-    parser.examples = {"SPACE": "jumar sweep space.toml --trials 20"}
+    parser.examples = {"SPACE.toml": "jumar sweep space.toml --trials 20"}
     space = parser.add_argument(
-        "space", metavar="SPACE",
-        help="a TOML file with algorithm, env and total_timesteps, fixed settings below [settings], and below [search] what is "
-        "searched: learning_rate = { low = 1e-5, high = 1e-2, log = true }, n_steps = { choices = [32, 64] }",
+        "space", metavar="SPACE.toml",
+        help="a TOML file: algorithm, env and total_timesteps at the top; fixed settings below [settings]; and below [search] "
+        "what is searched: learning_rate = { low = 1e-5, high = 1e-2, log = true }, n_steps = { choices = [32, 64] }",
     )  # fmt: skip
     space.complete = "file"  # type: ignore[attr-defined]
     parser.add_argument(
         "--trials", type=count(1), metavar="N",
-        help="how many settings are tried; more than before goes on (default: the file's, or 20)",
+        help="number of trials, each with settings of its own; with a larger number a finished sweep continues (default: the "
+        "file's, or 20)",
     )  # fmt: skip
     parser.add_argument(
         "--parallel", type=count(1), metavar="K",
-        help="trials that are proposed together and train at a time; the outcome depends on it (default: as many as "
-        "there are processors for; SLURM does not say how many)",
+        help="trials that are proposed together and train at the same time; the result depends on it (default: as many as "
+        "there are processors for; required with --on slurm)",
     )  # fmt: skip
     out = parser.add_argument(
         "--out", metavar="DIR",
-        help="where everything is kept; the same command with the same folder goes on (default: runs/sweep_DATE)",
+        help="folder for everything; the same command with the same folder continues (default: runs/sweep_DATE)",
     )  # fmt: skip
     out.complete = "directory"  # type: ignore[attr-defined]
     parser.add_argument(
         "--seed", type=seed, metavar="S",
-        help="seed of what is proposed, and the first training seed of every trial (default: the file's, or 0)",
+        help="seed of the proposals, and the first training seed of every trial (default: the file's, or 0)",
     )  # fmt: skip
     parser.add_argument(
         "--env", metavar="ENV",
-        help="the environment, in place of the file's; needed where it is code of your own: no module is imported because a "
-        "file names it",
+        help="an environment to use instead of the file's; needed if the file's is code of your own: no module is imported "
+        "only because a file names it",
     )  # fmt: skip
-    add_where(parser)
-    parser.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final words")
+    add_where(parser.add_argument_group("where runs are trained"))
+    parser.add_argument("--quiet", action="store_true", help="show no progress, only warnings and the final summary")
