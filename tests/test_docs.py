@@ -381,6 +381,7 @@ def test_printed_numbers_are_compared_by_their_last_place() -> None:
             assert_prints(printed, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in LEARN if page.name != "index.md"], ids=lambda page: page.stem)
 def test_the_examples_of_a_lesson_print_what_it_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -428,6 +429,7 @@ def test_the_compiled_example_trains_from_its_id() -> None:
     assert agent.learn(64).num_timesteps == 64
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("examples")
 def test_the_method_of_ones_own_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "ALGORITHMS", dict(ALGORITHMS))
@@ -435,6 +437,7 @@ def test_the_method_of_ones_own_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert importlib.import_module("own_method").main(total_timesteps=20_480) > 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("examples")
 def test_the_example_of_features_of_ones_own_learns() -> None:
     assert importlib.import_module("own_features").main(total_timesteps=16_384) > 150.0

@@ -79,7 +79,7 @@ def test_the_snippet_of_the_contract_works(tmp_path: Path, capsys: pytest.Captur
     [
         (lambda: "jax/CartPole-v1", False),
         (lambda: "gymnasium/CartPole-v1", False),
-        (lambda: make_cartpole, True),
+        pytest.param(lambda: make_cartpole, True, marks=pytest.mark.slow),
     ],
     ids=["compiled", "id", "callable"],
 )

@@ -232,6 +232,7 @@ def made(text: str, use: atari.Use, **kwargs: Any) -> HostEnvironments:
     return make_host(resolve(text, kwargs, atari_games=True), 1, use=use)
 
 
+@pytest.mark.slow
 @needs_ale
 @needs_envpool
 def test_both_backends_show_the_same_frames() -> None:

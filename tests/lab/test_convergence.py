@@ -22,7 +22,7 @@ from jumar.lab import gradients, tabular
 from jumar.lab.rollouts import Rollouts, discounts, sampled_gradient
 from jumar.solvers import fisher as curvature
 
-pytestmark = pytest.mark.usefixtures("double_precision")
+pytestmark = [pytest.mark.usefixtures("double_precision"), pytest.mark.slow]
 
 SIZES = (256, 1024, 4096, 16384)
 SEEDS = 48
@@ -98,7 +98,6 @@ def slope(sizes: np.ndarray) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("quantity", CONSISTENT)
-@pytest.mark.slow
 def test_the_error_falls_as_one_over_the_root_of_the_number_of_trajectories(family: str, quantity: str) -> None:
     assert -0.6 < slope(errors(family, quantity)) < -0.4
 

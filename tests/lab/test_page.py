@@ -48,6 +48,7 @@ def indented(section: str) -> str:
     return "\n".join(line[4:] for line in text.splitlines() if line.startswith("    ") or not line)
 
 
+@pytest.mark.slow
 def test_the_examples_of_bounds_variances_and_trust_regions_run(capsys: Any) -> None:
     scope: dict[str, Any] = {}
     first = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[0]

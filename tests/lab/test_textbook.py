@@ -455,6 +455,7 @@ def test_the_exact_trust_region_update_finds_the_best_policy_of_the_regulator() 
     assert (np.diff(path.utilities[:-1]) > 0.0).all()
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_of_the_lab_runs(capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[2] / "docs" / "lab.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

@@ -268,6 +268,7 @@ def test_an_unknown_argument_is_named() -> None:
         load_user_environment("jumar.lab.worlds:CliffWalk", {"slipp": 0.1})
 
 
+@pytest.mark.slow
 def test_an_agent_that_learns_reaches_the_optimum_of_a_small_grid() -> None:
     gamma = 0.9
     env = worlds.GridWorld("S..P/.#../...G", slip=0.1, gamma=gamma, time_limit=60)

@@ -182,6 +182,7 @@ def waited_until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_stopped_comparison_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "c"
     long = [word if word != "1024" else "4000000" for word in WORDS]

@@ -256,7 +256,7 @@ def test_a_newer_jumars_checkpoint_is_refused_and_left_alone(
     assert {name: after.get(name) for name in before} == before
 
 
-@pytest.mark.parametrize("command", [COMPILED, HOST], ids=["compiled", "host"])
+@pytest.mark.parametrize("command", [COMPILED, pytest.param(HOST, marks=pytest.mark.slow)], ids=["compiled", "host"])
 def test_an_evaluation_gives_way_to_a_signal_and_is_repeated(
     command: list[str], finished: Callable[[list[str]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ SHORT = [*SMALL, "--eval-every", "0", "--buffer-size", "50", "--checkpoint-every
 """Twenty-five slots, with a run of 200."""
 
 
+@pytest.mark.slow
 def test_all_steps_are_written_although_the_buffer_forgets_and_the_same_after_a_crash(tmp_path: Path) -> None:
     words = ["train", "sac", "gymnasium/Pendulum-v1", "--total-timesteps", "400", *SHORT]
     jumar(*words, "--run-dir", tmp_path / "run", "--save-dataset", tmp_path / "once")

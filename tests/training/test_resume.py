@@ -104,7 +104,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     [
         ("compiled recurrent", signal.SIGINT, "iteration", 5),
         pytest.param("host", signal.SIGTERM, "iteration", 6, marks=pytest.mark.slow),
-        ("host", signal.SIGKILL, "replace", 4),
+        pytest.param("host", signal.SIGKILL, "replace", 4, marks=pytest.mark.slow),
         pytest.param("host gSDE", signal.SIGKILL, "iteration", 7, marks=pytest.mark.slow),
         pytest.param("earlier rollouts", signal.SIGKILL, "iteration", 6, marks=pytest.mark.slow),
         pytest.param("replay", signal.SIGKILL, "iteration", 7, marks=pytest.mark.slow),
@@ -171,6 +171,7 @@ def test_a_finished_run_says_so_and_a_larger_total_trains_on(uninterrupted: Any,
     assert "already trained for 1216" in errors.getvalue()
 
 
+@pytest.mark.slow
 def test_many_seeds_in_one_program_have_a_run_each_and_resume_as_a_whole(tmp_path: Path) -> None:
     many = ["train", *PPO, "jax/CartPole-v1", *RUN, "--n-seeds", "3", "--seed", "5", "--eval-every", "0"]
     summary = jumar(*many, "--run-dir", tmp_path / "whole")
@@ -227,7 +228,8 @@ def killed_after(run: Path, step: int, copy: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case == "frames")) for case in REMEMBERING]
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * (case in ("frames", "pool", "seeds"))) for case in REMEMBERING],
 )
 def test_a_replay_buffer_comes_back_exactly(case: str, remembering: Any, tmp_path: Path) -> None:
     whole = remembering(case)
