@@ -63,7 +63,14 @@ def test_hosts_reach_each_other_unless_they_are_cut_off(tmp_path: Path) -> None:
             assert reaches(hosts, 2, 0, tmp_path)
             hosts.heal(1)
             assert eventually_reaches(hosts, 1, 0, tmp_path)
+            for one_way in (hosts.silence, hosts.deafen):
+                one_way(1)
+                assert not reaches(hosts, 1, 0, tmp_path)
+                assert reaches(hosts, 2, 0, tmp_path)
+                hosts.heal(1)
+                assert eventually_reaches(hosts, 1, 0, tmp_path)
             name = hosts.name(0)
+            assert hosts.processes(0) == [listener.process.pid]
     except Unable as why:
         pytest.skip(str(why))
     assert run(["ip", "netns", "list"], tmp_path).output.find(name) < 0

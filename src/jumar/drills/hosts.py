@@ -11,9 +11,12 @@ The network of the machine itself is not touched: the bridge lies in a namespace
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import signal
+import subprocess
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -26,7 +29,7 @@ MOST = 200
 
 
 class Hosts:
-    """So many hosts, ``0`` to ``count - 1``, that reach each other. Leaving the block takes them away."""
+    """So many hosts, ``0`` to ``count - 1``, that reach each other. Leaving the block ends what runs on them, and them."""
 
     def __init__(self, count: int) -> None:
         """Make nothing yet.
@@ -86,20 +89,25 @@ class Hosts:
     def heal(self, host: int) -> None:
         """Connect a host again, in both directions and at full speed."""
         self._inside(self._middle, "ip", "link", "set", self._port(host), "up")
-        for place, device in ((self._middle, self._port(host)), (self.name(host), "eth0")):
-            called("ip", "netns", "exec", place, "tc", "qdisc", "del", "dev", device, "root")
+        self._inside(self.name(host), "ip", "route", "replace", f"{NETWORK}.0/24", "dev", "eth0")
+        for other in self._others(host):
+            called("ip", "-n", self.name(other), "route", "del", "blackhole", f"{self.address(host)}/32")
+        called("ip", "netns", "exec", self.name(host), "tc", "qdisc", "del", "dev", "eth0", "root")
 
     def silence(self, host: int) -> None:
         """Lose all that a host sends; what is sent to it still arrives: a cut in one direction."""
-        self._shape(self.name(host), "eth0", "loss", "100%")
+        self._inside(self.name(host), "ip", "route", "replace", "blackhole", f"{NETWORK}.0/24")
 
     def deafen(self, host: int) -> None:
         """Lose all that is sent to a host; what it sends still arrives."""
-        self._shape(self._middle, self._port(host), "loss", "100%")
+        for other in self._others(host):
+            self._inside(self.name(other), "ip", "route", "replace", "blackhole", f"{self.address(host)}/32")
 
     def slow(self, host: int, milliseconds: float) -> None:
         """Delay all that a host sends."""
-        self._shape(self.name(host), "eth0", "delay", f"{milliseconds:g}ms")
+        self._inside(
+            self.name(host), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", f"{milliseconds:g}ms"
+        )
 
     def _make(self, host: int) -> None:
         name, port = self.name(host), self._port(host)
@@ -114,8 +122,8 @@ class Hosts:
     def _port(self, host: int) -> str:
         return f"port{host}"
 
-    def _shape(self, place: str, device: str, *how: str) -> None:
-        self._inside(place, "tc", "qdisc", "replace", "dev", device, "root", "netem", *how)
+    def _others(self, host: int) -> list[int]:
+        return [other for other in range(self.count) if other != host]
 
     def _inside(self, place: str, *words: str) -> None:
         self._do("ip", "netns", "exec", place, *words)
@@ -125,7 +133,21 @@ class Hosts:
         if (why := called(*words)) is not None:
             raise Unable(f"no hosts can be made here: `{' '.join(words)}` says {why!r}.")
 
+    def processes(self, host: int) -> list[int]:
+        """Return the processes that run on a host."""
+        try:
+            said = subprocess.run(
+                ["ip", "netns", "pids", self.name(host)], capture_output=True, text=True, check=False, timeout=60
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        return [int(word) for word in said.split()]
+
     def _remove(self) -> None:
+        for host in range(self.count):
+            for process in self.processes(host):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         for name in [*(f"{self._middle}-{host}" for host in range(self.count)), self._middle]:
             called("ip", "netns", "del", name)
 

@@ -1,7 +1,4 @@
-"""Runners in other processes and on other machines, by Ray: killed, paused, and the head with them.
-
-Drills that need hosts of their own (a cut network, a slow one) build on :mod:`jumar.drills.hosts`.
-"""
+"""Runners in other processes and on other machines, by Ray: killed, paused, cut off, and the head with them."""
 
 from __future__ import annotations
 
@@ -10,11 +7,13 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jumar.drills.faults.kills import kill_once, written_since
+from jumar.drills.hosts import Hosts
 from jumar.drills.processes import Ended, Running, command, complaint, jumar, wait_until
+from jumar.drills.ray_hosts import RayHosts
 from jumar.drills.references import NORMALISED, PPO, Case, Reference, newest
 from jumar.drills.registry import Bench, Try, Unable, drill
 
@@ -27,6 +26,10 @@ RUNNER, RAYLET = b"ray::RunnerProcess", b"/raylet/raylet"
 MOST_ATTEMPTS = 3
 PAUSE = 2.0
 """Seconds for which a runner stands still."""
+CUT: dict[str, Callable[[Hosts, int], None]] = {"cut": Hosts.cut, "silenced": Hosts.silence, "deafened": Hosts.deafen}
+"""What becomes of a host: nothing passes, or what it sends is lost, or what is sent to it."""
+CUTS = (("cut", 3.0), ("silenced", 3.0), ("deafened", 3.0), ("cut", 45.0))
+"""For how many seconds. After the longest one Ray has given up the host, which is not one of its nodes any more."""
 SAME = "policy.safetensors is the one of --runners 0, bit for bit."
 
 
@@ -84,6 +87,33 @@ def node(bench: Bench) -> Iterator[Try]:
         ended, what, found = _disturbed(bench, reference, bench.folder / str(i), signal.SIGKILL, RAYLET)
         wrong = "it hung and had to be killed" if ended.code is None else None if found else "no raylet was found"
         yield Try(what, wrong or _resumed(reference, bench.folder / str(i), 2))
+
+
+@drill(
+    "runners/network",
+    "Three hosts, the head and two with runners: one of these is cut off, in one direction or in both, and connected again.",
+    f"the run goes on, and {SAME}",
+    whole=len(CUTS),
+    quick=1,
+)
+def network(bench: Bench) -> Iterator[Try]:
+    reference = _without_runners(bench)
+    for i, (how, seconds) in enumerate(bench.cases(CUTS)):
+        place = bench.folder / str(i)
+        place.mkdir()
+        target, began = place / "run", time.time()
+        with RayHosts(2, place) as cluster:
+            words = cluster.command([*_train(target, 2), "--address", cluster.address])
+            with Running(words, place, cluster.environment) as running:
+                wait_until(lambda run=target, at=began: written_since(run, at), running)
+                time.sleep(bench.random.uniform(0.0, reference.training / 2))
+                host, at = bench.random.choice((1, 2)), newest(target)
+                wrong = None if running.under_way else "the run ended before the fault"
+                CUT[how](cluster.hosts, host)
+                time.sleep(seconds)
+                cluster.hosts.heal(host)
+                wrong = complaint(running.wait(), (0,)) or wrong
+        yield Try(f"{how} for {seconds:g} s at step {at}", wrong or reference.other_policy(target))
 
 
 def _signalled(bench: Bench, number: signal.Signals) -> Iterator[Try]:
