@@ -14,7 +14,7 @@ from jumar.critics.state_values import make_action_value_critic
 from jumar.errors import UsageError
 from jumar.experience.rollouts import Recent
 from jumar.policies.policy import Policy
-from jumar.schedules import Constant, Linear
+from jumar.schedules import Constant, Schedule
 from jumar.settings import setting
 
 
@@ -22,7 +22,7 @@ from jumar.settings import setting
 class ACERSettings(RolloutSettings):
     """Settings of ACER; the defaults are those of OpenAI Baselines, except that the learning rate is constant."""
 
-    learning_rate: Constant | Linear = setting(Constant(7e-4), "learning rate of RMSprop", above=0, at_most=100)
+    learning_rate: Schedule = setting(Constant(7e-4), "learning rate of RMSprop", above=0, at_most=100)
     n_steps: int = setting(20, "steps of each environment per iteration", unit="steps", at_least=1)
     ent_coef: float = setting(0.01, "weight of the entropy bonus", at_least=0)
     q_coef: float = setting(0.5, "weight of the critic's loss, which is half the squared error", at_least=0)
