@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from harness import Failed, last_line
 
+from jumar.studies.claims import claim
 from jumar.studies.compare_request import COUNTED, EVALUATIONS, LONGEST_BETWEEN
 
 EPISODES = 10
@@ -151,7 +152,8 @@ def in_parallel(
     ``run`` does one job, in a process on the given processors, and may raise ``Failed``. Ctrl-C and SIGTERM end the
     processes too.
     """
-    ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    claims = claim(processes)  # those that no other command has
+    ours = claims.numbers
     cores: queue.SimpleQueue[set[int] | None] = queue.SimpleQueue()
     for i in range(processes):
         cores.put({ours[i % len(ours)]} if ours else None)
@@ -166,7 +168,7 @@ def in_parallel(
         finally:
             cores.put(core)
 
-    with ThreadPoolExecutor(processes) as pool:
+    with claims, ThreadPoolExecutor(processes) as pool:
         try:
             futures = {pool.submit(work, job): job for job in jobs}
             for future in as_completed(futures):

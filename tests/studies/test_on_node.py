@@ -20,7 +20,7 @@ from jumar.studies import on_node, processes
 from jumar.studies.attempts import Files
 from jumar.studies.executor import Failure
 from jumar.studies.given import GivenJobs
-from jumar.studies.on_node import carry_out, claimed
+from jumar.studies.on_node import carry_out
 
 
 @pytest.fixture(autouse=True)
@@ -173,18 +173,3 @@ def test_locks_are_seen_without_taking_them(tmp_path: Path) -> None:
         fcntl.flock(holder, fcntl.LOCK_EX)
         assert is_locked(path)
     assert not is_locked(path)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="claims are names of Linux")
-def test_processors_are_claimed_once_and_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = list(range(9000, 9005))  # of no machine, so that nobody else claims them
-    monkeypatch.setattr(on_node, "processors", lambda: numbers)
-    with claimed(2) as first, claimed(2) as second:
-        assert len({*first, *second}) == 4
-        with claimed(3) as third:  # one is free, two are shared
-            assert len(set(third)) == 3
-            assert set(numbers) - {*first, *second} <= set(third)
-    with claimed(4) as four, claimed(1) as one:
-        assert {*four, *one} == set(numbers)
-    with claimed(9) as all_of_them:
-        assert list(all_of_them) == numbers

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jumar.console.signals import StopFlag
-from jumar.studies import processes
+from jumar.studies import claims, processes
 from jumar.studies.cells import Job, cells_of
 from jumar.studies.compare_request import CompareRequest
 from jumar.studies.executor import Failure
@@ -29,10 +29,11 @@ def test_processors_are_divided_among_the_processes() -> None:
 
 
 def test_jobs_may_have_a_fixed_number_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "processors", lambda: [0, 1, 2, 3, 4])
-    assert Processes(2).shares(2, even=False) == [(0, 1), (2, 3)]
-    assert Processes(2).shares(3, even=False) == [(0, 1), (2, 3), (4, 0)]
-    assert Processes(9).shares(1, even=False) == [(0, 1, 2, 3, 4)]
+    for module in (processes, claims):
+        monkeypatch.setattr(module, "processors", lambda: [8000, 8001, 8002, 8003, 8004])  # nobody else claims them
+    assert Processes(2).shares(2, even=False) == [(8000, 8001), (8002, 8003)]
+    assert Processes(2).shares(3, even=False) == [(8000, 8001), (8002, 8003), (8004, 8000)]
+    assert Processes(9).shares(1, even=False) == [(8000, 8001, 8002, 8003, 8004)]
     assert [Processes(each).room for each in (None, 1, 2, 9)] == [5, 5, 2, 1]
 
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import random
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +15,9 @@ from jumar.errors import DamagedFile
 from jumar.runs.run_directory import LOCK, is_locked
 from jumar.studies import beside
 from jumar.studies.attempts import NUMERIC, Assignment, Files
+from jumar.studies.claims import claim
 from jumar.studies.executor import NOT_BEGUN, Failure, Task
 from jumar.studies.processes import Processes
-from jumar.xla.compiler import processors
 
 PAUSE = 0.2
 """Seconds between two looks at the process."""
@@ -68,8 +64,9 @@ def _carried_out(files: Files, stop: Callable[[], bool]) -> Failure | None:
         beside.begin(run, files.run)
         words = beside.redirected(words, assignment.run, files.run)
     local = Processes(environment=_environment(assignment), folder=folder)
-    with claimed(assignment.processors) as numbers:
-        task = local.start(assignment.name, lambda: words, run, folder / assignment.log, numbers)
+    # Containers on one machine do not see each other's claims: not all of them should begin at the same processor.
+    with claim(assignment.processors, anywhere=True) as claims:
+        task = local.start(assignment.name, lambda: words, run, folder / assignment.log, claims.numbers)
         try:
             failure = _watched(task, files, stop)
         finally:
@@ -110,37 +107,3 @@ _SHARE = (
 
 def _not_shared(files: Files) -> str:
     return f"{platform.node()} does not see {files.place}; {_SHARE}"
-
-
-@contextmanager
-def claimed(number: int) -> Iterator[tuple[int, ...]]:
-    """Within the block, so many processors of this machine are claimed by this process; yield their numbers.
-
-    Batch systems that confine a job to its processors leave nothing to choose. Others let all jobs of a machine see all of its
-    processors: then those are taken that no other job of the kind has claimed, and if there are too few, some are shared. A
-    claim is a name in the kernel, which is free again when the process is gone.
-    """
-    allowed = processors()
-    if len(allowed) <= number or not sys.platform.startswith("linux"):
-        yield tuple(allowed[:number])
-        return
-    # Containers on one machine do not see each other's claims: not all of them should begin at the same processor.
-    first = random.randrange(len(allowed))
-    with ExitStack() as held:
-        mine: list[int] = []
-        for each in allowed[first:] + allowed[:first]:
-            if len(mine) < number and _claim(each, held):
-                mine.append(each)
-        others = [each for each in allowed if each not in mine]
-        yield tuple(sorted(mine + others[: number - len(mine)]))
-
-
-def _claim(processor: int, held: ExitStack) -> bool:
-    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        name.bind(f"\0jumar-processor-{processor}")
-    except OSError:
-        name.close()
-        return False
-    held.callback(name.close)
-    return True

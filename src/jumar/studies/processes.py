@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from jumar.runs.entries import open_plain
+from jumar.studies.claims import Claims, claim
 from jumar.studies.executor import Failure, Words, failure_of
 from jumar.xla.compiler import processors
 
@@ -62,6 +63,7 @@ class Processes:
     folder: Path | None = None
     pause: float = PAUSE
     outlives: bool = False
+    _claims: list[Claims] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def room(self) -> int:
@@ -69,9 +71,16 @@ class Processes:
         return max(1, len(processors()) // (self.each or 1))
 
     def shares(self, parts: int, *, even: bool) -> list[tuple[int, ...]]:
-        """Divide the processors; jobs that have a fixed number share some where there are too few."""
+        """Divide the processors; jobs that have a fixed number share some where there are too few.
+
+        Those of a fixed number are claimed: another command of Jumar takes others, as long as there are some.
+        """
         numbers = processors()
         if self.each is not None:
+            while self._claims:
+                self._claims.pop().close()
+            self._claims.append(claim(parts * self.each))
+            numbers = list(self._claims[-1].numbers)
             enough = numbers * -(-parts * self.each // len(numbers))
             return [tuple(dict.fromkeys(enough[i * self.each : (i + 1) * self.each])) for i in range(parts)]
         return shares(numbers[: len(numbers) // parts * parts] or numbers if even else numbers, parts)
