@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -11,8 +12,9 @@ from jumar.studies.claims import claim
 from jumar.studies.processes import Processes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="claims are names of Linux")
-NUMBERS = list(range(9000, 9005))
-"""Of no machine, so that nobody else claims them."""
+FIRST = 1_000_000 + 10 * os.getpid()
+NUMBERS = [FIRST + i for i in range(5)]
+"""Of no machine, and of this process alone, so that nobody else claims them, not even another test at the same time."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +38,9 @@ def test_processors_are_claimed_once_and_free_again(anywhere: bool) -> None:
 
 def test_two_commands_with_jobs_of_a_fixed_number_have_processors_of_their_own() -> None:
     one, other = Processes(1), Processes(1)
-    assert one.shares(2, even=False) == [(9000,), (9001,)]
-    assert other.shares(2, even=False) == [(9002,), (9003,)]
-    assert one.shares(2, even=False) == [(9000,), (9001,)]  # its own are no one else's
+    a, b, c, d, e = ((number,) for number in NUMBERS)
+    assert one.shares(2, even=False) == [a, b]
+    assert other.shares(2, even=False) == [c, d]
+    assert one.shares(2, even=False) == [a, b]  # its own are no one else's
     del other
-    assert Processes(1).shares(3, even=False) == [(9002,), (9003,), (9004,)]
+    assert Processes(1).shares(3, even=False) == [c, d, e]
