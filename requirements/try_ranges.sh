@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the wheel with the oldest dependencies that pyproject.toml allows, and with the newest, each in an environment of its
-# own that is thrown away, and tries it there: `try_ranges.sh PYTHON`, where PYTHON has hatchling. On Python 3.12 too, where the
-# machine has it. What cannot be installed here, as without a connection, is left out with a line that says so.
+# own that is thrown away, and tries it there: `try_ranges.sh PYTHON`, where PYTHON has hatchling. On Python 3.12 and 3.13 too,
+# where the machine has them. What cannot be installed here, as without a connection, is left out with a line that says so.
 set -eu
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)
@@ -38,8 +38,11 @@ try() {
 
 try "oldest dependencies" "$1" --constraint requirements/oldest.txt
 try "newest dependencies" "$1"
-if command -v python3.12 >/dev/null; then
-    try "Python 3.12, newest dependencies" python3.12
-else
-    echo "Python 3.12: left out, as this machine has none"
-fi
+# The name alone says little: pyenv's python3.12 refuses to run where another version is chosen, unless it is told this one.
+for version in 3.12 3.13; do
+    if interpreter=$(PYENV_VERSION=$version "python$version" -c "import sys; print(sys.executable)" 2>/dev/null); then
+        try "Python $version, newest dependencies" "$interpreter"
+    else
+        echo "Python $version: left out, as this machine has none that runs"
+    fi
+done
