@@ -61,7 +61,6 @@ _HOMES = {
             "RestrictedGradient",
             "SAC",
             "SQL",
-            "SQL",
             "TD3",
             "TNPG",
             "TRPO",

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from jumar.drills.full_store import HELD
 from jumar.drills.hosts import Hosts
 from jumar.drills.processes import Running, wait_until
 from jumar.drills.registry import Unable
@@ -35,16 +36,17 @@ class RayHosts:
     Args:
         nodes: how many there are beside the head.
         folder: where what Ray says is kept.
+        store: bytes of the object store of each; ``None``: as many as Ray takes by itself.
     """
 
-    def __init__(self, nodes: int, folder: Path) -> None:
+    def __init__(self, nodes: int, folder: Path, store: int | None = None) -> None:
         self.hosts = Hosts(nodes + 1)
         self.environment = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        self._folder, self._stack = folder, ExitStack()
+        self._folder, self._store, self._stack = folder, store, ExitStack()
 
     @property
     def address(self) -> str:
@@ -80,10 +82,21 @@ class RayHosts:
         """Return the command that runs another one beside the head."""
         return self.hosts.command(0, words)
 
+    def fill(self, host: int, size: int) -> None:
+        """Have another program keep ``size`` bytes in a host's object store until the block is left."""
+        words = [sys.executable, "-m", "jumar.drills.full_store", self.address, str(size)]
+        name = f"fill-{host}"
+        running = Running(self.hosts.command(host, words), self._folder, self.environment, name)
+        self._stack.enter_context(running)
+        said = self._folder / f"{name}.out"
+        if not wait_until(lambda: HELD in said.read_text("utf-8", "replace"), running, seconds=120.0):
+            raise RuntimeError(f"the object store of host {host} could not be filled: {running.wait(0.0).last_words}")
+
     def _start(self, host: int, how: Sequence[str]) -> None:
         # Ray's own command, as its package has it: the program of that name need not be on the path.
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         words += [f"--node-ip-address={self.hosts.address(host)}", *how]
+        words += [f"--object-store-memory={self._store}"] if self._store else []
         name = f"ray-{host}"
         running = Running(self.hosts.command(host, words), self._folder, self.environment, name)
         self._stack.enter_context(running)

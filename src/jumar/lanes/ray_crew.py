@@ -26,6 +26,8 @@ from jumar.lanes.records import Beat, Failed, LaneMaking, Request, Rows
 from jumar.lanes.serving import options, variables
 from jumar.lanes.supervisor import PATIENCE, Event, Lost, NoRunners, Part, Patience, Ready, Supervisor
 
+WHERE_TO_LOOK = "Ray's log files on its node (/tmp/ray/session_latest/logs) say why; a full disk there is one reason."
+"""What helps where a runner cannot start, whose words nobody has heard."""
 END_TIMEOUT = 5.0
 """Seconds in which runners may close their environments at the end."""
 
@@ -62,6 +64,9 @@ class RayCrew:
             self._transport = RayTransport(self._session.ray, making.name, sent)
             self._supervisor = Supervisor(self._transport, spread.runners, making.name, warn, patience or PATIENCE)
             self._supervisor.begin()
+        except NoRunners as error:
+            self.close()
+            raise NoRunners(f"{error} {WHERE_TO_LOOK}") from error
         except BaseException:
             self.close()
             raise

@@ -30,6 +30,8 @@ CUT: dict[str, Callable[[Hosts, int], None]] = {"cut": Hosts.cut, "silenced": Ho
 """What becomes of a host: nothing passes, or what it sends is lost, or what is sent to it."""
 CUTS = (("cut", 3.0), ("silenced", 3.0), ("deafened", 3.0), ("cut", 45.0))
 """For how many seconds. After the longest one Ray has given up the host, which is not one of its nodes any more."""
+STORE = 80_000_000
+"""Bytes of a small object store; Ray demands some 75 million."""
 SAME = "policy.safetensors is the one of --runners 0, bit for bit."
 
 
@@ -114,6 +116,31 @@ def network(bench: Bench) -> Iterator[Try]:
                 cluster.hosts.heal(host)
                 wrong = complaint(running.wait(), (0,)) or wrong
         yield Try(f"{how} for {seconds:g} s at step {at}", wrong or reference.other_policy(target))
+
+
+@drill(
+    "runners/store",
+    f"Object stores of {STORE // 10**6} MB, of the head and of the runners' node, where another program keeps twice as much.",
+    f"the run goes on, and {SAME}",
+    whole=2,
+    quick=1,
+)
+def store(bench: Bench) -> Iterator[Try]:
+    reference = _without_runners(bench)
+    for i in range(bench.tries or 1):
+        place = bench.folder / str(i)
+        place.mkdir()
+        target, began = place / "run", time.time()
+        with RayHosts(1, place, STORE) as cluster:
+            words = cluster.command([*_train(target, 2), "--address", cluster.address])
+            with Running(words, place, cluster.environment) as running:
+                wait_until(lambda run=target, at=began: written_since(run, at), running)
+                for host in range(cluster.hosts.count):
+                    cluster.fill(host, 2 * STORE)
+                at = newest(target)
+                wrong = None if running.under_way else "the run ended before the stores were full"
+                wrong = complaint(running.wait(), (0,)) or wrong
+        yield Try(f"full from step {at} on", wrong or reference.other_policy(target))
 
 
 def _signalled(bench: Bench, number: signal.Signals) -> Iterator[Try]:
