@@ -79,7 +79,10 @@ def test_aliases_are_never_names_of_settings_themselves() -> None:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "number"), [("2k", 2000), ("1_024", 1024), ("1.5e3", 1500)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2k", 2000), ("1_024", 1024), ("1.5e3", 1500), ("64.1k", 64_100), ("2.01M", 2_010_000), ("1e6", 10**6)],
+)
 def test_whole_numbers_are_typed_as_steps_are(text: str, number: int) -> None:
     assert PPOSettings.make({"n_steps": text}).n_steps == number
 
@@ -91,6 +94,9 @@ def test_whole_numbers_are_typed_as_steps_are(text: str, number: int) -> None:
         ({"gamma": "nan"}, "gamma=nan is out of range: it must be at least 0 and at most 1."),
         ({"n_steps": 0}, "n_steps=0 is out of range: it must be at least 1."),
         ({"n_steps": "2.5"}, "n_steps='2.5' is not a whole number."),
+        ({"n_steps": "2.0001k"}, "n_steps='2.0001k' is not a whole number."),
+        ({"n_steps": "1e999999999"}, "n_steps='1e999999999' is not a whole number."),
+        ({"n_steps": "nan"}, "n_steps='nan' is not a whole number."),
         ({"learning_rate": -3e-4}, "learning_rate=-0.0003 is out of range: it must be above 0 and at most 100."),
         ({"learning_rate": "1e30"}, "learning_rate=1e30 is out of range: it must be above 0 and at most 100."),
         ({"learning_rate": "linear:0"}, "learning_rate=linear:0 is out of range: it must be above 0 and at most 100."),

@@ -189,6 +189,8 @@ def test_bottomless_nesting_is_refused() -> None:
         (spaces.Dict(a=spaces.Tuple([spaces.Text(5)])), spaces.Discrete(2), "at 'a' at 0 is Text"),
         (spaces.Dict(), spaces.Discrete(2), "an empty Dict"),
         (spaces.Box(0, 1, (0,)), spaces.Discrete(2), "no elements"),
+        (spaces.Discrete(3, start=2**40), spaces.Discrete(2), "whose values do not fit in 32 bits; count from 0"),
+        (spaces.Discrete(2), spaces.MultiDiscrete([2, 2], start=[0, 2**31 - 1]), "action .* do not fit in 32 bits"),
         (spaces.Discrete(2), spaces.Dict(a=spaces.Discrete(2)), "action space of X is Dict.* supported are Box, Disc"),
         (
             spaces.Dict(a=spaces.Discrete(2**24), b=spaces.MultiDiscrete([2**24, 1])),

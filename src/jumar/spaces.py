@@ -116,6 +116,11 @@ def _check_space(space: Any, what: str, supported: tuple[type, ...]) -> None:
             _check_space(child, f"{what} at {key!r}", supported)
     elif math.prod(space.shape or ()) == 0:
         raise UsageError(f"{what} is {_short(space)}, which has no elements.")
+    elif isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        starts, counts = np.asarray(space.start), np.asarray(getattr(space, "n", getattr(space, "nvec", None)))
+        ends = zip(starts.ravel().tolist(), counts.ravel().tolist(), strict=True)
+        if not all(start >= -(2**31) and start + count <= 2**31 for start, count in ends):
+            raise UsageError(f"{what} is {_short(space)}, whose values do not fit in 32 bits; count from 0.")
 
 
 def _filter_words(space: Space) -> str:

@@ -7,9 +7,13 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any
 
-_MULTIPLES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+_MULTIPLES = {"k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+MOST_DIGITS = 300
+"""Of a number; larger ones would take long to write out."""
 
 
 def printable(text: str) -> str:
@@ -37,11 +41,17 @@ def whole_number(text: str) -> int:
     """
     if re.fullmatch(r"[+-]?\d[\d_]*", text):
         return int(text)  # a float keeps only 53 bits of a seed
-    factor = _MULTIPLES.get(text[-1:].lower(), 1.0)
-    number = float(text if factor == 1.0 else text[:-1]) * factor
-    if not number.is_integer():
+    factor = _MULTIPLES.get(text[-1:].lower(), 1)
+    try:
+        number = Decimal(text if factor == 1 else text[:-1])
+    except InvalidOperation:
+        raise ValueError from None
+    if not (number.is_finite() and abs(number.adjusted()) < MOST_DIGITS):
         raise ValueError
-    return int(number)
+    exact = Fraction(number) * factor  # in binary 64.1 * 1000 is no whole number
+    if exact.denominator != 1:
+        raise ValueError
+    return int(exact)
 
 
 def wrapper_words(text: str) -> tuple[str, list[str]]:

@@ -139,6 +139,7 @@ def test_draws_differ_from_call_to_call_and_repeat_with_the_seed(cartpole: jumar
         (np.array([0.0, np.nan, 0.0, 0.0]), "nan"),
         (np.array(["a", "b", "c", "d"]), "dtype"),
         ([0.0, 1e300, 0.0, 0.0], r"holds 1e\+300, which single precision cannot hold"),
+        (np.array([0, 3_000_000_000, 0, 0]), r"holds 3000000000, which 32 bits cannot hold"),
     ],
 )
 def test_an_observation_that_does_not_fit_is_refused(cartpole: jumar.PPO, observation: Any, said: str) -> None:

@@ -16,6 +16,7 @@ from jumar.cli.grammar import build
 from jumar.cli.train import request_from
 from jumar.console.reporter import Silent
 from jumar.errors import UsageError
+from jumar.runs import toml
 from jumar.runs.run_directory import RunDirectory
 from jumar.training.commands import settle
 from jumar.training.config_file import COMMAND_LINE_ALONE, CONFIRMED, OPTIONS
@@ -230,5 +231,7 @@ def test_a_printed_configuration_is_one(capfd: pytest.CaptureFixture[str]) -> No
     plan = settle(request(None, *words[1:]), QUIET).plan
     again = settle(request(None, "--config", "x.toml"), QUIET).plan
     assert dataclasses.replace(again, preset=plan.preset) == plan
+    Path("x.toml").write_bytes(toml.in_ascii(text + '# \N{SNOWMAN}\nsnow = "\N{SNOWMAN}"\n').encode("ascii"))
+    assert tomllib.loads(Path("x.toml").read_text())["snow"] == "\N{SNOWMAN}"
     assert main([*words, "--print-config", "--json"]) == 0
     assert '"toml": ' in capfd.readouterr().out

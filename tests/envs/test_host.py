@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 
+from jumar.envs import batches
 from jumar.envs.host import HostStep, SerialEnvironments
 from jumar.errors import EnvironmentFault, UsageError
 
@@ -214,6 +216,32 @@ def test_a_fault_names_environment_index_step_and_value(fault: str, words: str) 
     with pytest.raises(EnvironmentFault, match=f"^environment 1 of faulty:X-v0 (returned a )?{words}") as caught:
         envs.step([0, 0])
     assert (caught.value.__cause__ is None) == (fault == "four values")
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "words"),
+    [
+        (
+            spaces.Box(0, 2**40, (2,), np.int64),
+            [5, 3_000_000_000],
+            "[1] is 3000000000, which is not within -2,147,483,648",
+        ),
+        (
+            spaces.Box(0, 2**40, (2,), np.uint64),
+            [2**33, 0],
+            "[0] is 8589934592, which is not within 0 to 4,294,967,295",
+        ),
+        (spaces.Box(-np.inf, np.inf, (2,), np.float64), [0.0, 1e39], "[1] is 1e+39, which is not within ±3.4e+38"),
+        (spaces.Box(-np.inf, np.inf, (2,), np.float64), [np.inf, 1e39], "[0] is inf, which is not finite"),
+    ],
+)
+def test_numbers_that_would_become_others_in_32_bits_are_refused(space: Any, value: Any, words: str) -> None:
+    batch = np.array([value], space.dtype)
+    with pytest.raises(batches.Misfit, match=re.escape(words)):
+        batches.check_values(space, batch)
+    batches.check_values(space, np.array([[7, 2**31 - 1]], space.dtype))
+    if space.dtype.kind == "f":
+        batches.check_values(space, np.array([[3.4e38, -3.4e38]]))
 
 
 class NoSeed(faulty.Walk):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,23 @@ def test_the_probability_of_improvement_is_a_mean_over_tasks() -> None:
     a = np.mean([(20.0 + i < 22.0 + j) + 0.5 * (20.0 + i == 22.0 + j) for i in range(5) for j in range(5)])
     b = np.mean([(-2.0 - i < -4.0 - j) + 0.5 * (-2.0 - i == -4.0 - j) for i in range(5) for j in range(3)])
     assert row_of(found.improvement, method="trpo", other="ppo")["probability"] == pytest.approx((a + b) / 2.0)
+
+
+@pytest.mark.parametrize("score", [0.0, 1e6, -1e12])
+def test_a_profile_of_equal_scores_falls_from_one_to_zero(score: float) -> None:
+    found = compare_runs([run(method, "A", seed, score) for method in "ab" for seed in range(3)])
+    shares = [row["share"] for row in found.profiles if row["method"] == "a"]
+    assert (shares[0], shares[-1]) == (1.0, 0.0)
+
+
+def test_a_run_that_a_rule_ended_is_scored_by_its_own_last_evaluations() -> None:
+    early = replace(run("ppo", "A", 0, 1.0, 2.0, 3.0, 4.0), protocol=Protocol(1000, 100, 10), ended=400)
+    assert early.score(2) == 3.5
+    assert replace(early, ended=None).score(2) == 4.0  # none of the last two evaluations of the whole
+
+
+def test_a_name_with_dollars_is_no_formula() -> None:
+    assert pictures(compare_runs([run(name, "A", s, 0.0, s) for name in ("$x^$ y", "b") for s in range(2)]))
 
 
 def test_equal_scores_everywhere_are_no_trouble() -> None:

@@ -118,6 +118,16 @@ def test_a_slow_environment_gets_workers(monkeypatch: pytest.MonkeyPatch) -> Non
     assert report["step_seconds"] >= 0.002
 
 
+def test_masks_in_observations_are_kept_to_in_every_copy() -> None:
+    report = check("unsound:Masked-v0", steps=100)
+    assert report["can_train"]
+    assert "not independent" not in said(report)
+
+
+def test_the_largest_bounds_of_actions_are_no_trouble() -> None:
+    assert "Half of the range of an action is from 1.79769e+308" in said(check("unsound:Vast-v0", steps=50))
+
+
 def test_masks_costs_and_every_part_of_a_nested_observation_are_told() -> None:
     report = check("faulty:Rich-v0", steps=100)
     assert "The network gets observation['dice']: 2 choices, one-hot." in report["what"]

@@ -157,6 +157,28 @@ class Blocked(Sound):
         return {"place": super().observe(), "action_mask": np.zeros(2, np.int8)}
 
 
+class Masked(Sound):
+    """Sound, with a mask in its observation: a step to where the walk would end is forbidden, and raises."""
+
+    observation_space = spaces.Dict(
+        place=spaces.Box(-10.0, 10.0, (2,), np.float32), action_mask=spaces.Box(0, 1, (2,), np.int8)
+    )
+
+    def observe(self) -> Any:
+        allowed = np.array([self.place > -2, self.place < 2], np.int8)
+        return {"place": np.array([self.place, self.noise], np.float32), "action_mask": allowed}
+
+    def step(self, action: Any) -> Any:
+        assert self.observe()["action_mask"][int(action)], "a forbidden step"
+        return super().step(action)
+
+
+class Vast(Sound):
+    """Sound, with the largest bounds of actions that there are."""
+
+    action_space = spaces.Box(-np.finfo(np.float64).max, np.finfo(np.float64).max, (1,), np.float64)
+
+
 class Slow(Sound):
     def step(self, action: Any) -> Any:
         time.sleep(0.002)
@@ -182,6 +204,8 @@ for kind in (
     Unkind,
     Alone,
     Blocked,
+    Masked,
+    Vast,
     Slow,
 ):
     gym.register(f"{kind.__name__}-v0", f"unsound:{kind.__name__}")

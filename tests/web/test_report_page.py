@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,38 @@ def test_seeds_are_drawn_with_their_iqm_and_its_interval(tmp_path: Path) -> None
     for name, values in (("mean", expected.middle), ("low", expected.low), ("high", expected.high)):
         np.testing.assert_allclose(all_seeds[name], values, rtol=1e-4)
     assert "ppo on jax/CartPole-v1, 3 runs" in html
+
+
+def test_points_that_stand_for_several_evaluations_stand_for_the_same_in_all_runs(tmp_path: Path) -> None:
+    """Both runs lie on the diagonal, and so must their IQM, though one is thinned and the other need not be."""
+    for seed, last in enumerate((403, 390)):
+        steps = range(10, 10 * last + 1, 10)
+        make_run(tmp_path / f"seed{seed}", seed=seed, evaluations={step: float(step) for step in steps})
+    data = data_of(html_of(tmp_path))
+    every = data["charts"][0]["series"][-1]
+    np.testing.assert_allclose(every["mean"], np.array(data["steps"][every["x"]]) - 5.0, rtol=1e-5)
+    assert every["mean"] == every["low"] == every["high"]
+    assert len(every["mean"]) == 195
+
+
+def test_the_first_of_equal_evaluations_is_the_best(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", evaluations={1000: 9.0, 5000: 90.0, TOTAL: 90.0})
+    assert Gathering([run.path]).runs[0].best == (5000, 90.0)
+    assert f"jumar evaluate {run.path} --best" in html_of(run.path)
+
+
+def test_what_to_type_next_is_what_can_be_typed(tmp_path: Path) -> None:
+    for seed in range(2):
+        lane = make_run(tmp_path / "both" / f"seed_{seed}", seed=seed, steps=(1000, 2000), evaluations={})
+        lane.write_config({**plan_of().to_json(), "kind": "seed", "seed": seed})
+    html = html_of(tmp_path / "both")
+    assert html.count(f"jumar resume {tmp_path}/both<") == 1
+    assert f"jumar resume {tmp_path}/both/seed_" not in html
+    assert f"jumar resume {tmp_path}/both<" in html_of(tmp_path / "both" / "seed_1")
+    own = replace(plan_of(), environment=None, environment_name="Mine")
+    html = html_of(make_run(tmp_path / "own", plan=own).path)
+    assert "jumar.load(" in html
+    assert "jumar evaluate" not in html
 
 
 def test_methods_are_compared_and_only_what_differs_is_shown_first(tmp_path: Path) -> None:

@@ -156,6 +156,8 @@ class Actor:
                 raise UsageError(
                     f"the observation holds {wide[~np.isfinite(x)][0]}, which single precision cannot hold."
                 )
+            if x.dtype.kind in "iu" and x.dtype != wide.dtype and not np.array_equal(x, wide):
+                raise UsageError(f"the observation holds {wide[x != wide][0]}, which 32 bits cannot hold.")
         return (jax.tree.map(lambda x: x[None], narrowed) if single else narrowed), single
 
     def _starts(self, starts: Any, n: int) -> np.ndarray:

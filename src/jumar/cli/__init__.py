@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -52,8 +53,9 @@ def _answer(words: list[str], standard_output: Steady) -> int:
 
     quiet_compiler()
     # The user's own environments lie where the command is typed. Last, so that nothing there hides an installed module.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    with contextlib.suppress(OSError):  # the folder may have been removed
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
 
     with reserved_output(json_wanted) as output:
         try:

@@ -17,6 +17,7 @@ from jumar.cli.output import Outcome, run_words
 from jumar.console.choice import make_reporter
 from jumar.console.reporter import Silent
 from jumar.errors import UsageError
+from jumar.runs import toml
 from jumar.settings import coerce
 from jumar.training.request import TrainRequest
 
@@ -40,7 +41,8 @@ def _print_config(request: TrainRequest, words: Sequence[str], algorithms: Algor
     # Whether worker processes pay is measured when training begins.
     plan = settle(replace(request, workers=request.workers or 0), Silent(sys.stderr)).plan
     text, values = printed(plan, request, words, algorithms)
-    return Outcome({"config": values, "toml": text}, text.rstrip("\n"))
+    in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"  # it may be led into a file
+    return Outcome({"config": values, "toml": text}, (text if in_utf8 else toml.in_ascii(text)).rstrip("\n"))
 
 
 def request_from(arguments: argparse.Namespace, algorithms: Algorithms, base: Base = NOTHING) -> TrainRequest:

@@ -197,7 +197,7 @@ class Course:
         self.evaluation = dict(record)
         mean, _ = mean_and_deviation(record)
         here = standing({**record, "mean_return": mean})
-        if math.isfinite(mean) and (self._best_standing is None or here >= self._best_standing):
+        if math.isfinite(mean) and (self._best_standing is None or here > self._best_standing):
             self.best, self._best_standing = (mean, int(record.get("step", self.steps))), here
 
     @property

@@ -19,6 +19,7 @@ from jumar.spaces import is_text
 Batch = Any
 """An array, or a dict or tuple of batches."""
 
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
 FEW = 64
 """Up to so many numbers, a list is faster looked through than an array."""
 
@@ -104,9 +105,10 @@ def from_vector(space: Space, n: int, value: Any, path: str = "") -> Batch:
 
 
 def check_values(space: Space, batch: Batch, path: str = "") -> None:
-    """Refuse NaN and infinity, and whole numbers outside of what the space counts.
+    """Refuse NaN and infinity, whole numbers outside of what the space counts, and what 32 bits do not hold.
 
-    The bounds of a Box are not checked: many environments overstep them, and no policy relies on them.
+    The bounds of a Box are not checked: many environments overstep them, and no policy relies on them. But policies see 64-bit
+    numbers narrowed to 32 bits, where 3,000,000,000 would become -1,294,967,296, and 1e39 infinite.
 
     Raises:
         Misfit: with the row of the first bad value.
@@ -118,12 +120,25 @@ def check_values(space: Space, batch: Batch, path: str = "") -> None:
         for index, child in enumerate(space.spaces):
             check_values(child, batch[index], f"{path}[{index!r}]")
     elif isinstance(space, spaces.Box):
-        if space.dtype.kind == "f" and not all_finite(batch):
-            _report(~np.isfinite(batch), batch, path, "finite")
+        _check_box(space.dtype, batch, path)
     else:
         low, high = _range(space)
         if not _all_within(batch, low, high):
             _report((batch < low) | (batch >= high), batch, path, f"in {space}")
+
+
+def _check_box(dtype: np.dtype, batch: np.ndarray, path: str) -> None:
+    if dtype.kind == "f":
+        most = LARGEST_SINGLE if dtype.itemsize > 4 else math.inf
+        if not all_finite(batch, most):
+            _report(~np.isfinite(batch), batch, path, "finite")
+            _report(np.abs(batch) > most, batch, path, f"within ±{most:.3g}, as policies see 32 bits; scale it")
+    elif dtype.kind in "iu" and dtype.itemsize > 4:
+        limits = np.iinfo(np.int32 if dtype.kind == "i" else np.uint32)
+        low, high = int(limits.min), int(limits.max)
+        if not _all_within(batch, low, high + 1):
+            words = f"within {low:,} to {high:,}, as policies see 32 bits; scale it, or make it a float"
+            _report((batch < low) | (batch > high), batch, path, words)
 
 
 def prepare_actions(space: Space, actions: Any, n: int) -> np.ndarray:
@@ -153,12 +168,15 @@ def _all_within(array: np.ndarray, low: Any, high: Any) -> bool:
     return bool(((array >= low) & (array < high)).all())
 
 
-def all_finite(array: np.ndarray) -> bool:
-    """Return whether no number is NaN or infinite.
+def all_finite(array: np.ndarray, most: float = math.inf) -> bool:
+    """Return whether no number is NaN or infinite, nor larger in magnitude than ``most``.
 
-    The sum of squares is one call where the plain test takes three; only when it overflows is the plain test needed.
+    The sum of squares is one call where the plain test takes three; only when it is too large is the plain test needed.
     """
-    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+    squares = np.vdot(array, array)
+    if math.isfinite(squares) and squares <= most * most:
+        return True
+    return bool((np.isfinite(array) & (np.abs(array) <= most)).all())
 
 
 def _prepare_box(space: spaces.Box, actions: np.ndarray) -> np.ndarray:
@@ -186,6 +204,9 @@ def _range(space: Space) -> tuple[Any, Any]:
 
 
 def _report(bad: np.ndarray, batch: np.ndarray, path: str, wanted: str) -> None:
+    """Raise a ``Misfit`` for the first bad number; return if there is none."""
+    if not bad.any():
+        return
     row, *index = (int(i) for i in np.argwhere(bad)[0])
     element = path + (f"[{', '.join(map(str, index))}]" if index else "")
     value = batch[(row, *index)]

@@ -207,9 +207,10 @@ def check_bounds(space: spaces.Box, what: str, otherwise: str) -> None:
     for index in np.ndindex(*space.shape):
         lowest, highest = float(space.low[index]), float(space.high[index])
         entry = f"entry {index[0] if len(index) == 1 else index} of the action" if index else "the action"
-        if not (math.isfinite(lowest) and math.isfinite(highest)):
+        if max(abs(lowest), abs(highest)) > np.finfo(np.float32).max:
+            infinite = math.isinf(lowest) or math.isinf(highest)
             raise UsageError(
-                f"{what} needs finite bounds, and {entry} is in [{lowest:g}, {highest:g}]; bound it (Gymnasium's "
+                f"{what} needs {'finite bounds' if infinite else 'bounds that single precision holds'}, and {entry} is in [{lowest:g}, {highest:g}]; bound it (Gymnasium's "
                 f"RescaleAction does), or {otherwise}."
             )
         if not np.float32(lowest) < np.float32(highest):

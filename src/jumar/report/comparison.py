@@ -70,9 +70,10 @@ class Protocol:
     """Environment steps between evaluations."""
     eval_episodes: int
 
-    def counted_from(self, last: int) -> int:
-        """Return the step at which the first of the last so many evaluations was due."""
-        return max(0, (math.ceil(self.total_timesteps / self.eval_every) - last + 1) * self.eval_every)
+    def counted_from(self, last: int, ended: int | None = None) -> int:
+        """Return the step at which the first of the last so many evaluations was due, in a run that ended at a step."""
+        steps = self.total_timesteps if ended is None else ended
+        return max(0, (math.ceil(steps / self.eval_every) - last + 1) * self.eval_every)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Run:
     """Its algorithm, and the settings that are not the algorithm's defaults."""
     protocol: Protocol | None = None
     """``None`` where it is not known."""
+    ended: int | None = None
+    """The step at which a rule ended it before its total, if one did."""
     waiting: bool = False
     """Whether it is not trained yet."""
 
@@ -107,7 +110,7 @@ class Run:
         """Return the mean return over the last so many evaluations."""
         if self.protocol is None:
             return float(np.mean(self.returns[-last:]))
-        late = self.returns[self.steps >= self.protocol.counted_from(last)]
+        late = self.returns[self.steps >= self.protocol.counted_from(last, self.ended)]
         return float(np.mean(late if late.size else self.returns[-1:]))
 
     def cost(self, share: float) -> float | None:
@@ -344,7 +347,7 @@ def _profiles(found: _Scored, scales: Mapping[str, Scale]) -> Table:
     if not groups:
         return []
     every = np.concatenate([scores for tasks in groups.values() for scores in tasks])
-    margin = 0.02 * max(float(np.ptp(every)), 1e-9)
+    margin = max(0.02 * float(np.ptp(every)), 1e-9 * max(1.0, float(np.abs(every).max())))
     thresholds = np.linspace(every.min() - margin, every.max() + margin, THRESHOLDS)
     rows = []
     for method, tasks in groups.items():

@@ -58,7 +58,7 @@ def _scores(comparison: Comparison) -> Any:
     for axes, (title, rows, label) in zip(panels, groups, strict=True):
         style(axes, title, label, "")
         axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-        axes.set_yticks(range(len(methods)), methods)
+        axes.set_yticks(range(len(methods)), methods, parse_math=False)
         axes.set_ylim(len(methods) - 0.5, -0.5)
         for row in rows:
             place, colour = methods.index(row["method"]), _look(comparison, row["method"])["color"]
@@ -98,8 +98,8 @@ def _improvement(comparison: Comparison) -> Any:
             colour = "white" if abs(table[i, j] - 0.5) > 0.3 else TEXT_COLOUR
             words = f"{table[i, j]:.2f}{intervals.get((i, j), '')}"
             axes.text(j, i, words, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(methods)), methods, rotation=45, ha="right")
-    axes.set_yticks(range(len(methods)), methods)
+    axes.set_xticks(range(len(methods)), methods, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(methods)), methods, parse_math=False)
     style(axes, "How likely the row beats the column", "", "")
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
@@ -171,10 +171,12 @@ def _legend(figure: Any, panels: Sequence[Any]) -> None:
         entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
     if entries:
         columns = max(1, min(len(entries), int(figure.get_figwidth() / (0.6 + _width(entries)))))
-        figure.legend(
+        legend = figure.legend(
             list(entries.values()), list(entries), loc="outside lower center", ncols=columns, frameon=False,
             labelcolor=TEXT_COLOUR,
         )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a method's name is no formula
 
 
 def _grouped(table: Table, *names: str) -> Mapping[tuple[Any, ...], Table]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ from jumar.errors import DamagedFile, JumarError, NewerFile, UsageError
 from jumar.fields import mapping, optional, reading, record, text, whole
 from jumar.runs import logs
 from jumar.runs.at_work import with_parent
-from jumar.runs.checkpoints import DESCRIPTION, KIND, LARGEST_STEP, CheckpointStore
-from jumar.runs.files import read_json
+from jumar.runs.checkpoints import LARGEST_STEP, CheckpointStore
+from jumar.runs.ended import ended_by
 from jumar.runs.run_directory import CONFIG, LOCK, METRICS, RunDirectory
 
 STEPS = "time/total_timesteps"
@@ -198,17 +197,8 @@ def _look_inside(run: RunDirectory, config: Mapping[str, Any], changed: float) -
         return FoundRun(run.path, "damaged" if begun else "not begun", changed, **known, why=why)
     if saved and checkpoints[-1] >= total:
         return FoundRun(run.path, "finished", changed, **known)
-    rule = _stopped_by(run, checkpoints[-1]) if saved else None
+    rule = ended_by(run) if saved else None
     return FoundRun(run.path, "stopped" if rule is None else "finished", changed, **known, stopped_by=rule)
-
-
-def _stopped_by(run: RunDirectory, step: int) -> str | None:
-    """Return the rule that stopped a run at its last checkpoint."""
-    with contextlib.suppress(DamagedFile):
-        description = read_json(run.checkpoints / f"{step:012d}" / DESCRIPTION, KIND)
-        rule = mapping(description.get("record")).get("stopped_by")
-        return rule if isinstance(rule, str) and rule.isidentifier() else None
-    return None
 
 
 def _modified(path: Path) -> float:

@@ -194,6 +194,11 @@ def comment(text: str) -> str:
     return f"# {shown.encode('utf-8', 'backslashreplace').decode()}".rstrip()
 
 
+def in_ascii(text: str) -> str:
+    """Return what was written here without a character beyond ASCII, for a stream that is not in UTF-8: it means the same."""
+    return "".join(x if x.isascii() else _code(x) for x in text)
+
+
 def _text(text: str) -> str:
     text.encode("utf-8")  # half of a surrogate pair is refused here, as a ValueError
     return '"' + "".join(_escaped(character) for character in text) + '"'
@@ -202,11 +207,13 @@ def _text(text: str) -> str:
 def _escaped(character: str) -> str:
     if character in _ESCAPES:
         return _ESCAPES[character]
-    code = ord(character)
     # What cannot be printed would be allowed, but might steer a terminal.
-    if character == " " or character.isprintable():
-        return character
+    return character if character == " " or character.isprintable() else _code(character)
+
+
+def _code(character: str) -> str:
+    code = ord(character)
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-__all__ = ["Document", "comment", "key", "read", "value"]
+__all__ = ["Document", "comment", "in_ascii", "key", "read", "value"]

@@ -14,6 +14,7 @@ from jumar.errors import DamagedFile, JumarError, UsageError
 from jumar.fields import reading, record, several, text
 from jumar.report.comparison import DIAGNOSTICS, ENDED, ENDED_COST, STEPS, Run
 from jumar.runs import logs
+from jumar.runs.ended import ended_by
 from jumar.runs.files import read_json
 from jumar.runs.run_directory import CONFIG, RunDirectory
 from jumar.studies.cells import (
@@ -28,6 +29,7 @@ from jumar.studies.cells import (
     trained_steps,
 )
 from jumar.text import typed
+from jumar.training.events import RULES
 from jumar.training.plan import Plan
 
 RECORDED = (STEPS, "time/elapsed", ENDED, ENDED_COST, *DIAGNOSTICS)
@@ -35,8 +37,16 @@ STATE = "comparison.json"
 STATE_KIND = "comparison"
 
 
-def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run:
-    """Return a finished run; one that was never evaluated, or whose evaluations are damaged or end early, has failed."""
+def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int, ended: int | None = None) -> Run:
+    """Return a finished run; one that was never evaluated, or whose evaluations are damaged or end early, has failed.
+
+    Args:
+        directory: where it is.
+        method: what it is an example of.
+        plan: its plan.
+        seed: its seed.
+        ended: the step at which a rule ended it, if one did.
+    """
     try:
         steps, returns = _evaluations(directory)
         metrics = logs.read(directory.metrics)
@@ -49,10 +59,11 @@ def read_run(directory: RunDirectory, method: str, plan: Plan, seed: int) -> Run
         return failed(method, plan, seed, str(error), directory.path)
     if not returns.size:
         return failed(method, plan, seed, "it was never evaluated.", directory.path)
-    if steps[-1] < plan.total_timesteps - plan.eval_every:
-        why = f"{directory.evaluations} is damaged: it ends at step {steps[-1]:,.0f} of {plan.total_timesteps:,}."
+    total = plan.total_timesteps if ended is None else ended
+    if steps[-1] < total - plan.eval_every:
+        why = f"{directory.evaluations} is damaged: it ends at step {steps[-1]:,.0f} of {total:,}."
         return failed(method, plan, seed, why, directory.path)
-    return replace(_bare(method, plan, seed, directory.path), steps=steps, returns=returns, record=record)
+    return replace(_bare(method, plan, seed, directory.path), steps=steps, returns=returns, record=record, ended=ended)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str, path: Path) -> np.ndarray:
@@ -113,10 +124,13 @@ class Earlier:
         return task_of(self.plan)
 
     def read(self, method: str) -> Run:
-        """Read the run; one that is not finished has failed."""
+        """Read the run; one that is not finished has failed. One that a rule of its own ended is finished."""
         if is_finished(self.directory, self.plan.total_timesteps):
             return read_run(self.directory, method, self.plan, self.plan.seed)
-        why = f"it stopped after {trained_steps(self.directory):,} of {self.plan.total_timesteps:,} steps."
+        steps = trained_steps(self.directory)
+        if steps and ended_by(self.directory) in RULES and is_finished(self.directory, steps):
+            return read_run(self.directory, method, self.plan, self.plan.seed, steps)
+        why = f"it stopped after {steps:,} of {self.plan.total_timesteps:,} steps."
         return failed(method, self.plan, self.plan.seed, why, self.directory.path)
 
 

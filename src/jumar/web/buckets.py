@@ -42,6 +42,10 @@ class Points:
         """Return the same curve between other bounds."""
         return Points(self.x, self.mean, low, high)
 
+    def first(self, number: int) -> Points:
+        """Return the first so many points."""
+        return Points(*(part[:number] for part in (self.x, self.mean, self.low, self.high)))
+
 
 @dataclass
 class _Column:
@@ -180,12 +184,18 @@ class Buckets:
     def _filled(self) -> int:
         return -(-self.lines // self.per_bucket)
 
-    def points(self, name: str, most: int = CAPACITY) -> Points:
-        """Return the curve of a number in at most so many points: means, and the least and the greatest of each bucket."""
+    def points(self, name: str, most: int = CAPACITY, lines: int | None = None) -> Points:
+        """Return the curve of a number: means, and the least and the greatest of the lines that a point stands for.
+
+        Args:
+            name: of the number.
+            most: how many points there are at most.
+            lines: how many lines each point but the last stands for, a multiple of ``per_bucket``; instead of ``most``.
+        """
         n = self._filled
         column = self._columns.get(name) or _Column.empty(n)
         x, parts = self._x[:n], [part[:n] for part in (column.count, column.total, column.low, column.high)]
-        group = -(-n // most) if n else 1
+        group = lines // self.per_bucket if lines is not None else -(-n // most) if n else 1
         if group > 1:
             starts = np.arange(0, n, group)
             x = x[np.minimum(starts + group, n) - 1]

@@ -210,7 +210,7 @@ def _over_seeds(
     groups: Groups, runs: Sequence[WatchedRun], name: str, most: int, *, statistic: Any, thin: bool = True
 ) -> list[Series]:
     """Return the curve of each run, faint, and one of all of them with a band."""
-    curves = [(run, _points(run, name, most)) for run in runs]
+    curves = list(zip(runs, _curves(runs, name, most), strict=True))
     curves = [(run, points) for run, points in curves if points.known]
     if not curves:
         return []
@@ -235,8 +235,18 @@ def _over_seeds(
     return series
 
 
-def _points(run: WatchedRun, name: str, most: int) -> Points:
-    return run.evaluations.points("mean", most) if name == "evaluation" else run.metrics.points(name, most)
+def _curves(runs: Sequence[WatchedRun], name: str, most: int) -> list[Points]:
+    """Return the curve of each run. Points of evaluations stand for as many lines in all runs, as they are matched by order."""
+    if name != "evaluation":
+        return [run.metrics.points(name, most) for run in runs]
+    logs = [run.evaluations for run in runs]
+    coarsest = max(log.per_bucket for log in logs)
+    lines = -(-max(log.merged_lines("mean", most) for log in logs) // coarsest) * coarsest
+    curves = [log.points("mean", lines=lines) for log in logs]
+    if len({log.lines for log in logs}) == 1:
+        return curves
+    # The last point of a shorter run stands for fewer lines than that of a longer one.
+    return [points.first(log.lines // lines) for points, log in zip(curves, logs, strict=True)]
 
 
 def _iqm(curves: Sequence[Points], matched: bool) -> Points | None:

@@ -18,6 +18,7 @@ from jumar.report.pages import explanation, interval, overall_cells, score_cells
 from jumar.runs.files import read_bytes
 from jumar.studies.cells import beside_defaults, protocol_of
 from jumar.text import clock_time, counted, percent, printable, repeat_words, short_number
+from jumar.training.config_file import only_from_python
 from jumar.web import settings_rows
 from jumar.web.charts import TRAINING, Groups
 from jumar.web.elements import Markup, element, escaped, table, together
@@ -220,6 +221,7 @@ def _as_compared(run: WatchedRun) -> Run:
         path=str(run.directory),
         told=beside_defaults(run.plan),
         protocol=protocol_of(run.plan),
+        ended=run.steps if run.stopped_by else None,
         waiting=waiting,
     )
 
@@ -467,13 +469,19 @@ def next_steps(gathering: Gathering, groups: Groups) -> Markup:
 
 def _after_one(run: WatchedRun) -> list[tuple[str, str]]:
     path = shlex.quote(str(run.directory))
+    part = run.config.get("kind") == "seed"
+    whole = shlex.quote(str(run.directory.path.parent)) if part else path
+    everything = ", all seeds together" if part else ""
     again = repeat_words(run.plan.repeat_env, run.plan.repeat_wrappers, run.plan.own_names.encoder)
     environment = " --env ENV" if run.plan.offline else ""
     evaluate = (f"jumar evaluate {path}{again}{environment}", "evaluate the final policy")
     if run.state == "under way":
         return [(f"jumar live {path}", "watch it in a browser while it goes on")]
+    if only_from_python(run.plan) is not None:
+        where = str(run.directory.path.parent if part else run.directory)
+        return [(f"jumar.load({where!r}, ...)", "in Python, which has your own code: evaluate it, or go on")]
     if run.state != "finished":
-        return [(f"jumar resume {path}{again}", "go on from the newest checkpoint")]
+        return [(f"jumar resume {whole}{again}", f"go on from the newest checkpoint{everything}")]
     found: list[tuple[str, str]] = [evaluate]
     if run.best is not None and run.best[0] != int(run.evaluations.last.get("step", 0)):
         found.append(
@@ -482,7 +490,7 @@ def _after_one(run: WatchedRun) -> list[tuple[str, str]]:
     if run.plan.own_names.encoder is None:
         found.append((f"jumar export {path} --format onnx", "write the policy for programs without Jumar"))
     total = 2 * run.plan.total_timesteps
-    found.append((f"jumar resume {path}{again} --total-timesteps {total}", "train for as long again"))
+    found.append((f"jumar resume {whole}{again} --total-timesteps {total}", f"train for as long again{everything}"))
     return found
 
 
@@ -493,9 +501,10 @@ def _after_several(gathering: Gathering, groups: Groups) -> list[tuple[str, str]
         found.append((f"jumar live {places}", "watch them in a browser while they go on"))
     if groups.runs and not gathering.comparisons:
         found.append((f"jumar compare --from {places}", "scores with intervals, as tables and pictures"))
-    stopped = [run for run in groups.runs if run.state == "stopped"]
-    found += [_after_one(run)[0] for run in stopped[:3]]
-    scored = [run for run in groups.runs if run.best is not None and run.state == "finished"]
+    stopped = [_after_one(run)[0] for run in groups.runs if run.state == "stopped"]
+    found += list(dict.fromkeys(stopped))[:3]  # several seeds of one run go on together
+    finished = [run for run in groups.runs if run.state == "finished" and only_from_python(run.plan) is None]
+    scored = [run for run in finished if run.best is not None]
     for task in groups.tasks[:3]:
         here = [run for run in scored if run.task == task]
         if here:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jumar.errors import DamagedFile
-from jumar.runs import checkpoints
-from jumar.runs.at_work import is_at_work, with_parent
-from jumar.runs.entries import is_folder
-from jumar.runs.files import read_json
+from jumar.runs.at_work import is_at_work
+from jumar.runs.ended import ended_by
 from jumar.runs.logs import entry_of, finite
 from jumar.runs.run_directory import RunDirectory
 from jumar.runs.standing import Standing, standing
@@ -103,7 +100,7 @@ class WatchedRun:
         known = [flat for row in rows if (flat := evaluation(row)) is not None]
         for row in self.evaluations.add(known):
             here = standing({"mean_return": row["mean"], "cut_returns": row["cut_returns"]})
-            if self._best_standing is None or here >= self._best_standing:
+            if self._best_standing is None or here > self._best_standing:
                 self.best, self._best_standing = (int(row["step"]), row["mean"]), here
 
     @property
@@ -127,8 +124,8 @@ class WatchedRun:
 
     def _ended_by(self) -> str | None:
         rules = {name: getattr(self.plan, name) for name in RULES if getattr(self.plan, name) is not None}
-        name = newest_record(self.directory).get("stopped_by") if rules else None
-        return f"{name}={rules[name]:g}" if isinstance(name, str) and name in rules else None
+        name = ended_by(self.directory) if rules else None
+        return f"{name}={rules[name]:g}" if name in rules else None
 
     @property
     def words(self) -> str:
@@ -160,21 +157,6 @@ def evaluation(row: Mapping[str, Any]) -> dict[str, Any] | None:
 def _numbers(values: Any) -> np.ndarray:
     known = (finite(value) for value in values) if isinstance(values, list) else ()
     return np.array([value for value in known if value is not None], np.float64)
-
-
-def newest_record(run: RunDirectory) -> Mapping[str, Any]:
-    """Return what the newest checkpoint of a run, or of the run of several seeds that it is a part of, says of itself."""
-    for place in with_parent(run):
-        try:
-            names = [name for name in os.listdir(place.checkpoints) if checkpoints.STEP_NAME.fullmatch(name)]
-            if is_folder(place.checkpoints) and names:
-                newest = place.checkpoints / max(names)
-                if is_folder(newest):
-                    found = read_json(newest / checkpoints.DESCRIPTION, checkpoints.KIND).get("record")
-                    return found if isinstance(found, dict) else {}
-        except (OSError, DamagedFile):
-            continue
-    return {}
 
 
 def shown_seconds(run: WatchedRun) -> float:

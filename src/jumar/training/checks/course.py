@@ -38,26 +38,33 @@ def _draw_from_box(space: spaces.Box, random: np.random.Generator) -> np.ndarray
     """Uniform where both bounds are finite; else normal around 0, or around the one that is."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     finite = np.isfinite(low) & np.isfinite(high)
-    uniform = random.uniform(np.where(finite, low, 0.0), np.where(finite, high, 1.0))
+    share = random.random(space.shape)
+    uniform = (
+        np.where(finite, low, 0.0) * (1.0 - share) + np.where(finite, high, 1.0) * share
+    )  # high - low may overflow
     action = np.where(finite, uniform, np.clip(random.normal(size=space.shape), low, high))
     return (np.round(action) if space.dtype.kind != "f" else action).astype(space.dtype)
 
 
-def mask_of(environments: HostEnvironments, observation: Any, masks: np.ndarray | None) -> np.ndarray | None:
-    """Return the mask of the first environment: the one given, or the entry of the observation; ``None`` without any.
+def mask_of(
+    environments: HostEnvironments, observation: Any, masks: np.ndarray | None, row: int = 0
+) -> np.ndarray | None:
+    """Return the mask of an environment: the one given, or the entry of the observation; ``None`` without any.
 
     Raises:
         EnvironmentFault: it allows nothing, or has not the length of the action space's masks.
     """
     if masks is not None:
-        return masks[0]
+        return masks[row]
     segments = batches.mask_segments(environments.action_space)
     if not segments or not isinstance(observation, dict) or MASK_KEY not in observation:
         return None
     try:
-        return batches.read_mask(segments, observation[MASK_KEY][0])
+        return batches.read_mask(segments, observation[MASK_KEY][row])
     except batches.Misfit as misfit:
-        raise EnvironmentFault(f"environment 0 of {environments.name} showed an action mask that {misfit}.") from misfit
+        raise EnvironmentFault(
+            f"environment {row} of {environments.name} showed an action mask that {misfit}."
+        ) from misfit
 
 
 def parts(batch: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:

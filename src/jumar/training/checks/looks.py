@@ -64,7 +64,7 @@ def _look_at_action_box(findings: Findings, space: spaces.Box) -> None:
             "Bound the actions, to [-1, 1] say, and scale them in the environment.",
         )
         return
-    half, middle = (high - low) / 2, (high + low) / 2
+    half, middle = high / 2 - low / 2, high / 2 + low / 2
     if np.any(half <= 0):
         findings.suspect(
             f"{_entries(int(np.sum(half <= 0)))} of the action can have one value only.",

@@ -66,7 +66,9 @@ def trace(
         space = environments.action_space
         action = draw(space, mask_of(environments, observation, masks), random) if actions is None else actions[i]
         taken.append(action)
-        rest = [draw(space, None if masks is None else masks[k], others) for k in range(1, environments.n_envs)]
+        rest = [
+            draw(space, mask_of(environments, observation, masks, row), others) for row in range(1, environments.n_envs)
+        ]
         step = environments.step(np.stack([action, *rest]))
         moments.append(
             Moment(_copy(step.successors), float(step.rewards[0]), bool(step.terminated[0]), bool(step.truncated[0]))
@@ -181,7 +183,7 @@ def _difference(play: Callable[[], Trace], first: Trace) -> str | None:
     try:
         return first_difference(first, play())
     except EnvironmentFault as fault:
-        return f"it fails where it did not: {str(fault).removesuffix('.')},"
+        return f"it fails where it did not ({str(fault).removesuffix('.')})"
 
 
 def _attempt(play: Callable[[], Trace]) -> Trace | None:
