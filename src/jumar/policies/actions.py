@@ -207,11 +207,11 @@ def check_bounds(space: spaces.Box, what: str, otherwise: str) -> None:
     for index in np.ndindex(*space.shape):
         lowest, highest = float(space.low[index]), float(space.high[index])
         entry = f"entry {index[0] if len(index) == 1 else index} of the action" if index else "the action"
-        if max(abs(lowest), abs(highest)) > np.finfo(np.float32).max:
-            infinite = math.isinf(lowest) or math.isinf(highest)
+        if max(abs(lowest), abs(highest)) > float(np.finfo(np.float32).max):
+            wanted = "finite bounds" if math.isinf(max(abs(lowest), abs(highest))) else "bounds that 32 bits hold"
             raise UsageError(
-                f"{what} needs {'finite bounds' if infinite else 'bounds that single precision holds'}, and {entry} is in [{lowest:g}, {highest:g}]; bound it (Gymnasium's "
-                f"RescaleAction does), or {otherwise}."
+                f"{what} needs {wanted}, and {entry} is in [{lowest:g}, {highest:g}]; bound it (Gymnasium's RescaleAction "
+                f"does), or {otherwise}."
             )
         if not np.float32(lowest) < np.float32(highest):
             raise UsageError(
