@@ -158,3 +158,40 @@ def test_a_second_signal_ends_a_stuck_process_at_once(number: signal.Signals):
     assert process.poll() is None
     process.send_signal(number)
     assert process.wait(timeout=10) == 128 + number
+
+
+FORKING = """
+import multiprocessing, os, signal, time
+from jumar.console.signals import stop_on_signals
+said = []
+with stop_on_signals(said.append) as flag:
+    helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    helper.start()
+    {act}
+    time.sleep(0.3)
+    found = flag.signal, len(said)
+print(*found, helper.exitcode, flush=True)
+helper.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "found"),
+    [
+        ("os.killpg(0, signal.SIGINT); helper.join()", "2 1 1"),
+        ("helper.terminate(); helper.join()", "None 0 -15"),
+        ("pass", "None 0 None"),
+    ],
+    ids=["Ctrl-C reaches both", "the helper is terminated", "the helper outlives the block"],
+)
+def test_a_process_that_an_environment_forks_takes_signals_for_itself(act: str, found: str) -> None:
+    script = subprocess.run(
+        [sys.executable, "-c", FORKING.format(act=act)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        start_new_session=True,
+        check=False,
+    )
+    assert script.stdout.split() == found.split(), script.stderr
+    assert script.returncode == 0

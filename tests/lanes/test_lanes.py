@@ -12,7 +12,7 @@ import pytest
 from compiling import nothing_compiled
 from gymnasium import spaces
 from updates import make_update
-from walks import Chooser, Clocked, Raising, Remembering, Walk
+from walks import Chooser, Clocked, Raising, Remembering, Walk, Wide
 
 from jumar.envs.step_costs import GIVEN
 from jumar.lanes.acting import WIDTH, LaneActor
@@ -242,6 +242,25 @@ def test_an_episode_that_ends_when_it_is_repeated_is_no_episode_that_went_on() -
     with pytest.raises(NotDeterministic, match="ended where it had gone on"):
         list(lane.put(LaneRecord(0, 1, 0, 2, (np.zeros((2, 2), np.float32),), b"x" * 32)))
     lane.close()
+
+
+@pytest.mark.parametrize(("make", "wide"), [(Chooser, np.int64), (Wide, np.float64)])
+def test_actions_are_repeated_alike_however_wide_they_have_become(make: Any, wide: Any) -> None:
+    """Programs give 32 bits; an episode that began at a request's end has kept its actions in the dtype of their space."""
+    made = making(lambda: make(ends=0.0))
+    lane, other = Lane(made, 0, BARRIER), Lane(made, 0, BARRIER)
+    list(lane.put(LaneRecord(0, 0)))
+    record = after(LaneRecord(0, 0), lane.opened(), 1)
+    assert [part.shape[0] for part in record.actions or ()] == [0]
+    for action in ([1, 0], [0, 1], [1, 1]):
+        lane.begin()
+        lane.step(np.array([action]).astype(np.int32 if wide is np.int64 else np.float32))
+        record = after(record, lane.opened(), record.at + 1)
+    joined = np.concatenate(record.actions or ())
+    assert joined.dtype == wide
+    list(other.put(record._replace(actions=(joined,))))
+    lane.close()
+    other.close()
 
 
 @pytest.mark.parametrize("split", [[[0, 1, 2, 3, 4]], [[0, 1, 2], [3, 4]], [[0], [1], [2], [3], [4]]])

@@ -283,3 +283,25 @@ def test_a_runner_that_never_starts_is_waited_for_no_longer_than_it_may_take() -
     with pytest.raises(NoRunners, match="a runner could not start: it did not start within 30 s"):
         supervised(script, 2)
     assert 30.0 < script.time < 31.0
+
+
+def test_the_time_between_two_requests_is_not_the_runners() -> None:
+    """A straggler that answered while the learner learnt is alive, and one that starts slowly may start in pieces."""
+    script = Script(lambda runner, part, times: [(8.0 if (runner, part.number) == (1, 3) else 0.5, rows(part))])
+    supervisor, said = supervised(script, 3)
+    for number in range(4):
+        supervisor.answer(number, LANES)
+    script.time += 10 * PATIENCE.silence
+    supervisor.answer(4, LANES)
+    assert said == []
+
+    script = Script(
+        lambda runner, part, times: [(0.2, Lost("killed"))] if (runner, part.number) == (1, 1) else [(1.0, rows(part))],
+        starting=lambda runner, times: (0.5 if times == 1 else 12.0, Ready("n")),
+    )
+    supervisor, said = supervised(script, 3)
+    for number in range(20):
+        supervisor.answer(number, LANES)
+        script.time += 2 * PATIENCE.start
+    assert said == ["runner 1 on n was lost: killed. It is made anew."]
+    assert supervisor.all_at_work

@@ -48,6 +48,12 @@ class Chooser(Walk):
         return observation, reward, over, cut, info if self.time >= 4 else {}
 
 
+class Wide(Walk):
+    """A :class:`Walk` with actions of 64 bits."""
+
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
+
+
 class Clocked(Walk):
     """A :class:`Walk` that is seeded by the clock from some step of its life on."""
 

@@ -50,13 +50,29 @@ def stop_was_asked() -> bool:
     return any(_flags)
 
 
+_in_child: list[Callable[[], None]] = []
+"""What a process that is forked within such a block does first: signals mean there what they meant before the block."""
+
+
+def _leave_to_parent() -> None:
+    for undo in reversed(_in_child):
+        undo()
+    _in_child.clear()
+    _flags.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 @contextmanager
 def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[StopFlag]:
     """Within the block, SIGINT, SIGTERM and SIGHUP set the yielded flag; a second one ends the process at once.
 
     SIGHUP does so only as the first one; where it is ignored, as under ``nohup``, it stays so. The loop looks at the flag
     between iterations. ``announce`` is called with one line, from another thread, when the first signal comes (default:
-    the line goes to standard error). The handlers from before are restored at the end. Outside of the main thread, where
+    the line goes to standard error). The handlers from before are restored at the end, and in processes that an environment
+    forks meanwhile at once. Outside of the main thread, where
     Python allows no handlers, the flag is simply never set.
     """
     flag = StopFlag()
@@ -77,16 +93,31 @@ def stop_on_signals(announce: Callable[[str], None] | None = None) -> Iterator[S
     previous_socket = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
     heard = [number for number in STOP_SIGNALS if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN]
     previous_handlers = {number: signal.signal(number, ask) for number in heard}
+
+    def as_before(wakeup: int) -> None:
+        for number, handler in previous_handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(wakeup)
+
+    def in_child() -> None:
+        with suppress(ValueError):  # forked by another thread, where Python allows no handlers
+            as_before(-1)
+        for end in (receiving, sending):
+            with suppress(OSError):
+                end.close()
+
+    _in_child.append(in_child)
     watcher.start()
     _flags.append(flag)
     try:
         yield flag
     finally:
-        _flags.remove(flag)
-        for number, handler in previous_handlers.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        signal.set_wakeup_fd(previous_socket)
+        if flag in _flags:  # not so in a forked process
+            _flags.remove(flag)
+            _in_child.remove(in_child)
+        as_before(previous_socket)
         with suppress(OSError):  # an environment may have closed it, with all that was open
+            sending.shutdown(socket.SHUT_RDWR)  # whoever else has it open
             sending.close()
         watcher.join()
         with suppress(OSError):

@@ -64,6 +64,7 @@ class Lane:
             next_seed=lambda row: episode_seed(barrier, index, self._episode + 1),
         )
         self._environments.keep_infos(making.keeps_infos)
+        self._dtype = self._environments.action_space.dtype
         self._episode = 0
         self._shown = hashlib.sha256()
         self._rows = hashlib.sha256()
@@ -108,6 +109,7 @@ class Lane:
 
     def step(self, action: np.ndarray) -> HostStep:
         """Act once; ``action`` is a batch of one."""
+        action = self._as_kept(action)
         self._actions.append(action[0])
         step = self._environments.step(action)
         self._follow(action, step)
@@ -115,8 +117,8 @@ class Lane:
 
     def opened(self) -> Opened:
         """Return where the lane is after a request."""
-        space = self._environments.action_space
-        actions = np.stack(self._actions) if self._actions else np.zeros((0, *(space.shape or ())), space.dtype)
+        shape = self._environments.action_space.shape or ()
+        actions = np.stack(self._actions) if self._actions else np.zeros((0, *shape), self._dtype)
         return Opened(
             self.index,
             self._episode,
@@ -134,9 +136,13 @@ class Lane:
 
     def _ends_by(self, action: np.ndarray) -> bool:
         """Repeat an action; return whether the episode ended with it."""
-        episode = self._episode
+        episode, action = self._episode, self._as_kept(action)
         self._follow(action, self._environments.step(action))
         return self._episode != episode
+
+    def _as_kept(self, action: np.ndarray) -> np.ndarray:
+        """Return an action in the dtype of its space, in which it is kept and enters digests: programs make narrower ones."""
+        return action.astype(self._dtype, copy=False)
 
     def _follow(self, action: np.ndarray, step: HostStep) -> None:
         """Write down what came of an action."""

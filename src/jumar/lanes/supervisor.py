@@ -164,6 +164,8 @@ class Supervisor:
         self._answers: dict[int, Rows | Failed] = {}
         self._parts: Sequence[Part] = ()
         self._losses: Counter[int] = Counter()
+        self._answered: float | None = None
+        """When the last request was answered."""
 
     def begin(self) -> None:
         """Start all runners, and wait until each has started.
@@ -196,6 +198,7 @@ class Supervisor:
             NoRunners: none is left, or a part ends all that try it.
             NotDeterministic: two answers to the same differ.
         """
+        self._catch_up()
         self._parts = [Part(number, place, each) for place, each in enumerate(lanes)]
         self._answers, self._losses = {}, Counter()
         self._accepted = {key: value for key, value in self._accepted.items() if key > number - REMEMBERED}
@@ -204,7 +207,18 @@ class Supervisor:
             self._look_at_clocks()
             self._assign()
             self._listen()
+        self._answered = self._transport.now()
         return [self._answers[part.place] for part in self._parts]
+
+    def _catch_up(self) -> None:
+        """Take in what happened between two requests, when nobody listened: that time is not the runners'."""
+        away = 0.0 if self._answered is None else self._transport.now() - self._answered
+        while events := self._transport.events(0.0):
+            for event in events:
+                self._take(event)
+        for runner in self._runners:
+            if runner.state in (State.BUSY, State.STARTING):
+                runner.heard = min(runner.heard + away, self._transport.now())
 
     # -- who is asked ------------------------------------------------------------------------------------------------------
 
