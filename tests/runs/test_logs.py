@@ -203,6 +203,9 @@ def test_the_last_entry_is_found_without_the_others(tmp_path: Path) -> None:
     assert logs.read_last(path) == {}
     path.write_bytes(b'{"a": 1}\n' * 20_000 + b'{"a": 2}\n{"a": 3')
     assert logs.read_last(path) == {"a": 2}
+    long = {"mean_return": 1.5, "returns": [123.45678901234567] * 40_000}
+    path.write_bytes(b'{"a": 1}\n' * 20_000 + json.dumps(long).encode() + b'\n{"a": 3')
+    assert logs.read_last(path) == long
 
 
 LINKS = {

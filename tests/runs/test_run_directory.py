@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jumar.errors import DamagedFile, UsageError
-from jumar.runs.run_directory import RunDirectory
+from jumar.runs.run_directory import RunDirectory, make_study_folder
 
 NOON = datetime(2026, 11, 20, 9, 30, 12)
 
@@ -253,3 +253,13 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed() -> None:
     os.mkfifo("new/.lock")  # to open it would wait for ever
     with pytest.raises(DamagedFile, match=r"new/\.lock is a pipe"):
         RunDirectory.create("new", "ppo", "E", 0)
+
+
+def test_a_study_that_was_killed_before_it_wrote_anything_begins_again_in_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    (out / "attempts").mkdir(parents=True)
+    (out / ".lock").touch()
+    assert make_study_folder(out, "sweep", "sweep", "trials.json", before=("attempts",)) == out
+    (out / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="is not empty, and holds no sweep"):
+        make_study_folder(out, "sweep", "sweep", "trials.json", before=("attempts",))

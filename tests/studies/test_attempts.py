@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from jumar.cluster.versions import other_versions, versions
-from jumar.errors import DamagedFile
+from jumar.errors import DamagedFile, UsageError
 from jumar.runs.entries import check_entries
-from jumar.studies import attempts
+from jumar.studies import attempts, beside
 from jumar.studies.attempts import ATTEMPTS, Assignment, Files, environment, new_place
 from jumar.studies.executor import Failure
 from jumar.studies.given import GivenJobs
@@ -122,6 +123,43 @@ def test_what_an_earlier_process_has_left_is_found_and_brought_home(tmp_path: Pa
     (out / ATTEMPTS / "not a token" / "0.job.json").unlink()
     later.remove_empty()
     assert os.listdir(out / ATTEMPTS) == ["not a token"]
+
+
+@pytest.mark.parametrize("typed", ["c", "../w/c", "link/c"])
+def test_it_is_brought_home_however_the_folder_is_typed(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w").mkdir()
+    monkeypatch.chdir(tmp_path / "w")
+    Path("link").symlink_to(".")
+    jobs = GivenJobs(Path("c"))
+    files = jobs.write(jobs.place(), "x", ["list"], Path("c/runs/seed_0"), Path("x.log"), 1)
+    run_directory(files.run, 300)
+    GivenJobs(Path(typed)).bring_home(files)
+    assert Path("c/runs/seed_0/metrics.jsonl").exists()
+
+
+def test_on_a_full_disk_what_was_trained_stays_for_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    said: list[str] = []
+    jobs, run = GivenJobs(tmp_path / "c", said.append), tmp_path / "c" / "runs" / "seed_0"
+    files = jobs.write(jobs.place(), "x", ["list"], run, tmp_path / "x.log", 1)
+    run_directory(files.run, 300)
+    monkeypatch.setattr(beside.shutil, "copytree", full)
+    jobs.tidy(files, run)
+    assert "No space left on device" in said[0]
+    later = GivenJobs(tmp_path / "c")
+    with pytest.raises(UsageError, match=r"cannot be put in the place of .*No space left on device.*free some space"):
+        later.bring_home(files)
+    monkeypatch.undo()
+    assert list(later.leftovers()) == [files]
+    later.bring_home(files)
+    assert (run / "metrics.jsonl").exists()
+    assert list(later.leftovers()) == []
 
 
 def test_nothing_is_brought_to_a_place_outside_of_the_study(tmp_path: Path) -> None:

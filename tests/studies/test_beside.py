@@ -42,6 +42,36 @@ def test_what_has_come_further_takes_the_place(there: int | None, made: int, kep
     assert steps(run) == kept
 
 
+def test_where_a_run_can_go_on_from_counts_before_what_it_has_logged(tmp_path: Path) -> None:
+    """Logs of host environments run far ahead of the checkpoints, to which a resumed run goes back."""
+    run, place = run_directory(tmp_path / "run", 190), run_directory(tmp_path / "0.run", 180)
+    (run / "checkpoints" / f"{100:012d}").mkdir(parents=True)
+    (place / "checkpoints" / f"{150:012d}").mkdir(parents=True)
+    beside.put_in_place(place, run)
+    assert os.listdir(run / "checkpoints") == [f"{150:012d}"]
+    assert steps(run) == 180
+
+
+def test_a_kill_while_an_attempt_is_removed_leaves_the_run_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, place = tmp_path / "run", run_directory(tmp_path / "0.run", 100)
+    removed = shutil.rmtree
+
+    def killed(path: Path, ignore_errors: bool = False) -> None:
+        if (Path(path) / "config.json").exists():
+            (Path(path) / "config.json").unlink()
+            raise KeyboardInterrupt
+        removed(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(beside.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        beside.put_in_place(place, run)
+    monkeypatch.undo()
+    beside.put_in_place(place, run)
+    assert (run / "config.json").exists()
+
+
 def test_seeds_of_one_program_are_moved_together(tmp_path: Path) -> None:
     for seed in (0, 1):
         run_directory(tmp_path / "0.run" / f"seed_{seed}", 100)

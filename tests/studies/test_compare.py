@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_runs import plan_of
 
 from jumar.algorithms import registry
 from jumar.cli import main
@@ -29,7 +30,7 @@ from jumar.runs.run_directory import RunDirectory
 from jumar.settings import setting
 from jumar.studies import compare as comparing
 from jumar.studies import processes
-from jumar.studies.cells import Job, beside_defaults, cells_of
+from jumar.studies.cells import Cell, Job, beside_defaults, cells_of
 from jumar.studies.compare import compare
 from jumar.studies.compare_request import CompareRequest
 from jumar.studies.executor import Failure
@@ -93,6 +94,15 @@ def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a process was started: {words}")
 
     monkeypatch.setattr(processes.subprocess, "Popen", popen)
+
+
+def test_a_program_whose_seeds_have_no_configuration_yet_goes_on(tmp_path: Path) -> None:
+    """The command may be killed, or the power fail, between a program's configuration and those of its seeds."""
+    cell = Cell(Method("ppo", "ppo"), "jax/CartPole-v1", plan_of(), tmp_path)
+    for name in ("seeds_0-4", "seeds_7-9999999999", "seeds_9-8", "seeds_x-y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert [job.seeds for job in cell.jobs(range(6))] == [(0, 1, 2, 3, 4), (5,)]
 
 
 @pytest.mark.parametrize("name", ["logs", "tables", "runs", "run", "best", "pipe"])

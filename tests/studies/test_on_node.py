@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,22 @@ def test_where_no_lock_is_seen_runs_are_trained_beside_and_moved() -> None:
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_run_that_another_attempt_still_works_on_is_given_again() -> None:
+def test_an_attempt_that_still_saves_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_directory(Path("c/runs/x"), 100)
+    monkeypatch.setattr(on_node, "LOOK_AT_LEASH", 0.05)
+    files = written(TRAIN, "--run-dir=c/runs/x")
+    began = time.monotonic()
+    with Path("c/runs/x/.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        threading.Timer(0.5, fcntl.flock, (other, fcntl.LOCK_UN)).start()
+        assert did(files) is None
+    assert time.monotonic() - began >= 0.5
+    assert trained()["time/total_timesteps"] == 500
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_run_that_another_attempt_still_works_on_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_node, "SAVING", 0.0)
     run_directory(Path("c/runs/x"), 100)
     files = written('print(\'{"error": "the folder c/runs/x is in use by process 1"}\'); exit(2)')
     with Path("c/runs/x/.lock").open("w") as other:

@@ -308,3 +308,12 @@ def test_elsewhere_a_study_that_slurm_may_be_at_work_on_is_refused(cluster: Slur
         assert executor.outlives
         assert executor.room is None
         assert executor.shares(2, even=True) == [(0,), (0,)]
+
+
+def test_elsewhere_a_study_goes_on_once_slurm_has_none_of_its_jobs(cluster: Slurm) -> None:
+    """An array is written down before it is submitted, and SLURM may have refused it."""
+    task = start(arrays())
+    task.over()
+    cluster.queued.clear()
+    with opened(Where(), OUT, [].append) as executor:
+        assert not executor.outlives

@@ -182,7 +182,9 @@ def test_many_seeds_in_one_program_have_a_run_each_and_resume_as_a_whole(tmp_pat
         files = {path.name for path in (tmp_path / "whole" / f"seed_{seed}").iterdir()}
         assert {"config.json", "metrics.jsonl", "policy.safetensors", "policy.json", "learning_curve.png"} <= files
     stopped_by(signal.SIGKILL, "iteration", 3 * 7, *many, "--run-dir", tmp_path / "killed")
+    (tmp_path / "killed" / "seed_6" / "config.json").unlink()  # as if the kill had come before it was written
     jumar("resume", tmp_path / "killed")
+    assert (tmp_path / "killed" / "seed_6" / "config.json").exists()
     assert [digest(tmp_path / "killed" / f"seed_{seed}") for seed in (5, 6, 7)] == whole
     logged = [what_is_logged(tmp_path / run / "seed_6") for run in ("whole", "killed")]
     assert logged[0] == logged[1]

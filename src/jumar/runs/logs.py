@@ -16,7 +16,8 @@ from jumar.runs.entries import make_folder, open_plain
 from jumar.runs.files import CANNOT_FLUSH, PathLike, plain, write_all, write_atomically
 
 LONGEST_LINE = 2**16
-"""Bytes at the end of a log in which its last line is looked for."""
+"""Bytes at the end of a log in which its last line is looked for at first."""
+MOST_LOOKED_AT = 2**25
 LARGEST = 1e300
 """Numbers beyond it count as missing: sums and ranges of them would overflow."""
 Warn = Callable[[str], None]
@@ -176,11 +177,16 @@ def read_last(path: PathLike) -> dict[str, Any]:
     """Return the last whole entry of a log, without reading the whole of it; an empty one if there is none."""
     try:
         with os.fdopen(open_plain(path), "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
-            lines = file.read().splitlines(keepends=True)
+            size, window = os.fstat(file.fileno()).st_size, LONGEST_LINE
+            while True:
+                file.seek(max(0, size - window))
+                lines = file.read(window).splitlines(keepends=True)
+                found = next((entry for line in reversed(lines) if (entry := _entry(line)) is not None), None)
+                if found is not None or window >= min(size, MOST_LOOKED_AT):
+                    return found or {}
+                window *= 8  # an evaluation of many episodes is a long line
     except OSError:
         return {}
-    return next((entry for line in reversed(lines) if (entry := _entry(line)) is not None), {})
 
 
 def digest(path: PathLike) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -328,7 +328,7 @@ def _is_left_by_a_kill(name: str) -> bool:
     return name == LOCK or name_of_temporary(name) == CONFIG
 
 
-def make_study_folder(out: Path | None, command: str, kind: str, mark: str) -> Path:
+def make_study_folder(out: Path | None, command: str, kind: str, mark: str, *, before: Sequence[str] = ()) -> Path:
     """Return the folder of several runs together, made if need be.
 
     Args:
@@ -336,6 +336,7 @@ def make_study_folder(out: Path | None, command: str, kind: str, mark: str) -> P
         command: the command that has it, which a free name begins with.
         kind: what it holds, in words.
         mark: the entry that tells such a folder from others.
+        before: entries that there may be before the mark is.
 
     Raises:
         UsageError: it holds something else, or cannot be made.
@@ -347,7 +348,7 @@ def make_study_folder(out: Path | None, command: str, kind: str, mark: str) -> P
         names = [name for name in os.listdir(out) if not name.startswith(".")]
     except OSError as error:
         raise UsageError(f"{out} cannot be made ({error.strerror}); give another folder with --out.") from None
-    if names and mark not in names:
+    if set(names) - {*before} and mark not in names:
         raise UsageError(f"{out} is not empty, and holds no {kind}; give another folder with --out.")
     return out
 

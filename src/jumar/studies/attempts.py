@@ -163,8 +163,8 @@ class Files:
         # In place: whoever opens the same file anew sees what is new in it.
         descriptor = open_plain(self.leash, os.O_WRONLY | os.O_CREAT)
         try:
-            os.ftruncate(descriptor, 0)
-            write_all(descriptor, word)
+            write_all(descriptor, word)  # over the old word, which a full disk does not prevent
+            os.ftruncate(descriptor, len(word))
         finally:
             os.close(descriptor)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jumar.report.comparison import STEPS
 from jumar.runs import logs
+from jumar.runs.checkpoints import CheckpointStore
 from jumar.runs.entries import check_entries, temporary_beside
 from jumar.runs.run_directory import LAYOUT, RunDirectory
 
@@ -39,7 +40,7 @@ def put_in_place(place: Path, run: Path) -> None:
     """
     if not place.exists():
         return
-    if trained(run) <= trained(place):
+    if reached(run) <= reached(place):
         run.parent.mkdir(parents=True, exist_ok=True)
         copy, before = temporary_beside(place), temporary_beside(place)
         try:
@@ -50,7 +51,16 @@ def put_in_place(place: Path, run: Path) -> None:
         finally:
             shutil.rmtree(copy, ignore_errors=True)
             shutil.rmtree(before, ignore_errors=True)
-    shutil.rmtree(place, ignore_errors=True)
+    # Under another name first: half of it, left by a kill, must not be taken for an attempt once more.
+    gone = temporary_beside(place)
+    os.rename(place, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def reached(path: Path) -> tuple[int, int]:
+    """Return how far a run has come: the step of its newest checkpoint, where it goes on, and the steps that it has logged."""
+    steps = CheckpointStore(RunDirectory(path).checkpoints).steps()
+    return (steps[-1] if steps else -1), trained(path)
 
 
 def trained(path: Path) -> int:

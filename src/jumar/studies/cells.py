@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from jumar.studies.compare_request import CompareRequest
 from jumar.studies.making import check_made, encoder_of, making_words, repeated_words
 from jumar.studies.methods import Method
 from jumar.text import typed
-from jumar.training.plan import Plan
+from jumar.training.plan import MOST_SEEDS, Plan
 from jumar.training.request import TrainRequest
 from jumar.training.resolve import make_plan, typed_code
 from jumar.training.restore import read_saved_policy
@@ -102,8 +103,14 @@ class Cell:
 
     def _begun(self) -> list[tuple[int, ...]]:
         """Return the seeds of programs that have begun, the largest first."""
-        runs = [RunDirectory(path) for path in sorted(self.folder.glob("seeds_*"))]
-        return sorted((tuple(run.seeds()) for run in runs if run.config.exists()), key=len, reverse=True)
+        begun = [path.name for path in self.folder.glob("seeds_*") if RunDirectory(path).config.exists()]
+        ends = [tuple(map(int, found.groups())) for name in begun if (found := SEVERAL.fullmatch(name))]
+        several = [(first, last) for first, last in sorted(ends) if first < last < first + MOST_SEEDS]
+        return sorted((tuple(range(first, last + 1)) for first, last in several), key=len, reverse=True)
+
+
+SEVERAL = re.compile(r"seeds_([0-9]{1,10})-([0-9]{1,10})")
+"""The name of a program's folder; those of its seeds may not be there yet."""
 
 
 @dataclass(frozen=True)

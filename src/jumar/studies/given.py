@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jumar.cluster.versions import versions
-from jumar.errors import DamagedFile
+from jumar.errors import DamagedFile, UsageError, explain_system_error
 from jumar.runs.entries import temporary_beside
 from jumar.runs.files import write_atomically
 from jumar.runs.run_directory import LOCK
 from jumar.studies import beside
 from jumar.studies.attempts import ATTEMPTS, TOKEN, Assignment, Files, environment, new_place
+from jumar.studies.executor import Warn
 
 
 class GivenJobs:
@@ -24,10 +25,11 @@ class GivenJobs:
 
     Args:
         out: the study's folder, which this process has locked.
+        warn: is told of what could not be brought home yet.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Path, warn: Warn = lambda words: None) -> None:
+        self._out, self._warn = out, warn
         self.attempts = out / ATTEMPTS
         self._place: Path | None = None
         self._written = 0
@@ -65,8 +67,15 @@ class GivenJobs:
         return word
 
     def tidy(self, files: Files, run: Path) -> None:
-        """Remove the files of an attempt that is over, bring home what it did beside the run, and see what it did in it."""
-        beside.put_in_place(files.run, run)
+        """Remove the files of an attempt that is over, bring home what it did beside the run, and see what it did in it.
+
+        Where that cannot be, as on a full disk, all of it stays for the next command.
+        """
+        try:
+            beside.put_in_place(files.run, run)
+        except OSError as error:
+            self._warn(f"{_not_home(files, run, error)} The same command brings it home later.")
+            return
         files.remove()
         for folder in (run.parent, run, *(run / name for name in _folders(run))):
             _look_anew(folder)
@@ -82,12 +91,18 @@ class GivenJobs:
         """Tidy up after an attempt of an earlier process that does not go on any more.
 
         What it did beside its run is lost only where it does not say which run of this study that was.
+
+        Raises:
+            UsageError: it cannot be copied, as on a full disk; all of it stays.
         """
-        with contextlib.suppress(DamagedFile, OSError):
+        with contextlib.suppress(DamagedFile):
             told = Assignment.read(files.job)
             run = Path(told.folder, told.run)
-            if Path(os.path.normpath(run)).is_relative_to(self._out.absolute()):
-                beside.put_in_place(files.run, run)
+            if run.resolve().is_relative_to(self._out.resolve()):
+                try:
+                    beside.put_in_place(files.run, run)
+                except OSError as error:
+                    raise UsageError(_not_home(files, run, error)) from error
         files.remove()
 
     def remove_empty(self) -> None:
@@ -100,6 +115,10 @@ class GivenJobs:
                 shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.attempts.rmdir()
+
+
+def _not_home(files: Files, run: Path, error: OSError) -> str:
+    return f"what was trained in {files.run} cannot be put in the place of {run}: {explain_system_error(error)}"
 
 
 def _folders(run: Path) -> list[str]:

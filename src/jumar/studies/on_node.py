@@ -21,6 +21,8 @@ from jumar.studies.processes import Processes
 
 PAUSE = 0.2
 """Seconds between two looks at the process."""
+SAVING = 100.0
+"""Seconds for which an attempt whose machine died in part may go on: it notices, and saves."""
 LOOK_AT_LEASH = 1.0
 """Seconds between two looks at the leash, which lies on another machine."""
 
@@ -60,6 +62,7 @@ def _carried_out(files: Files, stop: Callable[[], bool]) -> Failure | None:
     run = folder / assignment.run
     words = list(assignment.words)
     apart = not is_locked(folder / assignment.lock)
+    _wait_for(run, lambda: stop() or files.told_to_stop())
     if apart:
         beside.begin(run, files.run)
         words = beside.redirected(words, assignment.run, files.run)
@@ -78,6 +81,13 @@ def _carried_out(files: Files, stop: Callable[[], bool]) -> Failure | None:
     if failure is not None and failure.refused and is_locked(run / LOCK):
         return replace(failure, refused=False, lost=True)  # an attempt that was thought dead is still at work
     return failure
+
+
+def _wait_for(run: Path, stop: Callable[[], bool]) -> None:
+    """Wait for an attempt that was thought dead to save and stop: until then it keeps the run locked."""
+    until = time.monotonic() + SAVING
+    while is_locked(run / LOCK) and time.monotonic() < until and not stop():
+        time.sleep(LOOK_AT_LEASH)
 
 
 def _watched(task: Task, files: Files, stop: Callable[[], bool]) -> Failure | None:

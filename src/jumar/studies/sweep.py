@@ -122,7 +122,7 @@ def sweep(request: SweepRequest, progress: Progress | None = None) -> Sweep:
     cell = check_together(space, request.seed or space.seed or 0)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals(progress.warn))
-        out = make_study_folder(request.out, "sweep", "sweep", TRIALS)
+        out = make_study_folder(request.out, "sweep", "sweep", TRIALS, before=(ATTEMPTS,))
         layout = _layout(cell)
         check_entries(out, layout, writing=True)
         stack.enter_context(RunDirectory(out).lock())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jumar.errors import UsageError, unknown
 from jumar.runs.entries import Layout
-from jumar.studies.attempts import ARRAY, ATTEMPTS, array_name
+from jumar.studies.attempts import ARRAY, ATTEMPTS, Files, array_name
 from jumar.studies.executor import Executor, Warn
 from jumar.studies.given import GivenJobs
 from jumar.studies.processes import Processes
@@ -70,7 +70,7 @@ def opened(where: Where, out: Path, warn: Warn) -> Iterator[Executor]:
     Raises:
         UsageError: it cannot be used; the message says what would help. Nothing was begun.
     """
-    given = GivenJobs(out)
+    given = GivenJobs(out, warn)
     if where.on != SLURM:
         _leave_nothing(given)
     try:
@@ -93,11 +93,25 @@ def opened(where: Where, out: Path, warn: Warn) -> Iterator[Executor]:
 
 def _leave_nothing(given: GivenJobs) -> None:
     """Bring home what tasks of an earlier process did. Raises ``UsageError`` where SLURM may still be at work."""
-    for files in given.leftovers():
-        if (files.place / ARRAY).exists():
+    left = list(given.leftovers())
+    at_work = _at_work([files for files in left if (files.place / ARRAY).exists() and not files.ended.exists()])
+    for files in left:
+        if files in at_work:
             raise UsageError(
                 f"SLURM was given runs of this folder and may still train them: go on with --on slurm, or cancel them "
                 f"(scancel --name={array_name(files.place)}) and remove {files.place}."
             )
         given.bring_home(files)
     given.remove_empty()
+
+
+def _at_work(left: Sequence[Files]) -> Sequence[Files]:
+    """Return which jobs that were given to SLURM are in its queue; all of them where it does not answer."""
+    from jumar.studies import slurm
+
+    try:
+        found = slurm.queue(sorted({array_name(files.place) for files in left}))
+    except UsageError:
+        return left
+    queued = {(one.name, one.index) for one in found if not one.over}
+    return [files for files in left if (array_name(files.place), files.index) in queued]

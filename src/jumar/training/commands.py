@@ -183,6 +183,8 @@ def resume(
         try:
             if total_timesteps is not None:
                 write_configs(run, plan, before=kept)
+            elif not all(lane.config.exists() for lane in lanes(run, plan)):
+                write_configs(run, plan)  # the command was killed before it had written those of all seeds
             _cut_back(run, plan, start)
         except OSError as error:
             raise JumarError(f"the run cannot go on in {run}: {explain_system_error(error)}") from error
