@@ -61,6 +61,13 @@ def test_an_agent_is_refused_before_memory_is_taken(monkeypatch: pytest.MonkeyPa
         jumar.SAC("jax/Pendulum-v1", buffer_size=10**12 // 1000)
 
 
+def test_a_buffer_that_is_there_is_not_measured_against_what_is_left_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = jumar.SAC("jax/Pendulum-v1", preset="none", net_arch=(8,), buffer_size=20_000, log_every=50)
+    monkeypatch.setattr(assembly, "available_memory", lambda: 1000)
+    agent._training.log(("speed",))
+    assert agent._training.plan.log_info == ("speed",)
+
+
 @pytest.mark.parametrize(
     ("meminfo", "limit", "used", "stat", "expected"),
     [

@@ -328,6 +328,7 @@ def test_rows_that_do_not_follow_each_other_are_told_apart(data: Path) -> None:
     order = np.r_[0:10, 20:30]
     part = rows_of(found, order)
     np.testing.assert_array_equal(np.flatnonzero(interrupted(part)), [9])
+    assert interrupted(rows_of(found, np.r_[0:1])).tolist() == [False]
 
 
 def test_agents_learn_from_data_too(data: Path) -> None:

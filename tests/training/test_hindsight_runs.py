@@ -364,3 +364,30 @@ def test_a_check_says_whether_goals_can_be_relabelled(make: Any, said: str) -> N
     check_goal_rewards(findings, SerialEnvironments([make]), 0)
     assert said in " ".join([*findings.what, *findings.wrong])
     assert len(findings.wrong) == ("hindsight" not in said and "copy" not in said)
+
+
+class Failing(Reach):
+    """A :class:`Reach` whose rewards of goals fail once they are told to."""
+
+    fail = False
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        if Failing.fail:
+            raise RuntimeError("gone")
+        return super().compute_reward(achieved_goal, desired_goal, info)
+
+
+@pytest.mark.slow
+def test_a_barrier_whose_relabelling_fails_leaves_the_agent_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = made(lambda: Failing(limit=30, ends=False))
+
+    def fails(metrics: Any) -> None:
+        monkeypatch.setattr(Failing, "fail", metrics["time/total_timesteps"] >= 60)
+
+    with pytest.raises(EnvironmentFault, match="gone"):
+        agent.learn(600, callback=fails)
+    monkeypatch.setattr(Failing, "fail", False)
+    agent.save(tmp_path / "saved")
+    agent.learn(60)

@@ -9,6 +9,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from updates import flat, make_update
 import jumar
 from jumar.algorithms.on_policy.ppo import PPOSettings
 from jumar.cli import main
+from jumar.critics.encodings import Histogram
 from jumar.critics.state_values import TorsoCritic
 from jumar.errors import DamagedFile, UsageError
 from jumar.policies.policy import PolicySettings
@@ -116,6 +118,14 @@ def test_the_critic_is_taken_over_where_it_fits_and_else_it_is_said_why_not(
     else:
         assert why in str(left_out)
         assert f"alone: {left_out}" in start.words(left_out)
+
+
+def test_bins_between_other_limits_make_a_new_critic() -> None:
+    histogram = Histogram(11, 10.0)
+    start = saved(PolicySettings(), SavedCritic(640, critic_of("trpo"), {}, limit=100.0))
+    learner = first_learner(make_update(name="ppo"))
+    assert "critic_limit" in str(start._critic_for(learner, histogram)[1])
+    assert start._critic_for(learner, replace(histogram, limit=100.0))[1] is None
 
 
 def test_a_critic_of_another_step_than_the_policy_is_said() -> None:
@@ -244,6 +254,26 @@ def test_all_seeds_begin_with_the_same_policy(old: Path) -> None:
     policies = agent._training.learner.parameters
     assert all(np.array_equal(x[0], x[1]) for x in jax.tree.leaves(policies))
     np.testing.assert_array_equal(flat(agent._training.snapshot(1)[0]), flat(read_warm_start(old).parameters))
+
+
+def test_seeds_of_an_off_policy_method_begin_with_the_critics_moments_too(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "net_arch": (4,),
+        "buffer_size": 200,
+        "batch_size": 8,
+        "log_every": 50,
+        "learning_starts": 20,
+    }
+    settings |= {"preset": "none", "critic_batch_norm": True}
+    jumar.SAC("jax/Pendulum-v1", seed=0, **settings).learn(50).save(tmp_path / "old")
+    learner = jumar.SAC("jax/Pendulum-v1", n_seeds=2, init_from=tmp_path / "old", **settings)._training.learner
+    kept = {name: x for name, x in arrays_of(tmp_path / "old").items() if name.startswith("learner/statistics/")}
+    assert any((x != x.astype(bool)).any() for x in kept.values()), "they have moved from 0 and 1"
+    for mine in (learner.statistics, learner.target_statistics):
+        for name, x in named(mine).items():
+            for lane in range(2):
+                np.testing.assert_array_equal(x[lane], kept[f"learner/statistics/{name}"])
+    assert np.ndim(learner.clock.steps) == 0
 
 
 def test_a_policy_alone_is_said(old: Path, tmp_path: Path) -> None:

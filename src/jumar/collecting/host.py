@@ -95,11 +95,11 @@ class HostRunner:
         """
         if held.memory == ():
             return held
-        held = held._replace(memory=self._cut(held.memory, held.learner))
-        if self._relabelling is None or held.collector.episodes == ():
-            return held
-        episodes, chunks = self._relabelling.cut(held.collector.episodes, self._rewards_of)
-        memory, learner = held.memory, held.learner
+        episodes, chunks = held.collector.episodes, ()
+        if self._relabelling is not None and episodes != ():
+            # First, as this is code of the user's that may raise: the memory of before is used up by what comes next.
+            episodes, chunks = self._relabelling.cut(episodes, self._rewards_of)
+        memory, learner = self._cut(held.memory, held.learner), held.learner
         for rows, slots in chunks:
             made = self._insert(self._begin(), trajectory_fields(rows), slots)
             memory, learner = self._keep(memory, made, learner)

@@ -180,6 +180,7 @@ def kept(rollout: Rollout, policy: Policy) -> Rollout:
             observations=encoder.keep(trajectory.observations),
             successors=encoder.keep(trajectory.successors),
             action_masks=masks,
+            successor_masks=None,
             costs=None,
             carry=trajectory.carry._replace(exploration=()),
         )

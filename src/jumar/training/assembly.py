@@ -45,21 +45,24 @@ def assemble(
     trained: Spaces | None = None,
     info: InfoMeans | None = None,
     spread: Spread = HERE,
+    *,
+    allocated: bool = False,
 ) -> tuple[Update, Runner, Spaces, int | None]:
     """Put together the update and the runner that a plan asks for; return the spaces and the stated time limit too.
 
     ``trained`` are the spaces that the policy was trained in before, if it was, which the environment's must equal. ``info``
     adds up the entries of ``info`` that are logged. ``spread`` says who steps lanes, where the plan asks for them.
+    ``allocated``: whether the memory for a replay buffer is taken already.
     """
     settings = plan.settings
     if plan.lanes:
         check_lanes(source, settings.n_envs, spread)
     if plan.offline:
-        return _assemble_offline(plan, source, warn)
+        return _assemble_offline(plan, source, warn, allocated)
     if source.compiled:
         env = source.make_compiled()
         spaces = env.observation_space, env.action_space
-        update = make_update(plan, source, spaces, trained, stacked_frames(env))
+        update = make_update(plan, source, spaces, trained, stacked_frames(env), allocated)
         if update.counts_episodes:
             raise UsageError(
                 f"train_freq counts episodes, which needs a host environment, and {source.name} is compiled; count steps."
@@ -91,7 +94,7 @@ def assemble(
     spaces = environments.observation_space, environments.action_space
     _tell_of_text(environments, warn)
     try:
-        update = make_update(plan, source, spaces, trained, environments.frames)
+        update = make_update(plan, source, spaces, trained, environments.frames, allocated)
         if update.needs_cost and environments.never_costs:
             check_one_cost(None)
         if update.hindsight is not None:
@@ -114,7 +117,9 @@ def assemble(
     return update, runner, spaces, environments.episode_limit
 
 
-def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, Runner, Spaces, int | None]:
+def _assemble_offline(
+    plan: Plan, source: Source, warn: Warn, allocated: bool
+) -> tuple[Update, Runner, Spaces, int | None]:
     """Put together what learns from a data set; the environment is asked for its spaces alone."""
     limit = None
     if isinstance(source, NoEnvironment):
@@ -127,7 +132,7 @@ def _assemble_offline(plan: Plan, source: Source, warn: Warn) -> tuple[Update, R
         spaces, limit = (environments.observation_space, environments.action_space), environments.episode_limit
         _tell_of_text(environments, warn)
         environments.close()
-    update = make_update(plan, source, spaces)
+    update = make_update(plan, source, spaces, allocated=allocated)
     assert isinstance(update, OffPolicy)
     return update, StoredRunner(update, plan.n_seeds), spaces, limit
 
@@ -178,10 +183,13 @@ def check_cost(source: Source, warn: Warn) -> None:
         environments.close()
 
 
-def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | None = None, frames: int = 1) -> Update:
+def make_update(
+    plan: Plan, source: Source, spaces: Spaces, trained: Spaces | None = None, frames: int = 1, allocated: bool = False
+) -> Update:
     """Put together the algorithm that a plan asks for, for the spaces of an environment; ``trained`` must be the same.
 
-    ``frames`` is how many frames the environment stacks in an image.
+    ``frames`` is how many frames the environment stacks in an image. ``allocated``: whether the memory for a replay buffer is
+    taken already.
 
     Raises:
         UsageError: it is not for these spaces, the user's code that its policy is made of is missing, or its replay buffer does
@@ -198,7 +206,7 @@ def make_update(plan: Plan, source: Source, spaces: Spaces, trained: Spaces | No
         update = update.among_frames(frames)
     elif plan.data is not None and isinstance(update, OffPolicy):
         update = update.among_stored()
-    if (buffer := Buffer.of(update, plan.n_seeds)) is not None:
+    if not allocated and (buffer := Buffer.of(update, plan.n_seeds)) is not None:
         check_allowance(buffer, available_memory())
     return update
 

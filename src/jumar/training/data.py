@@ -198,7 +198,7 @@ def interrupted(data: Dataset) -> np.ndarray:
     n = len(data)
     differs = np.zeros(n, bool)
     for now, after in zip(jax.tree.leaves(data.observations), jax.tree.leaves(data.successors), strict=True):
-        differs[:-1] |= np.any((now[1:] != after[:-1]).reshape(n - 1, -1), axis=1)
+        differs[:-1] |= np.any(now[1:] != after[:-1], axis=tuple(range(1, now.ndim)))
     return differs & ~data.terminated & ~data.truncated
 
 

@@ -77,7 +77,7 @@ def _say_the_end(callbacks: Callbacks, reporter: Reporter, error: BaseException)
 def _train(training: Training, keeper: Keeper, reporter: Reporter, stop: StopFlag | None, callbacks: Callbacks) -> str:
     """Do what :func:`run_loop` does; return why training ended."""
     plan, reason = training.plan, COMPLETE
-    if words := plan.settings.shortcoming(plan.whole_iterations):
+    if not plan.offline and (words := plan.settings.shortcoming(plan.whole_iterations)):
         reporter.warn(words)
     try:
         while training.steps < plan.total_timesteps:

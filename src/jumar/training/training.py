@@ -236,12 +236,12 @@ class Training:
         """Log these entries of ``info`` from now on. Host environments must be begun anew."""
         if keys == self.plan.log_info:
             return
-        self.plan = replace(self.plan, log_info=keys)
-        self.info = InfoMeans(keys, self.source.name, self._warn)
+        plan, info = replace(self.plan, log_info=keys), InfoMeans(keys, self.source.name, self._warn)
         self.runner.close()
         self.update, self.runner, *_ = assemble(
-            self.plan, self.source, self._warn, self.spaces, self.info, self._spread
+            plan, self.source, self._warn, self.spaces, info, self._spread, allocated=True
         )
+        self.plan, self.info = plan, info
         if not self.runner.has_barriers:
             sums = no_sums(keys)
             if keys and self.plan.n_seeds is not None:

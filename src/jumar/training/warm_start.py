@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.algorithms.update import Learner, Update
+from jumar.critics.encodings import Histogram
 from jumar.errors import DamagedFile, UsageError
 from jumar.experience.rewards import RewardScale
 from jumar.fields import LONGEST_TEXT
@@ -40,6 +42,8 @@ CRITIC = "learner/parameters/critic/"
 """Begins the names of a critic's arrays in a checkpoint."""
 REWARD_MOMENTS = "learner/reward_scale/moments/"
 """Begins those of the moments of returns, where rewards are normalised."""
+STATISTICS = "learner/statistics/"
+"""Begins those of the moments of batch normalisation in critics."""
 
 
 class SavedCritic(NamedTuple):
@@ -50,6 +54,10 @@ class SavedCritic(NamedTuple):
     """Its parameters by name; none where the method had no critic."""
     reward_moments: dict[str, np.ndarray]
     """The moments of returns that its rewards were divided by; none where rewards were raw."""
+    statistics: Mapping[str, np.ndarray] = MappingProxyType({})
+    """The moments of its batch normalisation; none where there is none."""
+    limit: float | None = None
+    """Its ``critic_limit``, where it has bins."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,9 @@ class WarmStart:
 
         All seeds begin with the same.
         """
-        one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), learner) if several else learner
-        critic, why = self._critic_for(one)
+        axes: Any = update.mapped[0]  # None for what is counted, which all seeds share
+        one = jax.eval_shape(lambda x: _first_seed(axes, x), learner) if several else learner
+        critic, why = self._critic_for(one, getattr(getattr(update, "critic", None), "encoding", None))
 
         def begin(learner: Learner) -> Learner:
             parameters = {**learner.parameters, "policy": self.parameters}
@@ -108,9 +117,16 @@ class WarmStart:
                 parameters["critic"] = critic.parameters
                 if critic.reward_moments is not None:
                     scale = scale._replace(moments=critic.reward_moments)
-            return update.begin_with(learner._replace(observation_moments=self.moments, reward_scale=scale), parameters)
+            begun = update.begin_with(
+                learner._replace(observation_moments=self.moments, reward_scale=scale), parameters
+            )
+            if critic is None or critic.statistics is None:
+                return begun
+            targets = jax.tree.map(jnp.copy, critic.statistics) if jax.tree.leaves(begun.target_statistics) else ()
+            return begun._replace(statistics=critic.statistics, target_statistics=targets)
 
-        return Begun(jax.jit(jax.vmap(begin) if several else begin)(learner), why)
+        mapped = jax.vmap(begin, in_axes=(axes,), out_axes=axes) if several else begin
+        return Begun(jax.jit(mapped)(learner), why)
 
     def words(self, critic_left_out: str | None) -> str:
         """Say what a run begins with."""
@@ -120,8 +136,8 @@ class WarmStart:
         assert self.critic is not None
         return f"{words} and its critic" + (f" (step {self.critic.step})" if self.critic.step != self.step else "")
 
-    def _critic_for(self, learner: Learner) -> tuple[_Critic | None, str | None]:
-        """Return the critic for a learner, or why it has a new one."""
+    def _critic_for(self, learner: Any, encoding: Any = None) -> tuple[_Critic | None, str | None]:
+        """Return the critic for a learner, or why it has a new one; ``encoding`` is how the learner's writes values."""
         saved, scale = self.critic, learner.reward_scale
         if not jax.tree.leaves(learner.parameters["critic"]):
             return None, "this run has no critic"
@@ -134,12 +150,19 @@ class WarmStart:
                 None,
                 "its critic was trained with normalize_rewards and this run is not, or the reverse, so the critic is new",
             )
+        if isinstance(encoding, Histogram) and saved.limit != encoding.limit:
+            return (
+                None,
+                "its critic's bins do not lie between this run's critic_limit and its negative, so the critic is new",
+            )
+        own = getattr(learner, "statistics", ())
         try:
             parameters = arrays_to_tree(_shapes(learner.parameters["critic"]), saved.arrays)
             moments = arrays_to_tree(_shapes(scale.moments), saved.reward_moments) if saved.reward_moments else None
+            statistics = arrays_to_tree(_shapes(own), saved.statistics) if jax.tree.leaves(own) else None
         except DamagedFile:
             return None, "its critic is of another kind than this run's, which is new"
-        return _Critic(parameters, moments), None
+        return _Critic(parameters, moments, statistics), None
 
 
 class Begun(NamedTuple):
@@ -153,6 +176,14 @@ class Begun(NamedTuple):
 class _Critic(NamedTuple):
     parameters: Any
     reward_moments: RunningMoments | None
+    statistics: Any = None
+    """The moments of batch normalisation, where there are any."""
+
+
+def _first_seed(axes: Any, learner: Any) -> Any:
+    """Return the learner of the first of several seeds; ``axes`` says which parts have an axis over them."""
+    of_one = lambda axis, part: part if axis is None else jax.tree.map(lambda leaf: leaf[0], part)  # noqa: E731
+    return jax.tree.map(of_one, axes, learner, is_leaf=lambda axis: axis is None)
 
 
 def _shapes(tree: Any) -> Any:
@@ -179,7 +210,9 @@ def read_warm_start(path: PathLike, own: OwnCode = NO_CODE) -> WarmStart:
         plan = Plan.from_json(run.read_config(), run.config)
         if checkpoint := newest_checkpoint(run, plan, with_buffer=False):
             warnings = tuple(checkpoint.warnings)
-            critic = _saved_critic(checkpoint.step, checkpoint.arrays, lane, run.checkpoints)
+            bins = getattr(plan.settings, "critic_bins", 0)
+            limit = float(getattr(plan.settings, "critic_limit")) if bins else None  # noqa: B009
+            critic = _saved_critic(checkpoint.step, checkpoint.arrays, lane, run.checkpoints)._replace(limit=limit)
     return WarmStart(
         origin=Origin(printable(str(path))[-LONGEST_TEXT:], sha256(pack_arrays(saved.arrays))),
         step=saved.step,
@@ -228,4 +261,4 @@ def _saved_critic(step: int, arrays: dict[str, np.ndarray], lane: int | None, wh
             raise DamagedFile(f"the checkpoint in {where} does not hold so many seeds; restore a copy.")
         return {name: x[lane] for name, x in found.items()}
 
-    return SavedCritic(step, part(CRITIC), part(REWARD_MOMENTS))
+    return SavedCritic(step, part(CRITIC), part(REWARD_MOMENTS), part(STATISTICS))

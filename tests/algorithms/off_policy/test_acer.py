@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from gymnasium import spaces
 from updates import BOX, CHOICES, CONTINUOUS, experience, first_learner, flat, improve, make_update
 
+import jumar
 from jumar.algorithms.off_policy.acer_update import Remembered, Replay, drawn
 from jumar.errors import UsageError
 from jumar.networks.layers import Torso
@@ -207,5 +209,37 @@ def test_what_gives_no_direction_gives_no_nan(case: str) -> None:
 def test_what_it_cannot_do_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match="acer needs a Discrete action space"):
         acer(space=CONTINUOUS)
+    with pytest.raises(
+        UsageError, match="the memory holds whole rollouts, 60 steps, so nothing would ever be replayed"
+    ):
+        jumar.ACER("jax/CartPole-v1", preset="none", n_envs=3, n_steps=20, buffer_size=100, replay_start=100)
     with pytest.raises(UsageError, match="no room for a rollout"):
         acer(buffer_size=15)
+
+
+class MaskedBeside(gym.Env):
+    """Gives its masks by a method, beside the observation."""
+
+    observation_space = spaces.Box(-9.0, 9.0, (2,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(2, np.float32), {}
+
+    def action_masks(self) -> Any:
+        return np.array([True, self.time % 2 == 0, True])
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_masks()[action]
+        self.time += 1
+        return np.full(2, self.time / 10, np.float32), 1.0, False, self.time >= 7, {}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("ACER", {"buffer_size": 64, "replay_start": 16}), ("ISPG", {})], ids=["ACER", "ISPG"]
+)
+def test_rollouts_with_masks_beside_their_observations_are_remembered(method: str, settings: dict[str, Any]) -> None:
+    agent = getattr(jumar, method)(MaskedBeside, seed=0, preset="none", net_arch=(4,), n_envs=2, n_steps=8, **settings)
+    assert agent.learn(64).num_timesteps == 64

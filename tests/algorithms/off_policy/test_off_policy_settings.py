@@ -64,6 +64,7 @@ def test_discrete_actions_are_refused_where_a_policy_is_differentiated(name: str
         ("sac", {"noise_repeat": 4}, "noise_repeat=4 needs a Box action space"),
         ("sql", {"use_sde": True}, "use_sde=true needs a Gaussian policy"),
         ("sql", {"critic_net_arch": (3,)}, "critic_net_arch: for Discrete actions the policy is the critic's network"),
+        ("sql", {"critic_activation": "tanh"}, "critic_activation: for Discrete actions the policy is the critic's"),
         ("sql", {"critic_layer_norm": True}, "critic_layer_norm=true: for Discrete actions the policy is"),
         ("sql", {"ent_coef": 0.0}, "ent_coef=0.0 is out of range"),
     ],

@@ -53,7 +53,7 @@ def acer(settings: ACERSettings, policy: Policy) -> Replay:
     remembered ones: :class:`jumar.algorithms.off_policy.acer_update.Replay`.
 
     Raises:
-        UsageError: the action space is not Discrete, or the memory is too small for one rollout.
+        UsageError: the action space is not Discrete, or the memory is too small for one rollout, or for ``replay_start``.
     """
     if policy.actions.kind != "discrete":
         raise UsageError(
@@ -65,6 +65,12 @@ def acer(settings: ACERSettings, policy: Policy) -> Replay:
         raise UsageError(
             f"buffer_size={settings.buffer_size} has no room for a rollout of n_envs * n_steps = {settings.n_envs} * "
             f"{settings.n_steps} = {rollout} steps; it must be at least that."
+        )
+    remembered = settings.buffer_size // rollout * rollout
+    if settings.replay_ratio > 0 and settings.replay_start > remembered:
+        raise UsageError(
+            f"replay_start={settings.replay_start}, but the memory holds whole rollouts, {remembered} steps, so nothing would "
+            "ever be replayed; lower it, or raise buffer_size."
         )
     scaling = optax.scale_by_rms(decay=0.99, eps=settings.rms_prop_eps, eps_in_sqrt=False)
     ascent = solvers.Ascent(solvers.Optimiser(settings.learning_rate, scaling, settings.max_grad_norm))

@@ -16,6 +16,7 @@ from jumar.algorithms.off_policy.temperature import FixedTemperature
 from jumar.algorithms.off_policy.update import OffPolicy
 from jumar.critics.ensemble import First, Least
 from jumar.errors import UsageError
+from jumar.policies.heads import CategoricalHead
 from jumar.policies.policy import Policy
 from jumar.settings import setting
 
@@ -71,7 +72,7 @@ def sql(settings: SQLSettings, policy: Policy) -> OffPolicy:
     """
     temperature = FixedTemperature(settings.ent_coef)
     if policy.actions.kind == "discrete":
-        check_mirror(settings)
+        check_mirror(settings, policy)
         successor = SoftMaximum(least(settings))
         mirroring = Mirroring(ensemble(settings, policy), SoftMaximum(First()))
         return compose(settings, policy, successor, mirroring, temperature)
@@ -84,7 +85,7 @@ def sql(settings: SQLSettings, policy: Policy) -> OffPolicy:
     return compose(settings, policy, integral, Climbing(Stein(Least(), settings.n_particles)), temperature)
 
 
-def check_mirror(settings: SQLSettings) -> None:
+def check_mirror(settings: SQLSettings, policy: Policy) -> None:
     """Refuse critics that the policy's network cannot be like.
 
     Raises:
@@ -93,6 +94,19 @@ def check_mirror(settings: SQLSettings) -> None:
     if settings.critic_net_arch not in (None, settings.net_arch):
         raise UsageError(
             "critic_net_arch: for Discrete actions the policy is the critic's network; leave it out, and set net_arch."
+        )
+    if settings.critic_activation not in (None, settings.activation):
+        raise UsageError(
+            "critic_activation: for Discrete actions the policy is the critic's network; leave it out, and set activation."
+        )
+    if settings.critic_observations != settings.policy_observations:
+        raise UsageError(
+            "for Discrete actions the policy is the critic's network, which sees the same: give policy_observations and "
+            "critic_observations the same keys."
+        )
+    if not isinstance(policy.head, CategoricalHead):
+        raise UsageError(
+            "for Discrete actions the policy is the critic's network, so it takes no features of your own."
         )
     why = "for Discrete actions the policy is the critic's network, which must be a plain one"
     require(settings, {**PLAIN, "head_bias": True}, why)
