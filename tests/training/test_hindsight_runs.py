@@ -366,13 +366,13 @@ def test_a_check_says_whether_goals_can_be_relabelled(make: Any, said: str) -> N
     assert len(findings.wrong) == ("hindsight" not in said and "copy" not in said)
 
 
-class Failing(Reach):
+class Forgetting(Reach):
     """A :class:`Reach` whose rewards of goals fail once they are told to."""
 
     fail = False
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
-        if Failing.fail:
+        if Forgetting.fail:
             raise RuntimeError("gone")
         return super().compute_reward(achieved_goal, desired_goal, info)
 
@@ -381,13 +381,13 @@ class Failing(Reach):
 def test_a_barrier_whose_relabelling_fails_leaves_the_agent_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = made(lambda: Failing(limit=30, ends=False))
+    agent = made(lambda: Forgetting(limit=30, ends=False))
 
     def fails(metrics: Any) -> None:
-        monkeypatch.setattr(Failing, "fail", metrics["time/total_timesteps"] >= 60)
+        monkeypatch.setattr(Forgetting, "fail", metrics["time/total_timesteps"] >= 60)
 
     with pytest.raises(EnvironmentFault, match="gone"):
         agent.learn(600, callback=fails)
-    monkeypatch.setattr(Failing, "fail", False)
+    monkeypatch.setattr(Forgetting, "fail", False)
     agent.save(tmp_path / "saved")
     agent.learn(60)
