@@ -133,6 +133,17 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
         write_dataset(tmp_path / "nothing", replace(some_data(), rewards=np.zeros(0, np.float32)))
 
 
+def test_whole_numbers_beyond_the_bounds_of_a_box_are_read_as_training_takes_them(tmp_path: Path) -> None:
+    space, path = spaces.Box(0, 10, (1,), np.int64), tmp_path / "file"
+    write_dataset(path, some_data(space=space))
+    with safetensors.safe_open(path, "np") as file:
+        metadata = file.metadata()
+    arrays = safetensors.numpy.load(path.read_bytes())
+    arrays["next_observations"] = np.full_like(arrays["next_observations"], 11)
+    path.write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
+    assert (read_dataset(path)[0].successors == 11).all()
+
+
 @pytest.mark.parametrize(
     ("space", "array"),
     [

@@ -24,7 +24,7 @@ from jumar.runs.datasets import Dataset, read_dataset, write_dataset
 from jumar.runs.segments import SegmentStore
 from jumar.training import collected, commands
 from jumar.training.collected import Collection, Kept
-from jumar.training.data import StartData, interrupted
+from jumar.training.data import StartData, _in_dtype, interrupted
 from jumar.training.plan import DataOrigin
 
 SMALL = ["--net-arch", "8", "--batch-size", "8", "--eval-episodes", "1", "--log-every", "40"]
@@ -345,3 +345,9 @@ def test_a_wrong_data_set_stops_before_anything_is_made(data: Path, tmp_path: Pa
     write_dataset(tmp_path / "one", rows_of(found, slice(1)))
     with pytest.raises(UsageError, match="has 1 transitions, fewer than n_envs=2"):
         library.SAC("jax/Pendulum-v1", prefill=tmp_path / "one", n_envs=2)
+
+
+def test_whole_numbers_that_rows_round_up_stay_within_32_bits() -> None:
+    rounded = np.array([2.0**31, -(2.0**31), 5.0], np.float32)
+    assert _in_dtype(rounded, np.int64).tolist() == [2**31 - 1, -(2**31), 5]
+    assert _in_dtype(np.array([256.0], np.float32), np.uint8).tolist() == [255]

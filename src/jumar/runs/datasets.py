@@ -248,13 +248,17 @@ def _narrowed(array: np.ndarray, space: Space, name: str, path: Path) -> np.ndar
 
 
 def _whole_range(space: Space) -> tuple[Any, Any]:
-    """Return the least and the largest whole number that each entry of a space can have."""
+    """Return the least and the largest whole number that each entry of a space can have; of a Box, that its 32 bits hold.
+
+    The bounds of a Box are not checked: many environments overstep them, in training too.
+    """
     if isinstance(space, spaces.Discrete):
         return int(space.start), int(space.start) + int(space.n) - 1
     if isinstance(space, spaces.MultiDiscrete):
         return space.start, space.start + space.nvec - 1
     if isinstance(space, spaces.Box):
-        return space.low, space.high
+        limits = np.iinfo(narrow_dtype(space.dtype))
+        return limits.min, limits.max
     return 0, 1
 
 

@@ -19,6 +19,7 @@ from jumar.algorithms.registry import Algorithm
 from jumar.algorithms.settings import CollectingSettings
 from jumar.errors import UsageError
 from jumar.experience.replay import Arrays, Replay
+from jumar.policies.actions import narrow_dtype
 from jumar.policies.observations import MASK_KEY
 from jumar.runs.datasets import OBSERVATIONS, SUCCESSORS, Dataset, named, parts, read_dataset
 from jumar.runs.minari import read_minari
@@ -235,7 +236,7 @@ def dataset_arrays(
     ):
         for place, part in parts(spaces[0]):
             leaf = _picked(tree, place, mask if inside else None).reshape(slots, replay.n_envs, *(part.shape or ()))
-            arrays[named(name, place)] = leaf.astype(part.dtype)
+            arrays[named(name, place)] = _in_dtype(leaf, part.dtype)
     action_space = spaces[1]
     actions = np.asarray(told.actions).astype(action_space.dtype)
     arrays["actions"] = actions.reshape(slots, replay.n_envs, *(action_space.shape or ()))
@@ -251,6 +252,14 @@ def dataset_arrays(
 def _program(replay: Replay, slots: int) -> Callable[[Arrays], Any]:
     """Compile what is made of so many slots."""
     return jax.jit(lambda rows: (replay.recalled(rows, slots), replay.whole(rows, slots)))
+
+
+def _in_dtype(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return numbers in the dtype of their space; whole ones, which rows round to 24 bits, stay within the 32 of policies."""
+    if values.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+        limits = np.iinfo(narrow_dtype(dtype))
+        values = np.clip(values.astype(np.float64), limits.min, limits.max)
+    return values.astype(dtype)
 
 
 def _picked(tree: Any, place: tuple[Any, ...], mask: Any) -> np.ndarray:
