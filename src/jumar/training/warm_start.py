@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jumar.algorithms.off_policy.settings import ReplaySettings
 from jumar.algorithms.update import Learner, Update
 from jumar.critics.encodings import Histogram
 from jumar.errors import DamagedFile, UsageError
@@ -210,8 +211,8 @@ def read_warm_start(path: PathLike, own: OwnCode = NO_CODE) -> WarmStart:
         plan = Plan.from_json(run.read_config(), run.config)
         if checkpoint := newest_checkpoint(run, plan, with_buffer=False):
             warnings = tuple(checkpoint.warnings)
-            bins = getattr(plan.settings, "critic_bins", 0)
-            limit = float(getattr(plan.settings, "critic_limit")) if bins else None  # noqa: B009
+            theirs = plan.settings
+            limit = theirs.critic_limit if isinstance(theirs, ReplaySettings) and theirs.critic_bins else None
             critic = _saved_critic(checkpoint.step, checkpoint.arrays, lane, run.checkpoints)._replace(limit=limit)
     return WarmStart(
         origin=Origin(printable(str(path))[-LONGEST_TEXT:], sha256(pack_arrays(saved.arrays))),

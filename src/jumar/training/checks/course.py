@@ -38,10 +38,8 @@ def _draw_from_box(space: spaces.Box, random: np.random.Generator) -> np.ndarray
     """Uniform where both bounds are finite; else normal around 0, or around the one that is."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     finite = np.isfinite(low) & np.isfinite(high)
-    share = random.random(space.shape)
-    uniform = (
-        np.where(finite, low, 0.0) * (1.0 - share) + np.where(finite, high, 1.0) * share
-    )  # high - low may overflow
+    share = random.random(space.shape)  # of the way from one to the other, as their difference may overflow
+    uniform = np.where(finite, low, 0.0) * (1.0 - share) + np.where(finite, high, 1.0) * share
     action = np.where(finite, uniform, np.clip(random.normal(size=space.shape), low, high))
     return (np.round(action) if space.dtype.kind != "f" else action).astype(space.dtype)
 
