@@ -102,7 +102,9 @@ def test_a_recurrent_critic_sees_the_time_of_rows_and_of_successors(critic_time:
     np.testing.assert_allclose(critic.evaluate(parameters, batch), values, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("cpo", {}), ("acer", {"buffer_size": 64, "n_steps": 8})])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("cpo", {}), ("acer", {"buffer_size": 64, "n_steps": 8, "replay_start": 0})]
+)
 def test_critics_of_costs_and_of_actions_see_the_time(name: str, settings: dict[str, Any]) -> None:
     update = make_update(BOX, CHOICES, name, critic_time="steps", critic_horizon=5, **settings)
     assert update.critic.sees_time

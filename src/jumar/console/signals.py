@@ -54,15 +54,36 @@ _in_child: list[Callable[[], None]] = []
 """What a process that is forked within such a block does first: signals mean there what they meant before the block."""
 
 
+_forking = threading.local()
+"""Of a thread that forks: which signals were blocked before."""
+
+
+def _before_fork() -> None:
+    # One that comes before the new process has its own handlers would be heard here, and lost there.
+    if _in_child:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _after_fork() -> None:
+    if (mask := getattr(_forking, "mask", None)) is not None:
+        _forking.mask = None
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _leave_to_parent() -> None:
     for undo in reversed(_in_child):
         undo()
     _in_child.clear()
     _flags.clear()
+    try:
+        _after_fork()
+    except KeyboardInterrupt:  # here it would be passed over, and the new process would go on
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_leave_to_parent)
 
 
 @contextmanager
