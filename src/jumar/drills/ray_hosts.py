@@ -85,21 +85,22 @@ class RayHosts:
     def fill(self, host: int, size: int) -> None:
         """Have another program keep ``size`` bytes in a host's object store until the block is left."""
         words = [sys.executable, "-m", "jumar.drills.full_store", self.address, str(size)]
-        name = f"fill-{host}"
-        running = Running(self.hosts.command(host, words), self._folder, self.environment, name)
-        self._stack.enter_context(running)
-        said = self._folder / f"{name}.out"
-        if not wait_until(lambda: HELD in said.read_text("utf-8", "replace"), running, seconds=120.0):
-            raise RuntimeError(f"the object store of host {host} could not be filled: {running.wait(0.0).last_words}")
+        if (wrong := self._run(host, words, f"fill-{host}", HELD)) is not None:
+            raise RuntimeError(f"the object store of host {host} could not be filled: {wrong}")
 
     def _start(self, host: int, how: Sequence[str]) -> None:
         # Ray's own command, as its package has it: the program of that name need not be on the path.
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         words += [f"--node-ip-address={self.hosts.address(host)}", *how]
         words += [f"--object-store-memory={self._store}"] if self._store else []
-        name = f"ray-{host}"
+        if (wrong := self._run(host, words, f"ray-{host}", JOINED)) is not None:
+            raise Unable(f"Ray does not start on a host of its own: {wrong}")
+
+    def _run(self, host: int, words: Sequence[str], name: str, until: str) -> str | None:
+        """Run a program on a host until the block is left; return its last words if it does not come to say ``until``."""
         running = Running(self.hosts.command(host, words), self._folder, self.environment, name)
         self._stack.enter_context(running)
         said = self._folder / f"{name}.out"
-        if not wait_until(lambda: JOINED in said.read_text("utf-8", "replace"), running, seconds=120.0):
-            raise Unable(f"Ray does not start on a host of its own: {running.wait(0.0).last_words}")
+        if wait_until(lambda: until in said.read_text("utf-8", "replace"), running, seconds=120.0):
+            return None
+        return running.wait(0.0).last_words
