@@ -20,10 +20,10 @@ TOTAL = 10_000
 
 
 @functools.cache
-def plan_of(algorithm: str = "ppo", **settings: Any) -> Plan:
+def plan_of(algorithm: str = "ppo", env: str = "jax/CartPole-v1", **settings: Any) -> Plan:
     wishes = TrainRequest(
         algorithm=algorithm,
-        env="jax/CartPole-v1",
+        env=env,
         total_timesteps=TOTAL,
         eval_every=1000,
         preset="none",

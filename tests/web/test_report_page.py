@@ -225,6 +225,14 @@ def test_methods_are_compared_and_only_what_differs_is_shown_first(tmp_path: Pat
     assert html_of(tmp_path).index("Settings that differ") < folded < html_of(tmp_path).index("gae_lambda")
 
 
+def test_methods_need_not_have_runs_of_the_same_tasks(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", plan=plan_of("a2c", env="jax/Pendulum-v1"))
+    drawn = [chart for chart in data_of(html_of(tmp_path))["charts"] if chart["title"].startswith("Evaluations on")]
+    assert [chart["title"] for chart in drawn] == [f"Evaluations on jax/{task}-v1" for task in ("CartPole", "Pendulum")]
+    assert [len(chart["series"]) for chart in drawn] == [1, 1]
+
+
 def test_half_a_run_and_one_that_has_not_begun_are_pages_too(tmp_path: Path) -> None:
     make_run(tmp_path / "half", steps=(1000, 2000), evaluations={})
     assert "stopped, 20 %" in html_of(tmp_path / "half")

@@ -209,7 +209,7 @@ def _returns_of(run: WatchedRun, most: int) -> Chart:
 def _over_seeds(
     groups: Groups, runs: Sequence[WatchedRun], name: str, most: int, *, statistic: Any, thin: bool = True
 ) -> list[Series]:
-    """Return the curve of each run, faint, and one of all of them with a band."""
+    """Return the curve of each run, faint, and one of all of them with a band; nothing where a method has no run of a task."""
     curves = list(zip(runs, _curves(runs, name, most), strict=True))
     curves = [(run, points) for run, points in curves if points.known]
     if not curves:
@@ -237,7 +237,7 @@ def _over_seeds(
 
 def _curves(runs: Sequence[WatchedRun], name: str, most: int) -> list[Points]:
     """Return the curve of each run. Points of evaluations stand for as many lines in all runs, as they are matched by order."""
-    if name != "evaluation":
+    if name != "evaluation" or not runs:
         return [run.metrics.points(name, most) for run in runs]
     logs = [run.evaluations for run in runs]
     coarsest = max(log.per_bucket for log in logs)
