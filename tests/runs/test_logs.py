@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from descriptors import descriptor_of
 
 from jumar.drills.disk_faults import faults
 from jumar.errors import DamagedFile
@@ -109,6 +110,28 @@ def test_lines_that_a_flush_could_not_write_count_as_lost(tmp_path: Path) -> Non
         log.sync()
     log.append({"a": 4})
     assert log.close() == 2  # the second and the third
+
+
+def test_a_log_that_something_else_closed_is_opened_again_and_no_other_file_is_written(tmp_path: Path) -> None:
+    path, foreign, warnings = tmp_path / "log", tmp_path / "foreign", []
+    log = JsonLines(path, warnings.append)
+    log.append({"a": 0})
+    opened = descriptor_of(path)
+    os.close(opened)
+    assert os.open(foreign, os.O_RDWR | os.O_CREAT) == opened  # the lowest free number
+    log.append({"a": 1})
+    os.close(descriptor_of(path))
+    log.sync()
+    os.close(descriptor_of(path))
+    log.append({"a": 2})
+    os.close(descriptor_of(path))
+    assert log.close() == 0
+    os.close(opened)  # it is open still
+    assert [entry["a"] for entry in logs.read(path)] == [0, 1, 2]
+    assert foreign.read_bytes() == b""
+    assert warnings == [
+        f"{path} was closed by something else in this process, such as the environment, and is opened again."
+    ]
 
 
 def test_limits_of_the_kernel(tmp_path: Path) -> None:

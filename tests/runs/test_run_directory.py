@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from descriptors import descriptor_of
 
 from jumar.errors import DamagedFile, UsageError
 from jumar.runs.run_directory import RunDirectory, make_study_folder
@@ -183,6 +184,20 @@ def test_one_process_at_a_time() -> None:
     with run.lock():
         pass
     assert RunDirectory.open("r").path == run.path
+
+
+def test_a_lock_that_something_else_closed_is_told_and_no_other_file_is_closed(tmp_path: Path) -> None:
+    run = made_run("run")
+    lock = run.lock()
+    lock.__enter__()
+    opened = descriptor_of(run.path / ".lock")
+    os.close(opened)
+    assert os.open(tmp_path / "foreign", os.O_RDWR | os.O_CREAT) == opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        lock.__exit__(None, None, None)
+    os.close(opened)  # it is open still
+    with run.lock():
+        pass
 
 
 def test_who_looks_for_a_moment_keeps_nobody_from_locking(monkeypatch: pytest.MonkeyPatch) -> None:

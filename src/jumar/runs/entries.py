@@ -164,6 +164,38 @@ def open_plain(path: PathLike, flags: int = os.O_RDONLY) -> int:
     return descriptor
 
 
+class OpenFile:
+    """A descriptor that stays open for long. Another part of this process may close it, such as an environment that closes
+    all descriptors; its number may then stand for another file, which must be neither written nor closed.
+
+    Attributes:
+        number: the descriptor.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Take over an open descriptor. Raises ``OSError`` if it is none."""
+        self.number = number
+        self._identity = self._look()
+
+    @property
+    def gone(self) -> bool:
+        """Whether something else has closed it."""
+        try:
+            return self._look() != self._identity
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Close the descriptor. Raises ``OSError`` (``EBADF``) if something else has done so."""
+        if self.gone:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        os.close(self.number)
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self.number)
+        return status.st_dev, status.st_ino
+
+
 def _is_among(names: tuple[str, ...], name: str) -> bool:
     return any(re.fullmatch(each, name) for each in names)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jumar.errors import DamagedFile
-from jumar.runs.entries import make_folder, open_plain
+from jumar.runs.entries import OpenFile, make_folder, open_plain
 from jumar.runs.files import CANNOT_FLUSH, PathLike, plain, write_all, write_atomically
 
 LONGEST_LINE = 2**16
@@ -28,7 +28,8 @@ class AppendOnly:
     """A file that grows by whole records, and never raises for what the disk does.
 
     When a record cannot be written, its written part is cut off again, the user is warned (once per file), and it
-    waits in memory until a later ``append`` or ``close`` can write it.
+    waits in memory until a later ``append`` or ``close`` can write it. A file that something else in this process has
+    closed is opened again.
     """
 
     def __init__(self, path: PathLike, warn: Warn, record_end: bytes | None = None, *, inside: bool = False) -> None:
@@ -45,7 +46,7 @@ class AppendOnly:
         self._inside = inside
         self._record_end = record_end
         self._waiting: deque[bytes] = deque()
-        self._descriptor: int | None = None
+        self._opened: OpenFile | None = None
         self._size = 0
         self._has_partial = False
         self._unflushed = self._dropped = 0
@@ -63,11 +64,11 @@ class AppendOnly:
 
     def sync(self) -> None:
         """Flush what is written to the disk, so that a power loss does not take it."""
-        if self._descriptor is not None:
+        if self._opened is not None:
             try:
-                os.fsync(self._descriptor)
-            except OSError as error:
-                if error.errno not in CANNOT_FLUSH:
+                os.fsync(self._open())
+            except (OSError, DamagedFile) as error:
+                if isinstance(error, DamagedFile) or error.errno not in CANNOT_FLUSH:
                     # The system may have dropped what it could not write, and will not say so again.
                     self._dropped += self._unflushed
             self._unflushed = 0
@@ -77,10 +78,10 @@ class AppendOnly:
         if self._waiting:
             self._write_waiting()
         self.sync()
-        if self._descriptor is not None:
+        if self._opened is not None:
             with contextlib.suppress(OSError):
-                os.close(self._descriptor)
-            self._descriptor = None
+                self._opened.close()
+            self._opened = None
         lost = len(self._waiting) + self._dropped
         self._waiting.clear()
         self._dropped = 0
@@ -97,30 +98,41 @@ class AppendOnly:
                 self._size += len(self._waiting.popleft())
                 self._unflushed += 1
         except (OSError, DamagedFile) as error:
-            if self._descriptor is not None:
+            if self._opened is not None and not self._opened.gone:
                 with contextlib.suppress(OSError):
-                    self._cut_partial(self._descriptor)
-            if not self._warned:
-                self._warned = True
-                reason = error.strerror if isinstance(error, OSError) else error
-                self._warn(
-                    f"{self.path} cannot be written ({reason}); training goes on, and what is missing there "
-                    "is written as soon as that works again."
-                )
+                    self._cut_partial(self._opened.number)
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._warn_once(
+                f"{self.path} cannot be written ({reason}); training goes on, and what is missing there "
+                "is written as soon as that works again."
+            )
 
     def _open(self) -> int:
-        if self._descriptor is None:
-            if self._inside:
-                make_folder(self.path.parent)
-            else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = open_plain(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            self._size = os.fstat(self._descriptor).st_size
+        if self._opened is None:
+            self._opened = self._open_file()
+            self._size = os.fstat(self._opened.number).st_size
             if self._record_end is not None:
-                whole = _whole_length(os.pread(self._descriptor, self._size, 0), self._record_end)
+                whole = _whole_length(os.pread(self._opened.number, self._size, 0), self._record_end)
                 self._has_partial = whole != self._size
                 self._size = whole
-        return self._descriptor
+        elif self._opened.gone:
+            self._opened = self._open_file()
+            self._warn_once(
+                f"{self.path} was closed by something else in this process, such as the environment, and is opened again."
+            )
+        return self._opened.number
+
+    def _open_file(self) -> OpenFile:
+        if self._inside:
+            make_folder(self.path.parent)
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        return OpenFile(open_plain(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND))
+
+    def _warn_once(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._warn(text)
 
     def _cut_partial(self, descriptor: int) -> None:
         if self._has_partial:

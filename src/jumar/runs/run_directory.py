@@ -21,6 +21,7 @@ from jumar.errors import DamagedFile, UsageError, nearest
 from jumar.runs import checkpoints, policy_files, segments
 from jumar.runs.entries import (
     Layout,
+    OpenFile,
     PathLike,
     check_entries,
     exactly,
@@ -239,13 +240,14 @@ class _Held:
     """An open lock file. A forked child closes its copy, or it would keep the lock of a parent that was killed."""
 
     def __init__(self, descriptor: int) -> None:
-        self.descriptor: int | None = descriptor
+        self._opened: OpenFile | None = OpenFile(descriptor)
         _all_held.add(self)
 
     def close(self) -> None:
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
+        """Close the file, and so free the lock. Raises ``OSError`` if something else has done so: the run was not locked."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
 
 _all_held: weakref.WeakSet[_Held] = weakref.WeakSet()
@@ -253,7 +255,8 @@ _all_held: weakref.WeakSet[_Held] = weakref.WeakSet()
 
 def _close_all() -> None:
     for held in list(_all_held):
-        held.close()
+        with contextlib.suppress(OSError):
+            held.close()
 
 
 os.register_at_fork(after_in_child=_close_all)
