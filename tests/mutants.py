@@ -211,8 +211,8 @@ MUTANTS = (
     Mutant(
         "the temperature moves the wrong way",
         "algorithms/off_policy/temperature.py",
-        "missing = jax.lax.stop_gradient(log_prob) + self.target_entropy",
-        "missing = -(jax.lax.stop_gradient(log_prob) + self.target_entropy)",
+        "missing = jax.lax.stop_gradient(entropies.log_prob) + self.target_entropy",
+        "missing = -jax.lax.stop_gradient(entropies.log_prob) - self.target_entropy",
         ("critics/temperature",),
     ),
     Mutant(

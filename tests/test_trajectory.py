@@ -15,6 +15,11 @@ def test_weighted_mean_literals() -> None:
     assert float(weighted_mean(jnp.array([4.0, 8.0]), jnp.array([0.125, 0.125]))) == 6.0
 
 
+def test_means_do_not_change_with_a_factor_of_all_weights() -> None:
+    values, weights = jnp.array([1.0, 4.0, 2.0]), jnp.array([1.0, 0.5, 0.0])
+    assert weighted_mean(values, weights * 2.0**-100) == weighted_mean(values, weights) == 2.0
+
+
 def test_weighted_mean_without_any_weight_is_zero() -> None:
     assert float(weighted_mean(jnp.array([4.0, 8.0]), jnp.zeros(2))) == 0.0
 

@@ -102,25 +102,31 @@ def of_actions(table: Array, actions: Array) -> Array:
 
 
 def masks_after(masks: Array, ended: Array) -> Array:
-    """Return the masks of the rows' successors, sequences ``[N, T, n]`` of masks and ``[N, T]`` of ends.
+    """Return the masks of the rows' successors, from masks ``[T, N, n]`` and ends ``[T, N]``.
 
     They are those of the next rows. Where there is none, after an end or the last row, nothing is known and all actions
     count as allowed.
     """
-    later = jnp.concatenate([masks[:, 1:], jnp.ones_like(masks[:, :1])], axis=1)
+    later = jnp.concatenate([masks[1:], jnp.ones_like(masks[:1])])
     return later | ended[..., None]
+
+
+def sum_of_weights(weights: Array) -> Array:
+    """Return the sum of weights to divide by: 1 where all are 0, so that what is divided stays 0. A sum may be tiny."""
+    weight = jnp.sum(weights)
+    return jnp.where(weight > 0.0, weight, 1.0)
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:
     r"""Return :math:`\sum_i w_i x_i / \sum_i w_i`, a scalar; 0 when all weights are 0."""
-    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-8)
+    return jnp.sum(values * weights) / sum_of_weights(weights)
 
 
 def weighted_means(columns: dict[str, Array], weights: Array) -> dict[str, Array]:
     """Return the :func:`weighted_mean` of each of several arrays of one shape, by one sum over all of them."""
     stack = jnp.stack(list(columns.values()))
     axes = tuple(range(1, stack.ndim))
-    means = jnp.sum(stack * weights, axes) / jnp.maximum(jnp.sum(weights), 1e-8)
+    means = jnp.sum(stack * weights, axes) / sum_of_weights(weights)
     return dict(zip(columns, means, strict=True))
 
 

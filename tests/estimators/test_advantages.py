@@ -398,10 +398,17 @@ def test_states_are_weighted_by_the_discount_of_their_time() -> None:
 
 
 def test_a_row_that_counts_can_be_told_from_one_that_does_not_however_late_it_is() -> None:
-    late = EPISODES._replace(age=EPISODES.age + 100_000)
+    late = EPISODES._replace(age=EPISODES.age.at[2:].add(100_000))
     weights = np.asarray(DiscountedStates(Finished(GAE(0.5, 0.9)), 0.5)(late).weights)
     np.testing.assert_array_equal(weights > 0.0, np.asarray(Finished(GAE(0.5, 0.9))(late).weights) > 0.0)
-    assert weights.max() < 1e-30
+    np.testing.assert_allclose(weights[:, 0], [1.0, 0.5, 0.0, 0.0, 0.0, 0.0], atol=1e-30)
+
+
+def test_rows_that_are_all_late_weigh_what_they_would_early() -> None:
+    """No mean changes with a factor of all weights, but sums of weights as small as 0.5^10,000 would all be 0."""
+    estimator = DiscountedStates(Finished(GAE(0.5, 0.9)), 0.5)
+    late = estimator(EPISODES._replace(age=EPISODES.age + 10_000))
+    np.testing.assert_array_equal(late.weights, estimator(EPISODES).weights)
 
 
 # -- a baseline for each time step -------------------------------------------------------------------------------------

@@ -111,6 +111,18 @@ def test_the_mean_outer_product_of_scores_is_the_same_matrix_within_its_standard
     assert np.linalg.norm(standard_error) < 0.02 * np.linalg.norm(exact)
 
 
+def test_curvature_does_not_change_with_a_factor_of_all_weights() -> None:
+    policy, d = POLICIES["categorical"]
+    flat, weights = jnp.linspace(-1.0, 1.0, d), jnp.asarray(WEIGHTS)
+    vector, rows = jnp.ones(d), jnp.outer(weights, jnp.arange(d))
+    for curved in (
+        lambda weights: fisher_product(policy, flat, weights)(vector),
+        lambda weights: fisher_form(policy, flat, vector, weights),
+        lambda weights: step_fisher(rows, weights),
+    ):
+        np.testing.assert_allclose(curved(weights * 2.0**-100), curved(weights), rtol=1e-12)
+
+
 def test_no_weight_gives_no_curvature() -> None:
     policy, d = POLICIES["categorical"]
     flat = jnp.ones(d)

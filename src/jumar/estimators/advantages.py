@@ -367,7 +367,10 @@ class LimitsAsEnds:
 
 @dataclass(frozen=True)
 class DiscountedStates:
-    r"""A part around an estimator: the state at step ``t`` of an episode has the weight :math:`\gamma^t` in all means.
+    r"""A part around an estimator: the state at step ``t`` of an episode has the weight :math:`\gamma^{t - t_0}` in all means.
+
+    :math:`t_0` is the least ``t`` among the rows that count. A factor of all weights changes no mean; without it, the sums
+    over a batch that lies wholly late in its episodes would leave the range of the numbers.
 
     So means are over the discounted visitation :math:`d(s) \propto \sum_t \gamma^t P(s_t = s)`, of which the policy gradient
     theorem speaks; practice leaves the factor out. It belongs to rewards-to-go and what stands for them; around
@@ -386,7 +389,10 @@ class DiscountedStates:
         """Return the estimates with discounted weights."""
         estimates = self.estimator(steps)
         dtype = estimates.weights.dtype
-        discount = jnp.power(jnp.asarray(self.gamma, dtype), steps.age.astype(dtype))
+        counted = steps.weights * estimates.weights > 0.0
+        first = jnp.min(jnp.where(counted, steps.age, jnp.iinfo(steps.age.dtype).max))
+        since = jnp.maximum(steps.age - first, 0)
+        discount = jnp.power(jnp.asarray(self.gamma, dtype), since.astype(dtype))
         discount = jnp.maximum(discount, jnp.finfo(dtype).tiny)
         return estimates._replace(weights=estimates.weights * discount)
 

@@ -20,7 +20,7 @@ from jumar.policies.moments import RunningMoments
 from jumar.policies.observations import Encoder
 from jumar.policies.policy import Policy
 from jumar.solvers.problem import Diagnostics
-from jumar.trajectory import Batch, Trajectory
+from jumar.trajectory import Batch, Trajectory, masks_after
 
 
 class Rollout(NamedTuple):
@@ -110,6 +110,7 @@ class Recent:
             episode_start=never,
             log_probs=zeros,
             action_masks=None if mask_size is None else jnp.ones((*rows, mask_size), bool),
+            successor_masks=None if mask_size is None else jnp.ones((*rows, mask_size), bool),
             costs=None,
             carry=policy.initial_carry(n_envs)._replace(exploration=()),
             critic_carry=critic.initial_carry(n_envs),
@@ -123,6 +124,8 @@ class View(NamedTuple):
     features: Any
     successors: Any
     action_masks: Array | None
+    successor_masks: Array | None
+    """Which actions the successors allow; where nothing is known of one, all."""
     ages: Array
     """How old each row's episode is, ``[T, N]``."""
     ages_after: Array
@@ -138,11 +141,11 @@ class View(NamedTuple):
         features, successors = (
             by_environment(encoder.encode(x, moments)) for x in (trajectory.observations, trajectory.successors)
         )
-        masks = encoder.mask(trajectory.observations, trajectory.action_masks)
+        masks, next_masks = masks_of(trajectory, encoder)
         age, after = ages(rollout.ages, trajectory.ended, trajectory.valid)
         if with_time:
             features, successors = {**features, TIME: age.T}, {**successors, TIME: age.T + 1}
-        return cls(features, successors, None if masks is None else by_environment(masks), age, after)
+        return cls(features, successors, by_environment(masks), by_environment(next_masks), age, after)
 
     def rows(self, trajectory: Trajectory) -> Batch:
         """Return the sequences as a batch, of which advantages and values are not known yet."""
@@ -168,19 +171,33 @@ def by_environment(tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
 
+def masks_of(trajectory: Trajectory, encoder: Encoder) -> tuple[Array | None, Array | None]:
+    """Return which actions the observations allow and which their successors, ``[T, N, n]``; ``None`` without masks.
+
+    Those of a successor are in it, or beside it; where they are neither, they are those of the next row.
+    """
+    masks = encoder.mask(trajectory.observations, trajectory.action_masks)
+    if masks is None:
+        return None, None
+    given = trajectory.successor_masks
+    if given is None and trajectory.action_masks is not None:
+        return masks, masks_after(masks, trajectory.ended)
+    return masks, encoder.mask(trajectory.successors, given)
+
+
 def kept(rollout: Rollout, policy: Policy) -> Rollout:
     """Return a rollout as it is kept: every action space that can have masks has some."""
     trajectory, encoder = rollout.trajectory, policy.encoder
-    masks = None
+    masks = next_masks = None
     if (size := policy.actions.mask_size) is not None:
-        masks = encoder.mask(trajectory.observations, trajectory.action_masks)
-        masks = jnp.ones((*trajectory.rewards.shape, size), bool) if masks is None else masks
+        every = jnp.ones((*trajectory.rewards.shape, size), bool)
+        masks, next_masks = (every if x is None else x for x in masks_of(trajectory, encoder))
     return rollout._replace(
         trajectory=trajectory._replace(
             observations=encoder.keep(trajectory.observations),
             successors=encoder.keep(trajectory.successors),
             action_masks=masks,
-            successor_masks=None,
+            successor_masks=next_masks,
             costs=None,
             carry=trajectory.carry._replace(exploration=()),
         )

@@ -12,7 +12,7 @@ from jax import Array
 from jumar.policies.distributions import Distribution
 from jumar.solvers.joint import Solver
 from jumar.solvers.problem import Diagnostics, Parameters, Problem
-from jumar.trajectory import Batch, weighted_mean
+from jumar.trajectory import Batch, sum_of_weights, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class AverageTrustRegion:
 
         outwards, rows = jax.grad(divergences, has_aux=True)(here)
         # The objective is a mean: a row's own gradient is what it adds to that of the mean, over its share in it.
-        shares = batch.weights / jnp.maximum(jnp.sum(batch.weights), 1e-8)
+        shares = batch.weights / sum_of_weights(batch.weights)
         counted = shares > 0.0
         along = _products(outwards, gradient, shares) / jnp.where(counted, shares, 1.0)
         length = _products(outwards, outwards, shares)

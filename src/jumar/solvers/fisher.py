@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.policies.distributions import Distribution
+from jumar.trajectory import sum_of_weights
 
 Product = Callable[[Array], Array]
 """The product of a fixed symmetric matrix ``[d, d]`` with a vector ``[d]``."""
@@ -51,7 +52,7 @@ def fisher_product(
     """
     at, push = jax.linearize(distribution, flat)
     pull = jax.linear_transpose(push, flat) if backward is None else jax.vjp(backward, flat)[1]
-    shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
+    shares = weights / sum_of_weights(weights)
 
     def product(vector: Array) -> Array:
         curved = at.fisher_product(push(vector))
@@ -69,7 +70,7 @@ def fisher_form(distribution: Callable[[Array], Distribution], flat: Array, vect
     It needs the derivative forward alone, half of what a product costs.
     """
     at, change = jax.jvp(distribution, (flat,), (vector,))
-    shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
+    shares = weights / sum_of_weights(weights)
     parts = jax.tree.map(lambda x, y: (x * y).reshape(*weights.shape, -1), change, at.fisher_product(change))
     return sum((jnp.sum(jnp.sum(x, -1) * shares) for x in jax.tree.leaves(parts)), jnp.zeros((), flat.dtype))
 
@@ -87,7 +88,7 @@ def step_fisher_product(log_prob: Callable[[Array], Array], flat: Array, weights
     """
     _, push = jax.linearize(log_prob, flat)
     pull = jax.linear_transpose(push, flat)
-    shares = weights / jnp.maximum(jnp.sum(weights), 1e-8)
+    shares = weights / sum_of_weights(weights)
     return lambda vector: pull(shares * push(vector))[0]
 
 
@@ -142,7 +143,7 @@ def step_fisher(scores: Array, weights: Array) -> Array:
 
     The mean over steps of the outer product of scores: an unbiased estimate of the Fisher matrix of one decision.
     """
-    rows, shares = scores.reshape(-1, scores.shape[-1]), weights.reshape(-1) / jnp.maximum(jnp.sum(weights), 1e-8)
+    rows, shares = scores.reshape(-1, scores.shape[-1]), weights.reshape(-1) / sum_of_weights(weights)
     return (rows * shares[:, None]).T @ rows
 
 

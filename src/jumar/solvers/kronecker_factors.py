@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jumar.networks.taps import Factors, Tapped
+from jumar.trajectory import sum_of_weights
 
 Parameters = Any
 
@@ -103,12 +104,12 @@ def measured_factors(
         return log_likelihood(division.join(measured, rest))
 
     sums = jax.grad(tapped)([Factors.zeros(layer["kernel"]) for layer in layers])
-    decisions = jnp.maximum(jnp.sum(weights), 1e-8)
+    decisions = sum_of_weights(weights)
     factors = []
     for layer, total in zip(layers, sums, strict=True):
         n = len(matrix(layer))
         # The last entry of the inputs' sum is that of the 1 for the bias: how often the layer was gone through.
-        times = jnp.maximum(total.inputs[-1, -1], 1e-8)
+        times = jnp.where((counted := total.inputs[-1, -1]) > 0.0, counted, 1.0)
         factors.append(Factors(total.inputs[:n, :n] / times, total.outputs / decisions))
     return factors
 

@@ -159,9 +159,42 @@ def test_the_trust_region_holds_a_policy_that_runs_from_its_average() -> None:
 
 
 def test_masks_of_successors_are_those_of_the_next_rows() -> None:
-    masks = jnp.array([[[1, 0], [0, 1], [1, 0], [0, 1]]], bool)
-    ended = jnp.array([[0, 1, 0, 0]], bool)
-    np.testing.assert_array_equal(masks_after(masks, ended), [[[0, 1], [1, 1], [0, 1], [1, 1]]])
+    masks = jnp.array([[1, 0], [0, 1], [1, 0], [0, 1]], bool)[:, None]
+    ended = jnp.array([0, 1, 0, 0], bool)[:, None]
+    np.testing.assert_array_equal(masks_after(masks, ended)[:, 0], [[0, 1], [1, 1], [0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("place", ["in the observation", "beside it"])
+@pytest.mark.parametrize("method", ["acer", "ppo"])
+def test_forbidden_actions_are_worth_nothing_at_a_time_limit_and_after_the_last_row(method: str, place: str) -> None:
+    """Forbidden actions, of which a critic learns nothing, are worth 100 here, and all others nothing."""
+    masks = jnp.asarray(np.arange(3) != 1) & jnp.ones((8, 2, 1), bool)
+    space: spaces.Space[Any] = spaces.Box(-9.0, 9.0, (4,), np.float32)
+    changes: dict[str, Any] = {"action_masks": masks, "successor_masks": masks}
+    if place == "in the observation":
+        space = spaces.Dict({"x": space, "action_mask": spaces.MultiBinary(3)})
+    settings: dict[str, Any] = {"replay_start": 0} if method == "acer" else {"advantage": "q", "batch_size": 16}
+    update = make_update(space, CHOICES, method, n_envs=2, n_steps=8, **settings)
+    learner = first_learner(update, 2)
+    parameters = {**learner.parameters}
+    head = jax.tree.map(jnp.zeros_like, parameters["critic"]["head"])
+    parameters["critic"] = {**parameters["critic"], "head": {**head, "bias": jnp.array([0.0, 100.0, 0.0])}}
+    x = jnp.zeros((8, 2, 4))
+    if place == "in the observation":
+        x, changes = {"x": x, "action_mask": masks.astype(jnp.int8)}, {}
+    trajectory = experience(acer(n_steps=8), first_learner(acer(n_steps=8)), n_steps=8)._replace(
+        observations=x,
+        successors=x,
+        actions=jnp.zeros((8, 2), jnp.int32),
+        rewards=jnp.zeros((8, 2)),
+        terminated=jnp.zeros((8, 2), bool),
+        truncated=jnp.zeros((8, 2), bool).at[3].set(True),
+        carry=update.policy.initial_carry(2),
+        critic_carry=update.critic.initial_carry(2),
+        **changes,
+    )
+    batch = update.batch(learner._replace(parameters=parameters), trajectory)
+    np.testing.assert_allclose(batch.returns, 0.0, atol=1e-6)
 
 
 def test_actions_that_were_forbidden_stay_impossible() -> None:

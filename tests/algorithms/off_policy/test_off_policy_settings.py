@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -12,7 +13,8 @@ from replays import BOX, HALF, LOPSIDED, make_update
 
 from jumar.algorithms.off_policy.cadence import parse_train_freq
 from jumar.algorithms.off_policy.parts import target_entropy
-from jumar.algorithms.off_policy.temperature import FixedTemperature, LearntTemperature, parse_temperature
+from jumar.algorithms.off_policy.state_values import States
+from jumar.algorithms.off_policy.temperature import Entropies, FixedTemperature, LearntTemperature, parse_temperature
 from jumar.algorithms.registry import algorithm
 from jumar.errors import UsageError
 from jumar.policies.exploration import NoNoise, NormalNoise, OrnsteinUhlenbeckNoise, parse_noise
@@ -261,6 +263,31 @@ def test_target_entropies_are_of_half_ranges_and_shifted_by_their_logarithms() -
     assert isinstance(update.temperature, LearntTemperature)
     assert update.temperature.target_entropy == pytest.approx(-1.0 + shift)
     assert make_update("sac").temperature == LearntTemperature(1.0, target_entropy("auto", policy))
+
+
+def test_the_target_of_discrete_actions_is_a_share_of_what_masks_allow() -> None:
+    """No policy over 2 actions reaches 0.7 log 10, so the temperature would grow without end."""
+    update = make_update("sac", spaces.Discrete(10))
+    temperature = update.temperature
+    assert isinstance(temperature, LearntTemperature)
+    masks = jnp.arange(10) < jnp.array([[2], [10], [5]])
+    weights = jnp.array([1.0, 1.0, 0.0])
+    allowed = update._allowed(States({}, masks, (3, 0)), weights)
+    assert update._allowed(States({}, None, (3, 0)), weights) == 0.0
+    reached = 0.7 * (math.log(2.0) + math.log(10.0)) / 2.0
+    for entropy, sign in ((reached + 0.01, -1.0), (reached - 0.01, 1.0)):
+        optimiser = update.optimisers.temperature
+        before = temperature.init()
+        entropies = Entropies(jnp.asarray(-entropy), allowed)
+        after, _, _ = temperature.follow(before, optimiser.init(before), entropies, optimiser, jnp.ones(()))
+        assert np.sign(after["log_alpha"] - before["log_alpha"]) == sign
+
+
+def test_a_target_that_no_policy_reaches_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"target_entropy=2.31 is out of range; of 10 actions .* below .*, 2.3 nats"):
+        make_update("sac", spaces.Discrete(10), target_entropy=2.31)
+    temperature = make_update("sac", spaces.Discrete(10), target_entropy=2.3).temperature
+    assert temperature == LearntTemperature(1.0, 2.3)
 
 
 @pytest.mark.parametrize("text", ["automatic", "d", "-2d", "", "nan", "inf"])

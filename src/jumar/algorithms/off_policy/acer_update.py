@@ -29,7 +29,6 @@ from jumar.trajectory import (
     Batch,
     Trajectory,
     explained_variance,
-    masks_after,
     of_actions,
     weighted_mean,
     weighted_means,
@@ -209,8 +208,7 @@ class Replay(RolloutUpdate):
     ) -> tuple[Batch, Any]:
         """Return the rows with advantages of the actions taken, of all actions, and targets; and the critic's carry."""
         rows = view.rows(trajectory)
-        masks = None if view.action_masks is None else masks_after(view.action_masks, trajectory.ended.T)
-        here, there = self.policy.evaluate_both(parameters["policy"], rows, view.successors, masks)
+        here, there = self.policy.evaluate_both(parameters["policy"], rows, view.successors, view.successor_masks)
         assert isinstance(here, Categorical)
         assert isinstance(there, Categorical)
         q, next_q, carry = self.critic.values(

@@ -130,6 +130,11 @@ OF_LARGEST_ENTROPY = 0.7
 """The share of the largest entropy that Discrete actions keep; near 1 the temperature grows without end."""
 
 
+def share_of_largest_entropy(given: float | str, policy: Policy) -> float:
+    """Return which share of the largest entropy :func:`target_entropy` is; 0 where it does not depend on that."""
+    return OF_LARGEST_ENTROPY if policy.actions.kind == "discrete" and given == "auto" else 0.0
+
+
 def target_entropy(given: float | str, policy: Policy) -> float:
     r"""Return the entropy that the temperature keeps, in nats, in a Box those of the density in the environment's units.
 
@@ -138,7 +143,7 @@ def target_entropy(given: float | str, policy: Policy) -> float:
     :math:`0.7 \log n`.
 
     Raises:
-        UsageError: it is neither, nor a number.
+        UsageError: it is neither, nor a number that can be reached.
     """
     codec = policy.actions
     if codec.kind == "discrete":
@@ -156,6 +161,11 @@ def target_entropy(given: float | str, policy: Policy) -> float:
         ) from None
     if not math.isfinite(number):
         raise UsageError(f"target_entropy={given} is out of range; it must be finite.")
+    if codec.kind == "discrete" and number >= (largest := math.log(codec.choices[0])):
+        raise UsageError(
+            f"target_entropy={given} is out of range; of {codec.choices[0]} actions it must be below their largest entropy, "
+            f"{largest:.3g} nats."
+        )
     return number + shift
 
 

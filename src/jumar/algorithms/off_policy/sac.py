@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from jumar.algorithms.off_policy.choices import Drawn
 from jumar.algorithms.off_policy.improvements import Climbing
-from jumar.algorithms.off_policy.parts import compose, least, target_entropy
+from jumar.algorithms.off_policy.parts import compose, least, share_of_largest_entropy, target_entropy
 from jumar.algorithms.off_policy.settings import HindsightSettings
 from jumar.algorithms.off_policy.state_values import Expected, Sampled, StateValue
 from jumar.algorithms.off_policy.temperature import parse_temperature
@@ -40,7 +40,7 @@ class SACSettings(HindsightSettings):
     target_entropy: float | str = setting(
         "auto",
         "entropy that ent_coef auto aims at, of d action entries in units of half of their range: auto (-d), -d/2, or a "
-        "number; of n Discrete actions: auto (0.7 log n) or a number",
+        "number; of n Discrete actions: auto (0.7 log n, of those that masks allow) or a number",
         unit="nats",
     )
 
@@ -59,7 +59,10 @@ def sac(settings: SACSettings, policy: Policy) -> OffPolicy:
     For Discrete actions there is nothing to draw: both expectations over actions are sums,
     :math:`\sum_a \pi_\theta(a|s) (\min_k Q_k(s, a) - \alpha \log \pi_\theta(a|s))` (Christodoulou 2019).
     """
-    temperature = parse_temperature(settings.ent_coef, target_entropy(settings.target_entropy, policy))
+    aim = settings.target_entropy
+    temperature = parse_temperature(
+        settings.ent_coef, target_entropy(aim, policy), share_of_largest_entropy(aim, policy)
+    )
     successor: StateValue = Sampled(Drawn(), least(settings))
     climbed: StateValue = Sampled(Drawn(), Least())
     if policy.actions.kind == "discrete":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,15 @@ from jax import Array
 from jumar.errors import UsageError
 from jumar.solvers.ascent import Optimiser
 from jumar.solvers.problem import Parameters
+
+
+class Entropies(NamedTuple):
+    """What a temperature looks at, means over a batch."""
+
+    log_prob: Array
+    """Of log pi, a scalar."""
+    allowed: Array | float = 0.0
+    """Of log k - log n, where masks allow k of n Discrete actions: how much less the largest entropy is there."""
 
 
 class Temperature(Protocol):
@@ -32,12 +41,9 @@ class Temperature(Protocol):
         ...
 
     def follow(
-        self, parameters: Parameters, state: Any, log_prob: Array, optimiser: Optimiser, remaining: Array
+        self, parameters: Parameters, state: Any, entropies: Entropies, optimiser: Optimiser, remaining: Array
     ) -> tuple[Parameters, Any, Array]:
-        """Return its parameters after an update, the optimiser's state, and its loss.
-
-        ``log_prob`` is the mean of log pi over the batch, a scalar.
-        """
+        """Return its parameters after an update, the optimiser's state, and its loss."""
         ...
 
 
@@ -61,7 +67,7 @@ class FixedTemperature:
         return jnp.asarray(self.alpha, jnp.float32)
 
     def follow(
-        self, parameters: Parameters, state: Any, log_prob: Array, optimiser: Optimiser, remaining: Array
+        self, parameters: Parameters, state: Any, entropies: Entropies, optimiser: Optimiser, remaining: Array
     ) -> tuple[Parameters, Any, Array]:
         """Return everything as it is."""
         return parameters, state, jnp.zeros((), jnp.float32)
@@ -76,6 +82,9 @@ class LearntTemperature:
     .. math::
         J(\log \alpha) = -\log \alpha \; (E[\log \pi] + \bar H).
 
+    Where masks allow :math:`k(s)` of n Discrete actions, no policy has more than :math:`\log k(s)`, and a target above that
+    would let :math:`\alpha` grow without end: :math:`\bar H` is less by a share of :math:`E[\log n - \log k]` there.
+
     Source: Haarnoja et al. 2018, *Soft Actor-Critic Algorithms and Applications*, section 5; the logarithm is that of their
     code, and of Stable-Baselines3's.
     """
@@ -83,6 +92,8 @@ class LearntTemperature:
     first: float
     target_entropy: float
     r""":math:`\bar H` in nats, of the density in the environment's units."""
+    share: float = 0.0
+    """The share of the largest entropy that the target is, where it is one."""
 
     soft = True
 
@@ -95,17 +106,19 @@ class LearntTemperature:
         return jnp.exp(parameters["log_alpha"])
 
     def follow(
-        self, parameters: Parameters, state: Any, log_prob: Array, optimiser: Optimiser, remaining: Array
+        self, parameters: Parameters, state: Any, entropies: Entropies, optimiser: Optimiser, remaining: Array
     ) -> tuple[Parameters, Any, Array]:
         """Return the logarithm after a step down its loss."""
-        missing = jax.lax.stop_gradient(log_prob) + self.target_entropy
+        missing = jax.lax.stop_gradient(entropies.log_prob) + self.target_entropy + self.share * entropies.allowed
         loss = -parameters["log_alpha"] * missing
         parameters, state = optimiser.ascend(parameters, {"log_alpha": missing}, state, remaining)
         return parameters, state, loss
 
 
-def parse_temperature(ent_coef: float | str, target_entropy: float) -> Temperature:
+def parse_temperature(ent_coef: float | str, target_entropy: float, share: float = 0.0) -> Temperature:
     """Return the temperature that a setting names: ``auto``, ``auto:0.1`` or a number.
+
+    The others are those of :class:`LearntTemperature`.
 
     Raises:
         UsageError: it is neither, or is out of range.
@@ -120,4 +133,4 @@ def parse_temperature(ent_coef: float | str, target_entropy: float) -> Temperatu
         raise UsageError(f"ent_coef={ent_coef} is no temperature; {said}.") from None
     if not math.isfinite(number) or number < 0.0 or (kind == "auto" and number == 0.0):
         raise UsageError(f"ent_coef={ent_coef} is out of range; {said}.")
-    return LearntTemperature(number, target_entropy) if kind == "auto" else FixedTemperature(number)
+    return LearntTemperature(number, target_entropy, share) if kind == "auto" else FixedTemperature(number)

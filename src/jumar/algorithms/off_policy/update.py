@@ -35,7 +35,7 @@ from jumar.algorithms.off_policy.state_values import (
     entropy_part,
 )
 from jumar.algorithms.off_policy.symptoms import symptoms
-from jumar.algorithms.off_policy.temperature import Temperature
+from jumar.algorithms.off_policy.temperature import Entropies, Temperature
 from jumar.algorithms.on_policy.costs import CostPenalty
 from jumar.algorithms.update import all_finite
 from jumar.critics.ensemble import ActionValues
@@ -360,7 +360,11 @@ class OffPolicy:
         improved = self.improvement(parameters["policy"], solver["policy"], given)
         parameters["policy"], solver["policy"] = improved.parameters, improved.state
         parameters["temperature"], solver["temperature"], loss = self.temperature.follow(
-            parameters["temperature"], solver["temperature"], improved.log_prob, self.optimisers.temperature, remaining
+            parameters["temperature"],
+            solver["temperature"],
+            Entropies(improved.log_prob, self._allowed(here, rows.weights)),
+            self.optimisers.temperature,
+            remaining,
         )
         about = {
             "actor_loss": -improved.gain,
@@ -370,6 +374,13 @@ class OffPolicy:
         }
         statistics = self.critic.with_policy(learner.statistics, parameters["policy"])
         return learner._replace(parameters=parameters, solver=solver, statistics=statistics), about
+
+    def _allowed(self, here: States, weights: Array) -> Array | float:
+        """Return the mean of log k - log n, where masks allow k of n actions."""
+        if here.masks is None:
+            return 0.0
+        allowed = jnp.maximum(jnp.sum(here.masks, axis=-1), 1)
+        return weighted_mean(jnp.log(allowed / here.masks.shape[-1]), weights)
 
     def _follow(self, learner: Learner) -> Learner:
         """Let the targets follow, where it is time."""

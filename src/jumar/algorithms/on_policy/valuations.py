@@ -17,7 +17,7 @@ from jumar.experience.rollouts import View
 from jumar.policies.distributions import Categorical
 from jumar.policies.policy import Policy
 from jumar.solvers.problem import Parameters
-from jumar.trajectory import Batch, Trajectory, masks_after, of_actions
+from jumar.trajectory import Batch, Trajectory, of_actions
 
 
 class Valued(NamedTuple):
@@ -77,8 +77,7 @@ class ActionValues:
         self, policy: Policy, critic: Critic, parameters: Parameters, rows: Batch, view: View, trajectory: Trajectory
     ) -> tuple[Valued, Any]:
         """Return the values of states under the policy, and of the actions taken."""
-        masks = None if view.action_masks is None else masks_after(view.action_masks, trajectory.ended.T)
-        here, there = policy.evaluate_both(parameters["policy"], rows, view.successors, masks)
+        here, there = policy.evaluate_both(parameters["policy"], rows, view.successors, view.successor_masks)
         assert isinstance(here, Categorical)
         assert isinstance(there, Categorical)
         q, next_q, carry = critic.values(
