@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jumar.errors import UsageError
-from jumar.lab import gradients, improvement, tabular, trajectories
+from jumar.lab import bounds, gradients, improvement, tabular, trajectories
 from jumar.lab.families import softmax
 from jumar.lab.rollouts import Rollouts
 from jumar.lab.tabular import TabularMDP
@@ -108,6 +108,19 @@ def test_the_divergence_of_trajectories_is_that_of_their_probabilities(every: Ev
     # The mean per step is a third of it without a discount.
     undiscounted = replace(MDP, gamma=1.0)
     np.testing.assert_allclose(forward, LENGTH * improvement.mean_kl(undiscounted, old, new), rtol=1e-10)
+
+
+def test_divergences_of_policies_that_depend_on_time_are_those_of_all_trajectories(every: Everything) -> None:
+    old, new = (Categorical(jnp.stack([policy(seed + step).logits for step in range(LENGTH)])) for seed in (0, LENGTH))
+    p, q = (np.asarray(trajectories.probabilities(MDP, of, every.rollouts)) for of in (old, new))
+    np.testing.assert_allclose(trajectories.trajectory_kl(MDP, old, new), p @ np.log(p / q), rtol=1e-10)
+    weights = GAMMA ** np.arange(LENGTH)
+    log_ratios = np.asarray(trajectories.log_ratios(old, new, every.rollouts.states, every.rollouts.actions))
+    found = trajectories.trajectory_kl(MDP, old, new, discounted=True)
+    np.testing.assert_allclose(found, p @ log_ratios @ weights, rtol=1e-10)
+    apart = 0.5 * np.sum(np.abs(new.probs - old.probs), -1)[np.arange(LENGTH), every.rollouts.states]
+    expected = p @ apart @ weights / weights.sum()
+    np.testing.assert_allclose(bounds.mean_total_variation(MDP, old, new), expected, rtol=1e-10)
 
 
 def test_the_discounted_divergence_is_the_mean_one_times_the_sum_of_discounts() -> None:

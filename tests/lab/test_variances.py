@@ -36,8 +36,15 @@ def policy(seed: int) -> Categorical:
 # -- importance sampling ------------------------------------------------------------------------------------------------
 
 
-def test_the_dynamic_programme_has_the_moments_of_all_trajectories() -> None:
-    old, new = policy(0), policy(1)
+def timed(*seeds: int) -> Categorical:
+    """Return a policy that is another one at each step."""
+    return Categorical(jnp.stack([policy(seed).logits for seed in seeds]))
+
+
+@pytest.mark.parametrize("timing", ["neither", "new", "both"])
+def test_the_dynamic_programme_has_the_moments_of_all_trajectories(timing: str) -> None:
+    old = timed(*range(LENGTH)) if timing == "both" else policy(0)
+    new = policy(1) if timing == "neither" else timed(*range(9, 9 + LENGTH))
     every = trajectories.every_trajectory(MDP)
     probs = np.asarray(trajectories.probabilities(MDP, old, every))
     log_ratios = jnp.asarray(trajectories.log_ratios(new, old, every.states, every.actions)).T

@@ -29,7 +29,7 @@ from jumar.lab.improvement import (
 )
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import discounts
-from jumar.lab.tabular import TabularMDP, expected_advantages, occupancies, state_distribution, visitation
+from jumar.lab.tabular import TabularMDP, expected_advantages, occupancies, visitation
 from jumar.lab.trajectories import horizon_of
 from jumar.policies.distributions import Categorical
 
@@ -53,7 +53,8 @@ def total_variation(old: Categorical, new: Categorical) -> Array:
 @in_double
 def mean_total_variation(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
     r"""Return :math:`E_{s \sim d_\pi}[TV(s)]`, with the states of the old policy."""
-    return jnp.sum(state_distribution(mdp, old) * total_variation(old, new))
+    visits = visitation(mdp, old)
+    return jnp.sum(visits * total_variation(old, new)) / jnp.sum(visits)
 
 
 @in_double

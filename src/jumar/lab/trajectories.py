@@ -132,14 +132,16 @@ def trajectory_kl(
 
 @in_double
 def trajectory_weights(mdp: TabularMDP, policy: Categorical, discounted: bool = False) -> Array:
-    r"""Return the expected visits of a trajectory, :math:`\sum_t P(s_t = s)` or :math:`\sum_t \gamma^t P(s_t = s)`, ``[S]``.
+    r"""Return the expected visits of a trajectory, :math:`P(s_t = s)` or :math:`\gamma^t P(s_t = s)`, ``[H, S]``.
+
+    Without a horizon they are :math:`\sum_t \gamma^t P(s_t = s)`, ``[S]``.
 
     Raises:
         UsageError: the process has no horizon, and ``discounted`` is false.
     """
     if discounted:
-        return jnp.sum(visitation(mdp, policy).reshape(-1, mdp.n_states), 0)
-    return jnp.sum(occupancies(mdp, policy, horizon_of(mdp)), 0)
+        return visitation(mdp, policy)
+    return occupancies(mdp, policy, horizon_of(mdp))
 
 
 # -- ratios of visits ---------------------------------------------------------------------------------------------------

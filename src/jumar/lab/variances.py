@@ -29,7 +29,7 @@ from jumar.lab.arguments import ArrayLike
 from jumar.lab.families import Family
 from jumar.lab.precision import in_double
 from jumar.lab.rollouts import Rollouts, sampled_gradient
-from jumar.lab.tabular import TabularMDP, action_values, state_values
+from jumar.lab.tabular import TabularMDP, action_values, over_time, state_values
 from jumar.lab.trajectories import every_trajectory, horizon_of, probabilities
 from jumar.policies.distributions import Categorical
 from jumar.solvers.fisher import scores
@@ -77,12 +77,13 @@ def importance_moments(mdp: TabularMDP, old: Categorical, new: Categorical, per_
 
     Source: Precup, Sutton and Singh 2000; course notes *Policy Gradients*, definition 4.6.3.
     """
-    horizon = horizon_of(mdp)
-    rewards, squares = jnp.asarray(mdp.rewards), new.probs * jnp.exp(new.log_probs - old.log_probs)
+    horizon_of(mdp)
+    rewards, squares = jnp.asarray(mdp.rewards), _second_moments(mdp, old, new)
     values = state_values(mdp, new)
     following = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
 
-    def before(later: tuple[Array, Array, Array], value: Array) -> tuple[tuple[Array, Array, Array], None]:
+    def before(later: tuple[Array, Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
+        value, squares = now
         weight, first, second = (jnp.asarray(mdp.transitions) @ x for x in later)
         weight, first = (jnp.ones_like(weight), jnp.asarray(mdp.transitions) @ value) if per_step else (weight, first)
         terms = (
@@ -94,7 +95,8 @@ def importance_moments(mdp: TabularMDP, old: Categorical, new: Categorical, per_
         return (weight, first, second), None
 
     nothing = jnp.zeros(mdp.n_states)
-    (_, _, second), _ = jax.lax.scan(before, (nothing + 1.0, nothing, nothing), following, length=horizon, reverse=True)
+    after = nothing + 1.0, nothing, nothing
+    (_, _, second), _ = jax.lax.scan(before, after, (following, squares), reverse=True)
     mean = jnp.asarray(mdp.initial) @ values[0]
     return Moments(mean, jnp.asarray(mdp.initial) @ second - mean**2)
 
@@ -109,13 +111,19 @@ def weight_variance(mdp: TabularMDP, old: Categorical, new: Categorical) -> Arra
     Raises:
         UsageError: the process has no horizon.
     """
-    squares = new.probs * jnp.exp(new.log_probs - old.log_probs)
+    horizon_of(mdp)
 
-    def after(now: Array, _: None) -> tuple[Array, Array]:
+    def after(now: Array, squares: Array) -> tuple[Array, Array]:
         weighted = now[:, None] * squares
         return jnp.einsum("sa,sap->p", weighted, mdp.transitions), jnp.sum(weighted)
 
-    return jax.lax.scan(after, jnp.asarray(mdp.initial), None, length=horizon_of(mdp))[1] - 1.0
+    return jax.lax.scan(after, jnp.asarray(mdp.initial), _second_moments(mdp, old, new))[1] - 1.0
+
+
+def _second_moments(mdp: TabularMDP, old: Categorical, new: Categorical) -> Array:
+    r"""Return :math:`\pi(a|s) \rho^2 = \pi'(a|s)^2 / \pi(a|s)`, ``[H, S, A]``."""
+    old, new = over_time(mdp, old), over_time(mdp, new)
+    return new.probs * jnp.exp(new.log_probs - old.log_probs)
 
 
 # -- policy gradients ---------------------------------------------------------------------------------------------------
