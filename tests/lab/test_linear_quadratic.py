@@ -201,6 +201,16 @@ def test_exact_gradient_ascent_finds_riccatis_gain(natural: bool) -> None:
     np.testing.assert_allclose(path.thetas[-1].reshape(2, 2), best(place).policy.gain, atol=1e-8)
 
 
+@pytest.mark.parametrize("gamma", [0.9995, 0.999999])
+def test_a_discount_near_one_has_a_solution(gamma: float) -> None:
+    """P = q / (1 - gamma) of a state that nothing moves, after far more steps than the recursion takes."""
+    still = LinearQuadratic.of([[1.0]], [[0.0]], [[2.0]], [[1.0]], [[0.0]], [1.0], [[0.0]], gamma)
+    np.testing.assert_allclose(riccati.optimum(still).curvature, [[2.0 / (1.0 - gamma)]], rtol=1e-8)
+    growing = replace(still, dynamics=np.array([[1.001]]))
+    with pytest.raises(UsageError, match="no policy keeps the discounted cost finite"):
+        riccati.optimum(growing)
+
+
 def test_matrices_that_are_none_are_refused() -> None:
     good: dict[str, Any] = {
         "dynamics": [[1.0]],

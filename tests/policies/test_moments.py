@@ -74,6 +74,16 @@ def test_large_mean_keeps_a_small_deviation_in_float32() -> None:
     assert float(moments.variance) == pytest.approx(rows.astype(np.float64).var(), rel=1e-3)
 
 
+def test_a_variance_does_not_drift_under_single_rows_after_many() -> None:
+    many, rows = 7e6, jax.random.normal(jax.random.PRNGKey(0), (300_000,))
+    start = RunningMoments(jnp.float32(many), jnp.float32(0.0), jnp.float32(1.0))
+    one = jnp.ones((1,))
+    moments, _ = jax.lax.scan(lambda moments, row: (moments.updated(row[None], one), None), start, rows)
+    assert float(moments.rows) == 7.3e6
+    exact = (many + np.sum(np.asarray(rows, np.float64) ** 2)) / float(moments.rows)
+    assert float(moments.variance) == pytest.approx(exact, abs=1e-3)
+
+
 @pytest.mark.parametrize("constant", [0.1, 1234.567, 1e5 + 0.1, -1e6 + 0.3])
 def test_a_constant_is_normalised_to_zero_whatever_its_size(constant: float) -> None:
     # The float32 mean of equal numbers is not their value; divided by its own size, that error would be +-1.
