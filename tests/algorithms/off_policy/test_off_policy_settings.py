@@ -69,6 +69,7 @@ def test_discrete_actions_are_refused_where_a_policy_is_differentiated(name: str
         ("sql", {"critic_activation": "tanh"}, "critic_activation: for Discrete actions the policy is the critic's"),
         ("sql", {"critic_layer_norm": True}, "critic_layer_norm=true: for Discrete actions the policy is"),
         ("sql", {"ent_coef": 0.0}, "ent_coef=0.0 is out of range"),
+        ("sql", {"ent_coef": 1e-6}, "ent_coef=1e-06 is out of range; for Discrete actions it must be at least 1e-05"),
     ],
 )
 def test_settings_that_do_not_fit_discrete_actions_are_refused(name: str, settings: dict[str, Any], said: str) -> None:

@@ -274,6 +274,12 @@ def test_rows_are_left_out_of_the_exact_fisher_matrix_alone() -> None:
         make_update(BOX, CHOICES, "trpo", fisher="steps", sub_sampling_factor=2)
 
 
+@pytest.mark.parametrize("method", ["trpo", "npg", "acktr"])
+def test_rows_of_sequences_are_not_left_out(method: str) -> None:
+    with pytest.raises(UsageError, match="sub_sampling_factor=2 leaves rows out, and a recurrent policy needs all"):
+        make_update(BOX, CHOICES, method, recurrent="gru", sub_sampling_factor=2)
+
+
 def test_the_fisher_matrix_of_trajectories_has_scores_without_discounts_where_states_have_them() -> None:
     """Equation 12.9: the divergence of whole trajectories is a sum over their steps, early and late ones alike."""
     update = make_update(BOX, CHOICES, "npg", target_kl=0.01, advantage="to-go", discount_states=True, **SAMPLED)

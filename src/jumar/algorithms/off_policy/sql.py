@@ -20,6 +20,9 @@ from jumar.policies.heads import CategoricalHead
 from jumar.policies.policy import Policy
 from jumar.settings import setting
 
+COLDEST = 1e-5
+"""The least temperature of Discrete actions: values of 10,000 have logits of 1e9 there, the size of what forbids an action."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SQLSettings(HindsightSettings):
@@ -72,6 +75,11 @@ def sql(settings: SQLSettings, policy: Policy) -> OffPolicy:
     """
     temperature = FixedTemperature(settings.ent_coef)
     if policy.actions.kind == "discrete":
+        if settings.ent_coef < COLDEST:
+            raise UsageError(
+                f"ent_coef={settings.ent_coef:g} is out of range; for Discrete actions it must be at least {COLDEST:g}, as "
+                "values divided by it are the policy's logits."
+            )
         check_mirror(settings, policy)
         successor = SoftMaximum(least(settings))
         mirroring = Mirroring(ensemble(settings, policy), SoftMaximum(First()))

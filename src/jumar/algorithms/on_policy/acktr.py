@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jumar import solvers
-from jumar.algorithms.on_policy.parts import compose, has_critic, judge
+from jumar.algorithms.on_policy.parts import compose, has_critic, judge, one_row_in
 from jumar.algorithms.on_policy.update import OnPolicy
 from jumar.algorithms.settings import OnPolicySettings
 from jumar.errors import UsageError
@@ -52,7 +52,7 @@ def acktr(settings: ACKTRSettings, policy: Policy) -> OnPolicy:
 
     Raises:
         UsageError: another value loss than the squared error, whose Gauss-Newton matrix that is; or an encoder of the user's,
-            whose layers are not known.
+            whose layers are not known; or rows left out of sequences.
     """
     if policy.encoder.own is not None:
         raise UsageError(
@@ -63,9 +63,8 @@ def acktr(settings: ACKTRSettings, policy: Policy) -> OnPolicy:
             f"value_loss={settings.value_loss} has no part in acktr: its critic's natural step is that of the squared error; "
             "leave value_loss at squared."
         )
-    geometry = solvers.Kronecker(
-        settings.kfac_damping, settings.kfac_decay, settings.kfac_update, settings.sub_sampling_factor
-    )
+    every = one_row_in(settings.sub_sampling_factor, policy)
+    geometry = solvers.Kronecker(settings.kfac_damping, settings.kfac_decay, settings.kfac_update, every)
 
     def mover(bound: solvers.Length) -> solvers.Momentum:
         length = solvers.Shorter(solvers.Rate(settings.learning_rate), bound)

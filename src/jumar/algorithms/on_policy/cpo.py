@@ -64,7 +64,7 @@ def cpo(settings: CPOSettings, policy: Policy) -> OnPolicy:
         gamma=settings.gamma if settings.cost_gamma is None else settings.cost_gamma,
         gae_lambda=settings.gae_lambda if settings.cost_gae_lambda is None else settings.cost_gae_lambda,
     )
-    step = solvers.DualStep(geometry_of(settings), settings.target_kl)
+    step = solvers.DualStep(geometry_of(settings, policy), settings.target_kl)
     search = line_search(settings, step, solvers.WithinLimit())
     rewards_alone = compose(
         settings,

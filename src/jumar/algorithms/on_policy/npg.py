@@ -58,7 +58,7 @@ def tnpg(settings: TNPGSettings, policy: Policy) -> OnPolicy:
     :math:`\sqrt{2 \delta / x^T F x} \, x`.
     """
     system = solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance)
-    return _natural(settings, policy, geometry(settings, system), solvers.Boundary(settings.target_kl))
+    return _natural(settings, policy, geometry(settings, policy, system), solvers.Boundary(settings.target_kl))
 
 
 def npg(settings: NPGSettings, policy: Policy) -> OnPolicy:
@@ -77,7 +77,7 @@ def npg(settings: NPGSettings, policy: Policy) -> OnPolicy:
     )
     fixed = settings.natural_step == "rate"
     length = solvers.Rate(settings.policy_learning_rate) if fixed else solvers.Boundary(settings.target_kl)
-    return _natural(settings, policy, geometry(settings, system), length)
+    return _natural(settings, policy, geometry(settings, policy, system), length)
 
 
 def _natural(settings: NaturalSettings, policy: Policy, distance: solvers.Geometry, length: solvers.Length) -> OnPolicy:

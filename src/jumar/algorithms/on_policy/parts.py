@@ -169,14 +169,24 @@ def apart(
     return solvers.Independent(mover, fit, settings.n_envs)
 
 
-def geometry(settings: NaturalSettings, system: solvers.LinearSolver) -> solvers.Geometry:
-    """Return the distance between policies whose Fisher matrix the settings choose; ``system`` solves for the direction.
+def one_row_in(sub_sampling_factor: int, policy: Policy) -> int:
+    """Return the factor. Raises ``UsageError`` where rows cannot be left out, as those of a recurrent policy are sequences."""
+    if sub_sampling_factor > 1 and policy.recurrent:
+        raise UsageError(
+            f"sub_sampling_factor={sub_sampling_factor} leaves rows out, and a recurrent policy needs all rows of a sequence; "
+            "leave it at 1."
+        )
+    return sub_sampling_factor
+
+
+def geometry(settings: NaturalSettings, policy: Policy, system: solvers.LinearSolver) -> solvers.Geometry:
+    """Return the distance between the policies whose Fisher matrix the settings choose; ``system`` solves for the direction.
 
     Raises:
-        UsageError: rows are to be left out of a Fisher matrix that is sampled.
+        UsageError: rows are to be left out of a Fisher matrix that is sampled, or of sequences.
     """
     if settings.fisher == "exact":
-        return solvers.MeanKL(system, settings.cg_damping, settings.sub_sampling_factor)
+        return solvers.MeanKL(system, settings.cg_damping, one_row_in(settings.sub_sampling_factor, policy))
     if settings.sub_sampling_factor > 1:
         raise UsageError(
             f"sub_sampling_factor={settings.sub_sampling_factor} needs fisher=exact, and fisher={settings.fisher} takes all "

@@ -50,7 +50,7 @@ def trpo(settings: TRPOSettings, policy: Policy) -> OnPolicy:
     :math:`\sqrt{2 \delta / x^T F x} \, x` with the undamped ``F``, and a line search shortens it until the constraint holds
     and the surrogate has grown. The critic is fitted afterwards, by itself.
     """
-    step = solvers.Step(geometry_of(settings), solvers.Boundary(settings.target_kl))
+    step = solvers.Step(geometry_of(settings, policy), solvers.Boundary(settings.target_kl))
     solver = apart(settings, policy, line_search(settings, step, solvers.Better()))
     divergence = DIVERGENCES[settings.divergence]
     return compose(settings, policy, objectives.Surrogate(), solver, divergence=divergence)
@@ -78,6 +78,6 @@ def line_search(
     )
 
 
-def geometry_of(settings: NaturalSettings) -> solvers.Geometry:
+def geometry_of(settings: NaturalSettings, policy: Policy) -> solvers.Geometry:
     """Return the distance by which the direction of a step is found, by conjugate gradients."""
-    return geometry(settings, solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance))
+    return geometry(settings, policy, solvers.ConjugateGradient(settings.cg_max_steps, settings.cg_tolerance))
