@@ -339,7 +339,7 @@ class SerialEnvironments:
                 if info or looked_at:
                     self._extras.read(row, info, self._mask_functions[row], not (terminates or truncates))
                 if self._whole_infos is not None:
-                    self._whole_infos[row] = info
+                    self._whole_infos[row] = dict(info or {})  # environments may reuse theirs
         except self._passed_on:
             raise
         except BaseException as error:
