@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from jumar.envs import batches
 from jumar.envs.host import HostStep, SerialEnvironments
+from jumar.envs.vector import VectorAdapter
 from jumar.errors import EnvironmentFault, UsageError
 
 
@@ -76,6 +79,16 @@ def test_gymnasium_s_own_time_limit_is_known_and_truncates() -> None:
     result = envs.step([0])
     assert result.truncated.tolist() == [True]
     assert result.terminated.tolist() == [False]
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_the_time_limit_around_an_unregistered_environment_is_known(vector: bool) -> None:
+    def make() -> gym.Env:
+        return TimeLimit(OrderEnforcing(TimeLimit(faulty.Walk(), 400)), 300)
+
+    envs = VectorAdapter(SyncVectorEnv([make])) if vector else SerialEnvironments([make])
+    assert envs.episode_limit == 300
+    assert walks().episode_limit is None
 
 
 def cart_pole_errors(before: np.ndarray, actions: np.ndarray, result: HostStep) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 from gymnasium import Space, spaces
-from gymnasium.wrappers import FrameStackObservation
+from gymnasium.wrappers import FrameStackObservation, TimeLimit
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch
@@ -166,7 +166,7 @@ class SerialEnvironments:
         self._whole_space = space_of(first, "observation_space", self.name)
         self.observation_space, self.left_out = without_text(self._whole_space)
         self.action_space = space_of(first, "action_space", self.name)
-        self.episode_limit = first.spec.max_episode_steps if first.spec else None
+        self.episode_limit = stated_limit(first)
         self.frames = min(stacked_frames(env) for env in self._envs)
         self._check_alike()
         self._step_functions = [env.step for env in self._envs]
@@ -395,6 +395,19 @@ def words_on_text(environments: HostEnvironments) -> str | None:
         return None
     parts = f"{', '.join(where)} is" if len(where) == 1 else f"{', '.join(where)} are"
     return f"{parts} text in the observations of {environments.name}; no policy here reads text, so it is left out."
+
+
+def stated_limit(env: gym.Env) -> int | None:
+    """Return the time limit in steps that an environment was registered with, or else that of the ``TimeLimit`` around it."""
+    registered = env.spec.max_episode_steps if env.spec else None
+    if registered is not None:
+        return registered
+    limits: list[int] = []
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit):
+            limits.append(env._max_episode_steps)
+        env = env.env
+    return min(limits, default=None)
 
 
 def stacked_frames(env: gym.Env) -> int:

@@ -52,10 +52,10 @@ class VectorAdapter:
         self.observation_space, self.left_out = without_text(self._whole_space)
         self.action_space = space_of(vector_env, "single_action_space", self.name)
         check_spaces(self.observation_space, self.action_space, self.name)
-        self.episode_limit = vector_env.spec.max_episode_steps if vector_env.spec else None
         self._mode = _autoreset_mode(vector_env, self.name)
         self.resets_take_steps = self._mode is AutoresetMode.NEXT_STEP
         self._many_seeds = isinstance(vector_env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        self.episode_limit = self._stated_limit()
         self._ended = np.zeros(self.n_envs, dtype=bool)
         self._keeps_infos = False
         self._progress = [-1, 0]
@@ -112,12 +112,12 @@ class VectorAdapter:
     @property
     def rewards_goals(self) -> bool:
         """Whether the environments have ``compute_reward`` and can be asked for it, as Gymnasium's own can."""
-        return self._many_seeds and all(self._env.unwrapped.call("has_wrapper_attr", "compute_reward"))  # type: ignore[attr-defined]
+        return self._each_has("compute_reward")
 
     def rewards_of(self, goals: Goals) -> Any:
         """Return what ``compute_reward`` says of many goals; see :class:`~jumar.envs.host.HostEnvironments`."""
         try:
-            return self._env.unwrapped.call("compute_reward", *goals)[0]  # type: ignore[attr-defined]
+            return self._call_each("compute_reward", *goals)[0]
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -136,6 +136,22 @@ class VectorAdapter:
         """Stop watching; the vector environment is its owner's to close."""
         if self._watchdog is not None:
             self._watchdog.close()
+
+    def _each_has(self, name: str) -> bool:
+        """Whether the environments can be asked, as Gymnasium's own can, and have this attribute."""
+        return self._many_seeds and all(self._call_each("has_wrapper_attr", name))
+
+    def _call_each(self, name: str, *arguments: Any) -> tuple[Any, ...]:
+        """Return what a method of each environment returns, or the attribute."""
+        return self._env.unwrapped.call(name, *arguments)  # type: ignore[attr-defined]
+
+    def _stated_limit(self) -> int | None:
+        """Return the registered time limit in steps, or else that of the ``TimeLimit`` around the first environment."""
+        registered = self._env.spec.max_episode_steps if self._env.spec else None
+        if registered is not None or not self._each_has("_max_episode_steps"):
+            return registered
+        limit = self._call_each("_max_episode_steps")[0]
+        return limit if isinstance(limit, int) else None
 
     def _read(self, observations: Any) -> Batch:
         seen = batches.drop_text(self._whole_space, observations) if self.left_out else observations
