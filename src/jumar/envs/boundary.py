@@ -11,12 +11,13 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import Space
+from gymnasium import Space, spaces
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
@@ -94,6 +95,21 @@ class Boundary:
             batches.check_values(self.observation_space, batch)
         except Misfit as misfit:
             raise self.observation_fault(misfit) from misfit
+        if self._observes_mask:
+            self._check_mask(batch["action_mask"])
+
+    @cached_property
+    def _observes_mask(self) -> bool:
+        """Whether observations have an entry that is taken for the action mask."""
+        parts = self.observation_space.spaces if isinstance(self.observation_space, spaces.Dict) else {}
+        mask = parts.get("action_mask")
+        return bool(mask is not None and mask.shape and batches.mask_segments(self.action_space))
+
+    def _check_mask(self, masks: np.ndarray) -> None:
+        try:
+            batches.check_flags(masks)
+        except Misfit as misfit:
+            self.fail(None, MisfitExtra("an action mask", str(misfit), misfit.row))
 
     def observation_fault(self, misfit: Misfit) -> EnvironmentFault:
         """Return the fault for an observation that does not fit its space."""
