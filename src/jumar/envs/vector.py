@@ -61,6 +61,7 @@ class VectorAdapter:
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
         self._extras = Extras(self.n_envs, self.action_space, cost, log)
+        self._mask_methods = bool(self._extras.segments) and self._each_has("action_masks")
         self._watchdog = start_watchdog(self, self._progress, warn, patience)
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
@@ -193,6 +194,10 @@ class VectorAdapter:
         return fresh, successors
 
     def _read_masks(self, call: str, infos: dict[str, Any], rows: Any, idle: np.ndarray | None = None) -> None:
+        """Take masks from ``action_masks()`` where the environments have it, else from what ``call`` gave as infos."""
+        if self._mask_methods:
+            masks = self._watched(call, lambda: self._call_each("action_masks"))
+            infos = {"action_mask": masks, "_action_mask": [mask is not None for mask in masks]}
         try:
             self._extras.read_vector_masks(infos, rows, idle)
         except Misfit as misfit:
