@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -162,6 +163,27 @@ def test_a_foreign_cost_in_a_worker_is_complained_of() -> None:
         step = envs.step([0, 0])
     assert step.costs is None
     assert step.complaint == "environment 1 of x gave a cost at step 1 that is nan, not a finite number."
+
+
+class Locked(faulty.Walk):
+    """Has a lock in its info, which no other process can have."""
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, info | {"plain": 1, "lock": threading.Lock()}
+
+
+def test_an_info_that_cannot_be_sent_is_named_and_the_worker_lives_on() -> None:
+    with workers([faulty.Walk, Locked]) as envs:
+        envs.keep_infos(True)
+        envs.reset([0, 1])
+        with pytest.raises(
+            EnvironmentFault,
+            match=r"^environment 1 of x gave an info\['lock'\] that cannot .*use workers=0, or switch copy_info",
+        ):
+            envs.step([0, 0])
+        envs.keep_infos(False)
+        assert envs.step([0, 0]).valid.all()
 
 
 def test_a_killed_worker_is_named() -> None:

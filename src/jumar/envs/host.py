@@ -155,7 +155,7 @@ class SerialEnvironments:
         passed_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
         next_seed: Callable[[int], int | None] = _unseeded,
     ) -> None:
-        self._first, self._next_seed = first_index, next_seed
+        self.first_index, self._next_seed = first_index, next_seed
         self._passed_on = (*passed_on, UsageError, EnvironmentFault)
         self._progress = [first_index, 0] if progress is None else progress
         self._envs = [self._make(item, index, name) for index, item in enumerate(make)]
@@ -184,13 +184,13 @@ class SerialEnvironments:
     def _make(self, item: Callable[[], gym.Env] | gym.Env, index: int, name: str) -> gym.Env:
         if isinstance(item, gym.Env):
             return item
-        self._progress[0] = self._first + index
+        self._progress[0] = self.first_index + index
         try:
             env = item()
         except self._passed_on:
             raise
         except BaseException as error:
-            where = f"environment {self._first + index}" + (f" of {name}" if name else "")
+            where = f"environment {self.first_index + index}" + (f" of {name}" if name else "")
             raise EnvironmentFault(f"{where} raised while it was made: {explain(error)}.") from error
         if not isinstance(env, gym.Env):
             raise UnsupportedEnvironment(f"an environment must be a gymnasium.Env, not {type(env).__name__}.")
@@ -205,7 +205,7 @@ class SerialEnvironments:
                 own, common = without_text(space_of(env, kind, self.name))[0], getattr(self, kind)
                 if not same_space(own, common):
                     raise UsageError(
-                        f"environment {self._first + index} of {self.name} has the space {describe_space(own)}, "
+                        f"environment {self.first_index + index} of {self.name} has the space {describe_space(own)}, "
                         f"the first one {describe_space(common)}; all must have the same."
                     )
 
@@ -300,7 +300,7 @@ class SerialEnvironments:
         self, actions: np.ndarray, observations: Batch
     ) -> tuple[list[Any], list[bool], list[bool], list[int]]:
         space, shape, dtype = self.observation_space, self.observation_space.shape, self.observation_space.dtype
-        plain_box, progress, first = self._plain_box, self._progress, self._first
+        plain_box, progress, first = self._plain_box, self._progress, self.first_index
         # An info that is empty is looked at only where something of it would be missed.
         looked_at = self._extras.has_masks or self._mask_functions[0] is not None or self._extras.cost.required
         rewards: list[Any] = []
@@ -350,7 +350,7 @@ class SerialEnvironments:
         return rewards, terminated, truncated, ended
 
     def _reset_row(self, row: int, seed: int | None, observations: Batch) -> None:
-        self._progress[0] = self._first + row
+        self._progress[0] = self.first_index + row
         seeds: dict[str, Any] = {} if seed is None else {"seed": seed}
         if self._watchdog is not None:
             self._watchdog.begin()
