@@ -172,7 +172,7 @@ class VectorAdapter:
         final = infos.get("final_obs")
         successors = batches.copy(batch)
         for row in map(int, np.flatnonzero(ended)):
-            value = final[row] if has_rows(final, self.n_envs) else None
+            value = final[row] if final is not None and has_rows(final, self.n_envs) else None
             if value is None:
                 raise EnvironmentFault(
                     f"environment {row} of {self.name} ended an episode at step {self._progress[1]} without "
