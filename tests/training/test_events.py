@@ -432,6 +432,8 @@ def told(observation: Any, action: Any, time: Any) -> dict[str, Any]:
         "broken": jnp.where(odd, jnp.nan, 2.0),
         "many": jnp.zeros((3,)),
         "constant": 4.0,
+        "words": "left",
+        "parts": {"time": time},
     }
 
 
@@ -442,11 +444,13 @@ def test_entries_of_a_compiled_environment(
     said, found = warned(monkeypatch), []
     env = Probe(one, length=4, info=told)
     agent = jumar_library.PPO(env, n_seeds=n_seeds, **SMALL)
-    agent.learn(64, [found.append, LogInfo("time", "broken", "many", "constant")])
+    agent.learn(64, [found.append, LogInfo("time", "broken", "many", "constant", "words", "parts")])
     # Times are 0, 1, 2, 3 in turn.
     expected = {"info/time": 1.5, "info/broken": 2.0, "info/many": None, "info/constant": 4.0}
+    expected |= {"info/words": None, "info/parts": None}
     assert [entries(metrics) for metrics in found] == [expected, expected]
     assert "info['many'] is not one number but an array of shape (3,)" in " ".join(said)
+    assert all(f"info['{key}'] is not one number but text or a" in " ".join(said) for key in ("words", "parts"))
     assert f"info['broken'] of Probe was NaN or infinite in {8 * (n_seeds or 1)} steps" in " ".join(said)
     agent.save(tmp_path / "saved")  # what is logged is no part of the state
     np.testing.assert_array_equal(
