@@ -459,12 +459,15 @@ def test_entries_of_a_compiled_environment(
 
 
 @pytest.mark.parametrize("n_steps", [3, 16])
-def test_entries_of_a_pool_stepped_from_python_and_in_a_program(n_steps: int) -> None:
+def test_entries_of_a_pool_stepped_from_python_and_in_a_program(n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("envpool")
-    found, agent = logged("envpool/Pendulum-v1", "elapsed_step", n_steps=n_steps, steps=2 * n_steps, batch_size=2)
-    assert agent._training.plan.log_info == ("elapsed_step",)
+    said, keys = warned(monkeypatch), ("elapsed_step", "elapsed_stop")
+    found, agent = logged("envpool/Pendulum-v1", *keys, n_steps=n_steps, steps=2 * n_steps, batch_size=2)
+    assert agent._training.plan.log_info == keys
     # An episode has 200 steps, the first of which is number 1.
     assert found[0]["info/elapsed_step"] == pytest.approx((n_steps + 1) / 2)
+    assert "no step of envpool/Pendulum-v1 has had info['elapsed_stop'] so far" in said[-1]
+    assert "the numbers there are: env_id" in said[-1]
 
 
 def test_an_entry_of_the_command_line_is_in_the_logs_of_a_resumed_run(tmp_path: Path) -> None:

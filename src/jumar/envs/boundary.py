@@ -268,11 +268,8 @@ class Extras:
         """Take note of entries that could be logged: numbers, an array of ``axes`` axes each."""
         for key in [key for key in info if isinstance(key, str) and key not in self._looked_at]:
             self._looked_at.add(key)
-            value = info[key]
-            if isinstance(value, (int, float, np.generic, np.ndarray)):
-                array = np.asarray(value)
-                if array.ndim == axes and array.dtype.kind in "fiub" and not (axes and key.startswith("_")):
-                    self.new_numbers += (key,)
+            if is_number(key, info[key], axes):
+                self.new_numbers += (key,)
 
     def _take_vector_infos(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
         if self.log:
@@ -413,6 +410,14 @@ def has_rows(values: Any, n: int) -> bool:
 def no_info(info: Any, row: int | None = None) -> MisfitExtra:
     """Return what is wrong with an info that is no dict."""
     return MisfitExtra("an info", f"is no dict but {type(info).__name__} {shown(info)}", row)
+
+
+def is_number(key: str, value: Any, axes: int = 0) -> bool:
+    """Whether an entry of ``info`` could be logged: a number, an array of ``axes`` axes in a vector environment's info."""
+    if not isinstance(value, (int, float, np.generic, np.ndarray)) or (axes and key.startswith("_")):
+        return False
+    array = np.asarray(value)
+    return array.ndim == axes and array.dtype.kind in "fiub"
 
 
 def read_number(what: str, value: Any, row: int) -> float:
