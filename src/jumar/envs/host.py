@@ -71,7 +71,7 @@ class HostEnvironments(Protocol):
     resets itself in them (NEXT_STEP). ``never_costs``: whether it is known already that no step comes with a cost.
     ``frames``: how many frames an observation stacks along its first axis, the oldest first, where that is known; else 1. A
     reset fills the stack with one frame. ``left_out``: where in the environment's own observations text is, which is no
-    part of ``observation_space``.
+    part of ``observation_space``. ``hides_mask``: whether wrappers leave out the ``action_mask`` of its own observations.
     """
 
     n_envs: int
@@ -83,6 +83,7 @@ class HostEnvironments(Protocol):
     never_costs: bool
     frames: int
     left_out: tuple[str, ...]
+    hides_mask: bool
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
         """Start all environments anew, environment i from ``seeds[i]`` alone; return observations and action masks."""
@@ -174,6 +175,7 @@ class SerialEnvironments:
         self._none, self._all = np.zeros(self.n_envs, dtype=bool), np.ones(self.n_envs, dtype=bool)
         self._none.flags.writeable = self._all.flags.writeable = False
         self._extras = Extras(self.n_envs, self.action_space, cost, log)
+        self.hides_mask = bool(self._extras.segments) and _hides_mask(first, self.name)
         self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
         self._whole_infos: list[dict[str, Any]] | None = None
         self._boundary = Boundary(
@@ -380,6 +382,16 @@ def _mask_function(env: gym.Env) -> Callable[[], Any] | None:
     return function if callable(function) else None
 
 
+def _hides_mask(env: gym.Env, name: str) -> bool:
+    """Whether an environment's observation has an action mask that its wrappers leave out, and no method gives one."""
+
+    def has_mask(env: gym.Env) -> bool:
+        space = space_of(env, "observation_space", name)
+        return isinstance(space, spaces.Dict) and "action_mask" in space.spaces
+
+    return has_mask(env.unwrapped) and not has_mask(env) and _mask_function(env) is None
+
+
 def failed_rewards(name: str, count: int, error: BaseException) -> EnvironmentFault:
     """Return the fault for a ``compute_reward`` that raised when it was given ``count`` goals."""
     return EnvironmentFault(
@@ -395,6 +407,16 @@ def words_on_text(environments: HostEnvironments) -> str | None:
         return None
     parts = f"{', '.join(where)} is" if len(where) == 1 else f"{', '.join(where)} are"
     return f"{parts} text in the observations of {environments.name}; no policy here reads text, so it is left out."
+
+
+def words_on_mask(environments: HostEnvironments) -> str | None:
+    """Return a sentence on an action mask that wrappers leave out of observations; ``None`` where they do not."""
+    if not environments.hides_mask:
+        return None
+    return (
+        f"{environments.name} has an action_mask in its observations that its wrappers leave out; keep it in a Dict, or give "
+        "it as info['action_mask'] or by a method action_masks(), or forbidden actions are taken."
+    )
 
 
 def stated_limit(env: gym.Env) -> int | None:

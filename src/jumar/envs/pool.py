@@ -129,6 +129,7 @@ class EnvPoolEnvironments:
 
     resets_take_steps = True
     left_out: tuple[str, ...] = ()
+    hides_mask = False
 
     def __init__(
         self,

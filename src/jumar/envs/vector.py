@@ -34,6 +34,7 @@ class VectorAdapter:
 
     never_costs = False
     frames = 1
+    hides_mask = False
 
     def __init__(
         self,

@@ -145,6 +145,7 @@ def _describe(environments: SerialEnvironments) -> Description:
         environments.episode_limit,
         environments.frames,
         environments.left_out,
+        environments.hides_mask,
         environments.rewards_goals,
     )
 
