@@ -451,6 +451,7 @@ def test_entries_of_a_compiled_environment(
     assert [entries(metrics) for metrics in found] == [expected, expected]
     assert "info['many'] is not one number but an array of shape (3,)" in " ".join(said)
     assert all(f"info['{key}'] is not one number but text or a" in " ".join(said) for key in ("words", "parts"))
+    assert not any("no step of" in words for words in said)
     assert f"info['broken'] of Probe was NaN or infinite in {8 * (n_seeds or 1)} steps" in " ".join(said)
     agent.save(tmp_path / "saved")  # what is logged is no part of the state
     np.testing.assert_array_equal(

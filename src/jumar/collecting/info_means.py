@@ -89,6 +89,11 @@ class InfoMeans:
         """Forget the steps so far: an iteration begins."""
         self._sums = np.zeros((SUMS, len(self.keys)))
 
+    def expect(self, shapes: Mapping[str, tuple[int, ...] | None]) -> None:
+        """Take note of the entries that every step has, given the shapes of those of one ``info``, ``None`` for no numbers."""
+        self.numbers.update({name: None for name, shape in shapes.items() if shape == ()})
+        self._unseen.difference_update(shapes)
+
     def add_step(self, step: HostStep) -> None:
         """Take in one step of all environments."""
         if step.infos is not None:

@@ -80,7 +80,7 @@ def assemble(
             for words in not_numbers(traced, plan.log_info):
                 warn(words)
             if info is not None:
-                info.numbers.update({name: None for name, shape in traced.items() if shape == ()})
+                info.expect(traced)
         runner = CompiledRunner(
             update, env, source.name, settings.n_envs, settings.rows_per_round, plan.n_seeds, watch, info
         )
