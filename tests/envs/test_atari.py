@@ -181,6 +181,18 @@ def test_envpool_is_told_the_same() -> None:
         pytest.param(
             "envpool/Pong-v5", {"kwargs": {"max_episode_steps": 0}}, "max_episode_steps=0 of", marks=needs_envpool
         ),
+        pytest.param(
+            "envpool/Pong-v5",
+            {"kwargs": {"repeat_action_probability": 5.0}},
+            "=5.0 of envpool/Pong-v5 must be a number from 0 to 1",
+            marks=needs_envpool,
+        ),
+        pytest.param(
+            "ALE/Pong-v5",
+            {"kwargs": {"repeat_action_probability": -0.5}},
+            "=-0.5 of ALE/Pong-v5 must be a number from 0 to 1",
+            marks=needs_ale,
+        ),
         pytest.param("ALE/Pong-v5", {"frame_stack": 4}, "last 4 frames; leave --frame-stack 4 out", marks=needs_ale),
         pytest.param("ALE/Pong-v5", {"kwargs": {"frameskip": 2}}, "beside --atari 'frameskip'", marks=needs_ale),
         pytest.param(

@@ -58,6 +58,14 @@ class Clock:
         return {"start": state.start, "time": state.time}
 
 
+class Wording(Clock):
+    """Has something else than a number as its cost."""
+
+    def step(self, key: jax.Array, state: ClockState, action: jax.Array, params: Any) -> Any:
+        *rest, _ = super().step(key, state, action, params)
+        return *rest, {"cost": "dear"}
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def rollout(env: Any, key: jax.Array, actions: jax.Array) -> tuple[Any, CompiledStep]:
     """Reset, then step through actions (T, N, ...); return the first observations and T stacked steps."""
@@ -133,6 +141,8 @@ def test_costs_are_passed_on_and_other_infos_ignored() -> None:
     _, without = run(Clock(), np.zeros((2, 3), np.int32))
     assert without.costs is None
     _, steps = run(Clock(with_cost=True), np.zeros((2, 3), np.int32))
+    _, worded = run(Wording(), np.zeros((2, 3), np.int32))
+    assert worded.costs is None
     assert steps.costs is not None
     assert steps.costs.dtype == jnp.float32
     np.testing.assert_array_equal(steps.costs, [[1, 1, 1], [2, 2, 2]])

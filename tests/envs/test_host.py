@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from jumar.envs import batches
-from jumar.envs.host import HostStep, SerialEnvironments
+from jumar.envs.host import HostEnvironments, HostStep, SerialEnvironments
+from jumar.envs.vector import VectorAdapter
 from jumar.errors import EnvironmentFault, UsageError
+from jumar.training.checks.course import mask_of
 
 
 def walks(n: int = 2, **kwargs: Any) -> SerialEnvironments:
@@ -28,6 +32,11 @@ def faulty_environments(fault: str, n: int = 2, at: int = 3) -> SerialEnvironmen
     """All but the last one never go wrong."""
     makers: list[Callable[[], gym.Env]] = [lambda i=i: faulty.Faulty(fault, at if i == n - 1 else -1) for i in range(n)]
     return SerialEnvironments(makers, "faulty:X-v0")
+
+
+def reset_and_step(envs: HostEnvironments) -> HostStep:
+    envs.reset(list(range(envs.n_envs)))
+    return envs.step([0] * envs.n_envs)
 
 
 # --- autoreset and time limits ---
@@ -76,6 +85,16 @@ def test_gymnasium_s_own_time_limit_is_known_and_truncates() -> None:
     result = envs.step([0])
     assert result.truncated.tolist() == [True]
     assert result.terminated.tolist() == [False]
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_the_time_limit_around_an_unregistered_environment_is_known(vector: bool) -> None:
+    def make() -> gym.Env:
+        return TimeLimit(OrderEnforcing(TimeLimit(faulty.Walk(), 400)), 300)
+
+    envs = VectorAdapter(SyncVectorEnv([make])) if vector else SerialEnvironments([make])
+    assert envs.episode_limit == 300
+    assert walks().episode_limit is None
 
 
 def cart_pole_errors(before: np.ndarray, actions: np.ndarray, result: HostStep) -> np.ndarray:
@@ -188,7 +207,55 @@ def test_a_mask_in_the_info_holds_for_its_own_step_only() -> None:
     assert second.tolist() == [[True, True, True]]
 
 
+class MaskOf(faulty.Walk):
+    """A :class:`Walk` with this mask at every step, in the info or, where it is ``seen``, in the observation."""
+
+    def __init__(self, mask: Any, seen: bool) -> None:
+        super().__init__()
+        self.mask, self.seen = mask, seen
+        if seen:
+            parts = {"x": faulty.Walk.observation_space, "action_mask": spaces.Box(-1.0, 2.0, (3,), np.float32)}
+            self.observation_space = spaces.Dict(parts)
+
+    def observe(self, action: Any) -> Any:
+        x = super().observe(action)
+        return {"x": x, "action_mask": np.array(self.mask, np.float32)} if self.seen else x
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, info if self.seen else info | {"action_mask": self.mask}
+
+
+def test_a_mask_of_the_numbers_0_and_1_is_one() -> None:
+    envs = SerialEnvironments([lambda: MaskOf(np.array([1.0, 0.0, 1.0]), seen=False)])
+    envs.reset([0])
+    masks = envs.step([0]).action_masks
+    assert masks is not None
+    assert masks.tolist() == [[True, False, True]]
+    seen = SerialEnvironments([lambda: MaskOf([1.0, 0.0, 1.0], seen=True)])
+    observation, masks = seen.reset([0])
+    assert mask_of(seen, observation, masks).tolist() == [True, False, True]  # type: ignore[union-attr]
+
+
 # --- what goes wrong ---
+
+
+@pytest.mark.parametrize(
+    ("mask", "seen", "words"),
+    [
+        ([1.0, 0.5, 0.0], False, r"at step 1 that has the entry 0\.5; it must be boolean, or 0 and 1\.$"),
+        ([1, 0, 2], False, r"at step 1 that has the entry 2; it must"),
+        (["a", "b", "c"], False, r"at step 1 that has entries of dtype <U1; they must be boolean, or 0 and 1\.$"),
+        ([1, 0], False, "at step 1 that has 2 entries where the action space has 3 choices"),
+        ([1.0, -1.0, 0.0], True, r"in reset that has the entry -1\.0; it must be boolean"),
+    ],
+)
+def test_other_entries_of_a_mask_are_named(mask: Any, seen: bool, words: str) -> None:
+    envs = SerialEnvironments(
+        [faulty.Walk if not seen else lambda: MaskOf([1, 0, 1], True), lambda: MaskOf(mask, seen)], "x"
+    )
+    with pytest.raises(EnvironmentFault, match="^environment 1 of x gave an action mask " + words):
+        reset_and_step(envs)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,13 @@ def test_a_nan_action_does_not_reach_the_simulator() -> None:
         ("CartPole-v7", {}, "unknown EnvPool environment 'CartPole-v7'; did you mean CartPole-v"),
         ("CartPole-v1", {"max_steps": 3}, "unknown setting of envpool/CartPole-v1 'max_steps'"),
         ("CartPole-v1", {"num_envs": 3}, "unknown setting of envpool/CartPole-v1 'num_envs'"),
+        ("CartPole-v1", {"max_episode_steps": -1}, "max_episode_steps=-1 of envpool/CartPole-v1 must be at least 1"),
+        ("CartPole-v1", {"max_episode_steps": 0}, "max_episode_steps=0 of envpool/CartPole-v1 must be at least 1"),
+        (
+            "Pong-v5",
+            {"repeat_action_probability": 5.0},
+            "repeat_action_probability=5.0 of envpool/Pong-v5 must be a number",
+        ),
         ("CartPole-v1", {"max_episode_steps": "x"}, r"does not take max_episode_steps='x' \(default 500\)"),
     ],
 )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 
-from jumar.envs.host import SerialEnvironments
+import jumar
+from jumar.envs.host import SerialEnvironments, words_on_mask
 from jumar.envs.workers import WorkerEnvironments
 from jumar.errors import EnvironmentFault, UsageError
 
@@ -162,6 +165,46 @@ def test_a_foreign_cost_in_a_worker_is_complained_of() -> None:
         step = envs.step([0, 0])
     assert step.costs is None
     assert step.complaint == "environment 1 of x gave a cost at step 1 that is nan, not a finite number."
+
+
+class Locked(faulty.Walk):
+    """Has a lock in its info, which no other process can have."""
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, info | {"plain": 1, "lock": threading.Lock()}
+
+
+def test_an_info_that_cannot_be_sent_is_named_and_the_worker_lives_on() -> None:
+    with workers([faulty.Walk, Locked]) as envs:
+        envs.keep_infos(True)
+        envs.reset([0, 1])
+        with pytest.raises(
+            EnvironmentFault,
+            match=r"^environment 1 of x gave an info\['lock'\] that cannot .*use workers=0, or switch copy_info",
+        ):
+            envs.step([0, 0])
+        envs.keep_infos(False)
+        assert envs.step([0, 0]).valid.all()
+
+
+class Masked(faulty.Walk):
+    """Has an action mask in its observation."""
+
+    observation_space = spaces.Dict({"x": faulty.Walk.observation_space, "action_mask": spaces.MultiBinary(3)})
+
+    def observe(self, action: Any) -> Any:
+        return {"x": super().observe(action), "action_mask": np.ones(3, np.int8)}
+
+
+def test_a_mask_that_wrappers_leave_out_is_said_once() -> None:
+    with workers([lambda: FlattenObservation(Masked())] * 2) as envs:
+        assert envs.hides_mask
+        assert "x has an action_mask in its observations that its wrappers leave out" in str(words_on_mask(envs))
+    assert words_on_mask(SerialEnvironments([Masked])) is None
+    with pytest.warns(UserWarning, match="wrappers leave out") as heard:
+        jumar.PPO(lambda: FlattenObservation(Masked()), n_envs=2)
+    assert len(heard) == 1
 
 
 def test_a_killed_worker_is_named() -> None:

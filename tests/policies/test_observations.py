@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 
 from jumar.errors import UsageError
 from jumar.networks.layers import Image
@@ -226,6 +227,10 @@ def test_without_masks_there_is_none() -> None:
 def test_a_mask_of_another_length_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match="action_mask has 3 entries; the action space needs 4"):
         Encoder.of(MASKED, normalise=True, mask_size=4)
+    with pytest.raises(
+        UsageError, match=r"action_mask has 6 entries; the action space needs 3.* A frame stack stacks masks too"
+    ):
+        Encoder.of(batch_space(MASKED, 2), normalise=True, mask_size=3)
 
 
 def test_where_actions_have_no_masks_the_entry_is_an_observation_like_any_other() -> None:

@@ -124,6 +124,12 @@ def test_masks_in_observations_are_kept_to_in_every_copy() -> None:
     assert "not independent" not in said(report)
 
 
+@pytest.mark.parametrize("wrapper", ["FlattenObservation", 'FilterObservation:filter_keys=["place"]'])
+def test_a_mask_that_wrappers_leave_out_is_said(wrapper: str) -> None:
+    report = check("unsound:Masked-v0", wrappers=[wrapper], steps=2)
+    assert "unsound:Masked-v0 has an action_mask in its observations that its wrappers leave out" in said(report)
+
+
 def test_the_largest_bounds_of_actions_are_no_trouble() -> None:
     assert "Half of the range of an action is from 1.79769e+308" in said(check("unsound:Vast-v0", steps=50))
 

@@ -432,6 +432,8 @@ def told(observation: Any, action: Any, time: Any) -> dict[str, Any]:
         "broken": jnp.where(odd, jnp.nan, 2.0),
         "many": jnp.zeros((3,)),
         "constant": 4.0,
+        "words": "left",
+        "parts": {"time": time},
     }
 
 
@@ -442,11 +444,14 @@ def test_entries_of_a_compiled_environment(
     said, found = warned(monkeypatch), []
     env = Probe(one, length=4, info=told)
     agent = jumar_library.PPO(env, n_seeds=n_seeds, **SMALL)
-    agent.learn(64, [found.append, LogInfo("time", "broken", "many", "constant")])
+    agent.learn(64, [found.append, LogInfo("time", "broken", "many", "constant", "words", "parts")])
     # Times are 0, 1, 2, 3 in turn.
     expected = {"info/time": 1.5, "info/broken": 2.0, "info/many": None, "info/constant": 4.0}
+    expected |= {"info/words": None, "info/parts": None}
     assert [entries(metrics) for metrics in found] == [expected, expected]
     assert "info['many'] is not one number but an array of shape (3,)" in " ".join(said)
+    assert all(f"info['{key}'] is not one number but text or a" in " ".join(said) for key in ("words", "parts"))
+    assert not any("no step of" in words for words in said)
     assert f"info['broken'] of Probe was NaN or infinite in {8 * (n_seeds or 1)} steps" in " ".join(said)
     agent.save(tmp_path / "saved")  # what is logged is no part of the state
     np.testing.assert_array_equal(
@@ -455,12 +460,15 @@ def test_entries_of_a_compiled_environment(
 
 
 @pytest.mark.parametrize("n_steps", [3, 16])
-def test_entries_of_a_pool_stepped_from_python_and_in_a_program(n_steps: int) -> None:
+def test_entries_of_a_pool_stepped_from_python_and_in_a_program(n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("envpool")
-    found, agent = logged("envpool/Pendulum-v1", "elapsed_step", n_steps=n_steps, steps=2 * n_steps, batch_size=2)
-    assert agent._training.plan.log_info == ("elapsed_step",)
+    said, keys = warned(monkeypatch), ("elapsed_step", "elapsed_stop")
+    found, agent = logged("envpool/Pendulum-v1", *keys, n_steps=n_steps, steps=2 * n_steps, batch_size=2)
+    assert agent._training.plan.log_info == keys
     # An episode has 200 steps, the first of which is number 1.
     assert found[0]["info/elapsed_step"] == pytest.approx((n_steps + 1) / 2)
+    assert "no step of envpool/Pendulum-v1 has had info['elapsed_stop'] so far" in said[-1]
+    assert "the numbers there are: env_id" in said[-1]
 
 
 def test_an_entry_of_the_command_line_is_in_the_logs_of_a_resumed_run(tmp_path: Path) -> None:

@@ -266,6 +266,27 @@ def test_rewards_that_need_infos_are_computed_with_them_and_refused_without() ->
         assert np.mean((reward < -0.5) & (reward > -3.0)) > 0.9
 
 
+class Reusing(Reach):
+    """Gives the same dict as info in every step."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=3, toll=1.0)
+        self._info: dict[str, Any] = {}
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        self._info.update(info)
+        return *rest, self._info
+
+
+def test_the_info_of_a_step_is_kept_where_an_environment_reuses_its_dict() -> None:
+    environments = SerialEnvironments([Reusing])
+    environments.keep_infos(True)
+    environments.reset([0])
+    steps = [environments.step(np.full((1, 2), way, np.float32)) for way in (0.25, 0.5)]
+    assert [step.whole_infos[0]["toll"] for step in steps if step.whole_infos] == [0.5, 1.0]
+
+
 @pytest.mark.slow
 def test_goals_of_a_pool_are_relabelled_by_its_formula() -> None:
     agent = made("envpool/FetchReach-v4", n_envs=2, buffer_size=5000).learn(240)

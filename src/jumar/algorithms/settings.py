@@ -54,7 +54,10 @@ class CollectingSettings(PolicySettings):
         raise NotImplementedError
 
     def shortcoming(self, steps: int) -> str | None:
-        """Say why training for so many steps of all environments together would teach nothing; ``None`` if it would."""
+        """Say why training for so many steps of all environments together would teach nothing, or what has no effect in it.
+
+        ``None``: neither is so.
+        """
         return None
 
     @property

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from jax import Array
 
 from jumar.collecting.info_means import InfoMeans, sums_of
+from jumar.envs.boundary import is_number
 from jumar.envs.host import HostEnvironments, HostStep
 from jumar.envs.pool import EnvPoolEnvironments
 from jumar.envs.step_costs import Cost
@@ -195,6 +196,8 @@ class PoolScan:
         """Take over the pool, and prepare the program that belongs to it."""
         assert isinstance(environments, EnvPoolEnvironments)
         self._pool = environments
+        numbers = (key for key, value in environments.last_info.items() if is_number(key, value, axes=1))
+        self._info.numbers.update(dict.fromkeys(numbers))
         with jax.enable_x64(True):
             handle, step = environments.xla()
             self._state = jnp.asarray(handle), jnp.asarray(observations), jnp.zeros(environments.n_envs, bool)

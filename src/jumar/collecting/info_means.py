@@ -49,12 +49,16 @@ def sums_of(infos: Mapping[str, Array], keys: Keys, valid: Array) -> Array:
     return jnp.stack(columns, axis=-1)
 
 
-def not_numbers(shapes: Mapping[str, tuple[int, ...]], keys: Keys) -> list[str]:
-    """Say which of the keys are there and are not one number, given the shapes of the entries of one ``info``."""
+def not_numbers(shapes: Mapping[str, tuple[int, ...] | None], keys: Keys) -> list[str]:
+    """Say which of the keys are there and are not one number.
+
+    ``shapes`` are those of the entries of one ``info``, ``None`` for what is not numeric.
+    """
+    found = {key: shapes[key] for key in keys if shapes.get(key, ()) != ()}
     return [
-        f"info[{key!r}] is not one number but an array of shape {shapes[key]}, and is not logged."
-        for key in keys
-        if shapes.get(key, ()) != ()
+        f"info[{key!r}] is not one number but {'text or a structure' if shape is None else f'an array of shape {shape}'}, "
+        "and is not logged."
+        for key, shape in found.items()
     ]
 
 
@@ -84,6 +88,11 @@ class InfoMeans:
     def begin(self) -> None:
         """Forget the steps so far: an iteration begins."""
         self._sums = np.zeros((SUMS, len(self.keys)))
+
+    def expect(self, shapes: Mapping[str, tuple[int, ...] | None]) -> None:
+        """Take note of the entries that every step has, given the shapes of those of one ``info``, ``None`` for no numbers."""
+        self.numbers.update({name: None for name, shape in shapes.items() if shape == ()})
+        self._unseen.difference_update(shapes)
 
     def add_step(self, step: HostStep) -> None:
         """Take in one step of all environments."""

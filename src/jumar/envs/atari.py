@@ -90,6 +90,18 @@ def check_settings(text: str, kwargs: Mapping[str, Any], frame_stack: int | None
     limit = kwargs.get("max_episode_steps", LONGEST)
     if type(limit) is not int or limit < 1:
         raise UsageError(f"max_episode_steps={limit!r} of {text} must be a whole number of at least 1.")
+    check_sticky(text, kwargs)
+
+
+def check_sticky(text: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse a ``repeat_action_probability`` that is no probability; neither ALE nor EnvPool does.
+
+    Raises:
+        UsageError: with the value.
+    """
+    sticky = kwargs.get("repeat_action_probability", STICKY)
+    if isinstance(sticky, bool) or not isinstance(sticky, (int, float)) or not 0 <= sticky <= 1:
+        raise UsageError(f"repeat_action_probability={sticky!r} of {text} must be a number from 0 to 1.")
 
 
 def pool_settings(kwargs: Mapping[str, Any], use: Use) -> dict[str, Any]:

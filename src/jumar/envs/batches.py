@@ -280,12 +280,13 @@ def read_mask(segments: tuple[int, ...], mask: Any) -> np.ndarray:
     ``mask`` is one array of all ``M`` flags, or Gymnasium's tuple of one array for each factor.
 
     Raises:
-        Misfit: where the length is wrong, or a factor has no allowed choice left.
+        Misfit: where the length is wrong, an entry is no flag, or a factor has no allowed choice left.
     """
     parts = mask if isinstance(mask, (tuple, list)) and any(np.ndim(part) for part in mask) else (mask,)
     row = np.concatenate([np.ravel(np.asarray(part)) for part in parts])
-    if row.dtype.kind not in "biu" or row.size != sum(segments):
-        raise Misfit(f"has {row.size} entries of dtype {row.dtype} where the action space has {sum(segments)} choices")
+    if row.size != sum(segments):
+        raise Misfit(f"has {row.size} entries where the action space has {sum(segments)} choices")
+    check_flags(row)
     row = row.astype(bool)
     begin = 0
     for length in segments:
@@ -293,3 +294,20 @@ def read_mask(segments: tuple[int, ...], mask: Any) -> np.ndarray:
             raise Misfit("allows no action at all")
         begin += length
     return row
+
+
+def check_flags(masks: np.ndarray) -> None:
+    """Refuse action masks with entries that are neither true nor false, 1 nor 0.
+
+    Raises:
+        Misfit: with the index of the first such entry along the leading axis as its row.
+    """
+    if masks.dtype.kind == "b":
+        return
+    if masks.dtype.kind not in "iuf":
+        raise Misfit(f"has entries of dtype {masks.dtype}; they must be boolean, or 0 and 1")
+    strangers = (masks != 0) & (masks != 1)
+    if strangers.any():
+        raise Misfit(
+            f"has the entry {masks[strangers][0]}; it must be boolean, or 0 and 1", int(np.argwhere(strangers)[0][0])
+        )

@@ -11,12 +11,13 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import Space
+from gymnasium import Space, spaces
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
@@ -94,6 +95,21 @@ class Boundary:
             batches.check_values(self.observation_space, batch)
         except Misfit as misfit:
             raise self.observation_fault(misfit) from misfit
+        if self._observes_mask:
+            self._check_mask(batch["action_mask"])
+
+    @cached_property
+    def _observes_mask(self) -> bool:
+        """Whether observations have an entry that is taken for the action mask."""
+        parts = self.observation_space.spaces if isinstance(self.observation_space, spaces.Dict) else {}
+        mask = parts.get("action_mask")
+        return bool(mask is not None and mask.shape and batches.mask_segments(self.action_space))
+
+    def _check_mask(self, masks: np.ndarray) -> None:
+        try:
+            batches.check_flags(masks)
+        except Misfit as misfit:
+            self.fail(None, MisfitExtra("an action mask", str(misfit), misfit.row))
 
     def observation_fault(self, misfit: Misfit) -> EnvironmentFault:
         """Return the fault for an observation that does not fit its space."""
@@ -216,7 +232,7 @@ class Extras:
         Where no action is taken next, because the episode is over, the mask is not looked at: it may allow nothing.
         """
         if not isinstance(info, dict):
-            raise MisfitExtra("an info", f"is no dict but {type(info).__name__} {shown(info)}", row)
+            raise no_info(info, row)
         mask = None
         if acts_next:
             mask = mask_function() if mask_function is not None else info.get("action_mask")
@@ -241,41 +257,59 @@ class Extras:
         try:
             self._infos[i, row] = read_number(f"an info[{key!r}]", value, row)
         except MisfitExtra as misfit:
-            if key not in self._complained:
-                self._complained.add(key)
-                self._info_misfits[key] = misfit
+            self._complain(key, misfit)
+
+    def _complain(self, key: str, misfit: MisfitExtra) -> None:
+        if key not in self._complained:
+            self._complained.add(key)
+            self._info_misfits[key] = misfit
 
     def _look_at(self, info: Mapping[Any, Any], axes: int = 0) -> None:
         """Take note of entries that could be logged: numbers, an array of ``axes`` axes each."""
         for key in [key for key in info if isinstance(key, str) and key not in self._looked_at]:
             self._looked_at.add(key)
-            value = info[key]
-            if isinstance(value, (int, float, np.generic, np.ndarray)):
-                array = np.asarray(value)
-                if array.ndim == axes and array.dtype.kind in "fiub" and not (axes and key.startswith("_")):
-                    self.new_numbers += (key,)
+            if is_number(key, info[key], axes):
+                self.new_numbers += (key,)
 
     def _take_vector_infos(self, infos: Mapping[str, Any], rows: Iterable[int]) -> None:
         if self.log:
             self._look_at(infos, axes=1)
         for i, key in enumerate(self.log):
-            values, given = infos.get(key), infos.get(f"_{key}")
-            if values is None:
+            try:
+                values, given = self._joined(f"an info[{key!r}]", infos, key)
+            except MisfitExtra as misfit:
+                self._complain(key, misfit)
                 continue
             for row in rows:
-                if given is None or given[row]:
+                if given[row]:
                     self._take_info(i, values[row], row)
 
     def _take_cost(self, value: Any, row: int) -> None:
         try:
             number = read_number(self.cost.described, value, row)
         except MisfitExtra as misfit:
-            if self.cost.required:
-                raise
-            self.misfit = self.misfit or misfit
+            self._refuse_cost(misfit)
             return
         self._costs[row] = self.cost(number, np)
         self.has_costs = True
+
+    def _refuse_cost(self, misfit: MisfitExtra) -> None:
+        if self.cost.required:
+            raise misfit
+        self.misfit = self.misfit or misfit
+
+    def _joined(self, what: str, infos: Mapping[str, Any], key: str) -> tuple[Any, Any]:
+        """Return an entry of a vector environment's info, and where it is given: two arrays over environments.
+
+        Raises:
+            MisfitExtra: one of them has not an entry for each environment.
+        """
+        values, given = infos.get(key), infos.get(f"_{key}")
+        n = len(self._costs)
+        if values is None:
+            return values, np.zeros(n, dtype=bool)
+        given = np.ones(n, dtype=bool) if given is None else of_all(f"an info['_{key}']", given, n)
+        return of_all(what, values, n), given
 
     def _read_mask(self, mask: Any, row: int) -> np.ndarray:
         try:
@@ -285,12 +319,12 @@ class Extras:
 
     def read_vector_masks(self, infos: Mapping[str, Any], rows: Iterable[int], idle: np.ndarray | None = None) -> None:
         """Take the masks of some rows from the info of a vector environment; those of ``idle`` rows are not looked at."""
-        masks, given = infos.get("action_mask"), infos.get("_action_mask")
-        if not self.segments or (masks is None and not self.has_masks):
+        if not self.segments or ("action_mask" not in infos and not self.has_masks):
             return
+        masks, given = self._joined("an action mask", infos, "action_mask")
         for row in rows:
             acts_next = idle is None or not idle[row]
-            if acts_next and masks is not None and (given is None or given[row]):
+            if acts_next and given[row]:
                 self._masks[row] = self._read_mask(masks[row], row)
                 self.has_masks = True
             else:
@@ -301,11 +335,15 @@ class Extras:
         if self.log:
             rows = list(rows)
             self._take_vector_infos(infos, rows)
-        values, given = infos.get(self.cost.entry), infos.get(f"_{self.cost.entry}")
-        if values is None and not self.cost.required:
+        if self.cost.entry not in infos and not self.cost.required:
+            return
+        try:
+            values, given = self._joined(self.cost.described, infos, self.cost.entry)
+        except MisfitExtra as misfit:
+            self._refuse_cost(misfit)
             return
         for row in rows:
-            if values is not None and (given is None or given[row]):
+            if given[row]:
                 self._take_cost(values[row], row)
             elif self.cost.required:
                 raise MissingEntry(self.cost.entry, row)
@@ -334,6 +372,52 @@ def read_flag(what: str, value: Any) -> bool:
     if flag.size != 1 or flag.dtype.kind not in "biuf" or flag.reshape(()) not in (0, 1):
         raise MisfitExtra(f"a {what}", f"is {shown(value)}, not true or false", None)
     return bool(flag.reshape(()))
+
+
+def read_flags(what: str, flags: Any, n: int) -> np.ndarray:
+    """Return ``terminated`` or ``truncated`` of ``n`` environments as booleans ``[N]``; raises as :func:`read_flag`."""
+    array = _as_array(flags)
+    if array.shape == (n,) and array.dtype.kind == "b":
+        return np.array(array)
+    read = np.zeros(n, dtype=bool)
+    for row, flag in enumerate(of_all(f"a {what}", flags, n)):
+        try:
+            read[row] = read_flag(what, flag)
+        except MisfitExtra as misfit:
+            raise MisfitExtra(misfit.what, str(misfit), row) from misfit
+    return read
+
+
+def of_all(what: str, values: Any, n: int) -> Any:
+    """Return ``values``, or raise :class:`MisfitExtra` with ``what`` they are where there is not one for each environment."""
+    if not has_rows(values, n):
+        raise MisfitExtra(
+            what, f"is {shown(values, str)}, not an array with an entry for each of the {n} environments", None
+        )
+    return values
+
+
+def has_rows(values: Any, n: int) -> bool:
+    """Whether it is a sequence or an array of ``n`` entries."""
+    if isinstance(values, (str, bytes)) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
+        return False
+    try:
+        return len(values) == n
+    except Exception:  # an array without axes
+        return False
+
+
+def no_info(info: Any, row: int | None = None) -> MisfitExtra:
+    """Return what is wrong with an info that is no dict."""
+    return MisfitExtra("an info", f"is no dict but {type(info).__name__} {shown(info)}", row)
+
+
+def is_number(key: str, value: Any, axes: int = 0) -> bool:
+    """Whether an entry of ``info`` could be logged: a number, an array of ``axes`` axes in a vector environment's info."""
+    if not isinstance(value, (int, float, np.generic, np.ndarray)) or (axes and key.startswith("_")):
+        return False
+    array = np.asarray(value)
+    return array.ndim == axes and array.dtype.kind in "fiub"
 
 
 def read_number(what: str, value: Any, row: int) -> float:
@@ -390,9 +474,9 @@ def read_rewards(rewards: Any, n: int) -> np.ndarray:
     """
     array = _as_array(rewards)
     if array.shape != (n,) or array.dtype.kind not in "fiub":
+        if not has_rows(rewards, n):
+            raise Misfit(f"{type(rewards).__name__} {shown(rewards)}, not a number for each of the {n} environments")
         array = np.array([_read_reward(reward, row) for row, reward in enumerate(rewards)])
-    if array.shape != (n,):
-        raise Misfit(f"an array of shape {array.shape} and dtype {array.dtype}, not {n} numbers")
     if not batches.all_finite(array):
         row = int(np.argmin(np.isfinite(array)))
         raise Misfit(f"{array[row]}, which is not finite", row)

@@ -131,9 +131,9 @@ def step_batch(
         ended = terminated | truncated
         fresh = _reset(env, reset_key, params)
         state, observation = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, (state, successor))
-        costs = jnp.asarray(info["cost"], jnp.float32) if "cost" in info else None
+        costs = jnp.asarray(info["cost"], jnp.float32) if numeric_shape(info.get("cost")) is not None else None
         rewards = jnp.asarray(reward, jnp.float32)
-        infos = {entry: jnp.asarray(info[entry]) for entry in log if entry in info and jnp.shape(info[entry]) == ()}
+        infos = {entry: jnp.asarray(info[entry]) for entry in log if numeric_shape(info.get(entry)) == ()}
         step = CompiledStep(observation, rewards, terminated, truncated & ~terminated, successor, costs, infos or ())
         return state, step
 
@@ -296,7 +296,7 @@ class Costed(Wrapped):
     name: str
 
     def __post_init__(self) -> None:
-        if self.cost.entry not in traced_info(self.env, self.name):
+        if traced_info(self.env, self.name).get(self.cost.entry) is None:
             raise lacking(self.cost.entry, self.name)
 
     @property
@@ -318,18 +318,29 @@ class Costed(Wrapped):
         return state, observation, reward, terminated, truncated, {**info, "cost": self.cost(value, jnp)}
 
 
-def traced_info(env: CompiledEnvironment, name: str) -> dict[str, tuple[int, ...]]:
-    """Return the entries of ``info`` that a step gives, and their shapes; nothing is computed.
+def numeric_shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of an entry of ``info``; ``None`` where it is no array of real numbers, but a text or a dict, say."""
+    try:
+        array = jnp.asarray(value) if value is not None else None
+    except (TypeError, ValueError):
+        return None
+    if array is None or not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        return None
+    return array.shape
+
+
+def traced_info(env: CompiledEnvironment, name: str) -> dict[str, tuple[int, ...] | None]:
+    """Return the entries of ``info`` that a step gives, and their :func:`numeric_shape`; nothing is computed.
 
     Raises:
         UnsupportedEnvironment: ``reset`` or ``step`` raises.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, tuple[int, ...] | None] = {}
 
     def step(key: jax.Array, action: jax.Array, params: PyTree) -> None:
         state, _ = env.reset(key, params)
         *_, info = env.step(key, state, action, params)
-        found.update({entry: value.shape for entry, value in info.items() if hasattr(value, "shape")})
+        found.update({entry: numeric_shape(value) for entry, value in info.items()})
 
     action = jax.ShapeDtypeStruct(env.action_space.shape or (), narrow_dtype(env.action_space.dtype))
     traced(name, "step", step, jax.ShapeDtypeStruct((2,), jnp.uint32), action, env.params)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 from gymnasium import Space, spaces
-from gymnasium.wrappers import FrameStackObservation
+from gymnasium.wrappers import FrameStackObservation, TimeLimit
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch
@@ -71,7 +71,7 @@ class HostEnvironments(Protocol):
     resets itself in them (NEXT_STEP). ``never_costs``: whether it is known already that no step comes with a cost.
     ``frames``: how many frames an observation stacks along its first axis, the oldest first, where that is known; else 1. A
     reset fills the stack with one frame. ``left_out``: where in the environment's own observations text is, which is no
-    part of ``observation_space``.
+    part of ``observation_space``. ``hides_mask``: whether wrappers leave out the ``action_mask`` of its own observations.
     """
 
     n_envs: int
@@ -83,6 +83,7 @@ class HostEnvironments(Protocol):
     never_costs: bool
     frames: int
     left_out: tuple[str, ...]
+    hides_mask: bool
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
         """Start all environments anew, environment i from ``seeds[i]`` alone; return observations and action masks."""
@@ -155,7 +156,7 @@ class SerialEnvironments:
         passed_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
         next_seed: Callable[[int], int | None] = _unseeded,
     ) -> None:
-        self._first, self._next_seed = first_index, next_seed
+        self.first_index, self._next_seed = first_index, next_seed
         self._passed_on = (*passed_on, UsageError, EnvironmentFault)
         self._progress = [first_index, 0] if progress is None else progress
         self._envs = [self._make(item, index, name) for index, item in enumerate(make)]
@@ -166,7 +167,7 @@ class SerialEnvironments:
         self._whole_space = space_of(first, "observation_space", self.name)
         self.observation_space, self.left_out = without_text(self._whole_space)
         self.action_space = space_of(first, "action_space", self.name)
-        self.episode_limit = first.spec.max_episode_steps if first.spec else None
+        self.episode_limit = stated_limit(first)
         self.frames = min(stacked_frames(env) for env in self._envs)
         self._check_alike()
         self._step_functions = [env.step for env in self._envs]
@@ -174,6 +175,7 @@ class SerialEnvironments:
         self._none, self._all = np.zeros(self.n_envs, dtype=bool), np.ones(self.n_envs, dtype=bool)
         self._none.flags.writeable = self._all.flags.writeable = False
         self._extras = Extras(self.n_envs, self.action_space, cost, log)
+        self.hides_mask = bool(self._extras.segments) and _hides_mask(first, self.name)
         self._mask_functions = [_mask_function(env) if self._extras.segments else None for env in self._envs]
         self._whole_infos: list[dict[str, Any]] | None = None
         self._boundary = Boundary(
@@ -184,13 +186,13 @@ class SerialEnvironments:
     def _make(self, item: Callable[[], gym.Env] | gym.Env, index: int, name: str) -> gym.Env:
         if isinstance(item, gym.Env):
             return item
-        self._progress[0] = self._first + index
+        self._progress[0] = self.first_index + index
         try:
             env = item()
         except self._passed_on:
             raise
         except BaseException as error:
-            where = f"environment {self._first + index}" + (f" of {name}" if name else "")
+            where = f"environment {self.first_index + index}" + (f" of {name}" if name else "")
             raise EnvironmentFault(f"{where} raised while it was made: {explain(error)}.") from error
         if not isinstance(env, gym.Env):
             raise UnsupportedEnvironment(f"an environment must be a gymnasium.Env, not {type(env).__name__}.")
@@ -205,7 +207,7 @@ class SerialEnvironments:
                 own, common = without_text(space_of(env, kind, self.name))[0], getattr(self, kind)
                 if not same_space(own, common):
                     raise UsageError(
-                        f"environment {self._first + index} of {self.name} has the space {describe_space(own)}, "
+                        f"environment {self.first_index + index} of {self.name} has the space {describe_space(own)}, "
                         f"the first one {describe_space(common)}; all must have the same."
                     )
 
@@ -300,7 +302,7 @@ class SerialEnvironments:
         self, actions: np.ndarray, observations: Batch
     ) -> tuple[list[Any], list[bool], list[bool], list[int]]:
         space, shape, dtype = self.observation_space, self.observation_space.shape, self.observation_space.dtype
-        plain_box, progress, first = self._plain_box, self._progress, self._first
+        plain_box, progress, first = self._plain_box, self._progress, self.first_index
         # An info that is empty is looked at only where something of it would be missed.
         looked_at = self._extras.has_masks or self._mask_functions[0] is not None or self._extras.cost.required
         rewards: list[Any] = []
@@ -339,7 +341,7 @@ class SerialEnvironments:
                 if info or looked_at:
                     self._extras.read(row, info, self._mask_functions[row], not (terminates or truncates))
                 if self._whole_infos is not None:
-                    self._whole_infos[row] = info
+                    self._whole_infos[row] = dict(info or {})  # environments may reuse theirs
         except self._passed_on:
             raise
         except BaseException as error:
@@ -350,7 +352,7 @@ class SerialEnvironments:
         return rewards, terminated, truncated, ended
 
     def _reset_row(self, row: int, seed: int | None, observations: Batch) -> None:
-        self._progress[0] = self._first + row
+        self._progress[0] = self.first_index + row
         seeds: dict[str, Any] = {} if seed is None else {"seed": seed}
         if self._watchdog is not None:
             self._watchdog.begin()
@@ -380,6 +382,16 @@ def _mask_function(env: gym.Env) -> Callable[[], Any] | None:
     return function if callable(function) else None
 
 
+def _hides_mask(env: gym.Env, name: str) -> bool:
+    """Whether an environment's observation has an action mask that its wrappers leave out, and no method gives one."""
+
+    def has_mask(env: gym.Env) -> bool:
+        space = space_of(env, "observation_space", name)
+        return isinstance(space, spaces.Dict) and "action_mask" in space.spaces
+
+    return has_mask(env.unwrapped) and not has_mask(env) and _mask_function(env) is None
+
+
 def failed_rewards(name: str, count: int, error: BaseException) -> EnvironmentFault:
     """Return the fault for a ``compute_reward`` that raised when it was given ``count`` goals."""
     return EnvironmentFault(
@@ -395,6 +407,29 @@ def words_on_text(environments: HostEnvironments) -> str | None:
         return None
     parts = f"{', '.join(where)} is" if len(where) == 1 else f"{', '.join(where)} are"
     return f"{parts} text in the observations of {environments.name}; no policy here reads text, so it is left out."
+
+
+def words_on_mask(environments: HostEnvironments) -> str | None:
+    """Return a sentence on an action mask that wrappers leave out of observations; ``None`` where they do not."""
+    if not environments.hides_mask:
+        return None
+    return (
+        f"{environments.name} has an action_mask in its observations that its wrappers leave out; keep it in a Dict, or give "
+        "it as info['action_mask'] or by a method action_masks(), or forbidden actions are taken."
+    )
+
+
+def stated_limit(env: gym.Env) -> int | None:
+    """Return the time limit in steps that an environment was registered with, or else that of the ``TimeLimit`` around it."""
+    registered = env.spec.max_episode_steps if env.spec else None
+    if registered is not None:
+        return registered
+    limits: list[int] = []
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit):
+            limits.append(env._max_episode_steps)
+        env = env.env
+    return min(limits, default=None)
 
 
 def stacked_frames(env: gym.Env) -> int:

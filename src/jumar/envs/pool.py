@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
+from jumar.envs.atari import check_sticky
 from jumar.envs.batches import Batch, Misfit
 from jumar.envs.boundary import Boundary, Extras, explain
 from jumar.envs.goals import Goals, pool_rewards
@@ -90,6 +91,11 @@ def check_settings(name: str, kwargs: Mapping[str, Any]) -> None:
     except Exception as error:
         given = ", ".join(f"{key}={value!r} (default {known[key]!r})" for key, value in kwargs.items())
         raise UsageError(f"envpool/{name} does not take {given}.") from error
+    # EnvPool itself takes any number.
+    limit = kwargs.get("max_episode_steps", _NO_LIMIT)
+    if limit < 1:
+        raise UsageError(f"max_episode_steps={limit!r} of envpool/{name} must be at least 1.")
+    check_sticky(f"envpool/{name}", kwargs)
 
 
 def is_game(name: str) -> bool:
@@ -123,6 +129,7 @@ class EnvPoolEnvironments:
 
     resets_take_steps = True
     left_out: tuple[str, ...] = ()
+    hides_mask = False
 
     def __init__(
         self,

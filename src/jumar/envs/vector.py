@@ -10,7 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from jumar.envs import batches
 from jumar.envs.batches import Batch, Misfit
-from jumar.envs.boundary import Boundary, Extras, space_of
+from jumar.envs.boundary import Boundary, Extras, has_rows, no_info, of_all, read_flags, space_of
 from jumar.envs.goals import Goals
 from jumar.envs.host import HostStep, Warn, environment_name, failed_rewards, start_watchdog
 from jumar.envs.step_costs import GIVEN, Cost
@@ -34,6 +34,7 @@ class VectorAdapter:
 
     never_costs = False
     frames = 1
+    hides_mask = False
 
     def __init__(
         self,
@@ -52,15 +53,16 @@ class VectorAdapter:
         self.observation_space, self.left_out = without_text(self._whole_space)
         self.action_space = space_of(vector_env, "single_action_space", self.name)
         check_spaces(self.observation_space, self.action_space, self.name)
-        self.episode_limit = vector_env.spec.max_episode_steps if vector_env.spec else None
         self._mode = _autoreset_mode(vector_env, self.name)
         self.resets_take_steps = self._mode is AutoresetMode.NEXT_STEP
         self._many_seeds = isinstance(vector_env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        self.episode_limit = self._stated_limit()
         self._ended = np.zeros(self.n_envs, dtype=bool)
         self._keeps_infos = False
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
         self._extras = Extras(self.n_envs, self.action_space, cost, log)
+        self._mask_methods = bool(self._extras.segments) and self._each_has("action_masks")
         self._watchdog = start_watchdog(self, self._progress, warn, patience)
 
     def reset(self, seeds: Sequence[int]) -> tuple[Batch, np.ndarray | None]:
@@ -72,7 +74,7 @@ class VectorAdapter:
         seed: Any = [int(seed) for seed in seeds] if self._many_seeds else int(seeds[0])
         observations, infos = self._call("reset", 2, lambda: self._env.reset(seed=seed), ["seed"])
         batch = self._read(observations)
-        self._read_masks(infos, range(self.n_envs))
+        self._read_masks("reset", infos, range(self.n_envs))
         return batch, self._extras.masks()
 
     def step(self, actions: Any) -> HostStep:
@@ -81,12 +83,13 @@ class VectorAdapter:
         prepared = self._boundary.prepare_actions(actions)
         observations, rewards, terminated, truncated, infos = self._call("step", 5, lambda: self._env.step(prepared))
         batch = self._read(observations)
-        terminated, truncated = self._flags(terminated), self._flags(truncated)
+        terminated, truncated = self._flags("terminated", terminated), self._flags("truncated", truncated)
         ended = terminated | truncated
         valid = np.ones(self.n_envs, dtype=bool)
         successors = batch
         # After an end a mask is only that of an action if it came from the reset, which SAME_STEP has already made.
-        self._read_masks(infos, range(self.n_envs), None if self._mode is AutoresetMode.SAME_STEP else ended)
+        idle = None if self._mode is AutoresetMode.SAME_STEP else ended
+        self._read_masks("step", infos, range(self.n_envs), idle)
         costs, logged = self._costs(infos, ended), self._extras.infos()
         if self._mode is AutoresetMode.NEXT_STEP:
             valid, self._ended = ~self._ended, ended
@@ -112,12 +115,12 @@ class VectorAdapter:
     @property
     def rewards_goals(self) -> bool:
         """Whether the environments have ``compute_reward`` and can be asked for it, as Gymnasium's own can."""
-        return self._many_seeds and all(self._env.unwrapped.call("has_wrapper_attr", "compute_reward"))  # type: ignore[attr-defined]
+        return self._each_has("compute_reward")
 
     def rewards_of(self, goals: Goals) -> Any:
         """Return what ``compute_reward`` says of many goals; see :class:`~jumar.envs.host.HostEnvironments`."""
         try:
-            return self._env.unwrapped.call("compute_reward", *goals)[0]  # type: ignore[attr-defined]
+            return self._call_each("compute_reward", *goals)[0]
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -130,12 +133,36 @@ class VectorAdapter:
     def _separated(self, infos: dict[str, Any], ended: np.ndarray) -> list[dict[str, Any]]:
         """Return the info of each environment's step; after a SAME_STEP reset it lies in the final infos."""
         final = infos.get("final_info") if self._mode is AutoresetMode.SAME_STEP else None
-        return [_of_row(final if isinstance(final, dict) and ended[row] else infos, row) for row in range(self.n_envs)]
+        return [
+            self._of_row(final if isinstance(final, dict) and ended[row] else infos, row) for row in range(self.n_envs)
+        ]
+
+    def _of_row(self, infos: dict[str, Any], row: int) -> dict[str, Any]:
+        try:
+            return _of_row(infos, row, self.n_envs)
+        except Misfit as misfit:
+            self._boundary.fail(None, misfit)
 
     def close(self) -> None:
         """Stop watching; the vector environment is its owner's to close."""
         if self._watchdog is not None:
             self._watchdog.close()
+
+    def _each_has(self, name: str) -> bool:
+        """Whether the environments can be asked, as Gymnasium's own can, and have this attribute."""
+        return self._many_seeds and all(self._call_each("has_wrapper_attr", name))
+
+    def _call_each(self, name: str, *arguments: Any) -> tuple[Any, ...]:
+        """Return what a method of each environment returns, or the attribute."""
+        return self._env.unwrapped.call(name, *arguments)  # type: ignore[attr-defined]
+
+    def _stated_limit(self) -> int | None:
+        """Return the registered time limit in steps, or else that of the ``TimeLimit`` around the first environment."""
+        registered = self._env.spec.max_episode_steps if self._env.spec else None
+        if registered is not None or not self._each_has("_max_episode_steps"):
+            return registered
+        limit = self._call_each("_max_episode_steps")[0]
+        return limit if isinstance(limit, int) else None
 
     def _read(self, observations: Any) -> Batch:
         seen = batches.drop_text(self._whole_space, observations) if self.left_out else observations
@@ -146,7 +173,7 @@ class VectorAdapter:
         final = infos.get("final_obs")
         successors = batches.copy(batch)
         for row in map(int, np.flatnonzero(ended)):
-            value = None if final is None else final[row]
+            value = final[row] if final is not None and has_rows(final, self.n_envs) else None
             if value is None:
                 raise EnvironmentFault(
                     f"environment {row} of {self.name} ended an episode at step {self._progress[1]} without "
@@ -164,14 +191,18 @@ class VectorAdapter:
         options = {"reset_mask": ended.copy()}
         observations, infos = self._call("reset", 2, lambda: self._env.reset(options=options), ["options"])
         fresh = self._read(observations)
-        self._read_masks(infos, map(int, np.flatnonzero(ended)))
+        self._read_masks("reset", infos, map(int, np.flatnonzero(ended)))
         return fresh, successors
 
-    def _read_masks(self, infos: dict[str, Any], rows: Any, idle: np.ndarray | None = None) -> None:
+    def _read_masks(self, call: str, infos: dict[str, Any], rows: Any, idle: np.ndarray | None = None) -> None:
+        """Take masks from ``action_masks()`` where the environments have it, else from what ``call`` gave as infos."""
+        if self._mask_methods:
+            masks = self._watched(call, lambda: self._call_each("action_masks"))
+            infos = {"action_mask": masks, "_action_mask": [mask is not None for mask in masks]}
         try:
             self._extras.read_vector_masks(infos, rows, idle)
         except Misfit as misfit:
-            self._boundary.fail(None, misfit)
+            self._boundary.fail(None, misfit, call)
 
     def _costs(self, infos: dict[str, Any], ended: np.ndarray) -> np.ndarray | None:
         """Return the costs of this step; after a SAME_STEP reset they lie in the final infos."""
@@ -187,20 +218,27 @@ class VectorAdapter:
             self._boundary.fail(None, misfit)
         return self._extras.costs()
 
-    def _flags(self, flags: Any) -> np.ndarray:
-        array = np.array(flags, dtype=bool)
-        if array.shape != (self.n_envs,):
-            raise EnvironmentFault(
-                f"{self.name} returned terminated or truncated of shape {array.shape} at step {self._progress[1]} "
-                f"instead of {(self.n_envs,)}."
-            )
-        return array
+    def _flags(self, what: str, flags: Any) -> np.ndarray:
+        try:
+            return read_flags(what, flags, self.n_envs)
+        except Misfit as misfit:
+            self._boundary.fail(None, misfit)
 
     def _call(self, call: str, length: int, function: Callable[[], Any], keywords: Sequence[str] = ()) -> Any:
+        """Return the values of a step or a reset, of which the last is the info."""
+        result = self._watched(call, function, keywords)
+        if not isinstance(result, (tuple, list)) or len(result) != length:
+            raise self._boundary.miscounted(None, result, call)
+        if not isinstance(result[-1], dict):
+            self._boundary.fail(None, no_info(result[-1]), call)
+        return result
+
+    def _watched(self, call: str, function: Callable[[], Any], keywords: Sequence[str] = ()) -> Any:
+        """Return what a call into the environments returns, under the eyes of the watchdog."""
         if self._watchdog is not None:
             self._watchdog.begin()
         try:
-            result = function()
+            return function()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -208,18 +246,19 @@ class VectorAdapter:
         finally:
             if self._watchdog is not None:
                 self._watchdog.end()
-        if not isinstance(result, tuple) or len(result) != length:
-            raise self._boundary.miscounted(None, result, call)
-        return result
 
 
-def _of_row(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """Return the info of one environment, of those that a vector environment has joined to arrays."""
-    return {
-        key: _of_row(x, row) if isinstance(x, dict) else x[row]
-        for key, x in infos.items()
-        if not key.startswith("_") and (f"_{key}" not in infos or infos[f"_{key}"][row])
-    }
+def _of_row(infos: dict[str, Any], row: int, n: int) -> dict[str, Any]:
+    """Return the info of one environment, of those that a vector environment has joined to arrays of ``n`` entries."""
+    found = {}
+    for key, values in infos.items():
+        if isinstance(key, str) and key.startswith("_"):
+            continue
+        given = infos.get(f"_{key}")
+        if given is None or of_all(f"an info['_{key}']", given, n)[row]:
+            nested = isinstance(values, dict)
+            found[key] = _of_row(values, row, n) if nested else of_all(f"an info[{key!r}]", values, n)[row]
+    return found
 
 
 def _autoreset_mode(vector_env: VectorEnv, name: str) -> AutoresetMode:

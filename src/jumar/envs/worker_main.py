@@ -16,13 +16,14 @@ import sys
 import threading
 import traceback
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import cloudpickle
 
 from jumar.console.streams import steady_streams
 from jumar.envs.boundary import explain
-from jumar.envs.host import SerialEnvironments
+from jumar.envs.host import HostStep, SerialEnvironments
 from jumar.envs.workers import CLOSED, Answer, Description, Making
 from jumar.errors import EnvironmentFault, JumarError, UsageError
 
@@ -90,9 +91,31 @@ def _serve(connection: Connection, progress: memoryview) -> None:
             message = f"a worker process failed: {explain(error)}."
             answer = Answer(request, message, EnvironmentFault.__name__, traceback.format_exc())
         try:
-            connection.send(answer)
+            packed = ForkingPickler.dumps(answer)
+        except Exception as error:
+            message = _unsendable(answer.value, environments, error)
+            packed = ForkingPickler.dumps(Answer(request, message, EnvironmentFault.__name__, traceback.format_exc()))
+        try:
+            connection.send_bytes(packed)
         except OSError:  # the parent is gone, or an environment has closed the connection with all that was open
             os._exit(CLOSED)
+
+
+def _unsendable(value: Any, environments: SerialEnvironments | None, error: Exception) -> str:
+    """Say what of an answer cannot be sent to the parent: mostly an entry of an environment's info."""
+    infos = value.whole_infos if environments is not None and isinstance(value, HostStep) else None
+    for row, info in enumerate(infos or ()):
+        for key, entry in info.items():
+            try:
+                ForkingPickler.dumps({key: entry})
+            except Exception as own:
+                assert environments is not None
+                return (
+                    f"environment {environments.first_index + row} of {environments.name} gave an info[{key!r}] that cannot be "
+                    f"sent from a worker process ({explain(own)}); leave it out of the info, use workers=0, or switch "
+                    "copy_info_dict off."
+                )
+    return f"what a worker process found cannot be sent: {explain(error)}; use workers=0."
 
 
 def _make(making: Making, progress: memoryview) -> SerialEnvironments:
@@ -122,6 +145,7 @@ def _describe(environments: SerialEnvironments) -> Description:
         environments.episode_limit,
         environments.frames,
         environments.left_out,
+        environments.hides_mask,
         environments.rewards_goals,
     )
 

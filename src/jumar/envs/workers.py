@@ -78,6 +78,7 @@ class Description:
     episode_limit: int | None
     frames: int
     left_out: tuple[str, ...]
+    hides_mask: bool
     rewards_goals: bool
 
 
@@ -144,7 +145,7 @@ class WorkerEnvironments:
         self.observation_space = first.observation_space
         self.action_space = first.action_space
         self.episode_limit, self.frames, self.left_out = first.episode_limit, first.frames, first.left_out
-        self.rewards_goals = first.rewards_goals
+        self.hides_mask, self.rewards_goals = first.hides_mask, first.rewards_goals
         self._progress = [-1, 0]
         self._boundary = Boundary(self.name, self.n_envs, self.observation_space, self.action_space, self._progress)
 

@@ -150,9 +150,11 @@ class Encoder:
         mask = space.spaces.get(MASK_KEY) if mask_size is not None and isinstance(space, spaces.Dict) else None
         shape = () if mask is None else mask.shape or ()
         if mask is not None and (found := math.prod(shape)) != mask_size:
+            several = mask_size and found and found % mask_size == 0
+            stacked = " A frame stack stacks masks too: leave it out, or stack the other parts alone in a wrapper of your own."
             raise UsageError(
                 f"the observation's {MASK_KEY} has {found} entries; the action space needs {mask_size}, one per choice "
-                "(two per bit)."
+                f"(two per bit).{stacked if several else ''}"
             )
         leaves = tuple(_leaves(space, (), mask is not None, flatten))
         for name, keys in (("policy_observations", acting), ("critic_observations", judging)):

@@ -23,7 +23,7 @@ from jumar.collecting.runner import Runner
 from jumar.collecting.stored import StoredRunner
 from jumar.envs.compiled import stacked_frames, stated_limit, traced_info
 from jumar.envs.goals import check_goal_space
-from jumar.envs.host import HostEnvironments, Warn, words_on_text
+from jumar.envs.host import HostEnvironments, Warn, words_on_mask, words_on_text
 from jumar.envs.sources import NoEnvironment, Source, for_evaluation
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
 from jumar.lanes.crew import HERE, Spread, make_crew
@@ -80,7 +80,7 @@ def assemble(
             for words in not_numbers(traced, plan.log_info):
                 warn(words)
             if info is not None:
-                info.numbers.update({name: None for name, shape in traced.items() if shape == ()})
+                info.expect(traced)
         runner = CompiledRunner(
             update, env, source.name, settings.n_envs, settings.rows_per_round, plan.n_seeds, watch, info
         )
@@ -92,7 +92,7 @@ def assemble(
     if environments.n_envs != settings.n_envs and not plan.lanes:
         raise UsageError(f"n_envs={settings.n_envs}, but {source.name} holds {environments.n_envs} environments.")
     spaces = environments.observation_space, environments.action_space
-    _tell_of_text(environments, warn)
+    _tell_of_observations(environments, warn)
     try:
         update = make_update(plan, source, spaces, trained, environments.frames, allocated)
         if update.needs_cost and environments.never_costs:
@@ -130,7 +130,7 @@ def _assemble_offline(
     else:
         environments = source.make_host(1, 0, warn)
         spaces, limit = (environments.observation_space, environments.action_space), environments.episode_limit
-        _tell_of_text(environments, warn)
+        _tell_of_observations(environments, warn)
         environments.close()
     update = make_update(plan, source, spaces, allocated=allocated)
     assert isinstance(update, OffPolicy)
@@ -157,9 +157,10 @@ def check_goals(environments: HostEnvironments, source: Source) -> None:
     )
 
 
-def _tell_of_text(environments: HostEnvironments, warn: Warn) -> None:
-    if words := words_on_text(environments):
-        warn(words)
+def _tell_of_observations(environments: HostEnvironments, warn: Warn) -> None:
+    for words in (words_on_text(environments), words_on_mask(environments)):
+        if words is not None:
+            warn(words)
 
 
 def check_cost(source: Source, warn: Warn) -> None:
@@ -282,7 +283,7 @@ def make_evaluator(
     def make(n: int) -> HostEnvironments:
         environments = source.make_host(n, min(workers, n), warn)
         if untold:
-            _tell_of_text(environments, untold.pop())
+            _tell_of_observations(environments, untold.pop())
         return environments
 
     return host_evaluator(policy, make, deterministic, lanes)

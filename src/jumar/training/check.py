@@ -14,7 +14,7 @@ from jumar.algorithms.registry import ALGORITHMS
 from jumar.envs import pool
 from jumar.envs.compiled import CompiledEnvironment, jit_for, reset_batch, step_batch
 from jumar.envs.gymnasium_factory import GymnasiumFactory
-from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, words_on_text
+from jumar.envs.host import HostEnvironments, SerialEnvironments, Warn, words_on_mask, words_on_text
 from jumar.envs.registry import EnvironmentId, TypedWrapper, resolve
 from jumar.envs.sources import FromId
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
@@ -157,6 +157,8 @@ def _look(
     look_at_spaces(findings, *spaces)
     if words := words_on_text(environments):
         findings.what.append(words)
+    if words := words_on_mask(environments):
+        findings.suspect(words)
     if findings.prevents:
         return
     try:

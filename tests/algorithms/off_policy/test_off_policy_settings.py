@@ -307,6 +307,17 @@ def test_learning_that_starts_after_the_end_is_said_to_teach_nothing() -> None:
     assert algorithm("ppo").make_settings({}).shortcoming(1) is None
 
 
+def test_infos_that_are_kept_for_nothing_are_said() -> None:
+    values = {"copy_info_dict": True, "learning_starts": 10}
+    assert "copy_info_dict has no effect without goal_sel" in str(
+        algorithm("sac").make_settings(values).shortcoming(11)
+    )
+    both = str(algorithm("sac").make_settings(values).shortcoming(10))
+    assert "leaves none of 10 steps" in both
+    assert "no effect" in both
+    assert algorithm("sac").make_settings({**values, "goal_selection_strategy": "final"}).shortcoming(11) is None
+
+
 def test_rounds_are_whole_steps_of_all_environments_and_make_up_a_line_of_the_log() -> None:
     for given, rows, rounds in [
         ({"train_freq": 1, "n_envs": 8, "log_every": 1000}, 1, 125),

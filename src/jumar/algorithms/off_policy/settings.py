@@ -184,3 +184,13 @@ class HindsightSettings(ReplaySettings):
         if self.goal_selection_strategy is None:
             return None
         return Hindsight(self.goal_selection_strategy, self.n_sampled_goal, self.copy_info_dict)
+
+    def shortcoming(self, steps: int) -> str | None:
+        """Say also that infos are kept for nothing, where nothing is relabelled."""
+        found = super().shortcoming(steps)
+        if not self.copy_info_dict or self.hindsight is not None:
+            return found
+        unused = (
+            "copy_info_dict has no effect without goal_selection_strategy; set that, to future, say, or leave both out."
+        )
+        return unused if found is None else f"{found} {unused}"

@@ -113,6 +113,7 @@ class SteppedFromPython:
     never_costs = False
     frames = 1
     left_out: tuple[str, ...] = ()
+    hides_mask = False
 
     def __init__(self, env: CompiledEnvironment, n_envs: int, name: str) -> None:
         self.n_envs, self.name = n_envs, name
