@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,6 +182,34 @@ def test_an_encoder_is_trained_saved_as_arrays_and_passed_again(make: Any, tmp_p
     seen = np.array([0.1, 0.2, 0.3], np.float32)
     np.testing.assert_array_equal(actor.predict(seen)[0], agent.predict(seen)[0])
     np.testing.assert_array_equal(again.predict(seen)[0], agent.predict(seen)[0])
+
+
+class Pictures(gym.Env[np.ndarray, Any]):
+    """An episode of four images."""
+
+    observation_space, action_space = spaces.Box(0, 255, (4, 4, 1), np.uint8), spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self._time = 0
+        return self._image(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self._time += 1
+        return self._image(), 1.0, self._time == 4, False, {}
+
+    def _image(self) -> np.ndarray:
+        return np.full((4, 4, 1), 60 * self._time, np.uint8)
+
+
+def test_an_encoder_sees_images_of_successors_too() -> None:
+    encode = (lambda key: {"w": jax.random.normal(key, (16, 4))}), (lambda p, seen: jnp.ravel(seen / 255.0) @ p["w"])
+    agent = jumar.PPO(Pictures, encoder=encode, net_arch=(4,), n_steps=8, batch_size=8, n_epochs=1)
+    before = jax.device_get(agent._training.learner.parameters)
+    agent.learn(8)
+    after = agent._training.learner.parameters
+    for half in ("policy", "critic"):
+        assert np.any(before[half]["torso"]["encoder"]["w"] != after[half]["torso"]["encoder"]["w"])
 
 
 def test_acktr_knows_no_layers_of_an_encoder() -> None:
