@@ -23,10 +23,12 @@ from updates import flat
 import jumar
 from jumar import _stable_baselines3, solvers
 from jumar.agents import agent as agents
+from jumar.agents.actor import Actor
 from jumar.algorithms import registry
 from jumar.algorithms.on_policy.parts import apart, compose
 from jumar.algorithms.settings import CriticFitSettings
 from jumar.errors import DamagedFile, UsageError
+from jumar.policies.policy import PolicySettings, make_policy
 from jumar.runs import logs
 from jumar.schedules import Constant
 from jumar.solvers import objectives
@@ -167,6 +169,20 @@ def test_a_mask_that_leaves_no_choice_is_refused(corridor: jumar.PPO, forbidden:
     mask[list(forbidden)] = False
     with pytest.raises(UsageError, match="action_masks forbids every action"):
         corridor.predict(Corridor().reset(seed=0)[0], action_masks=mask)
+
+
+def test_a_mask_in_the_observation_that_leaves_no_choice_is_refused() -> None:
+    space, choice = (
+        spaces.Dict({"action_mask": spaces.MultiBinary(2), "x": spaces.Box(-1, 1, (1,))}),
+        spaces.Discrete(2),
+    )
+    policy = make_policy(space, choice, PolicySettings(net_arch=()))
+    parameters, moments = policy.init(jax.random.PRNGKey(0)), policy.encoder.initial_moments()
+    actor = Actor(policy, parameters, moments, (space, choice))
+    observations = {"action_mask": np.array([[0, 1], [0, 0]]), "x": np.zeros((2, 1))}
+    assert actor.predict({name: x[0] for name, x in observations.items()})[0] == 1
+    with pytest.raises(UsageError, match="the action_mask of observation 1 of the batch forbids every action"):
+        actor.predict(observations)
 
 
 @pytest.mark.parametrize("wrong", [3, np.zeros(4), (np.zeros(4),)])

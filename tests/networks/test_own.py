@@ -16,7 +16,7 @@ from gymnasium import spaces
 import jumar
 from jumar.cli import main
 from jumar.critics.state_values import make_critic
-from jumar.errors import UsageError
+from jumar.errors import JumarError, UsageError
 from jumar.networks.own import OwnEncoder, OwnNetwork
 from jumar.policies.observations import Encoder
 from jumar.policies.own_code import NO_CODE, OwnCode, OwnNames
@@ -210,6 +210,21 @@ def test_an_encoder_sees_images_of_successors_too() -> None:
     after = agent._training.learner.parameters
     for half in ("policy", "critic"):
         assert np.any(before[half]["torso"]["encoder"]["w"] != after[half]["torso"]["encoder"]["w"])
+
+
+def test_an_encoder_that_returns_no_number_is_named_where_the_policy_acts() -> None:
+    """Zeros, which it is tried with, are fine; at larger observations the logarithm is that of a negative number."""
+    encode = (lambda key: {"w": jnp.ones(3)}), (lambda p, seen: jnp.log(1.0 - seen) * p["w"])
+    agent = jumar.PPO("jax/Pendulum-v1", encoder=encode, net_arch=())
+    fine, wrong = np.zeros((2, 3), np.float32), np.array([[0, 0, 0], [0, 0, 2]], np.float32)
+    agent.predict(fine)
+    for deterministic in (True, False):
+        with pytest.raises(
+            JumarError, match=r"infinite for observation 1 of the batch; its encoder .*lambda.* must return"
+        ):
+            agent.predict(wrong, deterministic=deterministic)
+    with pytest.raises(JumarError, match=r"policy computed something that is NaN or infinite; its encoder"):
+        jumar.evaluate_policy(agent, "jax/Pendulum-v1", n_eval_episodes=1)
 
 
 def test_acktr_knows_no_layers_of_an_encoder() -> None:
