@@ -112,6 +112,28 @@ def raising(parameters: Any, observation: Any) -> Any:
     return observation["missing"]
 
 
+def drawing(init: Any) -> Any:
+    return init, (lambda parameters, seen: seen["where"][0])
+
+
+def computing(apply: Any) -> Any:
+    return (lambda key: {"x": jnp.ones(1)}), (lambda parameters, seen: apply(seen))
+
+
+def by_kind(seen: Any) -> Any:
+    """Return something else where it is compiled."""
+    return seen["where"][0, :1] if isinstance(seen["where"], jax.core.Tracer) else seen["where"][0]
+
+
+def exit_from(anything: Any) -> Any:
+    raise SystemExit(3)
+
+
+class Unmade(Weighted):
+    def __init__(self) -> None:
+        raise ValueError("no weights file")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -124,6 +146,17 @@ def raising(parameters: Any, observation: Any) -> Any:
         ("nets:Mine", "is a text; from Python pass the object itself"),
         (Half, "has apply, but no init"),
         (lambda: None, "does not make a module of a key: TypeError"),
+        (Unmade, "cannot be made without arguments: ValueError: no weights file"),
+        (drawing(lambda key: exit_from(key)), "fails to draw parameters from a key: SystemExit: 3"),
+        (computing(lambda seen: exit_from(seen)), "fails on an observation of shapes .*: SystemExit: 3"),
+        (drawing(lambda key: {"a/b": {"c": 1.0}, "a": {"b/c": 2.0}}), "has two parameters that files call 'a/b/c'"),
+        (drawing(lambda key: {"x": np.ones(2) * float(key[0])}), "cannot be compiled for a batch of observations"),
+        (
+            computing(lambda seen: np.tanh(np.asarray(seen["where"])[0])),
+            "batch.*: TracerArrayConversionError: The numpy",
+        ),
+        (computing(lambda seen: seen["where"][0] if seen["where"].sum() == 0 else 1.0), "batch.*TracerBoolConversion"),
+        (computing(by_kind), r"of shape \[2\] and type float32 for one .* but of shape \[1\] and type float32 where"),
         (lambda key: 3, "returned an object of type int for a key"),
     ],
 )
