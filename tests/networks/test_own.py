@@ -88,6 +88,22 @@ def test_an_encoder_sees_each_observation_in_its_structure(given: Any) -> None:
     np.testing.assert_allclose(outputs, np.stack([grid, np.ones((2, 3)), where], -1), rtol=1e-5)
 
 
+def test_tuples_reach_an_encoder_as_tuples() -> None:
+    inner = spaces.Dict({"one": spaces.Box(-1.0, 1.0, (2,)), "two": spaces.Tuple([spaces.MultiBinary(2)])})
+    space = spaces.Tuple([spaces.Discrete(2), inner])
+
+    def apply(parameters: Any, observation: Any) -> Any:
+        kind, parts = observation
+        (bits,) = parts["two"]
+        return parameters["x"] * jnp.concatenate([kind, parts["one"], bits])
+
+    encoder = Encoder.of(space, normalise=False)
+    network = OwnNetwork.of(OwnEncoder("mine", ((lambda key: {"x": jnp.ones(1)}), apply)), encoder.parts(None))
+    seen = (np.array([1, 0]), {"one": np.array([[0.1, 0.2], [0.3, 0.4]]), "two": (np.array([[0, 1], [1, 1]]),)})
+    outputs = network.apply({"x": jnp.ones(1)}, encoder.encode(seen, encoder.initial_moments()))
+    np.testing.assert_allclose(outputs, [[0, 1, 0.1, 0.2, 0, 1], [1, 0, 0.3, 0.4, 1, 1]], rtol=1e-6)
+
+
 def test_a_module_is_drawn_from_a_key_and_its_arrays_alone_are_parameters() -> None:
     network = OwnNetwork.of(OwnEncoder("module", Module.make), PARTS)
     assert network.outputs == 5

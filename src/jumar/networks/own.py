@@ -7,9 +7,10 @@ Such an *encoder* maps one observation to a vector. It is one of
 - a pair ``(init, apply)`` of such functions;
 - a function ``key -> module``, where the module is a pytree that is called with an observation: an Equinox module.
 
-The observation has the structure of the observation space, in the form that Jumar's own networks take it: numbers are float32
-(normalised with ``normalize_observations``), Discrete and MultiDiscrete entries one-hot, bits 0 and 1, images and planes
-``[height, width, channels]``, images as bytes. Parts that the network does not see are not there.
+The observation has the structure of the observation space, a Dict as a dictionary and a Tuple as a tuple, in the form that
+Jumar's own networks take it: numbers are float32 (normalised with ``normalize_observations``), Discrete and MultiDiscrete
+entries one-hot, bits 0 and 1, images and planes ``[height, width, channels]``, images as bytes. Parts that the network does
+not see are not there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 from jax import Array
 
 from jumar.errors import UsageError
-from jumar.spaces import nested
+from jumar.spaces import nested, with_tuples
 
 Parameters = Any
 
@@ -115,7 +116,7 @@ class OwnNetwork:
 
 def _in_structure(found: list[tuple[Part, Array]]) -> Any:
     """Return the parts of an observation in the structure of the space."""
-    return nested([(part.path, x) for part, x in found])
+    return with_tuples(nested([(part.path, x) for part, x in found]))
 
 
 def _single_precision(parameters: Parameters) -> Parameters:
@@ -223,7 +224,7 @@ def _of_module(name: str, make: Callable[[Array], Any]) -> tuple[Callable[[Array
 
 
 def _shapes(example: Any) -> str:
-    if not isinstance(example, dict):
+    if not isinstance(example, (dict, tuple)):
         return f"an observation of shape {list(example.shape)}"
     shapes = jax.tree.map(lambda x: list(x.shape), example)
     return f"an observation of shapes {shapes}"
