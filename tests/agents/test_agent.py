@@ -163,6 +163,13 @@ def test_masks_and_memories_in_a_dict_observation(corridor: jumar.PPO) -> None:
         corridor.predict({"position": np.zeros(1, np.float32)})
 
 
+def test_a_choice_that_the_space_does_not_have_is_refused(corridor: jumar.PPO) -> None:
+    observation = Corridor().reset(seed=0)[0]
+    for wrong in ({"bit": 2}, {"goal": np.array([1, 3], np.int8)}):
+        with pytest.raises(UsageError, match=r"the observation is not in \{bit: one of 2, goal: 2 switches"):
+            corridor.predict({**observation, **wrong})
+
+
 @pytest.mark.parametrize("forbidden", [range(5), range(3), range(3, 5)])
 def test_a_mask_that_leaves_no_choice_is_refused(corridor: jumar.PPO, forbidden: range) -> None:
     mask = np.ones(5, bool)

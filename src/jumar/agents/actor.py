@@ -170,6 +170,8 @@ class Actor:
             return
         i = int(np.argmax(wrong != Unsound.NOTHING))
         which = "the observation" if single else f"observation {i} of the batch"
+        if wrong[i] == Unsound.OBSERVATION:
+            raise UsageError(f"{which} is not in {describe_space(self.observation_space)}.")
         if wrong[i] == Unsound.MASK:
             raise UsageError(f"the {MASK_KEY} of {which} forbids every action.")
         raise JumarError(

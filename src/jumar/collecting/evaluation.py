@@ -146,8 +146,8 @@ class Evaluator(Protocol):
 
         Raises:
             Abandoned: ``stop`` said so.
-            EnvironmentFault: an environment failed, or returned an observation that is not finite or a mask that allows
-                nothing.
+            EnvironmentFault: an environment failed, or returned an observation that is not finite or not in its space, or a
+                mask that allows nothing.
             JumarError: the policy computed something that is not finite.
         """
         ...
@@ -437,7 +437,7 @@ def _fault(wrong: int, policy: Policy, name: str, episode: int, step: int) -> Ju
     """Return the error for a decision with which something is wrong."""
     where = f"episode {episode} of the evaluation in {name}"
     if wrong == Unsound.OBSERVATION:
-        return EnvironmentFault(f"{where} had an observation that is NaN or infinite at step {step}.")
+        return EnvironmentFault(f"{where} had an observation that is not finite or not in its space at step {step}.")
     if wrong == Unsound.MASK:
         return EnvironmentFault(f"{where} allowed no action at step {step}.")
     return JumarError(

@@ -1,7 +1,8 @@
-"""What of a rollout is no experience: values that are no numbers, and states in which no action is allowed."""
+"""What of a rollout is no experience: values that are no numbers or not in their space, and states without an action."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,16 +13,35 @@ from jax import Array
 
 from jumar.algorithms.update import Update
 from jumar.errors import EnvironmentFault
+from jumar.policies.observations import Encoder, Leaf
 from jumar.trajectory import Trajectory
+
+WITHIN = -(2**31)
+"""Stands for a choice that its space has."""
 
 
 class Faults(NamedTuple):
-    """The first thing in each row that is no number, ``[T, N]`` each: 0 where all is well, else NaN or infinite."""
+    """What is wrong in each row, ``[T, N]`` each: of what is no number 0 where all is well, else NaN or infinite."""
 
     observations: Array
     rewards: Array
     costs: Array
     masks: Array
+    choices: Array | None = None
+    """A choice or a bit in the observation that its space does not have, int32; :data:`WITHIN` where there is none.
+
+    ``None`` where observations are numbers alone.
+    """
+
+
+_WORDS = {
+    "observations": (0.0, "returned an observation that is {}"),
+    "rewards": (0.0, "returned a reward that is {}"),
+    "costs": (0.0, "returned a cost that is {}"),
+    "masks": (0.0, "allowed no action"),
+    "choices": (WITHIN, "returned an observation with {}, which is not in its space,"),
+}
+"""For each field of :class:`Faults` what stands where all is well, and what to say of anything else."""
 
 
 class CostWatch:
@@ -70,19 +90,19 @@ def check_faults(faults: Faults, name: str, rows: int) -> None:
 def first_fault(faults: Faults, name: str, rows: int) -> str | None:
     """Say what the first fault in time is; ``None`` where all is well. See :func:`check_faults`."""
     found = [
-        (int(place[-2]), int(place[-1]), what, marks[tuple(place)])
-        for what, marks in zip(("an observation", "a reward", "a cost", ""), faults, strict=True)
-        for place in np.argwhere(marks != 0.0)
+        (int(place[-2]), int(place[-1]), words.format(marks[tuple(place)]))
+        for field, (sound, words) in _WORDS.items()
+        if (marks := getattr(faults, field)) is not None
+        for place in np.argwhere(marks != sound)
     ]
     if not found:
         return None
-    step, index, what, value = min(found, key=lambda fault: fault[:2])
-    words = f"returned {what} that is {value}" if what else "allowed no action"
+    step, index, words = min(found, key=lambda fault: fault[:2])
     return f"environment {index} of {name} {words} at step {rows + step + 1}"
 
 
 def faults_of(update: Update, trajectory: Trajectory) -> Faults:
-    """Mark the rows in which something is not finite."""
+    """Mark the rows in which something is not finite, or not in its space."""
 
     def offence(x: Array) -> Array:
         flat = x.reshape(*trajectory.rewards.shape, -1)
@@ -95,4 +115,19 @@ def faults_of(update: Update, trajectory: Trajectory) -> Faults:
     stuck = zeros if mask is None else 1.0 - update.policy.actions.leaves_a_choice(mask, jnp).astype(jnp.float32)
     none_allowed = stuck * trajectory.weights  # no action is taken in a row that is no experience
     costs = zeros if trajectory.costs is None else jnp.where(trajectory.valid, offence(trajectory.costs), 0.0)
-    return Faults(sum((offence(x) for x in floats), zeros), offence(trajectory.rewards), costs, none_allowed)
+    observations = sum((offence(x) for x in floats), zeros)
+    choices = _choices_outside(update.policy.encoder, trajectory)
+    return Faults(observations, offence(trajectory.rewards), costs, none_allowed, choices)
+
+
+def _choices_outside(encoder: Encoder, trajectory: Trajectory) -> Array | None:
+    """Return ``Faults.choices``."""
+
+    def largest(leaf: Leaf, observations: Any) -> Array:
+        values = jnp.where(leaf.outside(observations), jnp.asarray(leaf.pick(observations)).astype(jnp.int32), WITHIN)
+        return jnp.max(values.reshape(*trajectory.rewards.shape, -1), axis=-1)
+
+    seen = trajectory.observations, trajectory.successors
+    found = [largest(leaf, observations) for leaf in encoder.leaves if leaf.counted for observations in seen]
+    # Rows that are no experience may hold anything.
+    return jnp.where(trajectory.valid, functools.reduce(jnp.maximum, found), WITHIN) if found else None

@@ -1,4 +1,4 @@
-"""Decisions that nothing can be concluded from: made of numbers that are not finite, or where no action was allowed.
+"""Decisions that mean nothing: made of numbers that are not finite or not in their space, or where no action was allowed.
 
 A compiled program cannot stop at one, so it marks it, and whoever called the program names it.
 """
@@ -20,7 +20,7 @@ class Unsound(IntEnum):
 
     NOTHING = 0
     OBSERVATION = 1
-    """The observation holds a number that is NaN or infinite."""
+    """The observation holds a number that is NaN or infinite, or a choice that its space does not have."""
     MASK = 2
     """The mask allows no action."""
     POLICY = 3
@@ -30,13 +30,17 @@ class Unsound(IntEnum):
 def unsound(policy: Policy, observation: Any, decision: Decision) -> Array:
     """Return what is wrong with each of N decisions, int8 ``[N]``, as numbers of :class:`Unsound`."""
     n = len(decision.actions)
-    seen = [leaf.pick(observation) for leaf in policy.encoder.acting_leaves]
+    leaves = policy.encoder.acting_leaves
+    seen = _not_finite([leaf.pick(observation) for leaf in leaves], n)
+    for leaf in leaves:
+        if leaf.counted:
+            seen |= jnp.any(leaf.outside(observation).reshape(n, -1), axis=-1)
     # Actions that are choices are whole numbers, whatever they were chosen by.
     computed = decision.actions if policy.actions.kind == "box" else decision.outcomes
     stuck = False if decision.mask is None else ~policy.actions.leaves_a_choice(decision.mask, jnp)
     found = jnp.where(_not_finite(computed, n), Unsound.POLICY, Unsound.NOTHING)
     found = jnp.where(stuck, Unsound.MASK, found)
-    return jnp.where(_not_finite(seen, n), Unsound.OBSERVATION, found).astype(jnp.int8)
+    return jnp.where(seen, Unsound.OBSERVATION, found).astype(jnp.int8)
 
 
 def own_encoder_words(policy: Policy) -> str:
