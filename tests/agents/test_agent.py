@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import pickle
 from collections.abc import Callable
@@ -559,6 +560,21 @@ def test_an_import_of_stable_baselines3_is_answered_by_its_sentence(name: str) -
     assert name not in jumar.__all__, "take it out of the table"
     with pytest.raises(ImportError, match=f"^{name} is a name of Stable-Baselines3; here: "):
         getattr(jumar, name)  # as `from jumar import name` does, which passes this error on
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "home"),
+    [
+        ("callbacks", "StopAtReturn", "jumar.training.events"),
+        ("curvature", "conjugate_gradient", "jumar.solvers.fisher"),
+        ("distributions", "Categorical", "jumar.policies.distributions"),
+        ("objectives", "clipped_surrogate", "jumar.solvers.objectives"),
+    ],
+)
+def test_a_part_is_a_module_that_can_be_imported(part: str, name: str, home: str) -> None:
+    module = importlib.import_module(f"jumar.{part}")
+    assert module is getattr(jumar, part)
+    assert getattr(module, name) is getattr(importlib.import_module(home), name)
 
 
 def test_an_environment_of_stable_baselines3_is_told_apart() -> None:
