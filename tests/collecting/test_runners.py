@@ -135,7 +135,7 @@ def test_what_is_no_number_is_named_and_nothing_is_learnt_from_it(what: str, bad
     ("space", "sound", "bad"),
     [
         (spaces.Discrete(3, start=5), 7, 0),
-        (spaces.MultiDiscrete([[2], [3]]), [[1], [2]], [[1], [3]]),
+        (spaces.MultiDiscrete(np.array([[2], [3]])), [[1], [2]], [[1], [3]]),
         (spaces.MultiBinary(2), [0, 1], [0, 3]),
     ],
 )
@@ -157,7 +157,9 @@ def test_a_choice_that_the_space_does_not_have_is_named(space: Any, sound: Any, 
 def test_choices_that_do_not_count_from_0_are_sound(method: Any) -> None:
     """Neither the rows of an iteration that hold no step nor where a buffer keeps successors are taken for faults."""
     probe = Probe(one, lambda key, time: 5 + time, length=2, observation_space=spaces.Discrete(3, start=5))
-    rollout = {"n_steps": 8, "batch_size": 8} if method is jumar.PPO else {"learning_starts": 4, "log_every": 7}
+    rollout: dict[str, Any] = (
+        {"n_steps": 8, "batch_size": 8} if method is jumar.PPO else {"learning_starts": 4, "log_every": 7}
+    )
     method(probe, net_arch=(4,), **rollout).learn(16)
 
 

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from jax.core import Tracer
 
 import jumar
 from jumar.cli import main
 from jumar.critics.state_values import make_critic
-from jumar.errors import JumarError, UsageError
+from jumar.errors import EnvironmentFault, JumarError, TrainingFailed, UsageError
 from jumar.networks.own import OwnEncoder, OwnNetwork
 from jumar.policies.observations import Encoder
 from jumar.policies.own_code import NO_CODE, OwnCode, OwnNames
@@ -138,7 +139,7 @@ def computing(apply: Any) -> Any:
 
 def by_kind(seen: Any) -> Any:
     """Return something else where it is compiled."""
-    return seen["where"][0, :1] if isinstance(seen["where"], jax.core.Tracer) else seen["where"][0]
+    return seen["where"][0, :1] if isinstance(seen["where"], Tracer) else seen["where"][0]
 
 
 def exit_from(anything: Any) -> Any:
@@ -210,9 +211,10 @@ def test_code_is_passed_again_or_the_policy_is_refused(own: OwnCode, names: OwnN
         own.check(names, "the run")
 
 
-@pytest.mark.parametrize(
-    "make", [partial(jumar.PPO, n_steps=16, batch_size=16, n_epochs=1), partial(jumar.SAC, learning_starts=8)]
-)
+PPO, SAC = partial(jumar.PPO, n_steps=16, batch_size=16, n_epochs=1), partial(jumar.SAC, learning_starts=8)
+
+
+@pytest.mark.parametrize("make", [PPO, SAC])
 def test_an_encoder_is_trained_saved_as_arrays_and_passed_again(make: Any, tmp_path: Any) -> None:
     """On policy and off policy; a table would not move, so that both networks' encoders are seen to be trained."""
     encode = (lambda key: {"w": jax.random.normal(key, (3, 4))}), (lambda p, seen: jnp.tanh(seen @ p["w"]))
@@ -274,6 +276,28 @@ def test_an_encoder_that_returns_no_number_is_named_where_the_policy_acts() -> N
             agent.predict(wrong, deterministic=deterministic)
     with pytest.raises(JumarError, match=r"policy computed something that is NaN or infinite; its encoder"):
         jumar.evaluate_policy(agent, "jax/Pendulum-v1", n_eval_episodes=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "env", "said"),
+    [
+        (PPO, "jax/Pendulum-v1", r"returned an observation of which encoder .* makes nan at step 1;"),
+        (SAC, "jax/Pendulum-v1", r"returned an observation of which encoder .* makes nan at step \d+;"),
+        (PPO, "gymnasium/CartPole-v1", r"returned an observation of which encoder .* makes nan at step \d+;"),
+        (SAC, "gymnasium/Pendulum-v1", r"was given a bad action .* Encoder .* makes nan of the observation"),
+    ],
+)
+def test_an_encoder_that_returns_no_number_is_named_in_training(make: Any, env: str, said: str) -> None:
+    encode = (lambda key: {"w": jnp.ones(1)}), (lambda p, seen: jnp.log(0.9 - jnp.abs(seen)) * p["w"])
+    with pytest.raises(EnvironmentFault, match=said):
+        make(env, encoder=encode, net_arch=()).learn(64)
+
+
+def test_an_encoder_whose_derivatives_are_no_numbers_is_named() -> None:
+    encode = (lambda key: {"w": jnp.zeros(3)}), (lambda p, seen: jnp.linalg.norm(seen * p["w"])[None])
+    agent = PPO("jax/Pendulum-v1", encoder=encode, net_arch=())
+    with pytest.raises(TrainingFailed, match=r"lower learning_rate, or look for derivatives of encoder .* not finite"):
+        agent.learn(16)
 
 
 def test_acktr_knows_no_layers_of_an_encoder() -> None:

@@ -176,6 +176,11 @@ class Encoder:
         return cls(leaves, len(shape), normalise, clip, acting, own)
 
     @property
+    def own_name(self) -> str | None:
+        """What the user's network is called, if there is one."""
+        return None if self.own is None else self.own.name
+
+    @property
     def vector_size(self) -> int:
         """The length of the joined vector."""
         return sum(leaf.width for leaf in self.leaves)

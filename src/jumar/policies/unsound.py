@@ -45,8 +45,8 @@ def unsound(policy: Policy, observation: Any, decision: Decision) -> Array:
 
 def own_encoder_words(policy: Policy) -> str:
     """Return what to add to a sentence that says that the policy computed something that is not finite."""
-    own = policy.encoder.own
-    return "" if own is None else f"; its encoder {own.name} must return finite numbers for every observation"
+    own = policy.encoder.own_name
+    return "" if own is None else f"; its encoder {own} must return finite numbers for every observation"
 
 
 def _not_finite(tree: Any, n: int) -> Array:
