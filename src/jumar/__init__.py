@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from jumar._version import __version__
 
 if TYPE_CHECKING:
-    from jumar import critics, estimators, networks, policies, schedules, solvers
+    from jumar import (
+        callbacks,
+        critics,
+        curvature,
+        distributions,
+        estimators,
+        networks,
+        objectives,
+        policies,
+        schedules,
+        solvers,
+    )
     from jumar.agents.actor import Actor, load_policy
     from jumar.agents.agent import (
         A2C,
@@ -38,10 +49,6 @@ if TYPE_CHECKING:
         method,
     )
     from jumar.errors import DamagedFile, EnvironmentFault, JumarError, TrainingFailed, UsageError
-    from jumar.policies import distributions
-    from jumar.solvers import fisher as curvature
-    from jumar.solvers import objectives
-    from jumar.training import events as callbacks
 
 _HOMES = {
     **dict.fromkeys(
@@ -74,18 +81,18 @@ _HOMES = {
     **dict.fromkeys(("Actor", "load_policy"), "jumar.agents.actor"),
     **dict.fromkeys(("DamagedFile", "EnvironmentFault", "JumarError", "TrainingFailed", "UsageError"), "jumar.errors"),
 }
-_PARTS = {
-    "callbacks": "jumar.training.events",
-    "critics": "jumar.critics",
-    "curvature": "jumar.solvers.fisher",
-    "distributions": "jumar.policies.distributions",
-    "estimators": "jumar.estimators",
-    "networks": "jumar.networks",
-    "objectives": "jumar.solvers.objectives",
-    "policies": "jumar.policies",
-    "schedules": "jumar.schedules",
-    "solvers": "jumar.solvers",
-}
+_PARTS = (
+    "callbacks",
+    "critics",
+    "curvature",
+    "distributions",
+    "estimators",
+    "networks",
+    "objectives",
+    "policies",
+    "schedules",
+    "solvers",
+)
 
 __all__ = [
     "A2C",
@@ -135,7 +142,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in _PARTS:
-        return importlib.import_module(_PARTS[name])
+        return importlib.import_module(f"jumar.{name}")
     if not name.startswith("_"):
         from jumar._stable_baselines3 import PACKAGE, sentence
 

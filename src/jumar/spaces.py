@@ -524,3 +524,11 @@ def nested(parts: list[tuple[tuple[str | int, ...], Any]]) -> Any:
             place = place.setdefault(step, {})
         place[path[-1]] = part
     return tree
+
+
+def with_tuples(tree: Any) -> Any:
+    """Return a tree of :func:`nested` with a tuple for each dictionary of indexes, as the space has it."""
+    if not isinstance(tree, dict):
+        return tree
+    parts = {step: with_tuples(part) for step, part in tree.items()}
+    return tuple(parts[i] for i in range(len(parts))) if parts.keys() == set(range(len(parts))) else parts

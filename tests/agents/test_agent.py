@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import pickle
 from collections.abc import Callable
@@ -23,10 +24,12 @@ from updates import flat
 import jumar
 from jumar import _stable_baselines3, solvers
 from jumar.agents import agent as agents
+from jumar.agents.actor import Actor
 from jumar.algorithms import registry
 from jumar.algorithms.on_policy.parts import apart, compose
 from jumar.algorithms.settings import CriticFitSettings
 from jumar.errors import DamagedFile, UsageError
+from jumar.policies.policy import PolicySettings, make_policy
 from jumar.runs import logs
 from jumar.schedules import Constant
 from jumar.solvers import objectives
@@ -161,12 +164,33 @@ def test_masks_and_memories_in_a_dict_observation(corridor: jumar.PPO) -> None:
         corridor.predict({"position": np.zeros(1, np.float32)})
 
 
+def test_a_choice_that_the_space_does_not_have_is_refused(corridor: jumar.PPO) -> None:
+    observation = Corridor().reset(seed=0)[0]
+    for wrong in ({"bit": 2}, {"goal": np.array([1, 3], np.int8)}):
+        with pytest.raises(UsageError, match=r"the observation is not in \{bit: one of 2, goal: 2 switches"):
+            corridor.predict({**observation, **wrong})
+
+
 @pytest.mark.parametrize("forbidden", [range(5), range(3), range(3, 5)])
 def test_a_mask_that_leaves_no_choice_is_refused(corridor: jumar.PPO, forbidden: range) -> None:
     mask = np.ones(5, bool)
     mask[list(forbidden)] = False
     with pytest.raises(UsageError, match="action_masks forbids every action"):
         corridor.predict(Corridor().reset(seed=0)[0], action_masks=mask)
+
+
+def test_a_mask_in_the_observation_that_leaves_no_choice_is_refused() -> None:
+    space, choice = (
+        spaces.Dict({"action_mask": spaces.MultiBinary(2), "x": spaces.Box(-1, 1, (1,))}),
+        spaces.Discrete(2),
+    )
+    policy = make_policy(space, choice, PolicySettings(net_arch=()))
+    parameters, moments = policy.init(jax.random.PRNGKey(0)), policy.encoder.initial_moments()
+    actor = Actor(policy, parameters, moments, (space, choice))
+    observations = {"action_mask": np.array([[0, 1], [0, 0]]), "x": np.zeros((2, 1))}
+    assert actor.predict({name: x[0] for name, x in observations.items()})[0] == 1
+    with pytest.raises(UsageError, match="the action_mask of observation 1 of the batch forbids every action"):
+        actor.predict(observations)
 
 
 @pytest.mark.parametrize("wrong", [3, np.zeros(4), (np.zeros(4),)])
@@ -536,6 +560,21 @@ def test_an_import_of_stable_baselines3_is_answered_by_its_sentence(name: str) -
     assert name not in jumar.__all__, "take it out of the table"
     with pytest.raises(ImportError, match=f"^{name} is a name of Stable-Baselines3; here: "):
         getattr(jumar, name)  # as `from jumar import name` does, which passes this error on
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "home"),
+    [
+        ("callbacks", "StopAtReturn", "jumar.training.events"),
+        ("curvature", "conjugate_gradient", "jumar.solvers.fisher"),
+        ("distributions", "Categorical", "jumar.policies.distributions"),
+        ("objectives", "clipped_surrogate", "jumar.solvers.objectives"),
+    ],
+)
+def test_a_part_is_a_module_that_can_be_imported(part: str, name: str, home: str) -> None:
+    module = importlib.import_module(f"jumar.{part}")
+    assert module is getattr(jumar, part)
+    assert getattr(module, name) is getattr(importlib.import_module(home), name)
 
 
 def test_an_environment_of_stable_baselines3_is_told_apart() -> None:

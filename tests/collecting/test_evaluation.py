@@ -18,7 +18,7 @@ from jumar.collecting.evaluation import LONGEST, Seen, compiled_evaluator, host_
 from jumar.envs.host import SerialEnvironments
 from jumar.envs.sources import FromId, source_of
 from jumar.envs.step_costs import VelocityCost
-from jumar.errors import EnvironmentFault
+from jumar.errors import EnvironmentFault, JumarError
 from jumar.runs.standing import standing
 from jumar.training.assembly import make_evaluator
 
@@ -145,6 +145,83 @@ def test_a_return_that_is_no_number_is_named() -> None:
     policy, parameters, moments = acting(probe)
     with pytest.raises(EnvironmentFault, match=r"episode 0 .* in probe had a return that is inf"):
         compiled_evaluator(policy, probe, "probe")(parameters, moments, 2, 0)
+
+
+def rising(key: Any, time: Any) -> Any:
+    return {"action_mask": jnp.ones(2), "x": time[None].astype(jnp.float32)}
+
+
+WITH_MASK = gym.spaces.Dict(
+    {"action_mask": gym.spaces.Box(0, 1, (2,), np.float32), "x": gym.spaces.Box(-10, 10, (1,), np.float32)}
+)
+
+
+class Stuck(gym.Env[Any, Any]):
+    """A host environment without an action from its ``stuck``-th step on; episodes have ``stuck`` to ``stuck + 3`` steps.
+
+    The last observation of an episode has no action either, as nothing can follow.
+    """
+
+    observation_space, action_space = WITH_MASK, gym.spaces.Discrete(2)
+
+    def __init__(self, stuck: int = 100) -> None:
+        self._stuck = stuck
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        self._time, self._length = 0, int(self.np_random.integers(3, 7))
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        self._time += 1
+        return self._observation(), 1.0, self._time == self._length, False, {}
+
+    def _observation(self) -> Any:
+        allowed = self._time < min(self._length, self._stuck - 1)
+        return {"action_mask": np.full(2, allowed, np.float32), "x": np.full(1, self._time, np.float32)}
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_decisions_that_mean_nothing_end_an_evaluation_in_a_compiled_environment(watched: bool) -> None:
+    """The first observation is of step 1, so that what is wrong at the time 2 is so at step 3."""
+    probe = Probe(one, rising, length=5, observation_space=WITH_MASK)
+    policy, parameters, moments = acting(probe)
+    spectator = (lambda seen: None) if watched else None
+
+    def run(observe: Any, parameters: Any = parameters) -> Any:
+        env = Probe(one, observe, length=5, observation_space=WITH_MASK)
+        return compiled_evaluator(policy, env, "probe")(parameters, moments, 2, 0, spectator=spectator)
+
+    assert run(rising).lengths.tolist() == [5, 5]
+
+    def stuck(key: Any, time: Any) -> Any:
+        return {**rising(key, time), "action_mask": jnp.full(2, time != 2, jnp.float32)}
+
+    def infinite(key: Any, time: Any) -> Any:
+        return {**rising(key, time), "x": jnp.where(time == 2, jnp.inf, 0.0)[None]}
+
+    with pytest.raises(EnvironmentFault, match="episode 0 of the evaluation in probe allowed no action at step 3"):
+        run(stuck)
+    with pytest.raises(
+        EnvironmentFault, match=r"episode 0 .* had an observation that is not finite or not in its space at step 3"
+    ):
+        run(infinite)
+    with pytest.raises(JumarError, match=r"at step 1 of episode 0 .* the policy computed something that is NaN or inf"):
+        run(rising, jax.tree.map(lambda x: x * jnp.nan, parameters))
+
+
+def test_decisions_that_mean_nothing_end_an_evaluation_on_the_host() -> None:
+    """What is wrong after an episode is over, while others go on, says nothing of it."""
+    policy, parameters, moments = acting(Stuck())
+    episodes = host_evaluator(policy, serial(Stuck))(parameters, moments, 4, 0)
+    assert len(set(episodes.lengths)) > 1
+    with pytest.raises(EnvironmentFault, match="episode 0 of the evaluation in probe allowed no action at step 3"):
+        host_evaluator(policy, serial(lambda: Stuck(3)))(parameters, moments, 4, 0)
+    first = int(np.argmax(episodes.lengths >= 5))
+    with pytest.raises(
+        EnvironmentFault, match=f"episode {first} of the evaluation in probe allowed no action at step 5"
+    ):
+        host_evaluator(policy, serial(lambda: Stuck(5)))(parameters, moments, 4, 0)
 
 
 def test_a_second_evaluation_compiles_nothing() -> None:

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from probes import Corridor, Metronome, Probe, one, random_sign, show_time
 from updates import ALL_LEFT, Recording, first_learner, flat, held_first, make_update, one_round, recording
 
+import jumar
 from jumar.collecting.faults import CostWatch, Faults, check_faults
 from jumar.collecting.gatherers import PoolScan, StepLoop, environment_seeds, joined
 from jumar.collecting.host import HostRunner
@@ -128,6 +129,38 @@ def test_what_is_no_number_is_named_and_nothing_is_learnt_from_it(what: str, bad
     )
     with pytest.raises(EnvironmentFault, match=f"environment 0 of faulty returned {words}"):
         runner.iterate(held_first(runner, first_learner(update)), *one_round(0))
+
+
+@pytest.mark.parametrize(
+    ("space", "sound", "bad"),
+    [
+        (spaces.Discrete(3, start=5), 7, 0),
+        (spaces.MultiDiscrete(np.array([[2], [3]])), [[1], [2]], [[1], [3]]),
+        (spaces.MultiBinary(2), [0, 1], [0, 3]),
+    ],
+)
+def test_a_choice_that_the_space_does_not_have_is_named(space: Any, sound: Any, bad: Any) -> None:
+    def choice(key: Any, time: Any) -> Any:
+        return jnp.where(time == 3, jnp.asarray(bad), jnp.asarray(sound))
+
+    probe = Probe(one, choice, length=6, observation_space=space)
+    update = make_update(probe.observation_space, probe.action_space)
+    runner = CompiledRunner(update, probe, "faulty", N, T, None)
+    value = np.max(bad)
+    with pytest.raises(
+        EnvironmentFault, match=f"returned an observation with {value}, which is not in its space, at step 3;"
+    ):
+        runner.iterate(held_first(runner, first_learner(update)), *one_round(0))
+
+
+@pytest.mark.parametrize("method", [jumar.PPO, jumar.SAC])
+def test_choices_that_do_not_count_from_0_are_sound(method: Any) -> None:
+    """Neither the rows of an iteration that hold no step nor where a buffer keeps successors are taken for faults."""
+    probe = Probe(one, lambda key, time: 5 + time, length=2, observation_space=spaces.Discrete(3, start=5))
+    rollout: dict[str, Any] = (
+        {"n_steps": 8, "batch_size": 8} if method is jumar.PPO else {"learning_starts": 4, "log_every": 7}
+    )
+    method(probe, net_arch=(4,), **rollout).learn(16)
 
 
 def test_a_cost_that_nobody_needs_may_be_anything() -> None:
@@ -447,7 +480,7 @@ def test_of_several_faults_the_earliest_in_time_is_named() -> None:
     faults = Faults(*(jnp.asarray(x) for x in (observations, rewards, costs, masks)))
     with pytest.raises(EnvironmentFault, match="environment 1 of probe returned a reward that is -inf at step 103;"):
         check_faults(jax.device_get(faults), "probe", 100)
-    several_seeds = Faults(*(jnp.stack([jnp.zeros_like(x), x]) for x in faults))
+    several_seeds = jax.tree.map(lambda x: jnp.stack([jnp.zeros_like(x), x]), faults)
     with pytest.raises(EnvironmentFault, match="environment 1 of probe returned a reward that is -inf at step 3;"):
         check_faults(jax.device_get(several_seeds), "probe", 0)
 

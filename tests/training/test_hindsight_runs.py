@@ -348,6 +348,13 @@ def test_environments_without_goals_or_their_rewards_are_refused(env: Any, said:
         made(env)
 
 
+@pytest.mark.parametrize("name", ["policy_observations", "critic_observations"])
+def test_networks_that_do_not_see_the_desired_goal_are_refused(name: str) -> None:
+    keys = "observation", "achieved_goal"
+    with pytest.raises(UsageError, match=f"relabels desired_goal, and {name}=observation,achieved_goal leaves it out"):
+        made(**{name: keys})
+
+
 def test_a_reward_of_one_goal_at_a_time_is_named() -> None:
     environments = SerialEnvironments([Failing])
     goals = np.zeros((4, 2))

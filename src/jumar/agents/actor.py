@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumar.collecting.gatherers import narrow
-from jumar.errors import UsageError
+from jumar.errors import JumarError, UsageError
 from jumar.policies.features import Features
+from jumar.policies.observations import MASK_KEY
 from jumar.policies.own_code import OwnCode
 from jumar.policies.policy import Carry, Policy
+from jumar.policies.unsound import Unsound, own_encoder_words, unsound
 from jumar.spaces import describe_space
 from jumar.text import counted
 from jumar.training.plan import read_path
@@ -82,7 +84,8 @@ class Actor:
             The action(s), valid for the action space and in its dtype, and the next ``state``.
 
         Raises:
-            UsageError: the observation does not fit the space or is not finite, or a mask does not fit.
+            UsageError: the observation does not fit the space or is not finite, or a mask does not fit or allows nothing.
+            JumarError: the policy computes something that is not finite, such as an encoder of your own may return.
         """
         batch, single = self._as_batch(observation)
         n = len(jax.tree.leaves(batch)[0])
@@ -94,11 +97,12 @@ class Actor:
             raise UsageError(f"state is not one of {n} observations; pass what the last predict returned, or None.")
         start = self._starts(state is None if episode_start is None else episode_start, n)
         if deterministic:
-            actions, carry = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
+            actions, carry, wrong = self._greedy(self.parameters, self.moments, batch, carry, start, masks)
         else:
             key = jax.random.fold_in(self._key, self._draws)
             self._draws += 1
-            actions, carry = self._sampled(self.parameters, self.moments, batch, carry, start, masks, key)
+            actions, carry, wrong = self._sampled(self.parameters, self.moments, batch, carry, start, masks, key)
+        self._check(np.asarray(wrong), single)
         actions = np.asarray(actions).astype(self.action_space.dtype)
         return (actions[0] if single else actions), carry
 
@@ -160,6 +164,20 @@ class Actor:
                 raise UsageError(f"the observation holds {wide[x != wide][0]}, which 32 bits cannot hold.")
         return (jax.tree.map(lambda x: x[None], narrowed) if single else narrowed), single
 
+    def _check(self, wrong: np.ndarray, single: bool) -> None:
+        """Refuse decisions with which something is wrong, by :class:`jumar.policies.unsound.Unsound`."""
+        if not wrong.any():
+            return
+        i = int(np.argmax(wrong != Unsound.NOTHING))
+        which = "the observation" if single else f"observation {i} of the batch"
+        if wrong[i] == Unsound.OBSERVATION:
+            raise UsageError(f"{which} is not in {describe_space(self.observation_space)}.")
+        if wrong[i] == Unsound.MASK:
+            raise UsageError(f"the {MASK_KEY} of {which} forbids every action.")
+        raise JumarError(
+            f"the policy computes something that is NaN or infinite for {which}{own_encoder_words(self.policy)}."
+        )
+
     def _starts(self, starts: Any, n: int) -> np.ndarray:
         flags = np.asarray(starts, bool)
         if flags.shape not in ((), (1,), (n,)):
@@ -212,16 +230,18 @@ def _is_text(value: Any) -> bool:
 
 
 def _acting(policy: Policy) -> tuple[Any, Any]:
-    def greedy(parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any) -> tuple[Any, Any]:
-        actions, carry = policy.act_greedily(parameters, moments, batch, carry, start, masks)
-        return policy.actions.to_environment(actions, jnp), carry
+    def decided(parameters: Any, moments: Any, batch: Any, *others: Any) -> tuple[Any, Any, Any]:
+        decision = policy.decide(parameters, moments, batch, *others)
+        actions = policy.actions.to_environment(decision.actions, jnp)
+        return actions, decision.carry, unsound(policy, batch, decision)
+
+    def greedy(parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any) -> tuple[Any, Any, Any]:
+        return decided(parameters, moments, batch, carry, start, masks)
 
     def sampled(
         parameters: Any, moments: Any, batch: Any, carry: Any, start: Any, masks: Any, key: Any
-    ) -> tuple[Any, Any]:
-        noise = policy.noise(key, len(start))
-        actions, carry = policy.act(parameters, moments, batch, carry, start, masks, noise)
-        return policy.actions.to_environment(actions, jnp), carry
+    ) -> tuple[Any, Any, Any]:
+        return decided(parameters, moments, batch, carry, start, masks, policy.noise(key, len(start)))
 
     return jax.jit(greedy), jax.jit(sampled)
 

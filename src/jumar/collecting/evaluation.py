@@ -22,9 +22,10 @@ from jumar.collecting.gatherers import narrow
 from jumar.collecting.stopping import Abandoned, never
 from jumar.envs.compiled import CompiledEnvironment, Costed, jit_for, reset_batch, step_batch, traced_info
 from jumar.envs.host import HostEnvironments
-from jumar.errors import EnvironmentFault
+from jumar.errors import EnvironmentFault, JumarError
 from jumar.policies.moments import RunningMoments
 from jumar.policies.policy import Policy
+from jumar.policies.unsound import Unsound, own_encoder_words, unsound
 from jumar.text import counted
 
 LONGEST = 27_000
@@ -145,13 +146,18 @@ class Evaluator(Protocol):
 
         Raises:
             Abandoned: ``stop`` said so.
-            EnvironmentFault: an environment failed.
+            EnvironmentFault: an environment failed, or returned an observation that is not finite or not in its space, or a
+                mask that allows nothing.
+            JumarError: the policy computed something that is not finite.
         """
         ...
 
 
-Act = Callable[..., tuple[Array, Any]]
-"""(parameters, moments, observation, carry, episode_start, mask, key, t) -> (valid action, carry)."""
+Act = Callable[..., tuple[Array, Any, Array]]
+"""(parameters, moments, observation, carry, episode_start, mask, key, t) -> (valid action, carry, what is wrong with it).
+
+The last is a number of :class:`jumar.policies.unsound.Unsound`.
+"""
 
 
 def single_actor(policy: Policy, deterministic: bool) -> Act:
@@ -166,13 +172,11 @@ def single_actor(policy: Policy, deterministic: bool) -> Act:
         mask: Any,
         key: Array,
         t: Array,
-    ) -> tuple[Array, Any]:
-        if deterministic:
-            action, carry = policy.act_greedily(parameters, moments, observation, carry, start, mask)
-        else:
-            noise = policy.noise(jax.random.fold_in(key, t), 1)
-            action, carry = policy.act(parameters, moments, observation, carry, start, mask, noise)
-        return policy.actions.to_environment(action, jnp), carry
+    ) -> tuple[Array, Any, Array]:
+        noise = None if deterministic else policy.noise(jax.random.fold_in(key, t), 1)
+        decision = policy.decide(parameters, moments, observation, carry, start, mask, noise)
+        wrong = unsound(policy, observation, decision)
+        return policy.actions.to_environment(decision.actions, jnp), decision.carry, wrong
 
     return act
 
@@ -194,11 +198,11 @@ def lane_actor(policy: Policy, deterministic: bool) -> Act:
         masks: Any,
         keys: Array,
         t: Array,
-    ) -> tuple[Array, Any]:
-        def one(lane: tuple[Any, ...]) -> tuple[Array, Any]:
+    ) -> tuple[Array, Any, Array]:
+        def one(lane: tuple[Any, ...]) -> tuple[Array, Any, Array]:
             observation, start, mask = jax.tree.map(lambda x: x[None], lane[:3])
-            action, carry = act(parameters, moments, observation, lane[3], start, mask, lane[4], t)
-            return action[0], carry
+            action, carry, wrong = act(parameters, moments, observation, lane[3], start, mask, lane[4], t)
+            return action[0], carry, wrong[0]
 
         return jax.lax.map(one, (observations, start, masks, carry, keys))
 
@@ -215,13 +219,15 @@ class _Going(NamedTuple):
     """Of rewards and costs."""
     t: Array
     done: Array
+    wrong: Array
+    """What is wrong with the last decision, by :class:`Unsound`; the episode stops there."""
 
 
 _Keys = tuple[Array, Array]
 """An episode's keys for the environment and for the policy."""
 
-_Result = tuple[Any, Any, Any, Any]
-"""An episode's return, cost and length, and whether it ended by itself."""
+_Result = tuple[Any, Any, Any, Any, Any]
+"""An episode's return, cost and length, whether it ended by itself, and what was wrong with its last decision."""
 
 
 def _only(observations: Any) -> Any:
@@ -242,26 +248,28 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
         reset_key, env_key, act_key = jax.random.split(key, 3)
         states, observations = reset_batch(env, env.params, reset_key, 1)
         carry, time, done = policy.initial_carry(1), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
-        return (env_key, act_key), _Going(states, observations, carry, (zero, zero), time, done)
+        sound = jnp.full((), Unsound.NOTHING, jnp.int8)
+        return (env_key, act_key), _Going(states, observations, carry, (zero, zero), time, done, sound)
 
     def step(parameters: Any, moments: RunningMoments, keys: _Keys, going: _Going) -> tuple[_Going, Any]:
         """Return the episode a step later, and what the step led to."""
         (env_key, act_key), t, (total, cost) = keys, going.t, going.totals
-        action, carry = act(parameters, moments, going.observations, going.carry, (t == 0)[None], None, act_key, t)
+        seen, start = going.observations, (t == 0)[None]
+        action, carry, wrong = act(parameters, moments, seen, going.carry, start, None, act_key, t)
         states, taken = step_batch(env, env.params, jax.random.fold_in(env_key, t), going.states, action)
         done = (taken.terminated | taken.truncated)[0]
         paid = cost + counted(taken.costs[0]) if costs and taken.costs is not None else zero
         totals = total + taken.rewards[0], paid
-        return _Going(states, taken.observations, carry, totals, t + 1, done), taken.successors
+        return _Going(states, taken.observations, carry, totals, t + 1, done, wrong[0]), taken.successors
 
     def episode(parameters: Any, moments: RunningMoments, key: Array, longest: Array) -> _Result:
         keys, start = begin(key)
         going = jax.lax.while_loop(
-            lambda going: ~going.done & (going.t < longest),
+            lambda going: ~going.done & (going.t < longest) & (going.wrong == Unsound.NOTHING),
             lambda going: step(parameters, moments, keys, going)[0],
             start,
         )
-        return *going.totals, going.t, going.done
+        return *going.totals, going.t, going.done, going.wrong
 
     compiled = jit_for(env)
     # What nobody calls is not compiled.
@@ -282,11 +290,13 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
             if stop():
                 raise Abandoned
             going, successors = one_more(parameters, moments, keys, going)
+            if going.wrong != Unsound.NOTHING:
+                break
             ended = bool(going.done) or t == most
             tell(Seen(i, t, float(going.totals[0]), _only(successors), ended))
             if ended:
                 break
-        return *going.totals, going.t, going.done
+        return *going.totals, going.t, going.done, going.wrong
 
     def run(
         parameters: Any,
@@ -307,7 +317,10 @@ def compiled_evaluator(policy: Policy, env: CompiledEnvironment, name: str, dete
                 result = run_one(parameters, moments, key, np.int32(most))
             else:
                 result = watched(parameters, moments, key, most, stop, i, spectator)
-            results.append(jax.device_get(result))
+            *result, wrong = jax.device_get(result)
+            if wrong != Unsound.NOTHING:
+                raise _fault(int(wrong), policy, name, i, int(result[2]))
+            results.append(result)
         returns, paid, lengths, ended = (np.array(x) for x in zip(*results, strict=True))
         _check_totals(returns, "return", name)
         _check_totals(paid, "cost", name)
@@ -352,7 +365,7 @@ def host_evaluator(
                 seeds = [seed + i for i in group]
                 now = partial(act, parameters, moments)
                 tell = None if spectator is None else partial(_tell, spectator, group[0])
-                results.append(_run_group(now, policy, environments, seeds, stop, longest or LONGEST, tell))
+                results.append(_run_group(now, policy, environments, group, seeds, stop, longest or LONGEST, tell))
             finally:
                 environments.close()
         returns, costs, lengths, cut = (np.concatenate(parts) for parts in zip(*results, strict=True))
@@ -370,6 +383,7 @@ def _run_group(
     act: Act,
     policy: Policy,
     environments: HostEnvironments,
+    episodes: range,
     seeds: list[int],
     stop: Callable[[], Any],
     longest: int,
@@ -391,7 +405,8 @@ def _run_group(
         if stop():
             raise Abandoned
         seen = fill_lanes((narrow(observations), masks))
-        actions, carry = act(seen[0], carry, np.full(LANES, t == 0), seen[1], keys, np.uint32(t))
+        actions, carry, wrong = act(seen[0], carry, np.full(LANES, t == 0), seen[1], keys, np.uint32(t))
+        _check_decisions(np.where(running, np.asarray(wrong)[:n], 0), policy, environments.name, episodes, t + 1)
         step = environments.step(np.asarray(actions)[:n])
         totals += np.where(running, step.rewards, 0.0)
         if step.costs is not None:
@@ -409,6 +424,25 @@ def _run_group(
 def fill_lanes(tree: Any) -> Any:
     """Return arrays ``[n, ...]`` filled up to ``[LANES, ...]`` with copies of the first row."""
     return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[:1], LANES - len(x), axis=0)]), tree)
+
+
+def _check_decisions(wrong: np.ndarray, policy: Policy, name: str, episodes: range, step: int) -> None:
+    """Refuse decisions, one of each episode, with one of which something is wrong."""
+    if wrong.any():
+        i = int(np.argmax(wrong != Unsound.NOTHING))
+        raise _fault(int(wrong[i]), policy, name, episodes[i], step)
+
+
+def _fault(wrong: int, policy: Policy, name: str, episode: int, step: int) -> JumarError:
+    """Return the error for a decision with which something is wrong."""
+    where = f"episode {episode} of the evaluation in {name}"
+    if wrong == Unsound.OBSERVATION:
+        return EnvironmentFault(f"{where} had an observation that is not finite or not in its space at step {step}.")
+    if wrong == Unsound.MASK:
+        return EnvironmentFault(f"{where} allowed no action at step {step}.")
+    return JumarError(
+        f"at step {step} of {where} the policy computed something that is NaN or infinite{own_encoder_words(policy)}."
+    )
 
 
 def _check_totals(totals: np.ndarray, what: str, name: str) -> None:

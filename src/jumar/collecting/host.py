@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jumar.algorithms.update import Update
-from jumar.collecting.faults import CostWatch, Faults, check_faults, faults_of
+from jumar.collecting.faults import CostWatch, Faults, check_faults, encodings_of, faults_of, own_network
 from jumar.collecting.gatherers import Gatherer, LanesGatherer, PoolScan, StepLoop, environment_seeds
 from jumar.collecting.info_means import InfoMeans
 from jumar.collecting.relabelling import Episodes, Relabelling, steps_of, trajectory_fields
@@ -19,6 +19,7 @@ from jumar.collecting.runner import REPORT, Collector, Held, Iterated, outcome_o
 from jumar.collecting.stopping import Abandoned, never
 from jumar.envs.goals import Goals
 from jumar.envs.host import HostEnvironments, HostStep
+from jumar.errors import EnvironmentFault
 from jumar.policies.exploration import Acted
 from jumar.solvers.problem import Diagnostics
 from jumar.trajectory import Trajectory
@@ -147,13 +148,18 @@ class HostRunner:
         pairs = np.asarray(self._keys(keys))
         # Where steps are remembered, rounds are done in one way however many an iteration has: its length changes no result.
         once = len(pairs) == 1 and held.memory == ()
-        if once:
-            learner, collector, made, told = self._iterate_once(held, pairs[0], remaining[0])
-        else:
-            learner, collector, made, told = self._iterate_often(held, keys, pairs, remaining, stop)
+        try:
+            if once:
+                learner, collector, made, told = self._iterate_once(held, pairs[0], remaining[0])
+            else:
+                learner, collector, made, told = self._iterate_often(held, keys, pairs, remaining, stop)
+        except EnvironmentFault as fault:
+            self._check_encoder(held.learner, fault)
+            raise
         outcome, faults, record = jax.device_get(told)
         self._count_last_lap(once)
-        check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
+        faults = self._cost_watch.without(faults, self._name, self._rows)
+        check_faults(faults, self._name, self._rows, self._update.policy.encoder.own_name)
         self._rows += outcome[0].shape[0]
         memory = held.memory if held.memory == () else self._store(held.memory, made, held.learner)
         logged = self._info.end() if self._info.keys else None
@@ -165,6 +171,16 @@ class HostRunner:
             if gatherer is not None:
                 gatherer.close()
         self._gatherer = None
+
+    def _check_encoder(self, learner: Any, fault: EnvironmentFault) -> None:
+        """Say of a step that failed that its actions are of no numbers, where the user's encoder returned none."""
+        network = own_network(self._update.policy)
+        if network is None or self._gatherer is not self._step_loop:
+            return
+        observations = jax.tree.map(lambda x: x[None], self._step_loop.seen[0])
+        marks = np.asarray(encodings_of(self._update, learner, observations))
+        if marks.any():
+            raise EnvironmentFault(f"{fault} Encoder {network.name} makes {marks[marks != 0.0][0]} of the observation.")
 
     def _iterate_once(self, held: Held, keys: np.ndarray, remaining: float) -> tuple[Any, Collector, Any, Any]:
         """Do an iteration of one round, in which all but the steps is one program."""
@@ -217,7 +233,7 @@ class HostRunner:
                 made, episodes = self._relabelled(made, episodes, gathered, gatherer.steps, pair[1])
             learner, made, carry, acted = self._turn(learner, made, memory, gathered, left, pair[1], seen)
             collector = Collector(acted, (), start, carry, episodes=episodes)
-        learner, record, outcome, faults = self._report(learner, made, keys[-1])
+        learner, record, outcome, faults = self._report(learner, made, keys[-1], held.learner)
         return learner, collector, made, (outcome, faults, record)
 
     def _relabelled(
@@ -252,11 +268,12 @@ class HostRunner:
         self, learner: Any, gathered: dict[str, Any], memory: Any, remaining: Array, key: Array
     ) -> tuple[Any, Diagnostics, Any, tuple[Array | None, ...], Faults]:
         update = self._update
+        before = learner
         learner, made = update.update(learner, update.begin(), memory, trajectory_of(gathered), remaining, key)
         learner, record = update.report(learner, made, jax.random.fold_in(key, REPORT))
         happened = update.happened(made)
-        outcome = outcome_of(happened, self._cost_watch.strict)
-        return learner, record, made if memory != () else (), outcome, faults_of(update, happened)
+        outcome, faults = outcome_of(happened, self._cost_watch.strict), faults_of(update, happened, before, learner)
+        return learner, record, made if memory != () else (), outcome, faults
 
     def _round_once(
         self, learner: Any, made: Any, memory: Any, gathered: dict[str, Any], remaining: Array, key: Array
@@ -275,11 +292,12 @@ class HostRunner:
         return learner, made, carry, self._step_loop.first_of(acting, observations, masks, carry, start, next_key)
 
     def _report_once(
-        self, learner: Any, made: Any, key: Array
+        self, learner: Any, made: Any, key: Array, before: Any
     ) -> tuple[Any, Diagnostics, tuple[Array | None, ...], Faults]:
         learner, record = self._update.report(learner, made, jax.random.fold_in(key, REPORT))
         happened = self._update.happened(made)
-        return learner, record, outcome_of(happened, self._cost_watch.strict), faults_of(self._update, happened)
+        faults = faults_of(self._update, happened, before, learner)
+        return learner, record, outcome_of(happened, self._cost_watch.strict), faults
 
 
 def trajectory_of(gathered: dict[str, Any]) -> Trajectory:

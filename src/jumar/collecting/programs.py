@@ -63,7 +63,7 @@ class ProgramRunner:
             iterate = over_seeds(iterate, (learner, 0, 0, None), (learner, 0, 0, 0, 0), n_seeds)
             begin = over_seeds(begin, (learner, 0), state, n_seeds)
             rounds = over_seeds(rounds, (state, 0, 0, None, None, None), state, n_seeds)
-            report = over_seeds(report, (learner, made, 0), (learner, 0, 0, 0), n_seeds)
+            report = over_seeds(report, (learner, made, 0, learner), (learner, 0, 0, 0), n_seeds)
             store = over_seeds(store, (0, made, learner), 0, n_seeds)
         self._compiled_init, self._compiled_iterate, self._compiled_begin = map(jit, (init, iterate, begin))
         self._compiled_report = jax.jit(report)
@@ -97,7 +97,8 @@ class ProgramRunner:
         else:
             learner, collector, made, *told = self._iterate_often(held, keys, remaining, stop)
         record, outcome, faults = jax.device_get(told)
-        check_faults(self._cost_watch.without(faults, self._name, self._rows), self._name, self._rows)
+        faults = self._cost_watch.without(faults, self._name, self._rows)
+        check_faults(faults, self._name, self._rows, self._update.policy.encoder.own_name)
         self._rows += outcome[0].shape[-2]
         memory = held.memory if held.memory == () else self._store(held.memory, made, held.learner)
         collector, logged = self._take_logged(collector)
@@ -135,7 +136,7 @@ class ProgramRunner:
                 jax.block_until_ready(state)
             done += some
         learner, made, collector = state
-        learner, record, outcome, faults = self._compiled_report(learner, made, keys)
+        learner, record, outcome, faults = self._compiled_report(learner, made, keys, held.learner)
         return learner, collector, made, record, outcome, faults
 
     def _begin(self, learner: Any, collector: Collector) -> tuple[Any, Any, Collector]:
@@ -165,20 +166,21 @@ class ProgramRunner:
         raise NotImplementedError
 
     def _report_of(
-        self, learner: Any, made: Any, keys: Array
+        self, learner: Any, made: Any, keys: Array, before: Any
     ) -> tuple[Any, Diagnostics, tuple[Array | None, ...], Faults]:
         update = self._update
         learner, record = update.report(learner, made, jax.random.fold_in(keys[-1], REPORT))
         happened = update.happened(made)
-        return learner, record, outcome_of(happened, self._cost_watch.strict), faults_of(update, happened)
+        faults = faults_of(update, happened, before, learner)
+        return learner, record, outcome_of(happened, self._cost_watch.strict), faults
 
     def _iterate_once(
         self, learner: Any, collector: Collector, keys: Array, remaining: Array
     ) -> tuple[Any, Collector, Diagnostics, tuple[Array | None, ...], Faults]:
         """Do an iteration of one round whose steps nothing remembers."""
         state = (learner, self._update.begin(), collector)
-        learner, made, collector = self._round(state, (), keys[0], remaining[0])
-        learner, record, outcome, faults = self._report_of(learner, made, keys)
+        learned, made, collector = self._round(state, (), keys[0], remaining[0])
+        learner, record, outcome, faults = self._report_of(learned, made, keys, learner)
         return learner, collector, record, outcome, faults
 
 

@@ -39,7 +39,7 @@ class StoredRunner(ProgramRunner):
         return learner, made, collector
 
     def _report_of(
-        self, learner: Any, made: Any, keys: Array
+        self, learner: Any, made: Any, keys: Array, before: Any
     ) -> tuple[Any, Diagnostics, tuple[Array | None, ...], Faults]:
         learner, record = self._update.report(learner, made, jax.random.fold_in(keys[-1], REPORT))
         rounds = (self._update.replay.block, 1)

@@ -448,8 +448,11 @@ class Torso:
         """Return the features of observations and of their successors, ``[N, T, ...]``, with all images embedded.
 
         A successor that is the next row's observation is not embedded a second time; where it is another, because an
-        episode ended, it is, a few at a time. No derivatives backward can be taken of the successors' embeddings.
+        episode ended, it is, a few at a time. No derivatives backward can be taken of the successors' embeddings. The
+        user's network takes images as they are.
         """
+        if self.own is not None:
+            return features, successors
         embedded = self.embed(parameters, features)
         others = {name: x for name, x in successors.items() if not name.startswith("image_")}
         for i, cnn in zip(self.places, self.cnns, strict=True):

@@ -7,16 +7,18 @@ Such an *encoder* maps one observation to a vector. It is one of
 - a pair ``(init, apply)`` of such functions;
 - a function ``key -> module``, where the module is a pytree that is called with an observation: an Equinox module.
 
-The observation has the structure of the observation space, in the form that Jumar's own networks take it: numbers are float32
-(normalised with ``normalize_observations``), Discrete and MultiDiscrete entries one-hot, bits 0 and 1, images and planes
-``[height, width, channels]``, images as bytes. Parts that the network does not see are not there.
+The observation has the structure of the observation space, a Dict as a dictionary and a Tuple as a tuple, in the form that
+Jumar's own networks take it: numbers are float32 (normalised with ``normalize_observations``), Discrete and MultiDiscrete
+entries one-hot, bits 0 and 1, images and planes ``[height, width, channels]``, images as bytes. Parts that the network does
+not see are not there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +28,7 @@ import numpy as np
 from jax import Array
 
 from jumar.errors import UsageError
-from jumar.spaces import nested
+from jumar.spaces import nested, with_tuples
 
 Parameters = Any
 
@@ -76,27 +78,18 @@ class OwnNetwork:
         """Return the network, which is called once to see what it returns.
 
         Raises:
-            UsageError: it is not an encoder, it raises, its parameters are not floating-point arrays, or it
-                returns something else than a vector of finite numbers.
+            UsageError: it is not an encoder, it raises, it cannot be compiled, its parameters are not floating-point arrays
+                or have the same name in files, or it returns something else than a vector of finite numbers.
         """
         make, call = _functions(given)
         what = f"encoder {given.name}"
-        zeros = [jnp.zeros(part.shape, jnp.float32 if part.image is None else part.dtype) for part in parts]
-        example = nested([(part.path, x) for part, x in zip(parts, zeros, strict=True)])
-        try:
-            parameters = make(jax.random.PRNGKey(0))
-            leaves = jax.tree.leaves(parameters)
-            bad = next((x for x in leaves if not jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)), None)
+        example = _in_structure(
+            [(part, jnp.zeros(part.shape, jnp.float32 if part.image is None else part.dtype)) for part in parts]
+        )
+        with _blamed(f"{what} fails to draw parameters from a key"):
+            parameters = _checked(what, make(jax.random.PRNGKey(0)))
+        with _blamed(f"{what} fails on {_shapes(example)}"):
             found = jnp.asarray(call(parameters, example))
-        except UsageError:
-            raise
-        except Exception as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise UsageError(f"{what} fails on {_shapes(example)}: {type(error).__name__}: {first}") from error
-        if bad is not None:
-            raise UsageError(
-                f"{what} has a parameter of type {jnp.asarray(bad).dtype}; all must be floating-point arrays."
-            )
         if found.ndim != 1 or found.size < 1 or not jnp.issubdtype(found.dtype, jnp.floating):
             raise UsageError(
                 f"{what} returns an array of shape {list(found.shape)} and type {found.dtype} for one observation; it must "
@@ -104,30 +97,91 @@ class OwnNetwork:
             )
         if not np.isfinite(np.asarray(found)).all():
             raise UsageError(f"{what} returns {np.asarray(found)[~np.isfinite(found)][0]} for an observation of zeros.")
+        _check_compiled(what, make, call, example, found)
         return cls(given.name, parts, found.size, make, call)
 
     def init(self, key: Array) -> Parameters:
         """Draw parameters, float32."""
-        return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), self.make(key))
+        return _single_precision(self.make(key))
 
     def apply(self, parameters: Parameters, features: dict[str, Array]) -> Array:
         """Return the vectors of encoded observations, ``[..., outputs]``."""
         found = [(part, part.of(features)) for part in self.parts]
         first, x = found[0]
         batch = x.shape[: x.ndim - len(first.shape)]
-        flat = nested([(part.path, x.reshape(-1, *part.shape)) for part, x in found])
+        flat = _in_structure([(part, x.reshape(-1, *part.shape)) for part, x in found])
         outputs = jax.vmap(lambda one: self.call(parameters, one))(flat)
         return outputs.astype(jnp.float32).reshape(*batch, self.outputs)
+
+
+def _in_structure(found: list[tuple[Part, Array]]) -> Any:
+    """Return the parts of an observation in the structure of the space."""
+    return with_tuples(nested([(part.path, x) for part, x in found]))
+
+
+def _single_precision(parameters: Parameters) -> Parameters:
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), parameters)
+
+
+@contextlib.contextmanager
+def _blamed(sentence: str) -> Iterator[None]:
+    """Raise a ``UsageError`` that begins with a sentence for whatever the user's code raises, ``SystemExit`` included."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(f"{sentence}: {type(error).__name__}: {first}") from error
+
+
+def _checked(what: str, parameters: Parameters) -> Parameters:
+    """Return parameters in single precision. Raises ``UsageError`` if they are no arrays of numbers with names of their own."""
+    names: set[str] = set()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+        if not jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating):
+            raise UsageError(
+                f"{what} has a parameter of type {jnp.asarray(leaf).dtype}; all must be floating-point arrays."
+            )
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name in names:
+            raise UsageError(f"{what} has two parameters that files call {name!r}; use keys without a slash.")
+        names.add(name)
+    return _single_precision(parameters)
+
+
+def _check_compiled(
+    what: str,
+    make: Callable[[Array], Parameters],
+    call: Callable[[Parameters, Any], Array],
+    example: Any,
+    found: Array,
+) -> None:
+    """Refuse functions that cannot be compiled and mapped over a batch, or that are others then. Nothing is computed."""
+
+    def outputs(key: Array, batch: Any) -> Array:
+        parameters = _single_precision(make(key))
+        return jax.vmap(lambda one: jnp.asarray(call(parameters, one)))(batch)
+
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), example)
+    with _blamed(
+        f"{what} cannot be compiled for a batch of observations; take JAX's operations in the place of NumPy's, and "
+        "jnp.where in the place of branches that depend on values"
+    ):
+        compiled = jax.eval_shape(outputs, jax.random.PRNGKey(0), batch)
+    if compiled.shape != (2, *found.shape) or compiled.dtype != found.dtype:
+        raise UsageError(
+            f"{what} returns an array of shape {list(found.shape)} and type {found.dtype} for one observation, but of shape "
+            f"{list(compiled.shape[1:])} and type {compiled.dtype} where it is compiled; it must return the same."
+        )
 
 
 def _functions(given: OwnEncoder) -> tuple[Callable[[Array], Parameters], Callable[[Parameters, Any], Array]]:
     """Return what draws parameters and what computes with them."""
     name, encoder = given.name, given.encoder
     if inspect.isclass(encoder) and hasattr(encoder, "init") and hasattr(encoder, "apply"):
-        try:
+        with _blamed(f"encoder {name} cannot be made without arguments"):
             encoder = encoder()
-        except TypeError as error:
-            raise UsageError(f"encoder {name} cannot be made without arguments: {error}") from error
     if hasattr(encoder, "init") != hasattr(encoder, "apply") and not isinstance(encoder, tuple):
         there, missing = ("init", "apply") if hasattr(encoder, "init") else ("apply", "init")
         raise UsageError(
@@ -148,10 +202,8 @@ def _functions(given: OwnEncoder) -> tuple[Callable[[Array], Parameters], Callab
 
 def _of_module(name: str, make: Callable[[Array], Any]) -> tuple[Callable[[Array], Parameters], Callable[..., Array]]:
     """Return the two functions of a module whose arrays are its parameters; all else in it never changes."""
-    try:
+    with _blamed(f"encoder {name} does not make a module of a key"):
         module = make(jax.random.PRNGKey(0))
-    except Exception as error:
-        raise UsageError(f"encoder {name} does not make a module of a key: {type(error).__name__}: {error}") from error
     if not callable(module):
         raise UsageError(
             f"encoder {name} returned an object of type {type(module).__name__} for a key; it must return a module that can be "
@@ -172,7 +224,7 @@ def _of_module(name: str, make: Callable[[Array], Any]) -> tuple[Callable[[Array
 
 
 def _shapes(example: Any) -> str:
-    if not isinstance(example, dict):
+    if not isinstance(example, (dict, tuple)):
         return f"an observation of shape {list(example.shape)}"
     shapes = jax.tree.map(lambda x: list(x.shape), example)
     return f"an observation of shapes {shapes}"

@@ -90,6 +90,20 @@ class Leaf:
             observation = observation[step]
         return observation
 
+    @property
+    def counted(self) -> bool:
+        """Whether the leaf is of choices or bits, whole numbers of which the space has some and no others."""
+        return self.kind in ("one_hot", "bits")
+
+    def outside(self, observation: Any) -> Array:
+        """Return which entries of a :attr:`counted` part the space does not have, boolean in the part's shape."""
+        x = jnp.asarray(self.pick(observation))
+        if self.kind == "bits":
+            return (x != 0) & (x != 1)
+        low = np.reshape(self.start, self.shape).astype(np.int32)
+        high = (low + (np.reshape(self.choices, self.shape) - 1)).astype(np.int32)
+        return (x < low) | (x > high)
+
     def encode(self, observation: Any) -> Array:
         """Encode this leaf's part: ``[..., width]``, or ``[..., height, width, channels]`` if it is convolved."""
         x = jnp.asarray(self.pick(observation))
@@ -162,6 +176,11 @@ class Encoder:
         if acting is not None and judging is not None:
             leaves = tuple(leaf for leaf in leaves if leaf.path[0] in (*acting, *judging))
         return cls(leaves, len(shape), normalise, clip, acting, own)
+
+    @property
+    def own_name(self) -> str | None:
+        """What the user's network is called, if there is one."""
+        return None if self.own is None else self.own.name
 
     @property
     def vector_size(self) -> int:

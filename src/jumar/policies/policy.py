@@ -145,6 +145,17 @@ class PolicySettings(Settings):
         return orthogonal if self.ortho_init else uniform_fan_in
 
 
+class Decision(NamedTuple):
+    """What a policy does in ``N`` environments, and what it comes from."""
+
+    actions: Array
+    carry: Carry
+    mask: Array | None
+    """Which actions are allowed, where not all are."""
+    outcomes: Outcomes
+    """What the actions are drawn from, or its mode is."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """A stochastic policy; see the module's text."""
@@ -218,14 +229,8 @@ class Policy:
         noise: Array,
     ) -> tuple[Array, Carry]:
         """Return random actions of ``N`` environments, made from ``noise``; the observation normaliser is left as it is."""
-        features = self.encoder.encode_to_act(observation, moments)
-        mask = self.encoder.mask(observation, mask)
-        latent, core = self.torso.apply(parameters["torso"], features, carry.core, episode_start)
-        if not isinstance(self.head, StateDependentNoiseHead):
-            return self.head.distribution(parameters["head"], latent, mask).outcome(noise), Carry(core, ())
-        exploration = self._refresh(parameters["head"], carry.exploration, noise)
-        action = self.head.explore(parameters["head"], latent, exploration.matrix)
-        return action, Carry(core, exploration._replace(age=exploration.age + 1))
+        decision = self.decide(parameters, moments, observation, carry, episode_start, mask, noise)
+        return decision.actions, decision.carry
 
     def act_greedily(
         self,
@@ -237,10 +242,33 @@ class Policy:
         mask: Array | None,
     ) -> tuple[Array, Carry]:
         """Return the actions of ``N`` environments that are taken where none are drawn: the distributions' modes."""
+        decision = self.decide(parameters, moments, observation, carry, episode_start, mask)
+        return decision.actions, decision.carry
+
+    def decide(
+        self,
+        parameters: Parameters,
+        moments: RunningMoments,
+        observation: Any,
+        carry: Carry,
+        episode_start: Array,
+        mask: Array | None,
+        noise: Array | None = None,
+    ) -> Decision:
+        """Return the actions of :meth:`act`, or those of :meth:`act_greedily` without ``noise``, and what they come from."""
         features = self.encoder.encode_to_act(observation, moments)
         mask = self.encoder.mask(observation, mask)
-        distribution, core = self.distribution(parameters, features, carry.core, episode_start, mask)
-        return distribution.mode(), carry._replace(core=core)
+        latent, core = self.torso.apply(parameters["torso"], features, carry.core, episode_start)
+        outcomes = self.head.distribution(parameters["head"], latent, mask)
+        carry = carry._replace(core=core)
+        if noise is None:
+            return Decision(outcomes.mode(), carry, mask, outcomes)
+        if not isinstance(self.head, StateDependentNoiseHead):
+            return Decision(outcomes.outcome(noise), carry, mask, outcomes)
+        exploration = self._refresh(parameters["head"], carry.exploration, noise)
+        action = self.head.explore(parameters["head"], latent, exploration.matrix)
+        carry = carry._replace(exploration=exploration._replace(age=exploration.age + 1))
+        return Decision(action, carry, mask, outcomes)
 
     def evaluate(self, parameters: Parameters, batch: Batch) -> Distribution:
         """Return the distributions at all rows of a batch (whole sequences for a recurrent policy)."""

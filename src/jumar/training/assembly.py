@@ -26,10 +26,11 @@ from jumar.envs.goals import check_goal_space
 from jumar.envs.host import HostEnvironments, Warn, words_on_mask, words_on_text
 from jumar.envs.sources import NoEnvironment, Source, for_evaluation
 from jumar.errors import EnvironmentFault, UnsupportedEnvironment, UsageError
+from jumar.experience.hindsight import DESIRED
 from jumar.lanes.crew import HERE, Spread, make_crew
 from jumar.lanes.gatherer import LaneGatherer
 from jumar.lanes.records import LaneMaking
-from jumar.policies.policy import Policy, make_policy
+from jumar.policies.policy import Policy, PolicySettings, make_policy
 from jumar.spaces import check_spaces, require_same_spaces
 from jumar.training.allowance import available_memory, check_allowance
 from jumar.training.plan import Plan
@@ -99,6 +100,7 @@ def assemble(
             check_one_cost(None)
         if update.hindsight is not None:
             check_goals(environments, source)
+            check_goals_seen(settings)
     except Exception:
         environments.close()
         raise
@@ -161,6 +163,21 @@ def _tell_of_observations(environments: HostEnvironments, warn: Warn) -> None:
     for words in (words_on_text(environments), words_on_mask(environments)):
         if words is not None:
             warn(words)
+
+
+def check_goals_seen(settings: PolicySettings) -> None:
+    """Refuse networks that do not see the goals that are relabelled for them.
+
+    Raises:
+        UsageError: policy or critic does not see the desired goal.
+    """
+    for name in ("policy_observations", "critic_observations"):
+        keys = getattr(settings, name)
+        if keys is not None and DESIRED not in keys:
+            raise UsageError(
+                f"goal_selection_strategy relabels {DESIRED}, and {name}={','.join(keys)} leaves it out; add it, or leave "
+                "goal_selection_strategy out."
+            )
 
 
 def check_cost(source: Source, warn: Warn) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks: what is called while a policy is trained, and may stop it. ``jumar.callbacks`` is this module.
+"""Callbacks: what is called while a policy is trained, and may stop it. ``jumar.callbacks`` has its names.
 
 ``callback=`` of :meth:`jumar.Agent.learn` takes a function of the metrics, an object with any of these methods, or a list of
 both:
@@ -361,4 +361,4 @@ def check_evaluated(
 Callback = Callable[[Metrics], Any] | Any
 """A function of the metrics, or an object with some of the methods above."""
 
-__all__ = ["LogInfo", "SaveEvery", "StopAtReturn", "StopWithoutGain"]
+__all__ = ["Callback", "LogInfo", "Metrics", "Record", "SaveEvery", "StopAtReturn", "StopWithoutGain"]

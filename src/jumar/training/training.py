@@ -382,9 +382,11 @@ class Training:
         if bool(record["finite"]):
             return
         which = f" of seed {self.plan.seeds[lane]}" if self.plan.n_seeds else ""
+        own = self.policy.encoder.own_name
+        derivatives = f", or look for derivatives of encoder {own} that are not finite" if own else ""
         raise TrainingFailed(
             f"the update after step {self.steps}{which} made parameters that are NaN or infinite (gradient norm "
-            f"{float(record['grad_norm']):.3g}); try a lower learning_rate. The last good state is kept."
+            f"{float(record['grad_norm']):.3g}); try a lower learning_rate{derivatives}. The last good state is kept."
         )
 
     def _metrics(self, lane: int, record: dict[str, Any], outcome: Outcome, remaining: float) -> Metrics:

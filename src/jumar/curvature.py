@@ -1,0 +1,3 @@
+"""Curvature: the names of :mod:`jumar.solvers.fisher`."""
+
+from jumar.solvers.fisher import *  # noqa: F403
