@@ -10,19 +10,21 @@ import difflib
 import errno
 from collections.abc import Iterable, Mapping
 
-from jumar.text import printable
+from jumar.text import printable, shortened
 
+LONGEST = 3_000
+"""Characters of a message; what is longer quotes a foreign file, and loses its middle."""
 LONGEST_NAME = 100
 """Characters of an unknown name that a message shows: no known one is as long."""
 
 
 class JumarError(Exception):
-    """Base of all errors that Jumar raises on purpose; its words are printable, whatever they quote."""
+    """Base of all errors that Jumar raises on purpose; its words are printable and not too many, whatever they quote."""
 
     exit_code = 1
 
     def __init__(self, *words: object) -> None:
-        super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
+        super().__init__(*(shortened(printable(word), LONGEST) if isinstance(word, str) else word for word in words))
 
 
 class UsageError(JumarError, ValueError):

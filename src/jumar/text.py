@@ -33,6 +33,14 @@ def _written_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def shortened(text: str, longest: int) -> str:
+    """Return text of at most so many characters: what is longer loses its middle, so that it keeps both ends."""
+    if len(text) <= longest:
+        return text
+    end = longest // 4
+    return f"{text[: longest - end - 5]} ... {text[-end:]}"
+
+
 def whole_number(text: str) -> int:
     """Return a whole number typed as ``1_000_000``, ``1e6``, ``100k`` or ``2M``.
 

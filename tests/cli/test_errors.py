@@ -16,7 +16,7 @@ import pytest
 from jumar import cli
 from jumar.cli.output import json_line, run_words
 from jumar.console.signals import Stopped
-from jumar.errors import DamagedFile, EnvironmentFault, UsageError
+from jumar.errors import LONGEST, DamagedFile, EnvironmentFault, UsageError
 from jumar.settings import Settings, setting
 from jumar.training.resolve import Making
 
@@ -187,6 +187,15 @@ def test_a_failure_has_its_exit_code_and_sentence(
     assert "Traceback" not in errors
     assert json.loads(output)["error"] in errors
     assert "\x1b" not in errors
+
+
+def test_a_message_that_quotes_much_loses_its_middle() -> None:
+    words = str(UsageError(f"entry {'x' * 10_000} is unknown; take another."))
+    assert len(words) == LONGEST
+    assert words.startswith("entry xxx")
+    assert " ... xxx" in words
+    assert words.endswith("is unknown; take another.")
+    assert str(UsageError("x" * LONGEST)) == "x" * LONGEST
 
 
 def test_a_traceback_is_there_for_who_asks(

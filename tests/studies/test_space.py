@@ -98,6 +98,7 @@ def test_values_are_what_was_drawn() -> None:
         ("gamma = { low = 0.99, high = 0.9 }", "line 5: search.gamma.high: the range of gamma is empty"),
         ("gamma = { low = 0.9, high = 0.9 }", "is a single value, 0.9: write it below [settings]"),
         ("gamma = { low = 0.9, high = 1.5 }", "gamma=1.5 is out of range: it must be at least 0 and at most 1"),
+        ("gamma = { low = 0.8, high = 0.9, step = 5e-324 }", "step=5e-324 is too small: the range has more than 1e+12 values"),
         ("gamma = { low = nan, high = 0.9 }", "gamma=nan is out of range"),
         ("gamma = { low = 0.9 }", "high of gamma is missing; write gamma = { low"),
         ("gamma = { low = 0, high = 1, log = true }", "log = true needs a low above 0, and that of gamma is 0.0"),

@@ -440,6 +440,10 @@ def _end(chosen: Algorithm, name: str, end: str, value: Any) -> tuple[str, float
     return "", read
 
 
+MOST_VALUES = 1e12
+"""Of a range with a step."""
+
+
 def _step(value: Any, whole: bool, length: float) -> float | None:
     if value is None:
         return None
@@ -447,6 +451,8 @@ def _step(value: Any, whole: bool, length: float) -> float | None:
         raise UsageError(
             f"step={value!r} must be a number above 0 and at most {typed(length)}, the length of the range."
         )
+    if length / value > MOST_VALUES:
+        raise UsageError(f"step={value!r} is too small: the range has more than {MOST_VALUES:g} values.")
     if whole and not float(value).is_integer():
         raise UsageError(f"step={value!r} must be a whole number, like the setting.")
     return int(value) if whole else float(value)
