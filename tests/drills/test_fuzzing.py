@@ -159,6 +159,11 @@ def test_changes_leave_what_they_were_given_alone_and_are_the_same_for_a_seed(da
     assert mutated_bytes(raw, random.Random(seed)) == mutated_bytes(raw, random.Random(seed))
 
 
+def test_numbers_beyond_all_floats_are_changed_too() -> None:
+    found = [mutated_data({"a": 10**400}, random.Random(seed)) for seed in range(200)]
+    assert {"a": 10**400 + 1} in found
+
+
 def test_a_value_is_replaced_or_left_out_at_its_place() -> None:
     data = {"a": [1, {"b": 2}], "c": 3}
     assert list(places(data)) == [("a",), ("a", 0), ("a", 1), ("a", 1, "b"), ("c",)]

@@ -118,9 +118,12 @@ def _scaled(data: Any, place: Place, chance: random.Random) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _absurd(data, place, chance)
     factor = chance.choice((-1, 0, 2, 10, 1000, 2**20, 2**33))
-    return changed(
-        data, place, value * factor if chance.random() < 0.5 else value + chance.choice((-1, 1, 0.5, factor))
-    )
+    if chance.random() < 0.5:
+        return changed(data, place, value * factor)
+    try:
+        return changed(data, place, value + chance.choice((-1, 1, 0.5, factor)))
+    except OverflowError:  # half more than a whole number beyond all floats
+        return changed(data, place, value + 1)
 
 
 def _moved(data: Any, place: Place, chance: random.Random) -> Any:
