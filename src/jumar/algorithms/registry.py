@@ -89,6 +89,16 @@ ALGORITHMS: dict[str, Algorithm] = {
 BUILT_IN = frozenset(ALGORITHMS)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is fit for an algorithm's name: small letters, digits and hyphens."""
+    return re.fullmatch(r"[a-z][a-z0-9-]*", text) is not None
+
+
+def is_known(name: str) -> bool:
+    """Whether there is an algorithm of that name in this process."""
+    return name in ALGORITHMS
+
+
 def register(entry: Algorithm) -> None:
     """Let an algorithm be known by its name in this process; one that was registered before is replaced.
 
@@ -97,7 +107,7 @@ def register(entry: Algorithm) -> None:
     """
     if entry.name in BUILT_IN:
         raise UsageError(f"the name {entry.name!r} is taken by an algorithm of Jumar's; choose another.")
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", entry.name):
+    if not is_name(entry.name):
         raise UsageError(
             f"the name {entry.name!r} must be made of small letters, digits and hyphens, such as my-method."
         )
