@@ -260,7 +260,9 @@ def test_last_words_repeat_the_environment_of_a_module():
 
 def test_last_words_without_an_evaluation_or_an_episode():
     assert "480.5 in training" in run_words({**SUMMARY, "last_eval_mean": None})
-    assert "ended no episode" in run_words({**SUMMARY, "last_eval_mean": None, "ep_rew_mean": None})
+    words = run_words({**SUMMARY, "last_eval_mean": None, "ep_rew_mean": None})
+    assert "ended no episode" in words
+    assert "--wrapper TimeLimit:max_episode_steps=" in words
 
 
 def test_last_words_do_not_call_a_return_reached_whose_episodes_were_cut():
