@@ -538,6 +538,15 @@ def test_an_import_of_stable_baselines3_is_answered_by_its_sentence(name: str) -
         getattr(jumar, name)  # as `from jumar import name` does, which passes this error on
 
 
+def test_names_that_are_nearly_right_are_answered(cartpole: jumar.PPO) -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'Sac'; did you mean SAC\?"):
+        jumar.Sac  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'polices'$"):
+        jumar.polices  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"jumar\.evaluate_policy\(agent, env\)"):
+        cartpole.evaluate()
+
+
 def test_an_environment_of_stable_baselines3_is_told_apart() -> None:
     vectors = type("DummyVecEnv", (), {"__module__": "stable_baselines3.common.vec_env"})()
     with pytest.raises(UsageError, match=r"DummyVecEnv is an environment of Stable-Baselines3.*n_envs=8"):

@@ -264,6 +264,10 @@ class Agent:
         said = sentence(MEMBERS, name)
         if said is None and "_training" in self.__dict__ and name in self.settings.to_json():
             said = f"{name} is a setting: agent.settings.{name}"
+        if name == "evaluate":
+            said = (
+                "an agent has no evaluate; jumar.evaluate_policy(agent, env) returns the mean return and its deviation"
+            )
         raise AttributeError(said or f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     @property
@@ -308,7 +312,8 @@ class Agent:
         compiled environments the state too.
 
         Args:
-            total_timesteps: environment steps, all environments together; ``1e6`` is fine.
+            total_timesteps: environment steps, all environments together; ``1e6`` is fine. An iteration is ``n_steps`` of each
+                environment, off policy ``log_every`` steps (1,000 by default): ``learn(300)`` trains for 1,000 there.
             callback: a function called once per iteration with the metrics, or an object with some of the methods
                 ``iteration``, ``evaluation``, ``checkpoint`` and ``end`` (``jumar.callbacks``); returning ``False`` stops
                 training. Of a list all are called, in order, and each may stop training.
