@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -311,6 +311,8 @@ class Agent:
         iteration, and can predict, be saved and go on learning; with ``run_dir`` its policy is saved there before, and in
         compiled environments the state too.
 
+        Without ``progress_bar``, what is off in training is warned of by Python's ``warnings`` when ``learn`` ends.
+
         Args:
             total_timesteps: environment steps, all environments together; ``1e6`` is fine. An iteration is ``n_steps`` of each
                 environment, off policy ``log_every`` steps (1,000 by default): ``learn(300)`` trains for 1,000 there.
@@ -354,8 +356,8 @@ class Agent:
             stop_without_gain=ready.stop_without_gain,
         )
         training.begin_rules()
-        with ExitStack() as stack:
-            reporter = stack.enter_context(closing(make_reporter(sys.stderr) if progress_bar else Silent()))
+        with _warning_at_the_end() as heard, ExitStack() as stack:
+            reporter = stack.enter_context(closing(make_reporter(sys.stderr) if progress_bar else heard))
             training.reporter = reporter
             training.log(ready.log_info)
             keeper = self._keeper(stack, run_dir, reporter)
@@ -744,7 +746,7 @@ def _source_for(plan: Plan, env: Any, wrappers: Sequence[GivenWrapper], run: Run
 
 
 class _Heard(Silent):
-    """Keeps the warnings that come while an agent is made."""
+    """Keeps the warnings that come while an agent is made or learns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -752,6 +754,20 @@ class _Heard(Silent):
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+
+@contextmanager
+def _warning_at_the_end() -> Iterator[_Heard]:
+    """Give a reporter whose warnings become Python's when the block ends, each once.
+
+    Python may make exceptions of warnings; before the end they would leave a run half saved.
+    """
+    heard = _Heard()
+    try:
+        yield heard
+    finally:
+        for words in dict.fromkeys(heard.warnings):
+            warnings.warn(words, stacklevel=4)  # the caller of the method that has the block
 
 
 def _id_of(source: Source) -> EnvironmentId | None:
