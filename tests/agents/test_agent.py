@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from jumar.algorithms.settings import CriticFitSettings
 from jumar.errors import DamagedFile, UsageError
 from jumar.runs import logs
 from jumar.schedules import Constant
+from jumar.settings import setting
 from jumar.solvers import objectives
 from jumar.training.events import says_stop
 
@@ -633,3 +636,44 @@ def test_a_method_s_name_must_be_free_and_plain(name: str, words: str) -> None:
 
     with pytest.raises(UsageError, match=words):
         jumar.method(name, CriticFitSettings, build)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain(CriticFitSettings):
+    k: float = 1.0
+
+
+class Undecorated(CriticFitSettings):
+    k: float = setting(1.0, "a number")
+
+
+@dataclasses.dataclass
+class Foreign:
+    k: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Plain, "the field k of Plain has no help and no range; declare it by k: float = jumar.settings.setting"),
+        (Undecorated, "Undecorated is not a dataclass"),
+        (
+            Foreign,
+            "Foreign is not derived from Jumar's settings; derive it from jumar.algorithms.settings.OnPolicySettings",
+        ),
+        ({"k": 1.0}, "{'k': 1.0} is not derived from"),
+    ],
+)
+def test_the_settings_of_a_method_must_be_a_class_of_settings(settings: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        jumar.method("my-method", settings, lambda settings, policy: None)  # type: ignore[arg-type, return-value]
+
+
+def test_a_method_that_returns_no_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+    monkeypatch.setattr(agents, "AGENTS", dict(agents.AGENTS))
+    forgetful = jumar.method("forgetful", CriticFitSettings, lambda settings, policy: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(
+        UsageError, match="build of the method 'forgetful' returned a NoneType; it must return its parts"
+    ):
+        forgetful("jax/CartPole-v1")

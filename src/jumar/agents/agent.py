@@ -619,12 +619,32 @@ def method(name: str, settings: type[CollectingSettings], build: Callable[..., U
             :class:`jumar.algorithms.off_policy.update.OffPolicy`.
 
     Raises:
-        UsageError: the name is taken by a method of Jumar's, or is not fit for one.
+        UsageError: the name is taken by a method of Jumar's, or is not fit for one; or ``settings`` is not such a class.
     """
+    _check_settings_class(settings)
     title = (build.__doc__ or name).strip().splitlines()[0]
     register(Algorithm(name, title, settings, build))
     AGENTS[name] = type(name, (Agent,), {"algorithm": name, "__doc__": title})
     return AGENTS[name]
+
+
+def _check_settings_class(settings: Any) -> None:
+    """Raise a ``UsageError`` for what is no settings class, or has a field that ``setting`` has not made."""
+    if not (isinstance(settings, type) and issubclass(settings, CollectingSettings)):
+        raise UsageError(
+            f"{getattr(settings, '__name__', repr(settings))} is not derived from Jumar's settings; derive it from "
+            "jumar.algorithms.settings.OnPolicySettings, or off policy from jumar.algorithms.off_policy.settings.ReplaySettings."
+        )
+    if "__dataclass_fields__" not in vars(settings) and settings.__annotations__:
+        raise UsageError(
+            f"{settings.__name__} is not a dataclass; write @dataclasses.dataclass(frozen=True, kw_only=True) above it."
+        )
+    for field in fields(settings):
+        if "choices" not in field.metadata:  # every field that ``setting`` makes has them, None for any value
+            raise UsageError(
+                f"the field {field.name} of {settings.__name__} has no help and no range; declare it by "
+                f'{field.name}: float = jumar.settings.setting(1.0, "what it does", at_least=0), say.'
+            )
 
 
 LOAD_ARGUMENTS = ("path", "env", "wrappers", "features", "encoder", "runners", "address")

@@ -58,8 +58,18 @@ class Algorithm:
         return [field.name for field in fields(self.settings)]
 
     def make(self, settings: CollectingSettings, policy: Policy) -> Update:
-        """Put the parts together."""
-        return self.build(settings, policy)
+        """Put the parts together.
+
+        Raises:
+            UsageError: the method is of the user's own and returns no parts, or they do not go together.
+        """
+        update = self.build(settings, policy)
+        if not hasattr(update, "among_frames"):
+            raise UsageError(
+                f"build of the method {self.name!r} returned a {type(update).__name__}; it must return its parts: what compose "
+                "returns, an OnPolicy or an OffPolicy."
+            )
+        return update
 
 
 ALGORITHMS: dict[str, Algorithm] = {
