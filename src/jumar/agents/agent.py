@@ -633,7 +633,7 @@ def _check_settings_class(settings: Any) -> None:
     if not (isinstance(settings, type) and issubclass(settings, CollectingSettings)):
         raise UsageError(
             f"{getattr(settings, '__name__', repr(settings))} is not derived from Jumar's settings; derive it from "
-            "jumar.algorithms.settings.OnPolicySettings, or off policy from jumar.algorithms.off_policy.settings.ReplaySettings."
+            "jumar.algorithms.settings.OnPolicySettings or jumar.algorithms.off_policy.settings.ReplaySettings."
         )
     if "__dataclass_fields__" not in vars(settings) and settings.__annotations__:
         raise UsageError(
