@@ -20,6 +20,7 @@ from test_resume import digest, jumar, what_is_logged
 from updates import flat
 
 import jumar as jumar_library
+from jumar.agents import agent as agents
 from jumar.errors import UsageError
 from jumar.runs import logs
 from jumar.runs.files import read_json
@@ -396,15 +397,32 @@ def test_logging_changes_nothing_else_in_host_environments() -> None:
     assert {name: with_entries[name] for name in same} == {name: plain[name] for name in same}
 
 
-def test_an_entry_that_is_missing_or_no_number_is_said_once() -> None:
-    with pytest.warns(UserWarning, match="so info/none is empty") as warned:
-        found, _ = logged(lambda: Telling(words=True), "words", "none", steps=64)
-    said = [str(warning.message) for warning in warned]
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that fills with what is warned of in ``learn``."""
+    said: list[str] = []
+
+    class Ear(agents._Heard):
+        def warn(self, text: str) -> None:
+            said.append(text)
+
+    monkeypatch.setattr(agents, "_Heard", Ear)
+    return said
+
+
+def test_what_is_off_in_learn_becomes_a_warning_of_python_s_at_its_end() -> None:
+    with pytest.warns(UserWarning, match="so info/none is empty") as heard:
+        logged(lambda: Telling(words=True), "words", "none", steps=64)
+    assert len(heard) == 2
+    assert {warning.filename for warning in heard} == {__file__}, "the line that called learn"
+
+
+def test_an_entry_that_is_missing_or_no_number_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = warned(monkeypatch)
+    found, _ = logged(lambda: Telling(words=True), "words", "none", steps=64)
     assert entries(found[1]) == {"info/words": None, "info/none": None}
     assert " gave an info['words'] at step 1 that is left, not a finite number. Such steps do not count in" in said[0]
     assert "has had info['none'] so far, so info/none is empty; the numbers there are: reward, half." in said[1]
     assert len(said) == 2
-    assert {warning.filename for warning in warned} == {__file__}, "the line that called learn"
 
 
 def told(observation: Any, action: Any, time: Any) -> dict[str, Any]:
@@ -418,18 +436,18 @@ def told(observation: Any, action: Any, time: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("n_seeds", [None, pytest.param(2, marks=pytest.mark.slow)])
-def test_entries_of_a_compiled_environment(n_seeds: int | None, tmp_path: Path) -> None:
-    found: list[dict[str, Any]] = []
+def test_entries_of_a_compiled_environment(
+    n_seeds: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said, found = warned(monkeypatch), []
     env = Probe(one, length=4, info=told)
     agent = jumar_library.PPO(env, n_seeds=n_seeds, **SMALL)
-    with pytest.warns(UserWarning, match="NaN or infinite") as warned:
-        agent.learn(64, [found.append, LogInfo("time", "broken", "many", "constant")])
-    said = " ".join(str(warning.message) for warning in warned)
+    agent.learn(64, [found.append, LogInfo("time", "broken", "many", "constant")])
     # Times are 0, 1, 2, 3 in turn.
     expected = {"info/time": 1.5, "info/broken": 2.0, "info/many": None, "info/constant": 4.0}
     assert [entries(metrics) for metrics in found] == [expected, expected]
-    assert "info['many'] is not one number but an array of shape (3,)" in said
-    assert f"info['broken'] of Probe was NaN or infinite in {8 * (n_seeds or 1)} steps" in said
+    assert "info['many'] is not one number but an array of shape (3,)" in " ".join(said)
+    assert f"info['broken'] of Probe was NaN or infinite in {8 * (n_seeds or 1)} steps" in " ".join(said)
     agent.save(tmp_path / "saved")  # what is logged is no part of the state
     np.testing.assert_array_equal(
         flat(jumar_library.load(tmp_path / "saved", env=env)._training.learner), flat(agent._training.learner)
