@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jumar
 from jumar.errors import UsageError
 from jumar.schedules import FORMS, Constant, Exponential, InverseSqrt, Linear, Schedule, schedule
 
@@ -33,6 +34,13 @@ def test_numbers_texts_and_schedules_are_taken(given: float | str | Schedule, ex
     assert result == expected
     assert type(result) is type(expected)
     assert schedule(str(result)) == result, "its text makes it again"
+
+
+def test_a_function_is_refused_with_what_to_write_instead() -> None:
+    with pytest.raises(
+        UsageError, match=r"learning_rate=.*is a function.*write \"linear:1e-3\" or jumar\.schedules\.Linear"
+    ):
+        jumar.PPO("jax/CartPole-v1", learning_rate=lambda remaining: 1e-3 * remaining)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,9 @@ def __getattr__(name: str) -> Any:
 
         if (said := sentence(PACKAGE, name)) is not None:
             raise ImportError(said)  # an AttributeError's words are lost in `from jumar import NAME`
-    raise AttributeError(f"module 'jumar' has no attribute {name!r}")
+    meant = next((known for known in __all__ if known.lower() == name.lower()), None)
+    hint = f"; did you mean {meant}?" if meant else ""
+    raise AttributeError(f"module 'jumar' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ EVALUATE = (
 )
 IN_SEPARATE = "evaluations make separate environments themselves: `eval_every=10_000, eval_episodes=10`"
 NEW_ENVIRONMENT = "`agent.save(path)`, then `jumar.load(path, env=...)` goes on in another environment"
-OFF_POLICY = "not in Jumar yet; `jumar list algorithms` lists the methods"
+OFF_POLICY = "not in Jumar yet; `jumar.SAC` and `jumar.SQL` take Discrete actions; `jumar list algorithms` lists all"
 BUFFER = "the replay buffer is the agent's own; `buffer_size` says how many steps it holds"
 HINDSIGHT = '`jumar.SAC(env, goal_selection_strategy="future", n_sampled_goal=4)`'
 CALLBACK = (

@@ -118,11 +118,17 @@ def schedule(value: float | str | Schedule) -> Schedule:
     """Make a schedule of a number, of its text, or of a text such as ``"linear:3e-4"`` or ``"exponential:3e-4:3e-6"``.
 
     Raises:
+        UsageError: the value is a function.
         TypeError: the value is neither a number, a text nor a schedule.
         ValueError: the text is neither a number nor that of a schedule.
     """
     if isinstance(value, Schedule):
         return type(value)(*map(float, numbers(value)))  # a NumPy number in it would go neither to JSON nor a check
+    if callable(value):
+        raise UsageError(
+            f'{value!r:.100} is a function, and no file can keep one; write "linear:1e-3" or jumar.schedules.Linear(1e-3), '
+            f"say ({FORMS})."
+        )
     if isinstance(value, str):
         name, *parts = value.split(":")
         if name in KINDS and len(parts) == len(dataclasses.fields(KINDS[name])):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import itertools
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from jumar.errors import DamagedFile, UsageError
 from jumar.policies.policy import PolicySettings, make_policy
 from jumar.runs import logs
 from jumar.schedules import Constant
+from jumar.settings import setting
 from jumar.solvers import objectives
 from jumar.training.events import says_stop
 
@@ -577,6 +580,15 @@ def test_a_part_is_a_module_that_can_be_imported(part: str, name: str, home: str
     assert getattr(module, name) is getattr(importlib.import_module(home), name)
 
 
+def test_names_that_are_nearly_right_are_answered(cartpole: jumar.PPO) -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'Sac'; did you mean SAC\?"):
+        jumar.Sac  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'polices'$"):
+        jumar.polices  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"jumar\.evaluate_policy\(agent, env\)"):
+        cartpole.evaluate()
+
+
 def test_an_environment_of_stable_baselines3_is_told_apart() -> None:
     vectors = type("DummyVecEnv", (), {"__module__": "stable_baselines3.common.vec_env"})()
     with pytest.raises(UsageError, match=r"DummyVecEnv is an environment of Stable-Baselines3.*n_envs=8"):
@@ -663,3 +675,44 @@ def test_a_method_s_name_must_be_free_and_plain(name: str, words: str) -> None:
 
     with pytest.raises(UsageError, match=words):
         jumar.method(name, CriticFitSettings, build)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain(CriticFitSettings):
+    k: float = 1.0
+
+
+class Undecorated(CriticFitSettings):
+    k: float = setting(1.0, "a number")
+
+
+@dataclasses.dataclass
+class Foreign:
+    k: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Plain, "the field k of Plain has no help and no range; declare it by k: float = jumar.settings.setting"),
+        (Undecorated, "Undecorated is not a dataclass"),
+        (
+            Foreign,
+            "Foreign is not derived from Jumar's settings; derive it from jumar.algorithms.settings.OnPolicySettings",
+        ),
+        ({"k": 1.0}, "{'k': 1.0} is not derived from"),
+    ],
+)
+def test_the_settings_of_a_method_must_be_a_class_of_settings(settings: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        jumar.method("my-method", settings, lambda settings, policy: None)  # type: ignore[arg-type, return-value]
+
+
+def test_a_method_that_returns_no_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+    monkeypatch.setattr(agents, "AGENTS", dict(agents.AGENTS))
+    forgetful = jumar.method("forgetful", CriticFitSettings, lambda settings, policy: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(
+        UsageError, match="build of the method 'forgetful' returned a NoneType; it must return its parts"
+    ):
+        forgetful("jax/CartPole-v1")

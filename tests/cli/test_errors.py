@@ -95,6 +95,7 @@ MISTAKES = [
     ("--colour", "unknown option '--colour'"),
     ("train", "ALGO is missing; for example: jumar train ppo CartPole-v1"),
     ("train ppo", "ENV is missing; for example: jumar train ppo CartPole-v1"),
+    ("train stock:Stock-v0 ppo", "the algorithm comes first: jumar train ppo stock:Stock-v0"),
     ("train pop CartPole-v1", "unknown algorithm 'pop'; did you mean ppo"),
     ("train PPO CartPole-v1", "did you mean ppo"),
     ("train ppo CartPole-v1 Acrobot-v1", "unexpected 'Acrobot-v1'"),
@@ -115,7 +116,10 @@ MISTAKES = [
     ("train ppo CartPole-v1 --cg-damping 1", "--cg-damping is not a setting of this algorithm, but of trpo"),
     ("train ppo CartPole-v1 --normalize-advantage=maybe", "--normalize-advantage=maybe is neither true nor false"),
     ("train ppo CartPole-v1 --quiet=yes", "--quiet is a flag and takes no value"),
-    ("train ppo CartPole-v1 --env-kwargs gravity", "--env-kwargs needs one or more values such as key=value"),
+    (
+        "train ppo CartPole-v1 --env-kwargs gravity",
+        "--env-kwargs needs one or more values such as key=value, not 'gravity'",
+    ),
     ("train ppo CartPole-v1 --wrapper TimeLimit:9", "--wrapper: 'TimeLimit:9' is not NAME or NAME:key=value"),
     ("evaluate", "RUN is missing"),
     ("evaluate r --episodes 0", "--episodes: 0 is out of range"),
@@ -269,7 +273,9 @@ def test_last_words_repeat_the_environment_of_a_module():
 
 def test_last_words_without_an_evaluation_or_an_episode():
     assert "480.5 in training" in run_words({**SUMMARY, "last_eval_mean": None})
-    assert "ended no episode" in run_words({**SUMMARY, "last_eval_mean": None, "ep_rew_mean": None})
+    words = run_words({**SUMMARY, "last_eval_mean": None, "ep_rew_mean": None})
+    assert "ended no episode" in words
+    assert "--wrapper TimeLimit:max_episode_steps=" in words
 
 
 def test_last_words_do_not_call_a_return_reached_whose_episodes_were_cut():

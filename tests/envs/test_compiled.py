@@ -317,6 +317,10 @@ def change_step(index: int, value: Any) -> Faulty:
         (change_step(0, lambda s: s._replace(start=jnp.zeros(2))), r"state.start is float32\[\] after .* float32\[2\]"),
         (change_step(0, lambda s: tuple(s)), "reset returns a state of structure .* they must be the same"),
         (change_step(0, lambda s: s.missing), r"step raises AttributeError: .*missing.* \(.*test_compiled.py:\d+\)"),
+        (
+            change_step(2, lambda reward: 1.0 if reward > 0.0 else reward),
+            r"TracerBoolConversionError.*\(.*test_compiled.py:\d+\); use jnp\.where in place of if",
+        ),
         (dataclasses.replace(Clock(), params={"map": "small"}), r"params\['map'\] is 'small'; params hold numbers"),
     ],
 )

@@ -110,6 +110,32 @@ def test_an_unknown_id_gets_the_nearest_ones(text: str, words: str) -> None:
         resolve(text)
 
 
+def test_an_environment_of_a_file_in_this_folder_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"did you mean CartPole-v1.*\? \(One of your own is module:EnvId\.\)"):
+        resolve("CartPloe-v1")
+    Path("cartploe.py").touch()
+    with pytest.raises(
+        UsageError, match="unknown environment 'CartPloe-v1'; did you mean cartploe:CartPloe-v1 or CartPole-v1"
+    ):
+        resolve("CartPloe-v1")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("jumar.lab.worlds:CliffWalk", r"did you mean jax/jumar\.lab\.worlds:CliffWalk, a compiled environment\?"),
+        (
+            "faulty:FaultyReset",
+            r'register it there: gymnasium\.register\(id="FaultyReset-v0", entry_point="faulty:FaultyR',
+        ),
+    ],
+)
+def test_a_class_in_a_module_is_no_id(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        resolve(text)
+
+
 @pytest.mark.parametrize("package", ["gymnax", "brax"])
 def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -14,7 +14,7 @@ from jax import Array
 from processes import ACTIONS, GAMMA, HORIZON, HORIZONS, STATES
 
 from jumar.errors import UsageError
-from jumar.lab import tabular
+from jumar.lab import families, tabular
 from jumar.lab.tabular import TabularMDP
 from jumar.policies.distributions import Categorical
 
@@ -161,6 +161,21 @@ def test_many_policies_are_valued_one_after_the_other() -> None:
 
     logits = jnp.stack([processes.random_policy(seed).logits for seed in (1, 2)])
     assert stacked_decompositions(jax.vmap(jax.grad(worth)), logits) == []
+
+
+def test_what_is_no_policy_is_refused() -> None:
+    mdp = processes.process(None)
+    uniform = np.full((mdp.n_states, mdp.n_actions), 1.0 / mdp.n_actions)
+    with pytest.raises(UsageError, match=r"not a .*Array.*; of a table of probabilities families\.table\(probs\)"):
+        tabular.performance(mdp, uniform)  # type: ignore[arg-type]
+    assert np.isfinite(tabular.performance(mdp, families.table(uniform)))
+
+
+def test_parameters_that_are_no_array_are_refused() -> None:
+    mdp = processes.process(None)
+    theta = [0.0] * (mdp.n_states * mdp.n_actions)
+    with pytest.raises(UsageError, match="theta is a list; it must be an array"):
+        families.softmax(mdp)(theta)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def test_a_preset_may_be_a_file() -> None:
     chosen = algorithm("ppo")
     Path("tuned.toml").write_text('algorithm = "ppo"\nenv = "Elsewhere-v0"\nseed = 9\ngamma = 0.5\nn_envs = 3\n')
     preset = choose_preset(chosen, "CartPole-v1", "tuned.toml")
-    assert preset == presets.Preset("tuned.toml", {"gamma": 0.5, "n_envs": 3}, None)
+    assert preset == presets.Preset("tuned.toml", {"gamma": 0.5, "n_envs": 3}, None, own=True)
+    assert str(preset) == "tuned.toml, your file"
     assert choose_preset(chosen, "CartPole-v1", Path("tuned.toml")) == preset
     plan = planned("ppo", "jax/CartPole-v1", preset="tuned.toml", settings={"n_epochs": 2})
     assert (plan.settings.gamma, plan.settings.n_envs, plan.seed, plan.preset) == (0.5, 3, 0, "tuned.toml")

@@ -20,6 +20,7 @@ from test_resume import digest, jumar, what_is_logged
 from updates import flat
 
 import jumar as jumar_library
+from jumar.agents import agent as agents
 from jumar.errors import UsageError
 from jumar.runs import logs
 from jumar.runs.files import read_json
@@ -396,24 +397,23 @@ def test_logging_changes_nothing_else_in_host_environments() -> None:
     assert {name: with_entries[name] for name in same} == {name: plain[name] for name in same}
 
 
-class Ear:
-    """A reporter that only hears warnings."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
-
-
 def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that fills with what is warned of in ``learn``."""
-    ear = Ear()
-    monkeypatch.setattr("jumar.agents.agent.Silent", lambda: ear)
-    return ear.said
+    said: list[str] = []
+
+    class Ear(agents._Heard):
+        def warn(self, text: str) -> None:
+            said.append(text)
+
+    monkeypatch.setattr(agents, "_Heard", Ear)
+    return said
+
+
+def test_what_is_off_in_learn_becomes_a_warning_of_python_s_at_its_end() -> None:
+    with pytest.warns(UserWarning, match="so info/none is empty") as heard:
+        logged(lambda: Telling(words=True), "words", "none", steps=64)
+    assert len(heard) == 2
+    assert {warning.filename for warning in heard} == {__file__}, "the line that called learn"
 
 
 def test_an_entry_that_is_missing_or_no_number_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from test_commands import refused
 
 import jumar
 from jumar.drills.fuzzing.mutations import LEFT_OUT, changed, forged, places
-from jumar.errors import DamagedFile, JumarError
+from jumar.errors import DamagedFile, JumarError, UsageError
 from jumar.runs.files import plain, read_json
 from jumar.runs.run_directory import RunDirectory
 from jumar.training.plan import MOST_STEPS, Plan
@@ -86,7 +86,7 @@ def test_no_forged_value_is_a_bug_in_jumar(name: str, saved: Path, tmp_path: Pat
         (("seed",), 1, "the entry record.run is that of another run than config.json describes: seed=0, not 1"),
         (("total_timesteps",), 10**300, f"the entry total_timesteps is 1000.*, but must be a whole .* to {MOST_STEPS}"),
         (("total_timesteps",), "64", "the entry total_timesteps is '64', but must be"),
-        (("algorithm",), "sac2", "the entry algorithm is not right: unknown algorithm 'sac2'"),
+        (("algorithm",), "Sac 2", "the entry algorithm is not right: unknown algorithm 'Sac 2'"),
         (("algorithm",), "a2c", "the entry settings is not right: .* is not a setting of a2c"),
         (("settings", "gamma"), 0.5, "gamma=0.98, not 0.5"),
         (("settings", "gamma"), 1.5, "the entry settings is not right: gamma=1.5 is out of range"),
@@ -124,6 +124,28 @@ def test_a_configuration_is_refused(place: tuple[str, ...], value: Any, said: st
     code, error = refused("resume", run)
     assert code == 1
     assert re.search(said, error), error
+
+
+def test_a_method_that_this_process_has_not_made_is_no_damage(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(saved, run)
+    config = read_json(run / "config.json", "run configuration")
+    forge(run / "config.json", "run configuration", changed(config, ("algorithm",), "mean-td3"))
+    code, error = refused("resume", run)
+    assert code == 2
+    assert f"{run / 'config.json'} is of the method 'mean-td3', which this process does not know." in error
+    assert "jumar.load" in error
+    with pytest.raises(UsageError, match=r"make it with jumar\.method"):
+        jumar.load(run)
+
+
+def test_a_checkpoint_of_a_method_that_is_not_the_run_s_is_damaged(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(saved, run)
+    path = run / "checkpoints" / "000000000000" / "checkpoint.json"
+    forge(path, "checkpoint", changed(read_json(path, "checkpoint"), ("record", "run", "algorithm"), "mean-td3"))
+    with pytest.raises(DamagedFile, match=r"record\.run\.algorithm is not right: unknown algorithm 'mean-td3'"):
+        newest(run)
 
 
 @pytest.mark.parametrize(

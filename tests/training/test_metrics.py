@@ -126,6 +126,10 @@ def complaints(iterations: int, **changes: float | None) -> list[str]:
             {"step_fraction": 0.0, "mean_kl": 0.0, "explained_variance": 0.02},
             "rejects every step; the critic explains 2 %",
         ),
+        (
+            {"step_fraction": 0.0, "mean_kl": 0.0, "explained_variance": None},  # without a critic
+            "the line search rejects every step (10 iterations",
+        ),
         ({"cg_blocked": 1.0}, "the Fisher matrix is singular"),
         ({"cg_residual": 0.95}, "leave 95 % of the gradient unsolved"),
     ],

@@ -98,6 +98,7 @@ def test_a_wrapper_of_the_user_s_own_is_typed_again_and_keeps_its_settings(env: 
         (None, None, [], f"nothing named by a file is imported; repeat --wrapper {OWN} to allow it"),
         (None, "gymnasium/CartPole-v1", [], f"nothing named by a file is imported; repeat --wrapper {OWN} to allow it"),
         ("gymnasium", "gymnasium:CartPole-v1", [], f"repeat --env gymnasium:CartPole-v1 --wrapper {OWN} to allow it"),
+        (None, "CartPloe-v1", [OWN], r"did you mean .* This run's environment is gymnasium/CartPole-v1\."),
         (None, None, ["other:Same"], f"other:Same is not a wrapper of this run, which has TimeLimit, {OWN}"),
         (None, None, [f"{OWN}:factor=4"], "has other settings than in this run, which has factor=3; leave them out"),
     ],

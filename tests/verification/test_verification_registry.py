@@ -100,6 +100,8 @@ EVERY = (
         (("one/",), False, "one/a one/a-longer one/b"),
         (("one/a",), False, "one/a"),
         (("two",), False, "two-more/a"),
+        (("b",), False, "one/b"),
+        (("a",), False, "one/a two-more/a"),
         (("two-more/a", "one/b", "two"), False, "one/b two-more/a"),
     ],
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -264,6 +264,10 @@ class Agent:
         said = sentence(MEMBERS, name)
         if said is None and "_training" in self.__dict__ and name in self.settings.to_json():
             said = f"{name} is a setting: agent.settings.{name}"
+        if name == "evaluate":
+            said = (
+                "an agent has no evaluate; jumar.evaluate_policy(agent, env) returns the mean return and its deviation"
+            )
         raise AttributeError(said or f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     @property
@@ -307,8 +311,11 @@ class Agent:
         iteration, and can predict, be saved and go on learning; with ``run_dir`` its policy is saved there before, and in
         compiled environments the state too.
 
+        Without ``progress_bar``, what is off in training is warned of by Python's ``warnings`` when ``learn`` ends.
+
         Args:
-            total_timesteps: environment steps, all environments together; ``1e6`` is fine.
+            total_timesteps: environment steps, all environments together; ``1e6`` is fine. An iteration is ``n_steps`` of each
+                environment, off policy ``log_every`` steps (1,000 by default): ``learn(300)`` trains for 1,000 there.
             callback: a function called once per iteration with the metrics, or an object with some of the methods
                 ``iteration``, ``evaluation``, ``checkpoint`` and ``end`` (``jumar.callbacks``); returning ``False`` stops
                 training. Of a list all are called, in order, and each may stop training.
@@ -349,8 +356,8 @@ class Agent:
             stop_without_gain=ready.stop_without_gain,
         )
         training.begin_rules()
-        with ExitStack() as stack:
-            reporter = stack.enter_context(closing(make_reporter(sys.stderr) if progress_bar else Silent()))
+        with _warning_at_the_end() as heard, ExitStack() as stack:
+            reporter = stack.enter_context(closing(make_reporter(sys.stderr) if progress_bar else heard))
             training.reporter = reporter
             training.log(ready.log_info)
             keeper = self._keeper(stack, run_dir, reporter)
@@ -612,12 +619,32 @@ def method(name: str, settings: type[CollectingSettings], build: Callable[..., U
             :class:`jumar.algorithms.off_policy.update.OffPolicy`.
 
     Raises:
-        UsageError: the name is taken by a method of Jumar's, or is not fit for one.
+        UsageError: the name is taken by a method of Jumar's, or is not fit for one; or ``settings`` is not such a class.
     """
+    _check_settings_class(settings)
     title = (build.__doc__ or name).strip().splitlines()[0]
     register(Algorithm(name, title, settings, build))
     AGENTS[name] = type(name, (Agent,), {"algorithm": name, "__doc__": title})
     return AGENTS[name]
+
+
+def _check_settings_class(settings: Any) -> None:
+    """Raise a ``UsageError`` for what is no settings class, or has a field that ``setting`` has not made."""
+    if not (isinstance(settings, type) and issubclass(settings, CollectingSettings)):
+        raise UsageError(
+            f"{getattr(settings, '__name__', repr(settings))} is not derived from Jumar's settings; derive it from "
+            "jumar.algorithms.settings.OnPolicySettings or jumar.algorithms.off_policy.settings.ReplaySettings."
+        )
+    if "__dataclass_fields__" not in vars(settings) and settings.__annotations__:
+        raise UsageError(
+            f"{settings.__name__} is not a dataclass; write @dataclasses.dataclass(frozen=True, kw_only=True) above it."
+        )
+    for field in fields(settings):
+        if "choices" not in field.metadata:  # every field that ``setting`` makes has them, None for any value
+            raise UsageError(
+                f"the field {field.name} of {settings.__name__} has no help and no range; declare it by "
+                f'{field.name}: float = jumar.settings.setting(1.0, "what it does", at_least=0), say.'
+            )
 
 
 LOAD_ARGUMENTS = ("path", "env", "wrappers", "features", "encoder", "runners", "address")
@@ -739,7 +766,7 @@ def _source_for(plan: Plan, env: Any, wrappers: Sequence[GivenWrapper], run: Run
 
 
 class _Heard(Silent):
-    """Keeps the warnings that come while an agent is made."""
+    """Keeps the warnings that come while an agent is made or learns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -747,6 +774,20 @@ class _Heard(Silent):
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+
+@contextmanager
+def _warning_at_the_end() -> Iterator[_Heard]:
+    """Give a reporter whose warnings become Python's when the block ends, each once.
+
+    Python may make exceptions of warnings; before the end they would leave a run half saved.
+    """
+    heard = _Heard()
+    try:
+        yield heard
+    finally:
+        for words in dict.fromkeys(heard.warnings):
+            warnings.warn(words, stacklevel=4)  # the caller of the method that has the block
 
 
 def _id_of(source: Source) -> EnvironmentId | None:

@@ -58,8 +58,18 @@ class Algorithm:
         return [field.name for field in fields(self.settings)]
 
     def make(self, settings: CollectingSettings, policy: Policy) -> Update:
-        """Put the parts together."""
-        return self.build(settings, policy)
+        """Put the parts together.
+
+        Raises:
+            UsageError: the method is of the user's own and returns no parts, or they do not go together.
+        """
+        update = self.build(settings, policy)
+        if not hasattr(update, "among_frames"):
+            raise UsageError(
+                f"build of the method {self.name!r} returned a {type(update).__name__}; it must return its parts: what compose "
+                "returns, an OnPolicy or an OffPolicy."
+            )
+        return update
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -89,6 +99,16 @@ ALGORITHMS: dict[str, Algorithm] = {
 BUILT_IN = frozenset(ALGORITHMS)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is fit for an algorithm's name: small letters, digits and hyphens."""
+    return re.fullmatch(r"[a-z][a-z0-9-]*", text) is not None
+
+
+def is_known(name: str) -> bool:
+    """Whether there is an algorithm of that name in this process."""
+    return name in ALGORITHMS
+
+
 def register(entry: Algorithm) -> None:
     """Let an algorithm be known by its name in this process; one that was registered before is replaced.
 
@@ -97,7 +117,7 @@ def register(entry: Algorithm) -> None:
     """
     if entry.name in BUILT_IN:
         raise UsageError(f"the name {entry.name!r} is taken by an algorithm of Jumar's; choose another.")
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", entry.name):
+    if not is_name(entry.name):
         raise UsageError(
             f"the name {entry.name!r} must be made of small letters, digits and hyphens, such as my-method."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from jumar.cli.options.others import (
@@ -20,7 +21,7 @@ from jumar.cli.options.runs import add_evaluate, add_export, add_record, add_res
 from jumar.cli.options.studies import add_compare, add_sweep
 from jumar.cli.options.train import Algorithms, add_train
 from jumar.cli.parser import Parser
-from jumar.errors import unknown
+from jumar.errors import UsageError, unknown
 
 
 def build(
@@ -196,4 +197,7 @@ def find_algorithm(words: Sequence[str], algorithms: Algorithms) -> str | None:
         return None
     if positionals[0] in algorithms:
         return positionals[0]
-    raise unknown("algorithm", positionals[0], algorithms, listed_by="jumar list algorithms")
+    first, *others = positionals
+    if others and others[0] in algorithms:
+        raise UsageError(f"the algorithm comes first: jumar train {others[0]} {shlex.quote(first)}")
+    raise unknown("algorithm", first, algorithms, listed_by="jumar list algorithms")

@@ -84,6 +84,12 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
+ENDLESS = (
+    "If episodes have no end, give the environment a time limit: register it with max_episode_steps, or add --wrapper "
+    "TimeLimit:max_episode_steps=200, say"
+)
+
+
 def run_words(summary: Mapping[str, Any]) -> str:
     """Say what a run reached, where it is saved, and what to type next."""
     runs = summary.get("runs")
@@ -122,6 +128,8 @@ def _reached(summary: Mapping[str, Any], saved: bool = True) -> str:
         words += f" ({summary['steps_per_second']:,.0f} steps/s)"
     if (rule := summary.get("stopped_by")) is not None:
         words += f"; {rule} stopped it"
+    if evaluated is None and trained is None and saved:
+        words += f". {ENDLESS}"
     return f"{words}." + (f"\nEverything is saved in {summary.get('run_dir', '?')}" if saved else "")
 
 

@@ -96,7 +96,8 @@ class Parser(argparse.ArgumentParser):
         while rest and action.takes(rest[0]) and not self._is_option(rest[0]):
             taken.append(f"{name}={rest.pop(0)}")
         if not taken and strict:
-            raise UsageError(f"{name} needs {action.needs}.")
+            other = f", not {rest[0]!r:.100}" if rest and not self._is_option(rest[0]) else ""
+            raise UsageError(f"{name} needs {action.needs}{other}.")
         return taken
 
     def has_option(self, name: str) -> bool:

@@ -19,7 +19,7 @@ from gymnasium import spaces
 
 from jumar.envs.step_costs import Cost, lacking
 from jumar.envs.user_code import user_code_error
-from jumar.errors import UsageError
+from jumar.errors import UnsupportedEnvironment, UsageError
 from jumar.policies.actions import narrow_dtype
 
 PyTree = Any
@@ -360,4 +360,9 @@ def traced(name: str, method: str, function: Callable[..., Any], *arguments: Any
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise user_code_error(f"environment {name}: {method} raises", error) from error
+        found = user_code_error(f"environment {name}: {method} raises", error)
+        if isinstance(error, jax.errors.TracerBoolConversionError):
+            found = UnsupportedEnvironment(
+                f"{found}; use jnp.where in place of if, and & and | in place of and and or."
+            )
+        raise found from error

@@ -14,7 +14,9 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -402,6 +404,16 @@ def _own_compiled() -> Mapping[str, Callable[..., CompiledEnvironment]]:
 
 def _not_in_module(text: str, name: str, module: str) -> UsageError:
     """Return the error for an id that no module has registered, with those that the user's own has."""
+    found = getattr(sys.modules.get(module), name, None)
+    if callable(found) or hasattr(found, "step"):
+        if not (isinstance(found, gym.Env) or (isinstance(found, type) and issubclass(found, gym.Env))):
+            return UsageError(
+                f"unknown environment {text!r}; did you mean jax/{module}:{name}, a compiled environment?"
+            )
+        return UsageError(
+            f"unknown environment {text!r}: {name} is in {module}, but has no id; register it there: "
+            f'gymnasium.register(id="{name}-v0", entry_point="{module}:{name}"), and write {module}:{name}-v0.'
+        )
     own = ids_of_package(module)
     guesses = nearest_ids(name, own) or own[:MOST_GUESSES]
     if not guesses:
@@ -423,8 +435,17 @@ def _unknown(text: str, name: str, backend: str | None) -> UsageError:
     if not guesses:
         known = list(dict.fromkeys([*registered_ids(), *pool.ids()]))
         guesses = [*([f"jax/{name}"] if name in _own_compiled() else []), *nearest_ids(name, known)]
+    own = backend in (None, "gymnasium")
+    if own and (module := _module_here(name)) is not None:
+        guesses.insert(0, f"{module}:{name}")
     hint = f"did you mean {' or '.join(guesses)}?" if guesses else "jumar list envs shows all."
-    return UsageError(f"unknown environment {text!r}; {hint}")
+    return UsageError(f"unknown environment {text!r}; {hint}" + " (One of your own is module:EnvId.)" * own)
+
+
+def _module_here(name: str) -> str | None:
+    """Return the module in this folder that is called as an id is, ``stock`` for ``Stock-v0``; ``None`` if there is none."""
+    module = re.sub(r"-v\d+$", "", name).lower()
+    return module if module.isidentifier() and os.path.isfile(f"{module}.py") else None
 
 
 # --- making environments -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jumar.errors import UsageError
 from jumar.lab.arguments import ArrayLike
 from jumar.lab.precision import in_double
 from jumar.lab.tabular import TabularMDP
@@ -17,6 +18,19 @@ from jumar.policies.policy import Parameters, Policy
 
 Family = Callable[[Array], Categorical]
 """Flat parameters ``[d]`` -> the action distributions at all states, logits ``[S, A]``."""
+
+
+def _family(policies: Family) -> Family:
+    """Return the family in double precision; what is no array of parameters gets a sentence."""
+
+    def checked(flat: Array) -> Categorical:
+        if not isinstance(flat, ArrayLike):
+            raise UsageError(
+                f"theta is a {type(flat).__name__}; it must be an array of parameters, such as np.zeros(6)."
+            )
+        return policies(flat)
+
+    return in_double(checked)
 
 
 @in_double
@@ -30,12 +44,12 @@ def softmax(mdp: TabularMDP) -> Family:
 
     A constant added to the parameters of one state changes nothing: the Fisher matrix is singular, with S null directions.
     """
-    return in_double(lambda flat: Categorical(flat.reshape(mdp.n_states, mdp.n_actions)))
+    return _family(lambda flat: Categorical(flat.reshape(mdp.n_states, mdp.n_actions)))
 
 
 def linear_softmax(features: Array | np.ndarray) -> Family:
     r"""Return the policies :math:`\pi(a|s) \propto e^{\theta^T \phi(s, a)}` of features ``[S, A, d]``."""
-    return in_double(lambda flat: Categorical(jnp.asarray(features, flat.dtype) @ flat))
+    return _family(lambda flat: Categorical(jnp.asarray(features, flat.dtype) @ flat))
 
 
 def neural_softmax(features: Array | np.ndarray, width: int) -> Family:
@@ -50,7 +64,7 @@ def neural_softmax(features: Array | np.ndarray, width: int) -> Family:
         kernel, bias, out = flat[:size].reshape(width, -1), flat[size : size + width], flat[size + width :]
         return Categorical(jnp.tanh(jnp.asarray(features, flat.dtype) @ kernel.T + bias) @ out)
 
-    return in_double(policies)
+    return _family(policies)
 
 
 def network_policy(mdp: TabularMDP, policy: Policy, parameters: Parameters, moments: RunningMoments) -> Categorical:

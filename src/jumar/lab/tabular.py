@@ -161,7 +161,7 @@ def over_time(mdp: TabularMDP, policy: Categorical) -> Categorical:
     """Return the policy with an axis of time where the process has a horizon, logits ``[H, S, A]``, and else as it is.
 
     Raises:
-        UsageError: the policy's shape is not that of the process.
+        UsageError: it is no policy, or its shape is not that of the process.
     """
     _check_policy(mdp, policy)
     if mdp.horizon is None:
@@ -170,6 +170,11 @@ def over_time(mdp: TabularMDP, policy: Categorical) -> Categorical:
 
 
 def _check_policy(mdp: TabularMDP, policy: Categorical) -> None:
+    if not isinstance(policy, Categorical):
+        raise UsageError(
+            f"a policy is a Categorical with logits [S, A], not a {type(policy).__name__}; of a table of probabilities "
+            "families.table(probs) makes one."
+        )
     size = (mdp.n_states, mdp.n_actions)
     if policy.logits.shape != size and (mdp.horizon is None or policy.logits.shape != (mdp.horizon, *size)):
         right = f"{size}" if mdp.horizon is None else f"{size} or {(mdp.horizon, *size)}"

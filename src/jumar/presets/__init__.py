@@ -77,6 +77,8 @@ class Preset:
     """``None`` where it has not been measured."""
     atari: bool = False
     """Whether it is for a game as ``--atari`` prepares it."""
+    own: bool = False
+    """Whether it is a file of the user's."""
 
     def __str__(self) -> str:
         return f"{self.name}, {self.words}"
@@ -84,7 +86,8 @@ class Preset:
     @property
     def words(self) -> str:
         """What it reached, and with which option."""
-        return ("with --atari, " if self.atari else "") + str(self.reached or "not measured")
+        reached = str(self.reached or ("your file" if self.own else "not measured"))
+        return ("with --atari, " if self.atari else "") + reached
 
     @property
     def says_what_is_seen(self) -> bool:

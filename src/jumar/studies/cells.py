@@ -220,8 +220,8 @@ def _plan(request: CompareRequest, method: Method, env: str) -> Plan:
     if method.algorithm not in BUILT_IN:
         algorithm(method.algorithm)  # an unknown one is refused there
         raise UsageError(
-            f"{method.algorithm} was registered in this process, and no other one knows it; train it with its agent class, and "
-            "compare the runs with --from."
+            f"{method.algorithm} was registered in this process, and no other one knows it; train it with its agent class "
+            "(learn with run_dir), and compare its runs by CompareRequest(earlier=(Path(...), ...))."
         )
     wishes = TrainRequest(
         algorithm=method.algorithm,

@@ -204,7 +204,8 @@ def choose_preset(
         tuned = presets.choose(chosen.name, "", base)
     except UsageError as error:
         raise config.fault("preset", str(error)) from None
-    return presets.Preset(printable(config.origin)[:LONGEST_TEXT], presets.merged(tuned, config.settings(chosen)), None)
+    name, settings = printable(config.origin)[:LONGEST_TEXT], presets.merged(tuned, config.settings(chosen))
+    return presets.Preset(name, settings, None, own=True)
 
 
 def is_file(preset: Any) -> bool:

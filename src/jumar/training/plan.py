@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jumar._version import __version__
-from jumar.algorithms.registry import algorithm
+from jumar.algorithms.registry import algorithm, is_known, is_name
 from jumar.algorithms.settings import CollectingSettings
 from jumar.envs.registry import EnvironmentId
 from jumar.envs.step_costs import GIVEN, Cost, parse_cost
@@ -331,8 +331,10 @@ class Plan:
 
         Raises:
             DamagedFile: it is not a plan that this version understands, or a number is out of its range.
+            UsageError: it is of a method of the user's own, which this process has not made.
         """
         with reading(path):
+            _check_method(record(algorithm=text())(data)["algorithm"], path)
             identity = Identity.from_json(data)
             rest = _READ_REST({**_LATER, **data})
             names = OwnNames(rest.pop("features"), rest.pop("encoder"))
@@ -355,6 +357,15 @@ class Plan:
         pairs = {"jumar": (saved["jumar"], __version__)}
         pairs |= {name: (saved["versions"][name], _version(name)) for name in VERSIONED if name in saved["versions"]}
         return [f"{name} was {then} and is {now}" for name, (then, now) in pairs.items() if then != now]
+
+
+def _check_method(name: str, path: str | Path) -> None:
+    """Raise a ``UsageError`` for a method of the user's own that this process has not made; the file is sound."""
+    if is_name(name) and not is_known(name):
+        raise UsageError(
+            f"{path} is of the method {name!r:.100}, which this process does not know. In Python, make it with jumar.method "
+            "and go on with jumar.load; `jumar export` and jumar.load_policy need no method."
+        )
 
 
 def _pairs(here: dict[str, Any], there: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -17,7 +17,7 @@ from jumar.envs.gymnasium_factory import import_module
 from jumar.envs.registry import EnvironmentId, TypedWrapper, parse_wrapper, resolve
 from jumar.envs.sources import NO_ENVIRONMENT, FromId
 from jumar.envs.step_costs import parse_cost
-from jumar.errors import JumarError, UsageError, unknown
+from jumar.errors import JumarError, UnsupportedEnvironment, UsageError, unknown
 from jumar.networks.own import OwnEncoder
 from jumar.policies.own_code import NO_CODE, OwnCode
 from jumar.presets import Preset
@@ -235,7 +235,13 @@ def with_environment(
         return replace(plan, environment=replace(saved, typed=True)) if own_wrappers_alone else plan
     around = [(name, dict(settings)) for name, settings in saved.wrappers]
     processes = plan.workers or int(plan.lanes)
-    typed = resolve(env, dict(saved.kwargs), saved.frame_stack, around, processes, saved.atari)
+    try:
+        typed = resolve(env, dict(saved.kwargs), saved.frame_stack, around, processes, saved.atari)
+    except UsageError as error:
+        own = saved.own_name or saved.full_name
+        if env == own or isinstance(error, UnsupportedEnvironment):
+            raise
+        raise UsageError(f"{error} This run's environment is {own}.") from None
     if (typed.backend, typed.module, typed.name) != (saved.backend, saved.module, saved.name):
         raise UsageError(f"--env {env} is not the environment of this run, which is {saved.full_name}.")
     return replace(plan, environment=typed)

@@ -111,7 +111,7 @@ def select(every: Sequence[Check], names: Iterable[str], quick: bool = False) ->
     """Return the checks that the names stand for, each once and in their order; all of them without a name.
 
     A name is a check, or a group such as ``gradients``. ``curvature/fisher``, which is neither, stands for the checks whose
-    names go on with a hyphen.
+    names go on with a hyphen, and ``gae`` for ``estimators/gae``.
 
     Args:
         every: all checks.
@@ -126,6 +126,7 @@ def select(every: Sequence[Check], names: Iterable[str], quick: bool = False) ->
     for name in names:
         typed = name.rstrip("/")
         found = [typed] if typed in known else [each for each in known if each.startswith((typed + "/", typed + "-"))]
+        found = found or [each for each in known if each.partition("/")[2] == typed]
         if not found:
             groups = dict.fromkeys(each.partition("/")[0] for each in known)
             raise unknown("check", name, [*groups, *known], listed_by="jumar verify --list")

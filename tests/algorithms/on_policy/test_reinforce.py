@@ -151,6 +151,14 @@ def test_where_no_episode_ends_nothing_moves() -> None:
     assert not step.any()
 
 
+@pytest.mark.parametrize(("baseline", "logged"), [("critic", True), ("none", False), ("mean", False)])
+def test_what_a_critic_explains_is_logged_where_there_is_one(baseline: str, logged: bool) -> None:
+    update = make_update(BOX, CHOICES, "reinforce", baseline=baseline, **PLAIN)
+    learner = first_learner(update)
+    _, record, _ = change(update, learner, experience(update, learner))
+    assert ("explained_variance" in record) is logged
+
+
 @pytest.mark.parametrize("settings", [{}, {"baseline": "none", "advantage": "return"}], ids=["critic", "returns"])
 def test_a_restricted_step_goes_along_the_gradient_and_has_one_length(settings: dict[str, Any]) -> None:
     update = make_update(BOX, CHOICES, "restricted", epsilon=0.02, normalize_advantage=False, **settings)

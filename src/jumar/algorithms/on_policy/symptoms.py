@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 
@@ -24,8 +25,7 @@ def symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
         * nothing_counts,
         "unsound": "the policy's step is not a number, and is not taken: a deviation of 0, or probabilities beyond float32"
         * no_step,
-        "rejected": f"the line search rejects every step; the critic explains {100 * explained:.0f} % of the returns' variance"
-        * rejected,
+        "rejected": ("the line search rejects every step" + _explaining(explained)) * rejected,
         "singular": "conjugate gradients meet a direction without curvature: the Fisher matrix is singular; raise cg_damping"
         * (value("cg_blocked") > 0.0),
         "unsolved": f"conjugate gradients leave {100 * unsolved:.0f} % of the gradient unsolved; raise cg_max_steps, cg_damping"
@@ -40,3 +40,8 @@ def symptoms(metrics: Mapping[str, float | None]) -> dict[str, str]:
         "worse": f"the updates lower their own objective, by {-gain:.3g}" * (gain < -0.01 and not beyond_a_limit),
         "stopped": "target_kl stops every update at its first minibatches; raise it or lower learning_rate" * stopped,
     }
+
+
+def _explaining(share: float) -> str:
+    """Return, as the end of a sentence, which share of the returns' variance the critic explains; NaN without a critic."""
+    return "" if math.isnan(share) else f"; the critic explains {100 * share:.0f} % of the returns' variance"

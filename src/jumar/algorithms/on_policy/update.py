@@ -236,13 +236,15 @@ class OnPolicy(RolloutUpdate):
             return weighted_mean(self.objective(log_probs, batch.log_probs, batch.advantages, remaining), batch.weights)
 
         mean_kl, max_kl = replace(problem, divergence=kl).distance(old["policy"], new["policy"], batch)
-        return {
+        record = {
             "policy_objective_before": objective(old),
             "policy_objective_after": objective(new),
             "mean_kl": mean_kl,
             "max_kl": max_kl,
-            "explained_variance": explained_variance(batch.values, batch.returns, batch.weights),
         }
+        if jax.tree.leaves(old["critic"]):  # else there is no critic that could explain anything
+            record["explained_variance"] = explained_variance(batch.values, batch.returns, batch.weights)
+        return record
 
 
 class _Estimated(NamedTuple):
