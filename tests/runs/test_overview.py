@@ -112,6 +112,13 @@ def test_several_seeds_are_one_run_with_means_over_them() -> None:
     assert find_runs(Path("runs/five/seed_4"))[0].state == "finished"
 
 
+def test_a_number_of_seeds_that_no_folder_has_costs_nothing() -> None:
+    make("runs/forged", checkpoint=1000, n_seeds=2**31)
+    make("runs/forged/seed_3", 1000, policy=True, kind="seed")
+    [run] = find_runs(Path("runs"))
+    assert (run.state, run.n_seeds, run.ep_rew_mean) == ("finished", 2**31, 100.0)
+
+
 def test_foreign_folders_are_passed_over_and_damaged_runs_named() -> None:
     make("runs/good", 512, checkpoint=500)
     os.makedirs("runs/model")

@@ -172,6 +172,13 @@ def test_a_file_that_is_written_is_read_back() -> None:
     assert read_config("t.toml") == config
 
 
+def test_half_of_a_surrogate_pair_is_refused_in_words() -> None:
+    with pytest.raises(
+        UsageError, match="wrapper has half of a surrogate pair, a character that no text file can hold"
+    ):
+        config_text({"wrapper": ["A:name=\ud800"]})
+
+
 def test_a_run_that_cannot_be_repeated_is_refused(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()

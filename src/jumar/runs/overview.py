@@ -169,8 +169,10 @@ def _known(config: Mapping[str, Any]) -> dict[str, Any]:
 def _look_inside(run: RunDirectory, config: Mapping[str, Any], changed: float) -> FoundRun:
     """Return what a run has reached. Raises ``DamagedFile``."""
     several, total = config["n_seeds"], config["total_timesteps"]
-    lanes = [run] if several is None else [run.seed(config["seed"] + i) for i in range(several)]
-    lanes = [lane for lane in lanes if several is None or lane.config.exists()]
+    # As many as there are: what a file says of their number may be any number.
+    lanes = (
+        [run] if several is None else [run.seed(seed) for seed in run.seeds() if 0 <= seed - config["seed"] < several]
+    )
     trained = [logs.read_last(lane.metrics) for lane in lanes]
     evaluated = [logs.read_last(lane.evaluations) for lane in lanes]
     checkpoints = CheckpointStore(run.checkpoints).steps()

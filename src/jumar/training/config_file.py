@@ -363,13 +363,20 @@ def config_text(
             lines += [""] if comments and lines else []
             lines += [toml.comment(line) for line in textwrap.wrap(comments.get(key, ""), WIDTH - 2)]
             if key in values:
-                lines.append(f"{toml.key(key)} = {toml.value(values[key])}")
+                lines.append(_line(key, values[key]))
             else:
-                lines.append(f"#{toml.key(key)} = {toml.value(suggested[key])}")
+                lines.append(f"#{_line(key, suggested[key])}")
         if lines and title:
             lines = [toml.comment(f"--- {title} ---"), *([""] if comments else []), *lines]
         blocks.append(lines)
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _line(key: str, value: Any) -> str:
+    try:
+        return f"{toml.key(key)} = {toml.value(value)}"
+    except UnicodeEncodeError:
+        raise UsageError(f"{key} has half of a surrogate pair, a character that no text file can hold.") from None
 
 
 def text_of_run(

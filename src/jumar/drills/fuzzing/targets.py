@@ -106,6 +106,21 @@ def _toml(path: Path, chance: random.Random) -> bool:
     return False
 
 
+LONGEST_HEADER = 2**24
+"""Characters: values that are put into each other again and again would fill the memory of the drill itself."""
+
+
+def _json_within(data: object, longest: int) -> str:
+    """Return JSON. Raises ``ValueError`` if it would be longer."""
+    pieces, size = [], 0
+    for piece in json.JSONEncoder().iterencode(data):
+        size += len(piece)
+        if size > longest:
+            raise ValueError(f"JSON of more than {longest} characters")
+        pieces.append(piece)
+    return "".join(pieces)
+
+
 def mutated_arrays(data: bytes, chance: random.Random) -> bytes:
     """Return a safetensors file with changed bytes, or with a changed header whose length is right."""
     if chance.random() < 0.4:
@@ -120,10 +135,16 @@ def mutated_arrays(data: bytes, chance: random.Random) -> bytes:
     spoken = header.get("__metadata__")
     if spoken and chance.random() < 0.5:  # JSON in texts: the spaces
         key = chance.choice(sorted(spoken))
-        spoken[key] = json.dumps(mutated_data(json.loads(spoken[key]), chance))
+        try:
+            spoken[key] = _json_within(mutated_data(json.loads(spoken[key]), chance), LONGEST_HEADER)
+        except (ValueError, RecursionError):
+            return mutated_bytes(data, chance)
     else:
         header = mutated_data(header, chance)
-    described = json.dumps(header).encode()
+    try:
+        described = _json_within(header, LONGEST_HEADER).encode()
+    except (ValueError, RecursionError):
+        return mutated_bytes(data, chance)
     described += b" " * (-len(described) % 8)
     return len(described).to_bytes(8, "little") + described + rest
 
