@@ -151,7 +151,7 @@ def test_what_is_shown_is_what_some_update_records():
         held, key = held_first(runner, update.init(jax.random.PRNGKey(0), 2)), jax.random.PRNGKey(0)
         begin = held.learner, update.begin(), held.collector
         learner, made, _ = jax.eval_shape(runner._round, begin, held.memory, key, ALL_LEFT[0])
-        _, record, *_ = jax.eval_shape(runner._report_of, learner, made, key[None])
+        _, record, *_ = jax.eval_shape(runner._report_of, learner, made, key[None], learner)
         recorded |= {key if "/" in key else f"train/{key}" for key in record}
     assert {key for keys, _, _ in SHOWN for key in keys} <= recorded
 

@@ -53,8 +53,13 @@ def littering(text: str, folder: Path) -> None:
     (folder / "new").write_text("mine")
 
 
+class Rude(DamagedFile):
+    def __str__(self) -> str:
+        return 5000 * "x"
+
+
 def rude(text: str, folder: Path) -> None:
-    raise DamagedFile(5000 * "x")
+    raise Rude
 
 
 def trusting(text: str, folder: Path) -> None:

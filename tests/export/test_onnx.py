@@ -462,7 +462,7 @@ def run(listing: str, scope: dict[str, Any]) -> None:
 @with_page
 @pytest.mark.parametrize(
     ("number", "settings"),
-    [(0, {}), (1, {"recurrent": "lstm", "recurrent_size": 5})],
+    [(0, {}), (2, {"recurrent": "lstm", "recurrent_size": 5})],
     ids=["without memory", "recurrent"],
 )
 def test_the_listings_of_the_page_act_as_the_policy(number: int, settings: dict[str, Any], capsys: Any) -> None:
@@ -480,8 +480,19 @@ def test_the_listings_of_the_page_act_as_the_policy(number: int, settings: dict[
     assert capsys.readouterr().out == f"{total}\n"
     np.testing.assert_array_equal(scope["observation"], observation)
     if number == 0:
-        run(listings()[3], scope)
+        run(listings()[4], scope)
         assert "algorithm ppo\n" in capsys.readouterr().out
+
+
+@with_page
+def test_the_listing_for_observations_of_parts_acts_as_the_policy() -> None:
+    space = spaces.Dict({"x": spaces.Box(-1.0, 1.0, (3,), np.float32), "n": spaces.Discrete(4)})
+    actor = lively(Case(space, spaces.Discrete(5), {}), seed=3)
+    actor.export("policy.onnx")
+    observation = {"x": np.array([0.5, -0.2, 0.9], np.float32), "n": 2}
+    scope: dict[str, Any] = {"policy": onnxruntime.InferenceSession("policy.onnx"), "observation": observation}
+    run(listings()[1], scope)
+    assert scope["action"] == actor.predict(observation)[0]
 
 
 @with_page
@@ -493,7 +504,7 @@ def test_the_listing_of_the_page_drives_the_robot() -> None:
     actor = lively(Case(robot.observation_space, robot.action_space, settings))
     actor.export("walker.onnx")
     scope: dict[str, Any] = {}
-    listing = listings()[2]
+    listing = listings()[3]
     assert "range(500)" in listing
     run(listing.replace("range(500)", "range(3)"), scope)
     again = scope["policy"].run(["action"], {"state": scope["observation"]["state"]})[0]

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jumar.drills",
-        description="Bring faults about, and print what survived them. All drills take some two hours and a quarter on two processors.",
+        description="Bring faults about, and print what survived them. All drills take some two hours on two processors.",
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="drills or groups to run (default: all); see --list")
