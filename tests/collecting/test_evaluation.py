@@ -135,7 +135,7 @@ def test_a_recurrent_policy_begins_every_episode_without_memory() -> None:
     assert len(set(episodes.returns)) == 1
     carry, total = policy.initial_carry(1), 0.0
     for t in range(4):
-        action, carry = policy.act_greedily(parameters, moments, jnp.ones((1, 1)), carry, np.array([t == 0]), None)
+        action, carry = policy.act(parameters, moments, jnp.ones((1, 1)), carry, np.array([t == 0]), None)
         total += float(action[0, 0])
     assert episodes.returns[0] == pytest.approx(total, rel=1e-5)
 

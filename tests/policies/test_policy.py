@@ -99,9 +99,7 @@ def test_actions_are_valid_and_their_log_prob_is_that_of_the_unclipped_action(ki
         assert np.any(np.asarray(valid).reshape(200, -1) != np.asarray(actions)), "some were clipped"
         expected = scipy.stats.norm.logpdf(np.asarray(actions, float), mean, std).sum(-1)
         np.testing.assert_allclose(log_probs, expected, rtol=1e-4)
-    greedy, _ = jax.jit(policy.act_greedily)(
-        parameters, unnormalised(policy), x, policy.initial_carry(200), starts, None
-    )
+    greedy, _ = jax.jit(policy.act)(parameters, unnormalised(policy), x, policy.initial_carry(200), starts, None)
     np.testing.assert_allclose(greedy, mode, rtol=1e-5)
 
 
@@ -132,7 +130,7 @@ def test_masked_actions_are_never_taken(kind: str) -> None:
     @compiled_as_ever
     def act(parameters: Any) -> Any:
         arguments = parameters, unnormalised(policy), x, policy.initial_carry(300), starts, mask
-        actions, greedy = policy.act(*arguments, policy.noise(KEY, 300))[0], policy.act_greedily(*arguments)[0]
+        actions, greedy = policy.act(*arguments, policy.noise(KEY, 300))[0], policy.act(*arguments)[0]
         distribution = policy.evaluate(parameters, batch_of({"vector": x}, actions, starts, mask=mask))
         return actions, greedy, distribution.log_prob(actions), distribution.entropy()
 
@@ -155,7 +153,7 @@ def test_a_mask_in_the_observation_is_obeyed() -> None:
     observation = {"action_mask": mask, "x": observations(50)}
     arguments = lively(policy), unnormalised(policy), observation, policy.initial_carry(50), np.zeros(50, bool), None
     np.testing.assert_array_equal(jax.jit(policy.act)(*arguments, policy.noise(KEY, 50))[0], np.ones(50))
-    np.testing.assert_array_equal(jax.jit(policy.act_greedily)(*arguments)[0], np.ones(50))
+    np.testing.assert_array_equal(jax.jit(policy.act)(*arguments)[0], np.ones(50))
 
 
 def test_choices_of_different_length_fill_up_with_what_never_happens() -> None:
@@ -195,7 +193,7 @@ def test_acting_uses_the_normaliser_as_it_is_given() -> None:
     parameters, starts = lively(policy), np.zeros(20, bool)
     scaled = observations(20)
     raw = scaled * np.sqrt([4.0, 0.25, 9.0], dtype=np.float32) + np.array([1.0, -2.0, 3.0], np.float32)
-    greedy, _ = policy.act_greedily(parameters, moments, raw, policy.initial_carry(20), jnp.asarray(starts), None)
+    greedy, _ = policy.act(parameters, moments, raw, policy.initial_carry(20), jnp.asarray(starts), None)
     # Rows that are evaluated are features: encoded once with the moments that acted, so the first ratio is 1.
     features = policy.encoder.encode(raw, moments)
     np.testing.assert_allclose(features["vector"], scaled, atol=1e-5)
@@ -223,7 +221,7 @@ def test_evaluating_sequences_at_once_equals_acting_step_by_step(core: str, kind
     def step(carry: Any, x: Any, starts: Any, key: Any) -> Any:
         noise = policy.noise(key, 2)
         actions, after = policy.act(parameters, unnormalised(policy), x, carry, starts, None, noise)
-        _, after_greedy = policy.act_greedily(parameters, unnormalised(policy), x, carry, starts, None)
+        _, after_greedy = policy.act(parameters, unnormalised(policy), x, carry, starts, None)
         distribution: Any
         distribution, core_after = policy.distribution(parameters, {"vector": x}, carry.core, starts, None)
         return actions, distribution.log_prob(actions), after, (after_greedy.core, core_after)
@@ -247,7 +245,7 @@ def test_acting_forgets_the_episode_before() -> None:
     fresh = policy.initial_carry(2)
     stale = jax.tree.map(lambda x: x + 1.0, fresh)
     starts = np.array([True, False])
-    greedy = jax.jit(policy.act_greedily)
+    greedy = jax.jit(policy.act)
     from_stale = greedy(parameters, unnormalised(policy), x, stale, starts, None)[0]
     from_fresh = greedy(parameters, unnormalised(policy), x, fresh, starts, None)[0]
     np.testing.assert_array_equal(from_stale[0], from_fresh[0])
@@ -424,7 +422,7 @@ def test_greedy_actions_have_no_noise_and_leave_the_exploration_alone() -> None:
     parameters, x, starts = lively(policy), observations(2), jnp.zeros(2, bool)
     exploration = Exploration(jnp.ones((2, 8, 2)), jnp.int32(4))
     carry = policy.initial_carry(2)._replace(exploration=exploration)
-    greedy, after = policy.act_greedily(parameters, unnormalised(policy), x, carry, starts, None)
+    greedy, after = policy.act(parameters, unnormalised(policy), x, carry, starts, None)
     distribution, _ = policy.distribution(parameters, {"vector": jnp.asarray(x)}, (), starts, None)
     np.testing.assert_allclose(greedy, distribution.mode(), rtol=1e-6)
     assert after.exploration is exploration

@@ -1,6 +1,6 @@
 """Policies as graphs: all that lies between an observation, as the environment gives it, and an action that it takes.
 
-What :meth:`jumar.policies.policy.Policy.act_greedily` and :meth:`jumar.policies.actions.ActionCodec.to_environment` compute,
+What :meth:`jumar.policies.policy.Policy.act` and :meth:`jumar.policies.actions.ActionCodec.to_environment` compute,
 operator by operator: encoding and normalising of observations, networks, memory, masks, the distribution's mode, and
 squashing, clipping and scaling into the action space.
 """

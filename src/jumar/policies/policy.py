@@ -226,23 +226,13 @@ class Policy:
         carry: Carry,
         episode_start: Array,
         mask: Array | None,
-        noise: Array,
+        noise: Array | None = None,
     ) -> tuple[Array, Carry]:
-        """Return random actions of ``N`` environments, made from ``noise``; the observation normaliser is left as it is."""
-        decision = self.decide(parameters, moments, observation, carry, episode_start, mask, noise)
-        return decision.actions, decision.carry
+        """Return random actions of ``N`` environments, made from ``noise``, or without it the distributions' modes.
 
-    def act_greedily(
-        self,
-        parameters: Parameters,
-        moments: RunningMoments,
-        observation: Any,
-        carry: Carry,
-        episode_start: Array,
-        mask: Array | None,
-    ) -> tuple[Array, Carry]:
-        """Return the actions of ``N`` environments that are taken where none are drawn: the distributions' modes."""
-        decision = self.decide(parameters, moments, observation, carry, episode_start, mask)
+        The observation normaliser is left as it is.
+        """
+        decision = self.decide(parameters, moments, observation, carry, episode_start, mask, noise)
         return decision.actions, decision.carry
 
     def decide(
@@ -255,7 +245,7 @@ class Policy:
         mask: Array | None,
         noise: Array | None = None,
     ) -> Decision:
-        """Return the actions of :meth:`act`, or those of :meth:`act_greedily` without ``noise``, and what they come from."""
+        """Return the actions of :meth:`act`, and what they come from."""
         features = self.encoder.encode_to_act(observation, moments)
         mask = self.encoder.mask(observation, mask)
         latent, core = self.torso.apply(parameters["torso"], features, carry.core, episode_start)
